@@ -1,0 +1,111 @@
+"""The errors of lossary, each with the exit code of the command that meets it.
+
+    LossaryError
+    ├── UsageError             2   the command or its input cannot be meant
+    │   ├── StudyError         2   the study file is wrong; `where` is its path, as `$.datasets.wiki.source`
+    │   └── MissingPackage     2   a backend's packages are not installed; the hint is the install line
+    ├── DataError              3   data is missing or damaged
+    │   ├── SourceError        3   a user's file: `where` names file and row or row group
+    │   ├── ShardError         3   prepared data
+    │   ├── CheckpointError    3
+    │   └── ScoreError         3
+    └── RunError               3   a run could not go on
+        ├── DivergenceError    3   NaN or an exploding loss
+        ├── WorkerError        3   the worker process died
+        └── Interrupted      130   stopped by a signal; what was done is kept
+
+Exit codes: 0 fine, 1 findings, 2 usage, 3 missing or damaged data, 130 interrupted.
+"""
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DivergenceError",
+    "Interrupted",
+    "LossaryError",
+    "MissingPackage",
+    "RunError",
+    "ScoreError",
+    "ShardError",
+    "SourceError",
+    "StudyError",
+    "UsageError",
+    "WorkerError",
+    "error_class",
+]
+
+
+class LossaryError(Exception):
+    """An error that a user can read: what was found and expected, where, and what to do about it."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class UsageError(LossaryError):
+    """The command or its input cannot be meant."""
+
+    exit_code = 2
+
+
+class StudyError(UsageError):
+    """The study file is wrong."""
+
+
+class MissingPackage(UsageError):
+    """A backend's packages are not installed."""
+
+
+class DataError(LossaryError):
+    """Data is missing or damaged."""
+
+
+class SourceError(DataError):
+    """A file of a dataset cannot be read."""
+
+
+class ShardError(DataError):
+    """Prepared data is missing, damaged or of another study."""
+
+
+class CheckpointError(DataError):
+    """A checkpoint is missing, damaged or does not fit."""
+
+
+class ScoreError(DataError):
+    """Scores are missing, damaged or of another validation set."""
+
+
+class RunError(LossaryError):
+    """A run could not go on."""
+
+
+class DivergenceError(RunError):
+    """The loss became NaN or exploded."""
+
+
+class WorkerError(RunError):
+    """A worker process died."""
+
+
+class Interrupted(RunError):
+    """Stopped by a signal; what was done is kept."""
+
+    exit_code = 130
+
+
+def error_class(name: str) -> type[LossaryError]:
+    """The class of this hierarchy that is called `name`; `WorkerError` for any other name."""
+    found = globals().get(name)
+    if isinstance(found, type) and issubclass(found, LossaryError):
+        return found
+    return WorkerError

@@ -1,0 +1,62 @@
+"""Where everything of a study lies; nothing here reads or writes.
+
+A study's folder is plain files. Only names that the study file has accepted become parts of a path, so that no
+path leaves the folder.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["StudyFolder"]
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of one study."""
+
+    root: Path
+
+    @property
+    def study_file(self) -> Path:
+        return self.root / "study.toml"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer"
+
+    @property
+    def validation(self) -> Path:
+        return self.root / "validation"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def dataset(self, name: str) -> Path:
+        """Tokenised documents of a dataset."""
+        return self.root / "prepared" / name
+
+    def spans(self, name: str, sequence_length: int) -> Path:
+        """Training examples of a dataset at one sequence length."""
+        return self.dataset(name) / f"spans-{sequence_length}"
+
+    def run(self, name: str) -> Path:
+        return self.root / "runs" / name
+
+    def checkpoints(self, run: str) -> Path:
+        return self.run(run) / "checkpoints"
+
+    def checkpoint(self, run: str, step: int) -> Path:
+        return self.checkpoints(run) / f"step-{step:08d}"
+
+    def steps(self, run: str) -> Path:
+        """The step records of a run."""
+        return self.run(run) / "steps.parquet"
+
+    def scores(self, run: str, step: int) -> Path:
+        """The scores of a run at one step."""
+        return self.run(run) / "scores" / f"{step:08d}.parquet"
