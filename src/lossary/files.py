@@ -1,7 +1,7 @@
 """Files that are whole or absent: atomic writes, JSON and digests.
 
-    with write_atomic(path) as temporary:
-        temporary.write_bytes(data)         # `path` appears, complete, when the block ends
+with write_atomic(path) as temporary:
+    temporary.write_bytes(data)         # `path` appears, complete, when the block ends
 """
 
 import hashlib

@@ -1,0 +1,420 @@
+"""The study file: what is trained on what, by which recipe, in which runs.
+
+It checks the file and resolves what a run overrides; it opens no source and knows no framework.
+
+    study = load_study(Path("study.toml"))
+    study.recipe_of("torch_xxl").batch_size
+"""
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic_core import ErrorDetails
+
+from lossary.errors import StudyError
+
+__all__ = [
+    "Backend",
+    "Dataset",
+    "Links",
+    "Mixture",
+    "Objective",
+    "Optimizer",
+    "Recipe",
+    "Run",
+    "ScaledSize",
+    "SizeName",
+    "Study",
+    "Tokenizer",
+    "Validation",
+    "find_study_file",
+    "load_study",
+    "parse_study",
+    "study_schema",
+]
+
+Objective = Literal["mlm", "sop"]
+Backend = Literal["torch", "tensorflow", "jax"]
+SizeName = Literal["base", "large", "xlarge", "xxlarge"]
+# Names become parts of paths and of series such as eval/<dataset>/mlm_loss.
+_NAME = re.compile(r"[^\W_][\w.\-]{0,99}")
+Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Tokenizer(_Table):
+    """A SentencePiece unigram model: trained on the mixture, or an existing one."""
+
+    vocabulary_size: int = Field(30000, ge=32, le=1_000_000, description="Pieces, special ones included.")
+    model: str | None = Field(None, description="Path of an existing SentencePiece model; nothing is trained then.")
+    lowercase: bool = Field(True, description="Lower-case the text, as ALBERT does. Ignored with `model`.")
+    sample_bytes: int = Field(64_000_000, ge=10_000, description="Text to train the tokenizer on, in bytes.")
+
+
+class Dataset(_Table):
+    """A named source of documents."""
+
+    source: str | list[str] = Field(
+        description="Parquet, JSONL or plain text (.gz, .zst): path, glob, URL that fsspec opens, or builtin:NAME."
+    )
+    text: str | list[str] = Field("text", description="The field of the text, or two fields that form a pair.")
+    documents: Literal["lines", "blank_lines", "file"] = Field(
+        "lines", description="Plain text only: what separates documents."
+    )
+    link: str | None = Field(None, description="Where the dataset is described; the table links its name there.")
+
+    @model_validator(mode="after")
+    def _fields(self) -> Self:
+        if not self.sources:
+            raise ValueError("no source is named")
+        if not 1 <= len(self.fields) <= 2:
+            raise ValueError(f"text names {len(self.fields)} fields; one field, or two that form a pair, are expected")
+        if len(set(self.fields)) != len(self.fields):
+            raise ValueError(f"text names the field {self.fields[0]!r} twice")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else tuple(self.source)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (self.text,) if isinstance(self.text, str) else tuple(self.text)
+
+    @property
+    def is_pair(self) -> bool:
+        return len(self.fields) == 2
+
+
+class Mixture(_Table):
+    """Sampling shares in training."""
+
+    shares: Literal["rows", "examples"] | dict[str, Share] = Field(
+        "rows", description="In proportion to training rows, to training examples, or weights by dataset."
+    )
+
+
+class Validation(_Table):
+    """The frozen examples that every run is scored on."""
+
+    examples: int = Field(20000, ge=1, le=100_000_000, description="Examples in all.")
+    shares: Literal["train"] | dict[str, Share] = Field(
+        "train", description="As in training, or weights by dataset; they weight the total by validation share."
+    )
+    max_fraction: float = Field(
+        0.2, gt=0, lt=1, description="At most this fraction of a dataset's distinct documents leaves training."
+    )
+
+
+class Optimizer(_Table):
+    """The update law and its learning rate: linear warm-up, then linear decay to 0 counted from step 0."""
+
+    name: Literal["lamb", "adamw"] = Field("lamb", description="google-research's LAMB, or AdamW as PyTorch writes it.")
+    learning_rate: float = Field(0.00176, gt=0, allow_inf_nan=False)
+    warmup: int = Field(0, ge=0, description="Steps.")
+    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
+    clip_norm: float | None = Field(1.0, gt=0, description="Clip gradients by their global norm; 0 is not a norm.")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: float = Field(1e-6, gt=0, allow_inf_nan=False)
+
+
+class Recipe(_Table):
+    """How a run is trained."""
+
+    objective: list[Objective] = Field(["mlm", "sop"], description='["mlm", "sop"] or ["mlm"].')
+    sequence_length: int = Field(512, ge=8, le=8192, description="Tokens of an example, special ones included.")
+    batch_size: int = Field(4096, ge=1, description="Examples a step.")
+    steps: int = Field(125_000, ge=1)
+    optimizer: Optimizer = Optimizer()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    dropout: float = Field(0.0, ge=0, lt=1)
+    short_rate: Rate = Field(0.1, description="Share of examples made shorter than the sequence length on purpose.")
+    mask_rate: float = Field(0.15, gt=0, lt=1, description="Masked share of an example's true length.")
+    max_ngram: int = Field(3, ge=1, le=10, description="Longest masked n-gram, in words.")
+    max_predictions: int | None = Field(None, ge=1, description="At most so many masked positions an example.")
+    initializer_range: float | None = Field(
+        None, gt=0, description="Standard deviation of the initial weights; chosen from the width if absent."
+    )
+    checkpoint_every: int | None = Field(None, ge=1, description="Steps; a tenth of all steps if absent.")
+    keep_checkpoints: int = Field(2, ge=1)
+    seed: Seed | None = Field(
+        None, description="Of weights, order, splits and masks in training; the study's if absent."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if "mlm" not in self.objective or len(set(self.objective)) != len(self.objective):
+            raise ValueError(f'objective is {self.objective}; ["mlm", "sop"] or ["mlm"] is expected')
+        if self.optimizer.warmup > self.steps:
+            raise ValueError(
+                f"the warm-up of {self.optimizer.warmup} steps is longer than the {self.steps} steps of training"
+            )
+        return self
+
+    @property
+    def has_sop(self) -> bool:
+        return "sop" in self.objective
+
+
+class ScaledSize(_Table):
+    """A smaller model in the shape of a real size."""
+
+    from_: SizeName = Field(alias="from", description="The size it is scaled from.")
+    width: float = Field(
+        1.0, gt=0, le=4, allow_inf_nan=False, description="Factor of hidden and intermediate size and of heads."
+    )
+    depth: float = Field(1.0, gt=0, le=4, allow_inf_nan=False, description="Factor of the number of layers.")
+
+
+def _overrides_of(model: type[BaseModel], name: str, **nested: Any) -> Any:
+    """A table with the fields of `model`, each optional: what a run may change of it."""
+    fields: dict[str, Any] = {
+        key: (Annotated[(field.annotation, None, *field.metadata)] | None, Field(None, description=field.description))
+        for key, field in model.model_fields.items()
+    }
+    return create_model(name, __base__=_Table, **(fields | nested))
+
+
+_OptimizerOverride = _overrides_of(Optimizer, "OptimizerOverride")
+_RecipeOverride = _overrides_of(Recipe, "RecipeOverride", optimizer=(_OptimizerOverride | None, None))
+
+
+class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
+    """One model trained by one recipe on one backend at one size; anything of the recipe may be overridden here."""
+
+    backend: Backend
+    size: SizeName | ScaledSize
+    datasets: list[str] | None = Field(None, description="Train on part of the mixture; scored on all of it.")
+    link: str | None = Field(None, description="Where the run is kept; its name links there.")
+    device: str | None = Field(None, description='"cpu", "cuda:1", …; the best there is if absent.')
+
+
+class Links(_Table):
+    """Templates of links."""
+
+    run: str | None = Field(None, description="Link of a number, with {run} and {metric}.")
+
+    @model_validator(mode="after")
+    def _template(self) -> Self:
+        for field in re.findall(r"\{([^{}]*)\}", self.run or ""):
+            if field not in ("run", "metric", "dataset", "step"):
+                raise ValueError(
+                    f"the template names {{{field}}}; {{run}}, {{metric}}, {{dataset}} and {{step}} are known"
+                )
+        return self
+
+
+class Study(_Table):
+    """A whole study file."""
+
+    name: str = Field(min_length=1, max_length=200)
+    seed: Seed = 17
+    tokenizer: Tokenizer = Tokenizer()
+    datasets: dict[str, Dataset] = Field(min_length=1)
+    mixture: Mixture = Mixture()
+    validation: Validation = Validation()
+    recipe: Recipe = Recipe()
+    runs: dict[str, Run] = Field(min_length=1)
+    links: Links = Links()
+
+    def recipe_of(self, run: str) -> Recipe:
+        """The recipe of a run, its overrides applied and its seed filled in."""
+        override = self.runs[run].model_dump(include=set(Recipe.model_fields), exclude_none=True)
+        recipe = self.recipe.model_dump()
+        optimizer = recipe["optimizer"] | override.pop("optimizer", {})
+        recipe |= override | {"optimizer": optimizer}
+        if recipe["seed"] is None:
+            recipe["seed"] = self.seed
+        return Recipe.model_validate(recipe)
+
+    def datasets_of(self, run: str) -> list[str]:
+        """The datasets a run trains on, in the study's order."""
+        chosen = self.runs[run].datasets
+        return [name for name in self.datasets if chosen is None or name in chosen]
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of a study file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Study.model_json_schema(by_alias=True)
+
+
+def find_study_file(path: Path) -> Path:
+    """The study file that `path` means: itself, or `study.toml` in it if it is a folder."""
+    file = path / "study.toml" if path.is_dir() else path
+    if not file.is_file():
+        raise StudyError(
+            "no such study file",
+            where=str(file),
+            hint="`lossary init` writes one; every verb takes a study file or the folder that holds study.toml.",
+        )
+    return file
+
+
+def load_study(path: Path) -> Study:
+    """Reads and checks a study file, or the `study.toml` of a folder.
+
+    Raises StudyError: `where` is the file and the path in it (`study.toml: $.datasets.wiki.source`).
+    """
+    file = find_study_file(path)
+    try:
+        return parse_study(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise StudyError(f"not UTF-8 at byte {error.start}", where=str(file), hint="Save the file as UTF-8.") from None
+    except StudyError as error:
+        where = f"{file}: {error.where}" if error.where else str(file)
+        raise StudyError(error.message, where=where, hint=error.hint) from None
+
+
+def parse_study(text: str) -> Study:
+    """Checks the text of a study file."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"not TOML: {error}") from None
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        raise _study_error(error) from None
+    _check_names(study)
+    _check_references(study)
+    _check_runs(study)
+    return study
+
+
+def _study_error(error: ValidationError) -> StudyError:
+    # Of the members of a union the one that came furthest says most: $.validation.shares.wiki before $.validation.shares.
+    details = sorted(error.errors(), key=lambda detail: (detail["type"] != "extra_forbidden", -len(detail["loc"])))
+    first = details[0]
+    hint = None
+    if first["type"] == "extra_forbidden":
+        message, hint = _unknown_key(first)
+    elif first["type"] == "missing":
+        message = f"{first['loc'][-1]!r} is missing"
+    else:
+        message = f"{first['msg'].removeprefix('Value error, ')}; found {_shorten(first['input'])}"
+        if first["type"] == "value_error":
+            message = first["msg"].removeprefix("Value error, ")
+    where = _json_path(first["loc"])
+    others = sorted({path for detail in details if not where.startswith(path := _json_path(detail["loc"]))})
+    if others:
+        more = f"{len(others)} more: {', '.join(others[:5])}"
+        hint = f"{hint} ({more})" if hint else more
+    return StudyError(message, where=where, hint=hint)
+
+
+def _unknown_key(detail: ErrorDetails) -> tuple[str, str]:
+    model = _model_at(detail["loc"][:-1])
+    known = sorted(field.alias or name for name, field in model.model_fields.items())
+    key = str(detail["loc"][-1])
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
+    return f"unknown key {key!r}", hint
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The table that stands at a location of the study file."""
+    model: type[BaseModel] = Study
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            # A key of a dict of tables, or pydantic's own mark of which member of a union it tried.
+            continue
+        tables = [kind for kind in _types_in(field.annotation) if issubclass(kind, BaseModel)]
+        if not tables:
+            break
+        model = tables[0]
+    return model
+
+
+def _types_in(annotation: Any) -> list[type]:
+    arguments = get_args(annotation)
+    if not arguments:
+        return [annotation] if isinstance(annotation, type) else []
+    return [kind for argument in arguments for kind in _types_in(argument)]
+
+
+def _json_path(location: tuple[int | str, ...]) -> str:
+    path = "$"
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif re.fullmatch(r"[\w\-]+", part) and part not in _UNION_MARKS:
+            path += f".{part}"
+        elif part not in _UNION_MARKS and not re.match(r"(literal|list|dict|function-)", part):
+            path += f'["{part}"]'
+    return path
+
+
+_UNION_MARKS = frozenset({"ScaledSize", "str", "int", "float", "bool"})
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _check_names(study: Study) -> None:
+    for kind, names in (("datasets", study.datasets), ("runs", study.runs)):
+        folded: dict[str, str] = {}
+        for name in names:
+            where = f"$.{kind}.{name}"
+            if not _NAME.fullmatch(name) or name.endswith("."):
+                raise StudyError(
+                    f"the name {_shorten(name)} cannot be the name of a folder",
+                    where=f'$.{kind}["{name}"]',
+                    hint="A name starts with a letter or digit; letters, digits, '_', '-' and '.' follow, at most 99.",
+                )
+            # Two names that differ in case only would share a folder on some file systems.
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                raise StudyError(f"{name!r} and {other!r} differ in case only", where=where, hint="Rename one of them.")
+
+
+def _check_references(study: Study) -> None:
+    known = list(study.datasets)
+    weights = [("$.validation.shares", study.validation.shares), ("$.mixture.shares", study.mixture.shares)]
+    for where, shares in weights:
+        if isinstance(shares, str):
+            continue
+        for name in shares:
+            _check_dataset(name, known, f"{where}.{name}")
+        missing = [name for name in known if name not in shares]
+        if missing:
+            raise StudyError(
+                f"no share for {', '.join(missing)}",
+                where=where,
+                hint="Every dataset of the study needs a share; weights need not add up to 1.",
+            )
+    for run, settings in study.runs.items():
+        for position, name in enumerate(settings.datasets or []):
+            _check_dataset(name, known, f"$.runs.{run}.datasets[{position}]")
+        if settings.datasets == []:
+            raise StudyError(
+                "no dataset is named", where=f"$.runs.{run}.datasets", hint="Leave the key out for all of them."
+            )
+
+
+def _check_dataset(name: str, known: list[str], where: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Datasets: {', '.join(known)}."
+        raise StudyError(f"no dataset is called {name!r}", where=where, hint=hint)
+
+
+def _check_runs(study: Study) -> None:
+    for name in study.runs:
+        try:
+            study.recipe_of(name)
+        except ValidationError as error:
+            found = _study_error(error)
+            raise StudyError(found.message, where=f"$.runs.{name}", hint=found.hint) from None
