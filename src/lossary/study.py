@@ -292,7 +292,7 @@ def parse_study(text: str) -> Study:
 
 
 def _study_error(error: ValidationError) -> StudyError:
-    # Of the members of a union the one that came furthest says most: $.validation.shares.wiki before $.validation.shares.
+    # Of a union, the member that came furthest says most: $.validation.shares.wiki before $.validation.shares.
     details = sorted(error.errors(), key=lambda detail: (detail["type"] != "extra_forbidden", -len(detail["loc"])))
     first = details[0]
     hint = None

@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine with Python 3.11+:
+#   make demo     installs into .venv, trains the demo study, prints the table, writes report.md
+#   make test     installs into .venv if needed, runs every check and test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The exact versions that the tests ran with; `make CONSTRAINTS=` installs the newest allowed ones.
+CONSTRAINTS ?= constraints.txt
+PYTEST_ARGS ?=
+
+.PHONY: demo test check unit docs bench install format clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) torch
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]'
+	$(BIN)/python -m pip check
+	touch $@
+
+demo: install
+	$(BIN)/lossary demo --out demo
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.reference --check
+
+test: check
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+docs: install
+	$(BIN)/python -m tools.reference
+
+bench: install
+	for name in prepare batches parity steps200 train evaluate; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,72 @@
+"""The `lossary` command: puts the verbs together and turns errors into messages and exit codes."""
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from lossary.cli.demo import demo
+from lossary.cli.evaluate import evaluate
+from lossary.cli.export import export
+from lossary.cli.init import init
+from lossary.cli.prepare import prepare
+from lossary.cli.report import report
+from lossary.cli.run import run
+from lossary.cli.show import show
+from lossary.cli.train import train
+from lossary.errors import LossaryError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="lossary",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for verb in (demo, init, run, prepare, train, evaluate, show, report, export):
+    app.command()(verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from lossary import __version__
+
+        typer.echo(f"lossary {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lossary(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What each dataset costs a masked language model, in each framework and size.
+
+    A study file names datasets, a validation set, a recipe and runs; `lossary run` makes the table from them.
+    Every verb takes a study: its file, or the folder that holds study.toml; the current folder if none is named.
+
+    Exit codes: 0 fine, 2 usage, 3 missing or damaged data or a failed run, 130 interrupted.
+    """
+    del version
+
+
+def main() -> None:
+    """Entry point of the `lossary` command."""
+    try:
+        app()
+    except LossaryError as error:
+        sys.stderr.write(f"lossary: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("lossary: interrupted\n")
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of our output went away (`lossary show | head`): nothing is wrong. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
