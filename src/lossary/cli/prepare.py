@@ -1,0 +1,25 @@
+"""`lossary prepare`: tokenizer, shards and the frozen validation set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lossary.cli.common import StudyArgument, open_study
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    study: StudyArgument = Path(),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that tokenise.", show_default="one for every core")
+    ] = None,
+) -> None:
+    """Read the datasets: tokenise them, split and freeze the validation set. What is up to date is kept."""
+    from lossary import pipeline
+    from lossary.cli.progress import TerminalListener
+
+    opened = open_study(study)
+    with TerminalListener() as listener:
+        pipeline.prepare(opened.study, opened.folder, workers=workers, listener=listener)
