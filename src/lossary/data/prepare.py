@@ -1,0 +1,272 @@
+"""Tokenizer and shards of every dataset of a study, in constant memory, on all cores.
+
+One process reads and cuts; workers parse, tokenise and write. What is up to date is kept, what was cut short goes on:
+a block whose summary is there is not made again. The result is the same bytes for any number of workers.
+"""
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from lossary.data.philox import stream_key, uniforms
+from lossary.data.shards import MANIFEST
+from lossary.data.sources import Block, SourceFile, list_files, parse, read_blocks
+from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
+from lossary.data.tokenizer import TokenizerModel, install_model, open_tokenizer, train_model
+from lossary.errors import SourceError
+from lossary.files import digest_file, digest_json, read_json, write_atomic, write_json
+from lossary.folder import StudyFolder
+from lossary.study import Dataset, Study
+
+__all__ = ["Progress", "prepare_datasets"]
+
+Progress = Callable[[str, float, float | None], None]
+_SCHEMA = 1
+_QUARANTINED = 100
+# SentencePiece leaves out sentences above its limit; a long line would be lost to the vocabulary.
+_SENTENCE_CHARACTERS = 2000
+
+
+def prepare_datasets(
+    study: Study, folder: StudyFolder, *, workers: int | None = None, progress: Progress = lambda *_: None
+) -> dict[str, dict[str, Any]]:
+    """Makes tokenizer and shards; returns the manifest of each dataset.
+
+    Raises SourceError if a source is missing, damaged or holds no usable row, StudyError if the tokenizer cannot be
+    made as the study file asks.
+    """
+    files = {
+        name: list_files(dataset, folder.root, where=f"$.datasets.{name}.source")
+        for name, dataset in study.datasets.items()
+    }
+    prepare_tokenizer(study, folder, files, progress)
+    model = open_tokenizer(folder)
+    manifests: dict[str, dict[str, Any]] = {}
+    with _Workers(workers or os.cpu_count() or 1, model) as pool:
+        for name, dataset in study.datasets.items():
+            request = _request(dataset, files[name], model)
+            job = _DatasetJob(name, dataset, files[name], folder.dataset(name), request)
+            manifests[name] = _current_manifest(folder.dataset(name), request) or job.run(pool, progress)
+    return manifests
+
+
+class _Workers:
+    """Processes that tokenise; started at the first block, none for a single worker."""
+
+    def __init__(self, count: int, model: TokenizerModel) -> None:
+        self.count = count
+        self.model = model
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def tokenise(self, block: Block, *, directory: Path, number: int) -> "BlockSummary | Future[BlockSummary]":
+        if self.count == 1:
+            return tokenise_block(block, directory=directory, number=number, model=self.model)
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.count, get_context("spawn"), initializer=start_worker, initargs=(self.model, os.getpid())
+            )
+        return self._pool.submit(tokenise_block, block, directory=directory, number=number)
+
+
+def prepare_tokenizer(
+    study: Study, folder: StudyFolder, files: dict[str, list[SourceFile]], progress: Progress
+) -> None:
+    """Trains or installs the tokenizer unless it is there already, made from the same request."""
+    settings = study.tokenizer
+    if settings.model is not None:
+        path = folder.root / settings.model
+        request = digest_json(["model", digest_file(path) if path.is_file() else None])
+    else:
+        stamps = {name: [[file.path, file.bytes, file.stamp] for file in found] for name, found in files.items()}
+        shares = study.mixture.shares
+        request = digest_json(["train", settings.model_dump(), stamps, shares, study.seed])
+    manifest = folder.tokenizer / "manifest.json"
+    if manifest.is_file() and read_json(manifest)["request"] == request:
+        return
+    progress("tokenizer", 0, None)
+    if settings.model is not None:
+        install_model(folder, folder.root / settings.model, request=request)
+        return
+    train_model(
+        folder,
+        _sample(study, files),
+        vocabulary_size=settings.vocabulary_size,
+        lowercase=settings.lowercase,
+        request=request,
+    )
+
+
+def _sample(study: Study, files: dict[str, list[SourceFile]]) -> Iterator[str]:
+    """Lines of every dataset in proportion to its share, the same for the same study."""
+    available = {name: sum(_text_bytes(file) for file in found) for name, found in files.items()}
+    shares = study.mixture.shares
+    weights = available if isinstance(shares, str) else shares
+    total = sum(weights.values())
+    for name, dataset in study.datasets.items():
+        quota = study.tokenizer.sample_bytes * weights[name] / total
+        # A little more than the quota's part, so that an estimate of the size that is too high does not starve it.
+        chance = min(1.0, 1.2 * quota / max(1, available[name]))
+        key = stream_key(study.seed, "tokenizer", name)
+        for line in _lines(dataset, files[name], chance, key):
+            quota -= len(line.encode())
+            if quota < 0:
+                break
+            yield line
+
+
+def _text_bytes(file: SourceFile) -> int:
+    """A guess at a file's size when it is open: compressed text is about a quarter."""
+    return file.bytes * (4 if file.compression or file.kind == "parquet" else 1)
+
+
+def _lines(dataset: Dataset, files: list[SourceFile], chance: float, key: int) -> Iterator[str]:
+    for block in read_blocks(dataset, files):
+        for part in parse(block):
+            chosen = uniforms(key, np.asarray(part.rows, np.uint64), 0, 1)[:, 0] < chance
+            for texts in (texts for texts, take in zip(part.texts, chosen, strict=True) if take):
+                for line in (line for text in texts for line in text.split("\n") if line.strip()):
+                    for start in range(0, len(line), _SENTENCE_CHARACTERS):
+                        yield line[start : start + _SENTENCE_CHARACTERS]
+
+
+def _request(dataset: Dataset, files: list[SourceFile], model: TokenizerModel) -> str:
+    stamps = [[file.path, file.bytes, file.stamp] for file in files]
+    return digest_json([_SCHEMA, stamps, list(dataset.fields), dataset.documents, model.digest])
+
+
+def _current_manifest(path: Path, request: str) -> dict[str, Any] | None:
+    if not (path / MANIFEST).is_file():
+        return None
+    manifest: dict[str, Any] = read_json(path / MANIFEST)
+    whole = all((path / shard["name"]).is_file() for shard in manifest["shards"])
+    return manifest if manifest["request"] == request and whole else None
+
+
+@dataclass(frozen=True)
+class _DatasetJob:
+    """One dataset on its way from files to shards, in a folder of its own until it is whole."""
+
+    name: str
+    dataset: Dataset
+    files: list[SourceFile]
+    path: Path
+    request: str
+
+    @property
+    def partial(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.partial")
+
+    def run(self, pool: _Workers, progress: Progress) -> dict[str, Any]:
+        self._claim()
+        total = float(sum(_text_bytes(file) for file in self.files))
+        summaries: list[BlockSummary] = []
+        done = 0
+        for summary in self._summaries(pool):
+            summaries.append(summary)
+            done += summary.bytes
+            progress(f"{self.name}: {sum(s.documents for s in summaries):,} documents", min(done, total), total)
+        manifest = self._manifest(pool.model, summaries)
+        self._finish(manifest, summaries)
+        progress(f"{self.name}: {manifest['documents']:,} documents", total, total)
+        return manifest
+
+    def _claim(self) -> None:
+        """Goes on with blocks of the same request; those of another one are of no use."""
+        mark = self.partial / "request.json"
+        if mark.is_file() and read_json(mark) == self.request:
+            for left in self.partial.glob(".*.tmp"):
+                left.unlink()
+            return
+        shutil.rmtree(self.partial, ignore_errors=True)
+        write_json(mark, self.request)
+
+    def _summaries(self, pool: _Workers) -> Iterator[BlockSummary]:
+        waiting: deque[Future[BlockSummary] | BlockSummary] = deque()
+        for number, block in enumerate(read_blocks(self.dataset, self.files)):
+            waiting.append(self._done(number) or pool.tokenise(block, directory=self.partial, number=number))
+            # Bounded, so that reading never runs ahead of the workers.
+            while len(waiting) > pool.count + 1:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+
+    def _done(self, number: int) -> BlockSummary | None:
+        mark = self.partial / f"block-{number:06d}.json"
+        return BlockSummary(**read_json(mark)) if mark.is_file() else None
+
+    def _manifest(self, model: TokenizerModel, summaries: list[BlockSummary]) -> dict[str, Any]:
+        reasons: dict[str, int] = {}
+        for summary in summaries:
+            for reason, count in summary.bad_reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+        shards = [shard for summary in summaries for shard in summary.shards]
+        documents = sum(summary.documents for summary in summaries)
+        where = ", ".join(file.path for file in self.files[:3]) + (" …" if len(self.files) > 3 else "")
+        if not documents:
+            seen = "; ".join(f"{count:,} rows {reason}" for reason, count in sorted(reasons.items())) or "it is empty"
+            raise SourceError(f"dataset {self.name!r} has no usable row: {seen}", where=where)
+        return {
+            "schema": _SCHEMA,
+            "name": self.name,
+            "request": self.request,
+            "source": list(self.dataset.sources),
+            "text": list(self.dataset.fields),
+            "files": [{"path": file.path, "bytes": file.bytes} for file in self.files],
+            "pair": self.dataset.is_pair,
+            "rows": documents,
+            "bad_rows": sum(reasons.values()),
+            "bad_reasons": reasons,
+            "documents": documents,
+            "tokens": sum(summary.tokens for summary in summaries),
+            "unknown_tokens": sum(summary.unknown_tokens for summary in summaries),
+            "sentences": sum(summary.sentences for summary in summaries),
+            "bytes": sum(summary.bytes for summary in summaries),
+            "identical_pairs": sum(summary.identical_pairs for summary in summaries),
+            "shards": shards,
+            "tokenizer_digest": model.digest,
+            "digest": digest_json([shard["digest"] for shard in shards]),
+            "notes": self._notes(summaries),
+        }
+
+    def _notes(self, summaries: list[BlockSummary]) -> list[str]:
+        rows = sum(summary.num_rows for summary in summaries)
+        seen = sum(summary.documents + sum(summary.bad_reasons.values()) for summary in summaries)
+        plain = any(file.kind == "text" for file in self.files)
+        if plain and self.dataset.documents == "lines" and rows - seen > 0.02 * rows > 1:
+            return [
+                f"{rows - seen:,} of {rows:,} lines are blank: if blank lines separate documents, "
+                f'set documents = "blank_lines" for {self.name}'
+            ]
+        return []
+
+    def _finish(self, manifest: dict[str, Any], summaries: list[BlockSummary]) -> None:
+        samples = [sample for summary in summaries for sample in summary.samples][:_QUARANTINED]
+        if samples:
+            with write_atomic(self.partial / "quarantine.jsonl") as temporary:
+                lines = (json.dumps(sample, ensure_ascii=False, sort_keys=True) + "\n" for sample in samples)
+                temporary.write_text("".join(lines), encoding="utf-8")
+        write_json(self.partial / MANIFEST, manifest)
+        for mark in (self.partial / "request.json", *self.partial.glob("block-*.json")):
+            mark.unlink()
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.partial.replace(self.path)
+
+
+def _result(item: "Future[BlockSummary] | BlockSummary") -> BlockSummary:
+    return item if isinstance(item, BlockSummary) else item.result()

@@ -1,0 +1,161 @@
+"""A block of rows to shards: checked, hashed, split into sentences, tokenised. Runs in worker processes.
+
+Sentences end where a line does, and at a piece that ends in .!?… (closing quotes allowed) before a piece that starts a
+word: boundaries are found on the pieces, after tokenising, so that text is passed over once.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+import unicodedata
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.data.shards import Shard, write_shard
+from lossary.data.sources import BadRow, Block, ParsedBlock, parse
+from lossary.data.tokenizer import UNK, TokenizerModel
+from lossary.files import digest_file, write_json
+
+__all__ = ["BlockSummary", "normalised_hash", "start_worker", "tokenise_block"]
+
+# Enough to see what is wrong; the counts say how often.
+_SAMPLES_A_BLOCK = 100
+_LINES_A_CALL = 4096
+
+_model: TokenizerModel | None = None
+
+
+@dataclass(kw_only=True)
+class BlockSummary:
+    """What became of a block; also the marker that its shards are whole."""
+
+    num_rows: int = 0
+    documents: int = 0
+    tokens: int = 0
+    unknown_tokens: int = 0
+    sentences: int = 0
+    bytes: int = 0
+    identical_pairs: int = 0
+    bad_reasons: dict[str, int] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    shards: list[dict[str, Any]] = field(default_factory=list)
+
+
+def start_worker(model: TokenizerModel, parent: int) -> None:
+    """Readies a worker process: it holds the tokenizer, leaves Ctrl-C to its parent and ends when its parent does."""
+    global _model
+    _model = model
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    # A pool's workers would wait for ever on a queue that nobody fills once the parent was killed.
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def tokenise_block(block: Block, *, directory: Path, number: int, model: TokenizerModel | None = None) -> BlockSummary:
+    """Writes the shards of a block and its summary `block-<number>.json` into `directory`."""
+    tokenizer = model or _model
+    assert tokenizer is not None, "start_worker was not called"
+    summary = BlockSummary(num_rows=block.num_rows)
+    for part, rows in enumerate(parse(block)):
+        _count_bad(summary, rows.bad)
+        if rows.rows:
+            name = f"shard-{number:06d}-{part:02d}.arrow"
+            shard = tokenise_rows(rows, tokenizer)
+            write_shard(directory / name, shard)
+            _count_shard(summary, shard, rows)
+            summary.shards.append(
+                {
+                    "name": name,
+                    "digest": digest_file(directory / name),
+                    "documents": len(shard),
+                    "tokens": len(shard.ids),
+                }
+            )
+    write_json(directory / f"block-{number:06d}.json", asdict(summary))
+    return summary
+
+
+def _count_bad(summary: BlockSummary, bad: list[BadRow]) -> None:
+    for row in bad:
+        summary.bad_reasons[row.reason] = summary.bad_reasons.get(row.reason, 0) + 1
+        if len(summary.samples) < _SAMPLES_A_BLOCK:
+            summary.samples.append(asdict(row))
+
+
+def _count_shard(summary: BlockSummary, shard: Shard, rows: ParsedBlock) -> None:
+    summary.documents += len(shard)
+    summary.tokens += len(shard.ids)
+    summary.unknown_tokens += int(np.count_nonzero(shard.ids == UNK))
+    summary.sentences += len(shard.sentence_ends)
+    summary.bytes += int(shard.bytes.sum(dtype=np.int64))
+    if shard.pair:
+        summary.identical_pairs += sum(texts[0] == texts[1] for texts in rows.texts)
+
+
+def tokenise_rows(rows: ParsedBlock, tokenizer: TokenizerModel) -> Shard:
+    """The shard of parsed rows, at least one; a row that yields no piece keeps an empty document."""
+    pair = len(rows.texts[0]) == 2
+    lines: list[str] = []
+    counts: list[int] = []  # lines of each text, in order
+    for texts in rows.texts:
+        for text in texts:
+            # In a pair the two fields are the sentences, whatever lines they have.
+            parts = [text] if pair or "\n" not in text else text.split("\n")
+            lines += parts
+            counts.append(len(parts))
+    ids, line_ends = _encode(lines, tokenizer)
+    lines_a_document = np.asarray(counts, np.int64).reshape(len(rows.rows), -1).sum(axis=1)
+    last_line = np.cumsum(lines_a_document)
+    id_offsets = np.concatenate([[0], line_ends])[np.concatenate([[0], last_line])]
+    ends = line_ends if pair else _sentence_ends(ids, line_ends, tokenizer)
+    document = np.searchsorted(id_offsets[1:], ends, side="left")
+    if pair:
+        document = np.repeat(np.arange(len(rows.rows)), 2)
+    return Shard(
+        row=np.asarray(rows.rows, np.uint64),
+        ids=ids,
+        id_offsets=id_offsets,
+        sentence_ends=(ends - id_offsets[document]).astype(np.int32),
+        sentence_offsets=np.searchsorted(document, np.arange(len(rows.rows) + 1)),
+        bytes=np.array([sum(len(text.encode()) for text in texts) for texts in rows.texts], np.uint32),
+        text_hash=np.array([normalised_hash(texts) for texts in rows.texts], np.uint64),
+        pair=pair,
+    )
+
+
+def _encode(lines: list[str], tokenizer: TokenizerModel) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Pieces of all lines, flat, and the ends of the lines in them."""
+    kind = np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.int32
+    pieces: list[NDArray[Any]] = []
+    lengths: list[int] = []
+    for start in range(0, len(lines), _LINES_A_CALL):
+        encoded = tokenizer.encode(lines[start : start + _LINES_A_CALL])
+        sizes = [len(line) for line in encoded]
+        pieces.append(np.fromiter(chain.from_iterable(encoded), kind, sum(sizes)))
+        lengths += sizes
+    return np.concatenate(pieces), np.cumsum(np.asarray(lengths, np.int64))
+
+
+def _sentence_ends(ids: NDArray[Any], line_ends: NDArray[np.int64], tokenizer: TokenizerModel) -> NDArray[np.int64]:
+    """Ends of sentences, ascending: ends of lines, and terminal pieces before the start of a word."""
+    inner = np.flatnonzero(tokenizer.ends_sentence[ids[:-1]] & tokenizer.is_word_start[ids[1:]]) + 1
+    ends = np.union1d(inner, line_ends)
+    return ends[ends > 0]
+
+
+def normalised_hash(texts: tuple[str, ...]) -> int:
+    """64 bits of what two texts share that differ in case, white space or compatibility characters only."""
+    plain = "\x1e".join(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
+    return int.from_bytes(hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

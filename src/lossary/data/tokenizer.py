@@ -1,0 +1,177 @@
+"""The tokenizer: SentencePiece unigram with ALBERT's special pieces, trained on the mixture or taken as it is.
+
+    tokenizer = open_tokenizer(folder)
+    tokenizer.encode(["first line", "second line"])      # two lists of ids
+
+Special ids: <pad> 0, <unk> 1, [CLS] 2, [SEP] 3, [MASK] 4. They are control symbols: no text yields them.
+Source: Kudo: Subword regularization (ACL 2018); google-research/albert's vocabulary for the special ids.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from numpy.typing import NDArray
+
+from lossary.errors import DataError, ShardError, StudyError
+from lossary.files import digest_file, read_json, write_directory_atomic, write_json
+from lossary.folder import StudyFolder
+
+__all__ = [
+    "CLS",
+    "FIRST_PIECE",
+    "MASK",
+    "PAD",
+    "SEP",
+    "UNK",
+    "TokenizerModel",
+    "install_model",
+    "open_tokenizer",
+    "train_model",
+]
+
+PAD, UNK, CLS, SEP, MASK = range(5)
+FIRST_PIECE = 5
+_SPECIALS = {PAD: "<pad>", UNK: "<unk>", CLS: "[CLS]", SEP: "[SEP]", MASK: "[MASK]"}
+_WORD_START = "▁"
+_TERMINAL = frozenset(".!?…。！？")
+# Closing quotes and brackets may stand between the full stop and the next word.
+_CLOSING = "\"'”’»)]}"
+MODEL = "spiece.model"
+
+
+@dataclass(frozen=True)
+class TokenizerModel:
+    """A SentencePiece model and the tables that examples are made with."""
+
+    path: Path
+    digest: str
+
+    @cached_property
+    def processor(self) -> sentencepiece.SentencePieceProcessor:
+        return sentencepiece.SentencePieceProcessor(model_file=str(self.path))
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self.processor.vocab_size())
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        return list(self.processor.id_to_piece(list(range(self.vocabulary_size))))
+
+    @cached_property
+    def is_word_start(self) -> NDArray[np.bool_]:
+        """(V,) pieces that start a word."""
+        return np.array([piece.startswith(_WORD_START) for piece in self.pieces])
+
+    @cached_property
+    def ends_sentence(self) -> NDArray[np.bool_]:
+        """(V,) pieces that end a sentence if a word starts after them."""
+        stripped = [piece.rstrip(_CLOSING) for piece in self.pieces]
+        return np.array([bool(piece) and piece[-1] in _TERMINAL for piece in stripped])
+
+    @cached_property
+    def piece_bytes(self) -> NDArray[np.int32]:
+        """(V,) UTF-8 bytes of each piece, a word start counted as the space it stands for; specials 0."""
+        sizes = [len(piece.replace(_WORD_START, " ").encode()) for piece in self.pieces]
+        sizes[:FIRST_PIECE] = [0, 1, 0, 0, 0]
+        return np.array(sizes, np.int32)
+
+    def encode(self, lines: list[str]) -> list[list[int]]:
+        """The pieces of each line."""
+        return list(self.processor.encode(lines, out_type=int))
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of pieces; special ones are written as they are called."""
+        return "".join(self.pieces[i] for i in ids).replace(_WORD_START, " ").strip()
+
+
+def open_tokenizer(folder: StudyFolder) -> TokenizerModel:
+    """The tokenizer of a prepared study."""
+    if not (folder.tokenizer / "manifest.json").is_file():
+        raise ShardError("the study has no tokenizer yet", where=str(folder.tokenizer), hint="Run `lossary prepare`.")
+    return TokenizerModel(folder.tokenizer / MODEL, read_json(folder.tokenizer / "manifest.json")["digest"])
+
+
+def train_model(
+    folder: StudyFolder, sentences: Iterator[str], *, vocabulary_size: int, lowercase: bool, request: str
+) -> None:
+    """Trains a tokenizer on sentences; the same sentences give the same model.
+
+    `request` (a digest of what was asked) goes to the manifest. Raises StudyError if the text is too small for the
+    vocabulary, with the largest size that it allows.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences,
+            model_writer=model,
+            vocab_size=vocabulary_size,
+            model_type="unigram",
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=-1,
+            eos_id=-1,
+            pad_piece=_SPECIALS[PAD],
+            unk_piece=_SPECIALS[UNK],
+            control_symbols=[_SPECIALS[i] for i in (CLS, SEP, MASK)],
+            normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
+            character_coverage=0.9995,
+            max_sentence_length=8192,
+            # The result must not depend on the machine's cores.
+            num_threads=2,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise StudyError(_training_failure(str(error)), where="$.tokenizer.vocabulary_size") from None
+    with write_directory_atomic(folder.tokenizer) as temporary:
+        (temporary / MODEL).write_bytes(model.getvalue())
+        _write_manifest(temporary, source="trained", request=request)
+
+
+def _training_failure(message: str) -> str:
+    found = message.rpartition("value <= ")[2].strip(" .")
+    if found.isdigit():
+        return f"too large for this text, which allows {found} pieces at most"
+    return f"SentencePiece could not be trained: {message.splitlines()[-1] if message else 'no text'}"
+
+
+def install_model(folder: StudyFolder, path: Path, *, request: str) -> None:
+    """Takes an existing SentencePiece model; StudyError if it is none or its special ids are not ALBERT's."""
+    where = "$.tokenizer.model"
+    if not path.is_file():
+        raise StudyError(f"no such file: {path}", where=where)
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError) as error:
+        raise StudyError(f"{path} is no SentencePiece model: {error}", where=where) from None
+    found = {i: processor.id_to_piece(i) for i in _SPECIALS if i < processor.vocab_size()}
+    wrong = [f"{i} is {found.get(i)!r}, not {name!r}" for i, name in _SPECIALS.items() if found.get(i) != name]
+    if wrong:
+        raise StudyError(
+            f"the special pieces of {path} are not ALBERT's: {'; '.join(wrong)}",
+            where=where,
+            hint="Expected <pad>, <unk>, [CLS], [SEP], [MASK] as ids 0 to 4.",
+        )
+    with write_directory_atomic(folder.tokenizer) as temporary:
+        (temporary / MODEL).write_bytes(path.read_bytes())
+        _write_manifest(temporary, source=path.name, request=request)
+
+
+def _write_manifest(directory: Path, *, source: str, request: str) -> None:
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / MODEL))
+    for i, name in _SPECIALS.items():
+        if processor.encode(f"{name} {name}", out_type=int).count(i) and i != UNK:
+            raise DataError(f"text that holds {name} would yield the special id {i}", where=source)
+    manifest = {
+        "schema": 1,
+        "digest": digest_file(directory / MODEL),
+        "vocabulary_size": processor.vocab_size(),
+        "source": source,
+        "request": request,
+    }
+    write_json(directory / "manifest.json", manifest)
