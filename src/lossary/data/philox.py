@@ -17,9 +17,10 @@ __all__ = ["bits", "philox4x32", "stream_key", "uniforms"]
 
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+_WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
+Key = int | NDArray[np.uint64]
 
 
 def stream_key(seed: int, *words: str | int) -> int:
@@ -28,21 +29,25 @@ def stream_key(seed: int, *words: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(material, digest_size=8).digest(), "little")
 
 
-def philox4x32(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """Ten rounds on counters (…, 4) of 32-bit words held in uint64; returns words of the same shape."""
+def philox4x32(counter: NDArray[np.uint64], key: Key) -> NDArray[np.uint64]:
+    """Ten rounds on counters (…, 4) of 32-bit words held in uint64; returns words of the same shape.
+
+    The key is one for all, or an array that broadcasts against the counters' leading axes.
+    """
     c0, c1, c2, c3 = (counter[..., word] for word in range(4))
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    keys = np.asarray(key, np.uint64)
+    k0, k1 = keys & _LOW, keys >> _SHIFT
     for _ in range(_ROUNDS):
         p0 = _MULTIPLIERS[0] * c0
         p1 = _MULTIPLIERS[1] * c2
-        c0, c1 = (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0), p1 & _LOW
-        c2, c3 = (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1), p0 & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+        c0, c1 = (p1 >> _SHIFT) ^ c1 ^ k0, p1 & _LOW
+        c2, c3 = (p0 >> _SHIFT) ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
     return np.stack((c0, c1, c2, c3), axis=-1)
 
 
-def bits(key: int, example: NDArray[np.uint64], epoch: NDArray[np.int64] | int, count: int) -> NDArray[np.uint32]:
-    """Random 32-bit words (B, count) for examples (B,) in an epoch, a number or one for each example."""
+def bits(key: Key, example: NDArray[np.uint64], epoch: NDArray[np.int64] | int, count: int) -> NDArray[np.uint32]:
+    """Random 32-bit words (B, count) for examples (B,) in an epoch; key and epoch are numbers, or arrays (B,)."""
     example = np.asarray(example, np.uint64)
     blocks = -(-count // 4)
     counter = np.empty((len(example), blocks, 4), np.uint64)
@@ -50,10 +55,11 @@ def bits(key: int, example: NDArray[np.uint64], epoch: NDArray[np.int64] | int, 
     counter[..., 1] = (example >> _SHIFT)[:, None]
     counter[..., 2] = np.broadcast_to(np.asarray(epoch, np.uint64), example.shape)[:, None]
     counter[..., 3] = np.arange(blocks, dtype=np.uint64)
-    words = philox4x32(counter, key).astype(np.uint32)
+    keys = np.broadcast_to(np.asarray(key, np.uint64), example.shape)[:, None]
+    words = philox4x32(counter, keys).astype(np.uint32)
     return words.reshape(len(example), blocks * 4)[:, :count]
 
 
-def uniforms(key: int, example: NDArray[np.uint64], epoch: NDArray[np.int64] | int, count: int) -> NDArray[np.float64]:
+def uniforms(key: Key, example: NDArray[np.uint64], epoch: NDArray[np.int64] | int, count: int) -> NDArray[np.float64]:
     """Uniform numbers (B, count) in [0, 1) with 32 random bits each; arguments as of `bits`."""
     return bits(key, example, epoch, count) * np.float64(2.0**-32)

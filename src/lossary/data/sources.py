@@ -169,17 +169,17 @@ def _blocks_of(file: SourceFile, dataset: Dataset, first_row: int) -> Iterator[B
         if file.kind == "text" and dataset.is_pair:
             raise SourceError("plain text has one field, and a pair is asked for", where=file.path)
         for data in _text_blocks(file, documents):
-            rows = data.count(b"\n") + (not data.endswith(b"\n")) if documents != "file" else 1
+            lines = data.count(b"\n") + (not data.endswith(b"\n")) if documents != "file" else 1
             yield Block(
                 file=file.path,
                 kind=file.kind,
                 first_row=first_row,
-                num_rows=rows,
+                num_rows=lines,
                 fields=dataset.fields,
                 documents=documents,
                 data=data,
             )
-            first_row += rows
+            first_row += lines
 
 
 def _row_groups(file: SourceFile, dataset: Dataset, first_row: int) -> Iterator[Block]:

@@ -1,0 +1,211 @@
+"""The batches of a run: which examples stand in a step, and the micro batches that a backend computes on.
+
+data = TrainingData(study, folder, "torch_xxl")
+batch = data.batch(0)                                   # a pure function of (seed, step)
+for micro in micro_batches(batch, max_tokens=4096, sequence_length=512, mask_rate=0.15): ...
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.data.assemble import Assembler, Settings
+from lossary.data.examples import Examples
+from lossary.data.mixture import MixtureOrder
+from lossary.data.segments import RaggedSpans
+from lossary.data.shards import MANIFEST, PreparedDataset, Shard, open_dataset
+from lossary.data.spans import Spans, read_spans
+from lossary.data.tokenizer import open_tokenizer
+from lossary.errors import ShardError
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+from lossary.study import Study
+
+__all__ = ["MicroBatch", "SpanStore", "TrainingData", "gather", "micro_batches", "training_shares"]
+
+
+class SpanStore:
+    """The spans of one dataset in all its shards, memory-mapped."""
+
+    def __init__(self, dataset: PreparedDataset, spans: Sequence[Spans]) -> None:
+        self.shards: Sequence[Shard] = dataset.shards
+        self.spans = spans
+        self.offsets = np.concatenate([[0], np.cumsum([len(part) for part in spans])])
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    @classmethod
+    def open(cls, folder: StudyFolder, name: str, length: int) -> "SpanStore":
+        """The training spans that `lossary prepare` wrote."""
+        dataset = open_dataset(folder, name)
+        path = folder.spans(name, length)
+        if not (path / MANIFEST).is_file():
+            hint = "Run `lossary prepare` first."
+            raise ShardError(f"no training examples of length {length} are prepared", where=str(path), hint=hint)
+        return cls(dataset, [read_spans(path / shard.name) for shard in dataset.shard_paths])
+
+
+def gather(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]) -> RaggedSpans:
+    """The spans at (dataset, index), each (B,), in this order; `dataset` is a position in `stores`."""
+    groups = list(_by_shard(stores, dataset, index))
+    example = np.empty(len(dataset), np.uint64)
+    tokens, sentences = np.empty(len(dataset), np.int64), np.empty(len(dataset), np.int64)
+    for rows, _, spans, at in groups:
+        example[rows] = spans.example[at]
+        tokens[rows] = spans.stop[at] - spans.start[at]
+        sentences[rows] = spans.sentence_offsets[at + 1] - spans.sentence_offsets[at]
+    offsets = np.concatenate([[0], np.cumsum(tokens)])
+    sentence_offsets = np.concatenate([[0], np.cumsum(sentences)])
+    ids, ends = np.empty(offsets[-1], np.int32), np.empty(sentence_offsets[-1], np.int64)
+    for rows, shard, spans, at in groups:
+        ids[_ranges(offsets[rows], tokens[rows])] = shard.ids[_ranges(spans.start[at], tokens[rows])]
+        first = spans.sentence_offsets[at]
+        found = spans.sentence_ends[_ranges(first, sentences[rows])] - np.repeat(spans.start[at], sentences[rows])
+        ends[_ranges(sentence_offsets[rows], sentences[rows])] = found
+    return RaggedSpans(
+        dataset=dataset,
+        example=example,
+        ids=ids,
+        offsets=offsets,
+        sentence_ends=ends,
+        sentence_offsets=sentence_offsets,
+    )
+
+
+def _by_shard(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+    for number in np.unique(dataset):
+        store = stores[number]
+        rows = np.flatnonzero(dataset == number)
+        shard = np.searchsorted(store.offsets, index[rows], side="right") - 1
+        for which in np.unique(shard):
+            chosen = rows[shard == which]
+            yield chosen, store.shards[which], store.spans[which], index[chosen] - store.offsets[which]
+
+
+def _ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start[0] … start[0]+count[0]−1, start[1] …, one after another."""
+    return np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
+
+
+class TrainingData:
+    """The batches of one run, each a pure function of (seed, step)."""
+
+    def __init__(self, study: Study, folder: StudyFolder, run: str) -> None:
+        recipe = study.recipe_of(run)
+        assert recipe.seed is not None
+        self.datasets = list(study.datasets)
+        self.batch_size = recipe.batch_size
+        trained = study.datasets_of(run)
+        self.stores = [SpanStore.open(folder, name, recipe.sequence_length) for name in trained]
+        for name, store in zip(trained, self.stores, strict=True):
+            if not len(store):
+                raise ShardError(f"dataset {name!r} has no training example left", where=str(folder.dataset(name)))
+        all_shares = training_shares(study, folder, recipe.sequence_length)
+        weights = [all_shares[name] for name in trained]
+        self.shares = {name: weight / sum(weights) for name, weight in zip(trained, weights, strict=True)}
+        sizes = [len(store) for store in self.stores]
+        self._order = MixtureOrder(trained, shares=weights, sizes=sizes, seed=recipe.seed)
+        self._number = np.array([self.datasets.index(name) for name in trained], np.int16)
+        self._assembler = Assembler(
+            open_tokenizer(folder), self.datasets, Settings.of(recipe), seed=recipe.seed, purpose="train"
+        )
+
+    def batch(self, step: int) -> Examples:
+        """The examples of a step, counted from 0."""
+        places = self._order.at(np.arange(step * self.batch_size, (step + 1) * self.batch_size))
+        spans = gather(self.stores, places.dataset, places.index)
+        numbered = RaggedSpans(**(vars(spans) | {"dataset": self._number[places.dataset]}))
+        return self._assembler.assemble(numbered, places.epoch)
+
+
+def training_shares(study: Study, folder: StudyFolder, length: int) -> dict[str, float]:
+    """The planned sampling share of every dataset, adding up to 1."""
+    shares = study.mixture.shares
+    if isinstance(shares, str):
+        counts = {name: read_json(folder.spans(name, length) / MANIFEST)[shares] for name in study.datasets}
+        weights = {name: float(count) for name, count in counts.items()}
+    else:
+        weights = dict(shares)
+    total = sum(weights.values())
+    return {name: weights[name] / total for name in study.datasets}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """A part of a batch, padded to one of a few shapes; `rows` are the batch's rows, filler left out."""
+
+    rows: NDArray[np.int64]
+    examples: Examples
+
+
+def micro_batches(
+    examples: Examples, *, max_tokens: int, sequence_length: int, mask_rate: float = 0.15
+) -> list[MicroBatch]:
+    """Cuts a batch, sorted by length, into micro batches of at most `max_tokens` padded tokens (one row at least).
+
+    The cut minimises padded tokens plus a fixed price for each micro batch. Lengths and row counts come from short
+    lists, so that a compiler sees few shapes; their number does not depend on the data.
+    """
+    order = np.argsort(-examples.lengths, kind="stable")
+    buckets = _buckets(sequence_length, int(examples.lengths.max()))
+    padded = buckets[np.searchsorted(buckets, examples.lengths[order])]
+    # The reference masks by a share of the length: so many positions are enough for any example of a bucket.
+    most = int(examples.masked.max(initial=1))
+    result = []
+    for start, stop in pairwise(_cuts(padded, max_tokens)):
+        rows = order[start:stop]
+        length = int(padded[start])
+        predictions = max(int(np.rint(mask_rate * length)), 1)
+        if most > predictions or examples.masked[rows].max(initial=0) > predictions:
+            predictions = max(predictions, int(examples.masked[rows].max(initial=0)))
+        part = examples.take(rows)
+        result.append(
+            MicroBatch(
+                rows=rows,
+                examples=part.padded(length=length, predictions=predictions, rows=_row_bucket(stop - start)),
+            )
+        )
+    return result
+
+
+@lru_cache(maxsize=64)
+def _buckets(sequence_length: int, longest: int) -> NDArray[np.int64]:
+    step = max(8, sequence_length // 8)
+    return np.arange(step, max(sequence_length, longest) + step, step)
+
+
+def _row_bucket(rows: int) -> int:
+    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24, … that holds `rows`: at most a third is filler."""
+    power = 1 << (rows - 1).bit_length()
+    return power * 3 // 4 if power >= 4 and rows <= power * 3 // 4 else power
+
+
+# What a micro batch costs besides its tokens (kernel launches, Python), in padded tokens: measured on small models.
+_FIXED_COST_TOKENS = 192
+
+
+def _cuts(padded: NDArray[np.int64], max_tokens: int) -> list[int]:
+    """Where to cut rows of descending padded lengths: the least cost by dynamic programming over bucket edges."""
+    total = len(padded)
+    edges = [0, *(np.flatnonzero(np.diff(padded)) + 1).tolist(), total]
+    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
+    for stop in edges[1:]:
+        options = []
+        for start in edges[: edges.index(stop)]:
+            pieces = _split_rows(start, stop, int(padded[start]), max_tokens)
+            rows = sum(_row_bucket(b - a) for a, b in pairwise([start, *pieces]))
+            cost = best[start][0] + rows * int(padded[start]) + _FIXED_COST_TOKENS * len(pieces)
+            options.append((cost, best[start][1] + pieces))
+        best[stop] = min(options)
+    return best[total][1]
+
+
+def _split_rows(start: int, stop: int, length: int, max_tokens: int) -> list[int]:
+    most = max(1, max_tokens // length)
+    most = most if most == _row_bucket(most) else max(size for size in range(1, most + 1) if _row_bucket(size) == size)
+    return [min(cut, stop) for cut in range(start + most, stop + most, most)]

@@ -1,0 +1,131 @@
+"""Examples: what a model is given, padded to one length, as NumPy arrays that every backend reads.
+
+[CLS] A [SEP] B [SEP]      segment 0 over [CLS] A [SEP], 1 over B [SEP]
+[CLS] A [SEP]              where a document has a single sentence: no sentence-order label
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lossary.data.arrow import read_batch, write_batch
+from lossary.data.tokenizer import CLS
+
+__all__ = ["Examples", "load_examples", "save_examples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """B examples, padded to T tokens and P masked positions."""
+
+    dataset: NDArray[np.int16]  # (B,) position among the study's datasets
+    example: NDArray[np.uint64]  # (B,)
+    token_ids: NDArray[np.int32]  # (B, T) masked input; 0 where padded
+    segment_ids: NDArray[np.int32]  # (B, T)
+    lengths: NDArray[np.int32]  # (B,) tokens, special ones included
+    positions: NDArray[np.int32]  # (B, P) masked positions, ascending; 0 where unused
+    labels: NDArray[np.int32]  # (B, P) pieces that stood there; 0 where unused
+    masked: NDArray[np.int32]  # (B,) the first so many of P are used
+    sop_labels: NDArray[np.int8]  # (B,) 0 in order, 1 swapped, -1 none
+    bytes: NDArray[np.int32]  # (B,) UTF-8 bytes of the pieces before masking
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(B, P) 1 where a position is used."""
+        return (np.arange(self.positions.shape[1]) < self.masked[:, None]).astype(np.float32)
+
+    @property
+    def attention_mask(self) -> NDArray[np.int32]:
+        """(B, T) 1 where a token stands."""
+        return (np.arange(self.token_ids.shape[1]) < self.lengths[:, None]).astype(np.int32)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are no padding."""
+        return int(self.lengths.sum())
+
+    def take(self, rows: NDArray[Any]) -> "Examples":
+        """The examples of some rows."""
+        return Examples(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def padded(self, *, length: int, predictions: int, rows: int) -> "Examples":
+        """As it is, with T, P and B made `length`, `predictions` and `rows`; filler rows hold one [CLS] and no label.
+
+        T and P may shrink as far as nothing is lost.
+        """
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, width in (
+            ("token_ids", length),
+            ("segment_ids", length),
+            ("positions", predictions),
+            ("labels", predictions),
+        ):
+            columns[name] = _resized(columns[name], rows, width)
+        filler = rows - len(self)
+        for name in ("dataset", "example", "lengths", "masked", "sop_labels", "bytes"):
+            fill = {"lengths": 1, "sop_labels": -1}.get(name, 0)
+            columns[name] = np.concatenate([columns[name], np.full(filler, fill, columns[name].dtype)])
+        columns["token_ids"][len(self) :, 0] = CLS
+        return Examples(**columns)
+
+
+def _resized(values: NDArray[np.int32], rows: int, width: int) -> NDArray[np.int32]:
+    result = np.zeros((rows, width), values.dtype)
+    kept = min(width, values.shape[1])
+    result[: len(values), :kept] = values[:, :kept]
+    return result
+
+
+_RAGGED = ("token_ids", "segment_ids", "positions", "labels")
+
+
+def save_examples(path: Path, examples: Examples) -> None:
+    """Stores examples without their padding, whole or not at all."""
+    columns: dict[str, Any] = {}
+    for field in fields(examples):
+        values = getattr(examples, field.name)
+        if field.name in _RAGGED:
+            counts = examples.masked if field.name in ("positions", "labels") else examples.lengths
+            used = np.arange(values.shape[1]) < counts[:, None]
+            offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+            columns[field.name] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values[used]))
+        else:
+            columns[field.name] = pa.array(values)
+    write_batch(path, pa.RecordBatch.from_pydict(columns))
+
+
+def load_examples(path: Path) -> Examples:
+    """Reads what `save_examples` stored."""
+    batch = read_batch(path)
+    columns: dict[str, Any] = {}
+    for field in fields(Examples):
+        column = batch.column(field.name)
+        columns[field.name] = _padded_lists(column) if field.name in _RAGGED else column.to_numpy()
+    return Examples(**columns)
+
+
+def _padded_lists(column: pa.LargeListArray) -> NDArray[np.int32]:
+    offsets = column.offsets.to_numpy()
+    counts = np.diff(offsets)
+    used = np.arange(max(1, counts.max(initial=0))) < counts[:, None]
+    result = np.zeros(used.shape, np.int32)
+    result[used] = column.values.to_numpy()
+    return result
+
+
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """Examples one after another, padded to the longest."""
+    length = max(part.token_ids.shape[1] for part in parts)
+    predictions = max(part.positions.shape[1] for part in parts)
+    wide = [part.padded(length=length, predictions=predictions, rows=len(part)) for part in parts]
+    return Examples(
+        **{field.name: np.concatenate([getattr(part, field.name) for part in wide]) for field in fields(Examples)}
+    )
