@@ -2,12 +2,11 @@
 
 data = TrainingData(study, folder, "torch_xxl")
 batch = data.batch(0)                                   # a pure function of (seed, step)
-for micro in micro_batches(batch, max_tokens=4096, sequence_length=512, mask_rate=0.15): ...
+for micro in micro_batches(batch, max_tokens=4096, sequence_length=512): ...
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -77,7 +76,10 @@ def gather(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArr
     )
 
 
-def _by_shard(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+def _by_shard(
+    stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Shard, Spans, NDArray[np.int64]]]:
+    """Rows of the batch, their shard, its spans, and where in them, shard by shard."""
     for number in np.unique(dataset):
         store = stores[number]
         rows = np.flatnonzero(dataset == number)
@@ -144,68 +146,55 @@ class MicroBatch:
 
 
 def micro_batches(
-    examples: Examples, *, max_tokens: int, sequence_length: int, mask_rate: float = 0.15
+    examples: Examples, *, max_tokens: int, sequence_length: int, few_shapes: bool = False
 ) -> list[MicroBatch]:
     """Cuts a batch, sorted by length, into micro batches of at most `max_tokens` padded tokens (one row at least).
 
-    The cut minimises padded tokens plus a fixed price for each micro batch. Lengths and row counts come from short
-    lists, so that a compiler sees few shapes; their number does not depend on the data.
+    The cut minimises padded tokens plus a fixed price for each micro batch. With `few_shapes`, for backends that
+    compile for every shape, lengths, row counts and masked positions come from short lists, and filler rows are added;
+    sums over a batch do not depend on any of this.
     """
-    order = np.argsort(-examples.lengths, kind="stable")
-    buckets = _buckets(sequence_length, int(examples.lengths.max()))
-    padded = buckets[np.searchsorted(buckets, examples.lengths[order])]
-    # The reference masks by a share of the length: so many positions are enough for any example of a bucket.
-    most = int(examples.masked.max(initial=1))
+    step = max(8, sequence_length // (4 if few_shapes else 16))
+    padded = -(-examples.lengths // step) * step
+    order = np.argsort(-padded, kind="stable")
+    padded = padded[order]
+    rounded = _power_of_two if few_shapes else int
     result = []
-    for start, stop in pairwise(_cuts(padded, max_tokens)):
+    for start, stop in pairwise(_cuts(padded, max_tokens, rounded)):
         rows = order[start:stop]
         length = int(padded[start])
-        predictions = max(int(np.rint(mask_rate * length)), 1)
-        if most > predictions or examples.masked[rows].max(initial=0) > predictions:
-            predictions = max(predictions, int(examples.masked[rows].max(initial=0)))
         part = examples.take(rows)
-        result.append(
-            MicroBatch(
-                rows=rows,
-                examples=part.padded(length=length, predictions=predictions, rows=_row_bucket(stop - start)),
-            )
-        )
+        predictions = int(max(1, part.masked.max()))
+        if few_shapes:
+            # Budgets grow with the length, so that few numbers of positions appear.
+            predictions = -(-predictions // max(4, length // 8)) * max(4, length // 8)
+        padded_part = part.padded(length=length, predictions=predictions, rows=rounded(len(rows)))
+        result.append(MicroBatch(rows=rows, examples=padded_part))
     return result
 
 
-@lru_cache(maxsize=64)
-def _buckets(sequence_length: int, longest: int) -> NDArray[np.int64]:
-    step = max(8, sequence_length // 8)
-    return np.arange(step, max(sequence_length, longest) + step, step)
-
-
-def _row_bucket(rows: int) -> int:
-    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24, … that holds `rows`: at most a third is filler."""
-    power = 1 << (rows - 1).bit_length()
-    return power * 3 // 4 if power >= 4 and rows <= power * 3 // 4 else power
+def _power_of_two(rows: int) -> int:
+    return 1 << (rows - 1).bit_length()
 
 
 # What a micro batch costs besides its tokens (kernel launches, Python), in padded tokens: measured on small models.
 _FIXED_COST_TOKENS = 192
 
 
-def _cuts(padded: NDArray[np.int64], max_tokens: int) -> list[int]:
-    """Where to cut rows of descending padded lengths: the least cost by dynamic programming over bucket edges."""
+def _cuts(padded: NDArray[np.int64], max_tokens: int, rounded: Callable[[int], int]) -> list[int]:
+    """Where to cut rows of descending padded lengths: the least cost, by dynamic programming over changes of length."""
     total = len(padded)
     edges = [0, *(np.flatnonzero(np.diff(padded)) + 1).tolist(), total]
     best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
-    for stop in edges[1:]:
+    for number, stop in enumerate(edges[1:], 1):
         options = []
-        for start in edges[: edges.index(stop)]:
-            pieces = _split_rows(start, stop, int(padded[start]), max_tokens)
-            rows = sum(_row_bucket(b - a) for a, b in pairwise([start, *pieces]))
-            cost = best[start][0] + rows * int(padded[start]) + _FIXED_COST_TOKENS * len(pieces)
-            options.append((cost, best[start][1] + pieces))
+        for start in edges[:number]:
+            length = int(padded[start])
+            most = max(1, max_tokens // length)
+            while rounded(most) > max(1, max_tokens // length):
+                most -= 1
+            cuts = [min(cut, stop) for cut in range(start + most, stop + most, most)]
+            rows = sum(rounded(b - a) for a, b in pairwise([start, *cuts]))
+            options.append((best[start][0] + rows * length + _FIXED_COST_TOKENS * len(cuts), best[start][1] + cuts))
         best[stop] = min(options)
     return best[total][1]
-
-
-def _split_rows(start: int, stop: int, length: int, max_tokens: int) -> list[int]:
-    most = max(1, max_tokens // length)
-    most = most if most == _row_bucket(most) else max(size for size in range(1, most + 1) if _row_bucket(size) == size)
-    return [min(cut, stop) for cut in range(start + most, stop + most, most)]

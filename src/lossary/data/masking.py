@@ -1,8 +1,8 @@
 """Which words are masked: n-grams of whole words, up to a budget, all rows at once.
 
 As google-research/albert (create_pretraining_data.py): words in random order each start an n-gram with p(n) ∝ 1/n; one
-that exceeds what is left of the budget tries a smaller n; one that meets a masked word is passed over. Here n-grams stay
-inside their segment. Of masked pieces 80 % become [MASK], 10 % a random piece, 10 % stay.
+that exceeds what is left of the budget tries a smaller n; one that meets a masked word is passed over. Here n-grams
+stay inside their segment. Of masked pieces 80 % become [MASK], 10 % a random piece, 10 % stay.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class Words:
 
 def mask_budget(lengths: NDArray[np.int32], *, rate: float, most: int | None) -> NDArray[np.int64]:
     """Masked positions (B,) of examples of `lengths` (B,): the rounded share, at least 1, at most `most`."""
-    budget = np.maximum(1, np.rint(rate * lengths)).astype(np.int64)
+    budget: NDArray[np.int64] = np.maximum(1, np.rint(rate * lengths)).astype(np.int64)
     return budget if most is None else np.minimum(budget, most)
 
 
 def find_words(starts_word: NDArray[np.bool_], segment: NDArray[np.int8]) -> Words:
-    """Words of a batch from (B, T): where a piece starts a word, and the segment 0, 1, or -1 for special and padding."""
+    """Words of a batch from (B, T): where a piece starts a word, and its segment: 0, 1, or below 0 for none."""
     inside = segment >= 0
     first = inside.copy()
     first[:, 1:] &= segment[:, 1:] != segment[:, :-1]

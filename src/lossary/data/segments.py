@@ -29,7 +29,7 @@ class RaggedSpans:
 
 @dataclass(frozen=True, kw_only=True)
 class Segments:
-    """Of each example the two stretches (B,) of `RaggedSpans.ids` that it is made of; `count` 0 means there is no second."""
+    """Of each example the two stretches (B,) of `RaggedSpans.ids` that it is made of; the second may be empty."""
 
     first_start: NDArray[np.int64]
     first_count: NDArray[np.int64]

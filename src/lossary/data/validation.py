@@ -104,7 +104,7 @@ def _refuse_if_used(study: Study, folder: StudyFolder) -> None:
             "the study file or its data now asks for another validation set than the frozen one, "
             f"and runs depend on it: {', '.join(used)}",
             where=str(folder.validation),
-            hint="Undo the change ([validation], seed, sequence_length, masks, sources), or copy study.toml to a new folder.",
+            hint="Undo the change (sources, [validation], seed, length or masks), or copy study.toml to a new folder.",
         )
 
 
@@ -130,7 +130,7 @@ class _Candidates(NamedTuple):
     """Spans that may be chosen, in the order of their documents' keyed hashes."""
 
     shard: NDArray[np.int64]
-    index: NDArray[np.int64]  # among the shard's spans
+    span: NDArray[np.int64]  # among the shard's spans
     text_hash: NDArray[np.uint64]
 
 
@@ -144,7 +144,10 @@ def _freeze(study: Study, folder: StudyFolder, datasets: dict[str, PreparedDatas
     }
     total, notes = _total(shares, {name: len(found.shard) for name, found in candidates.items()}, asked)
     counts = _apportion(shares, total)
-    chosen = {name: _Candidates(*(column[: counts[name]] for column in found)) for name, found in candidates.items()}
+    chosen = {
+        name: _Candidates(found.shard[: counts[name]], found.span[: counts[name]], found.text_hash[: counts[name]])
+        for name, found in candidates.items()
+    }
     examples = _assemble(study, folder, datasets, chosen)
     hashes = np.unique(np.concatenate([found.text_hash for found in chosen.values()]))
     with write_directory_atomic(folder.validation) as temporary:
@@ -194,7 +197,7 @@ def _candidates(study: Study, dataset: PreparedDataset, cut: _Cut, wanted: int) 
     smallest = np.zeros(0, np.uint64)
     for shard in dataset.shards:
         smallest = np.unique(np.concatenate([smallest, mix(shard.text_hash)]))[: min(wanted, allowed)]
-    columns: list[tuple[NDArray[Any], ...]] = []
+    columns: list[list[NDArray[Any]]] = [[], [], [], []]
     seen = np.zeros(0, np.uint64)
     for number, shard in enumerate(dataset.shards):
         mixed = mix(shard.text_hash)
@@ -206,10 +209,12 @@ def _candidates(study: Study, dataset: PreparedDataset, cut: _Cut, wanted: int) 
         spans = cut.spans(dataset, number)
         index = np.flatnonzero(chosen[spans.document])
         document = spans.document[index]
-        columns.append((mixed[document], np.full(len(index), number), index, shard.text_hash[document]))
-    mixed, shards, indices, hashes = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    order = np.argsort(mixed, kind="stable")
-    return _Candidates(shards[order], indices[order], hashes[order])
+        found = (mixed[document], np.full(len(index), number), index, shard.text_hash[document])
+        for column, part in zip(columns, found, strict=True):
+            column.append(part)
+    by_hash = np.argsort(np.concatenate(columns[0]), kind="stable")
+    shards, indices, hashes = (np.concatenate(parts)[by_hash] for parts in columns[1:])
+    return _Candidates(shards, indices, hashes)
 
 
 def _mix(values: NDArray[np.uint64], *, key: int) -> NDArray[np.uint64]:
@@ -264,7 +269,7 @@ def _assemble(
         cut = _Cut(study, name, length)
         parts, index = [], []
         for shard in range(len(dataset.shards)):
-            here = np.sort(chosen[name].index[chosen[name].shard == shard])
+            here = np.sort(chosen[name].span[chosen[name].shard == shard])
             spans = cut.spans(dataset, shard)
             keep = np.zeros(len(spans), bool)
             keep[here] = True
@@ -273,11 +278,11 @@ def _assemble(
         stores.append(SpanStore(dataset, parts))
         numbers.append(np.full(sum(index), number, np.int16))
         indices.append(np.arange(sum(index)))
-    spans = gather(stores, np.concatenate(numbers), np.concatenate(indices))
+    gathered = gather(stores, np.concatenate(numbers), np.concatenate(indices))
     assembler = Assembler(
         open_tokenizer(folder), list(datasets), Settings.of(study.recipe), seed=study.seed, purpose="validation"
     )
-    return assembler.assemble(spans, 0)
+    return assembler.assemble(gathered, 0)
 
 
 def _describe(examples: Examples, share: float) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Frameworks behind one protocol; each is imported in a worker process of its own only."""

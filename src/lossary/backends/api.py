@@ -1,0 +1,149 @@
+"""What training and evaluation ask of a framework, and how one is loaded.
+
+backend = load_backend("torch")(shape, precision="fp32")
+backend.load_parameters(initial_parameters(shape, seed))
+"""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.data.examples import Examples
+from lossary.errors import MissingPackage, UsageError
+from lossary.models.parameters import Parameters
+from lossary.models.shapes import AlbertShape
+from lossary.models.update_laws import Moments, UpdateLaw
+
+__all__ = [
+    "Backend",
+    "Denominators",
+    "Logits",
+    "OutOfDeviceMemory",
+    "Precision",
+    "RowSums",
+    "ScoreOutput",
+    "StepOutput",
+    "load_backend",
+    "row_sums",
+]
+
+Precision = Literal["fp32", "bf16"]
+
+
+class OutOfDeviceMemory(Exception):
+    """The device has too little memory for a micro batch of this size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSums:
+    """Sums over each example of a micro batch (B,); filler rows included."""
+
+    mlm_nats: NDArray[np.float64]
+    mlm_correct: NDArray[np.int32]
+    sop_nats: NDArray[np.float64]  # 0 where the example has no label
+    sop_correct: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOutput:
+    """What a model scores on each example and each masked position."""
+
+    rows: RowSums
+    position_nats: NDArray[np.float32]  # (B, P); 0 where unused
+    predicted: NDArray[np.int32]  # (B, P)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOutput:
+    """What a training step saw, before its update."""
+
+    gradient_norm: float  # before clipping
+    rows: list[RowSums]  # one for each micro batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logits:
+    """Outputs of the two heads: (B, P, V) at the masked positions, and (B, 2)."""
+
+    mlm: NDArray[np.float32]
+    sop: NDArray[np.float32]
+
+
+# Masked positions and labelled pairs of the whole batch, by which the sums of its micro batches are divided.
+Denominators = tuple[float, float]
+
+
+class Backend(Protocol):
+    """An ALBERT model with its optimizer in one framework.
+
+    The loss of a step is Σ MLM nats / denominators[0] + Σ SOP nats / denominators[1] over all micro batches.
+    """
+
+    device: str
+    max_tokens: int  # padded tokens of a micro batch that the device takes well
+    few_shapes: bool  # whether every new shape of a micro batch is compiled
+
+    def __init__(self, shape: AlbertShape, *, precision: Precision = "fp32", device: str | None = None) -> None: ...
+    def load_parameters(self, parameters: Parameters) -> None: ...
+    def parameters(self) -> Parameters: ...
+    def load_moments(self, moments: Moments | None) -> None: ...
+    def moments(self) -> Moments: ...
+    def set_law(self, law: UpdateLaw) -> None: ...
+    def train_step(
+        self, micro: Sequence[Examples], denominators: Denominators, *, step: int, rate: float
+    ) -> StepOutput: ...
+    def gradients(self, micro: Sequence[Examples], denominators: Denominators) -> Parameters: ...
+    def score(self, examples: Examples) -> ScoreOutput: ...
+    def logits(self, examples: Examples) -> Logits: ...
+
+
+_PACKAGES = {
+    "torch": ("torch", "transformers"),
+    "tensorflow": ("tensorflow", "keras", "keras_hub"),
+    "jax": ("jax", "keras", "keras_hub"),
+}
+
+
+def load_backend(name: str) -> type[Backend]:
+    """The class of a backend; imports its framework, so only in a worker process.
+
+    Raises MissingPackage with the install line, UsageError if Keras was started on another backend.
+    """
+    if name == "torch":
+        module = "lossary.backends.torch.backend"
+    else:
+        chosen = os.environ.get("KERAS_BACKEND")
+        if chosen != name:
+            raise UsageError(f"KERAS_BACKEND is {chosen!r} and {name!r} is asked for; one process runs one backend")
+        module = "lossary.backends.keras.backend"
+    missing = [package for package in _PACKAGES[name] if importlib.util.find_spec(package) is None]
+    if missing:
+        raise MissingPackage(
+            f"the backend {name} needs {', '.join(missing)}", hint=f'pip install "lossary[{name}]" installs it.'
+        )
+    backend: type[Backend] = importlib.import_module(module).load()
+    return backend
+
+
+def row_sums(
+    examples: Examples, position_nats: NDArray[np.float32], hits: NDArray[np.bool_], sop_logits: NDArray[np.float32]
+) -> RowSums:
+    """Sums by example in float64 from nats and hits (B, P) at masked positions and SOP logits (B, 2)."""
+    used = examples.weights > 0
+    labels = np.maximum(examples.sop_labels, 0).astype(np.int64)
+    labelled = examples.sop_labels >= 0
+    logits = sop_logits.astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    nats = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return RowSums(
+        mlm_nats=np.where(used, position_nats, 0).sum(axis=1, dtype=np.float64),
+        mlm_correct=(hits & used).sum(axis=1).astype(np.int32),
+        sop_nats=np.where(labelled, nats, 0.0),
+        sop_correct=labelled & (logits.argmax(axis=1) == labels),
+    )

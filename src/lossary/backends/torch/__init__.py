@@ -1,0 +1,1 @@
+"""The PyTorch backend; torch and transformers are imported here only."""
