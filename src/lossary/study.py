@@ -18,12 +18,14 @@ from pydantic_core import ErrorDetails
 from lossary.errors import StudyError
 
 __all__ = [
+    "BACKENDS",
     "Backend",
     "Dataset",
     "Links",
     "Mixture",
     "Objective",
     "Optimizer",
+    "Precision",
     "Recipe",
     "Run",
     "ScaledSize",
@@ -31,6 +33,7 @@ __all__ = [
     "Study",
     "Tokenizer",
     "Validation",
+    "check_name",
     "find_study_file",
     "load_study",
     "parse_study",
@@ -39,6 +42,8 @@ __all__ = [
 
 Objective = Literal["mlm", "sop"]
 Backend = Literal["torch", "tensorflow", "jax"]
+Precision = Literal["fp32", "bf16"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SizeName = Literal["base", "large", "xlarge", "xxlarge"]
 # Names become parts of paths and of series such as eval/<dataset>/mlm_loss.
 _NAME = re.compile(r"[^\W_][\w.\-]{0,99}")
@@ -136,8 +141,7 @@ class Recipe(_Table):
     batch_size: int = Field(4096, ge=1, description="Examples a step.")
     steps: int = Field(125_000, ge=1)
     optimizer: Optimizer = Optimizer()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    dropout: float = Field(0.0, ge=0, lt=1)
+    precision: Precision = "fp32"
     short_rate: Rate = Field(0.1, description="Share of examples made shorter than the sequence length on purpose.")
     mask_rate: float = Field(0.15, gt=0, lt=1, description="Masked share of an example's true length.")
     max_ngram: int = Field(3, ge=1, le=10, description="Longest masked n-gram, in words.")
@@ -174,6 +178,11 @@ class ScaledSize(_Table):
         1.0, gt=0, le=4, allow_inf_nan=False, description="Factor of hidden and intermediate size and of heads."
     )
     depth: float = Field(1.0, gt=0, le=4, allow_inf_nan=False, description="Factor of the number of layers.")
+
+    @property
+    def label(self) -> str:
+        """As `xlarge ×0.0625×0.25`: width, then depth."""
+        return f"{self.from_} ×{self.width:g}×{self.depth:g}"
 
 
 def _overrides_of(model: type[BaseModel], name: str, **nested: Any) -> Any:
@@ -363,17 +372,22 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
+def check_name(name: str, *, where: str) -> None:
+    """Raises StudyError unless the name can be part of a path and of a series."""
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise StudyError(
+            f"the name {_shorten(name)} cannot be the name of a folder",
+            where=where,
+            hint="A name starts with a letter or digit; letters, digits, '_', '-' and '.' follow, at most 99.",
+        )
+
+
 def _check_names(study: Study) -> None:
     for kind, names in (("datasets", study.datasets), ("runs", study.runs)):
         folded: dict[str, str] = {}
         for name in names:
             where = f"$.{kind}.{name}"
-            if not _NAME.fullmatch(name) or name.endswith("."):
-                raise StudyError(
-                    f"the name {_shorten(name)} cannot be the name of a folder",
-                    where=f'$.{kind}["{name}"]',
-                    hint="A name starts with a letter or digit; letters, digits, '_', '-' and '.' follow, at most 99.",
-                )
+            check_name(name, where=f'$.{kind}["{name}"]')
             # Two names that differ in case only would share a folder on some file systems.
             other = folded.setdefault(name.casefold(), name)
             if other != name:

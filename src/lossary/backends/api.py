@@ -9,7 +9,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +19,19 @@ from lossary.errors import MissingPackage, UsageError
 from lossary.models.parameters import Parameters
 from lossary.models.shapes import AlbertShape
 from lossary.models.update_laws import Moments, UpdateLaw
+from lossary.study import Precision
 
 __all__ = [
     "Backend",
     "Denominators",
     "Logits",
     "OutOfDeviceMemory",
-    "Precision",
     "RowSums",
     "ScoreOutput",
     "StepOutput",
     "load_backend",
     "row_sums",
 ]
-
-Precision = Literal["fp32", "bf16"]
 
 
 class OutOfDeviceMemory(Exception):

@@ -155,7 +155,7 @@ def micro_batches(
     sums over a batch do not depend on any of this.
     """
     step = max(8, sequence_length // (4 if few_shapes else 16))
-    padded = -(-examples.lengths // step) * step
+    padded = -(-examples.lengths.astype(np.int64) // step) * step
     order = np.argsort(-padded, kind="stable")
     padded = padded[order]
     rounded = _power_of_two if few_shapes else int

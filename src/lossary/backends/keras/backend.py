@@ -10,7 +10,6 @@ from lossary.backends.api import (
     Backend,
     Denominators,
     Logits,
-    Precision,
     RowSums,
     ScoreOutput,
     StepOutput,
@@ -22,6 +21,7 @@ from lossary.data.examples import Examples
 from lossary.models.parameters import Parameters, is_excluded, parameter_table
 from lossary.models.shapes import AlbertShape
 from lossary.models.update_laws import Moments, UpdateLaw
+from lossary.study import Precision
 
 __all__ = ["KerasBackend", "load"]
 

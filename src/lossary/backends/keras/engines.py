@@ -38,7 +38,9 @@ class Engine(Protocol):
 
     few_shapes: bool
     law: UpdateLaw | None
-    has_moments: bool
+
+    @property
+    def has_moments(self) -> bool: ...
 
     def __init__(self, model: keras.Model, adapted: Sequence[bool]) -> None: ...
     @staticmethod
@@ -57,7 +59,8 @@ class Engine(Protocol):
 
 def load_engine() -> type[Engine]:
     """The engine of the Keras backend of this process."""
-    return TensorFlowEngine if keras.backend.backend() == "tensorflow" else JaxEngine
+    engine: type[Engine] = TensorFlowEngine if keras.backend.backend() == "tensorflow" else JaxEngine
+    return engine
 
 
 def _nats(mlm: Any, labels: Any) -> Any:
@@ -119,7 +122,8 @@ class TensorFlowEngine:
             raise UsageError(f"the device {name!r} cannot be used: TensorFlow sees {len(gpus)} GPUs")
         tf.config.set_visible_devices([gpus[int(number or 0)]], "GPU")
         tf.config.experimental.set_memory_growth(gpus[int(number or 0)], True)
-        return f"cuda:{number or 0} {tf.config.experimental.get_device_details(gpus[int(number or 0)]).get('device_name', '')}"
+        details = tf.config.experimental.get_device_details(gpus[int(number or 0)])
+        return f"cuda:{number or 0} {details.get('device_name', '')}"
 
     def set_parameters(self, values: Arrays) -> None:
         for variable, value in zip(self._variables, values, strict=True):

@@ -7,9 +7,9 @@ import keras_hub
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.backends.api import Precision
 from lossary.models.parameters import LAYER
 from lossary.models.shapes import AlbertShape
+from lossary.study import Precision
 
 __all__ = ["INPUTS", "build_model", "from_keras", "to_keras"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from lossary.backends.api import (
     Denominators,
     Logits,
     OutOfDeviceMemory,
-    Precision,
     RowSums,
     ScoreOutput,
     StepOutput,
@@ -27,6 +26,7 @@ from lossary.errors import UsageError
 from lossary.models.parameters import Parameters, hf_config, is_excluded, parameter_table
 from lossary.models.shapes import AlbertShape
 from lossary.models.update_laws import Moments, UpdateLaw
+from lossary.study import Precision
 
 __all__ = ["TorchBackend", "load"]
 
@@ -134,7 +134,7 @@ class TorchBackend:
                 else:
                     # Keeps the head in the graph, so that it has a gradient: zero.
                     loss = loss + 0.0 * out.sop.sum()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 hits = out.mlm.detach().argmax(dim=1) == out.labels
                 seen.append((examples, nats.detach(), hits, out.sop.detach()))
         except torch.OutOfMemoryError as error:
@@ -182,11 +182,12 @@ class TorchBackend:
             )[:2]
             mlm = self.model.predictions(hidden.reshape(-1, hidden.shape[-1]).index_select(0, flat))
             sop = self.model.sop_classifier(pooled)
-        return _Forward(mlm.float() if mlm.dtype != torch.float64 else mlm, sop.to(mlm.dtype).float(), labels)
+        return _Forward(mlm.float(), sop.float(), labels)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._precision == "bf16":
-            return torch.autocast(self._device.type, torch.bfloat16)
+            autocast: AbstractContextManager[object] = torch.autocast(self._device.type, torch.bfloat16)
+            return autocast
         return nullcontext()
 
     def _as_arrays(self, tensors: Sequence[torch.Tensor]) -> Parameters:
@@ -209,7 +210,7 @@ def _rows(examples: Examples, nats: torch.Tensor, hits: torch.Tensor, sop: torch
     return row_sums(examples, _spread(examples, nats, np.float32), _spread(examples, hits, np.bool_), sop.cpu().numpy())
 
 
-def _spread(examples: Examples, flat: torch.Tensor, kind: type[np.generic]) -> np.ndarray:  # type: ignore[type-arg]
+def _spread(examples: Examples, flat: torch.Tensor, kind: type[np.generic]) -> np.ndarray[Any, Any]:
     """Values (N,) of the used positions back to (B, P)."""
     values = np.zeros(examples.positions.shape, kind)
     values[examples.weights > 0] = flat.cpu().numpy()

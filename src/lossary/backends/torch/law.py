@@ -27,7 +27,7 @@ def global_norm(gradients: Tensors) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def update(law: UpdateLaw, state: LawState, gradients: Tensors, *, step: int, rate: float) -> torch.Tensor:
     """One update in place; returns the gradients' norm before clipping. `step` counts from 0."""
     norm = global_norm(gradients)

@@ -1,0 +1,198 @@
+"""Worker processes: one for each job, so that each has one framework.
+
+The parent writes the job as JSON, starts `python -m MODULE JOB.json` and reads events, JSON lines on the worker's
+standard output; what frameworks print goes to a log file. A worker dies with its parent. Signals: the first SIGINT or
+SIGTERM lets the worker finish its step and write a checkpoint, a second one kills it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from lossary.errors import Interrupted, LossaryError, WorkerError, error_class
+from lossary.files import write_json
+
+__all__ = ["Emit", "StopRequest", "emit_events", "run_worker", "stop_on_signals", "worker_main"]
+
+Emit = Callable[[Mapping[str, Any]], None]
+_LOG_TAIL = 12
+
+
+class StopRequest:
+    """Whether the user asked to stop, and the workers to tell."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._workers: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+
+    def add(self, worker: "subprocess.Popen[str]") -> None:
+        with self._lock:
+            self._workers.add(worker)
+            if self.asked:
+                _signal(worker, signal.SIGTERM)
+
+    def remove(self, worker: "subprocess.Popen[str]") -> None:
+        with self._lock:
+            self._workers.discard(worker)
+
+    def ask(self) -> None:
+        """The first time asks workers to stop at the next step; after that ends them."""
+        kind = signal.SIGKILL if self.asked else signal.SIGTERM
+        self.asked = True
+        for worker in list(self._workers):
+            _signal(worker, kind)
+
+
+def _signal(worker: "subprocess.Popen[str]", kind: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        worker.send_signal(kind)
+
+
+@contextmanager
+def stop_on_signals(stop: StopRequest) -> Iterator[None]:
+    """While it lasts, SIGINT and SIGTERM ask to stop. Outside the main thread it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda *_: stop.ask()) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
+def run_worker(
+    module: str, job: Mapping[str, Any], *, backend: str, threads: int, log: Path, emit: Emit, stop: StopRequest
+) -> dict[str, Any]:
+    """Runs a job to its end; returns its `done` event.
+
+    Raises the error that the worker reported, Interrupted if it was asked to stop, WorkerError if it died.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    job_file = log.with_suffix(".job.json")
+    write_json(job_file, dict(job))
+    with log.open("w", encoding="utf-8") as log_file:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", module, str(job_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            env=_environment(backend, threads),
+            text=True,
+            encoding="utf-8",
+            # A Ctrl-C reaches the parent alone, which then tells its workers in order.
+            start_new_session=True,
+        )
+        stop.add(worker)
+        try:
+            last = _read_events(worker, emit)
+        except BaseException:
+            worker.kill()
+            raise
+        finally:
+            code = worker.wait()
+            stop.remove(worker)
+    return _outcome(last, code, log, stop)
+
+
+def _environment(backend: str, threads: int) -> dict[str, str]:
+    environment = dict(os.environ)
+    count = str(threads)
+    environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+    environment |= {"PYTHONUNBUFFERED": "1", "LOSSARY_PARENT": str(os.getpid()), "HF_HUB_OFFLINE": "1"}
+    if backend != "torch":
+        environment |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if backend == "jax":
+        environment["XLA_FLAGS"] = (
+            environment.get("XLA_FLAGS", "") + f" --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
+        ).strip()
+    # Deterministic matrix products on NVIDIA devices need this before the framework starts.
+    environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return environment
+
+
+def _read_events(worker: "subprocess.Popen[str]", emit: Emit) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # Not ours: a library printed to standard output.
+        if isinstance(event, dict) and "event" in event:
+            last = event
+            emit(event)
+    return last
+
+
+def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> dict[str, Any]:
+    if last.get("event") == "done" and code == 0:
+        return last
+    if last.get("event") == "error":
+        raise error_class(last["kind"])(last["message"], where=last.get("where"), hint=last.get("hint"))
+    if stop.asked:
+        raise Interrupted("stopped before it had anything to keep")
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    hint = "The system may have run out of memory." if code == -signal.SIGKILL else None
+    tail = "\n    ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL:])
+    raise WorkerError(f"the worker {how}; its last words:\n    {tail or '(none)'}", where=str(log), hint=hint)
+
+
+def worker_main(work: Callable[[dict[str, Any], Emit], dict[str, Any]]) -> None:
+    """`main` of a worker's module: reads the job that the command line names, works, reports."""
+    _die_with_parent()
+    events = _claim_standard_output()
+    emit = emit_events(events)
+    try:
+        job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        emit({"event": "done", **work(job, emit)})
+    except LossaryError as error:
+        emit(
+            {
+                "event": "error",
+                "kind": type(error).__name__,
+                "message": error.message,
+                "where": error.where,
+                "hint": error.hint,
+            }
+        )
+        sys.exit(error.exit_code)
+
+
+def emit_events(events: IO[str]) -> Emit:
+    """A function that writes events as JSON lines."""
+
+    def emit(event: Mapping[str, Any]) -> None:
+        events.write(json.dumps(event, ensure_ascii=True, allow_nan=False) + "\n")
+        events.flush()
+
+    return emit
+
+
+def _claim_standard_output() -> IO[str]:
+    """Standard output for events alone: what libraries print there goes to standard error, the log."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed would train on for nobody."""
+    parent = int(os.environ.get("LOSSARY_PARENT") or 0)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        threading.Event().wait(0.5)
+    os._exit(1)

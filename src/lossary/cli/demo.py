@@ -1,0 +1,40 @@
+"""`lossary demo`: a whole study on text that every Python carries."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lossary.cli.common import JobsOption
+
+__all__ = ["demo"]
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("lossary-demo"),
+    jobs: JobsOption = None,
+) -> None:
+    """Train and score three small models in PyTorch and TensorFlow, print their table, write report.md."""
+    import os
+
+    from lossary import pipeline
+    from lossary.cli.common import open_study
+    from lossary.cli.progress import TerminalListener
+    from lossary.errors import UsageError
+    from lossary.files import write_atomic
+
+    text = files("lossary.cli").joinpath("demo.toml").read_text(encoding="utf-8")
+    path = out / "study.toml"
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise UsageError("the folder holds another study", where=str(path), hint="Choose another folder with --out.")
+    if not path.is_file():
+        with write_atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    opened = open_study(out)
+    # Models this small use one core each best.
+    settings = pipeline.Settings(jobs=jobs or min(3, os.cpu_count() or 1))
+    with TerminalListener() as listener:
+        page = pipeline.run_study(opened.study, opened.folder, settings=settings, listener=listener)
+    typer.echo(page.terminal)
+    typer.echo(f"wrote {page.path}; the study is {path}")

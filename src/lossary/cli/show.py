@@ -1,0 +1,46 @@
+"""`lossary show`: the table in the terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lossary.cli.common import RunsOption, StudyArgument, open_study
+
+__all__ = ["show"]
+
+
+def show(
+    study: StudyArgument = Path(),
+    runs: RunsOption = None,
+    metrics: Annotated[
+        str, typer.Option(help="Metrics, separated by commas.")
+    ] = "mlm_loss,mlm_accuracy,sop_loss,sop_accuracy",
+    step: Annotated[int | None, typer.Option(help="Scores at this step.", show_default="the newest")] = None,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="ASCII characters only.")] = False,
+) -> None:
+    """Print the table: losses and accuracies by dataset, with intervals and totals."""
+    import sys
+
+    from rich.console import Console
+
+    from lossary.errors import UsageError
+    from lossary.reports.terminal import WIDTH, print_table, terminal_text
+    from lossary.tables.build import build_table
+    from lossary.tables.model import METRICS
+
+    wanted = [metric.strip() for metric in metrics.split(",") if metric.strip()]
+    unknown = [metric for metric in wanted if metric not in METRICS]
+    if unknown or not wanted:
+        raise UsageError(
+            f"no metric is called {unknown[0]!r}" if unknown else "no metric is named",
+            where="--metrics",
+            hint=f"Known: {', '.join(METRICS)}.",
+        )
+    chosen = [metric for metric in METRICS if metric in wanted]
+    opened = open_study(study)
+    table = build_table(opened.study, opened.folder, runs=runs, step=step)
+    if ascii_only or not sys.stdout.isatty():
+        typer.echo(terminal_text(table, metrics=chosen, ascii_only=ascii_only), nl=False)
+    else:
+        print_table(table, Console(width=max(WIDTH, Console().width), highlight=False), metrics=chosen)

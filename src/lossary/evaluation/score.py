@@ -1,0 +1,210 @@
+"""The frozen validation set to score records. It runs in a worker process.
+
+Sums do not depend on batch size, buckets or order: each example's nats are added up on their own, in float64.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lossary import __version__
+from lossary.backends.api import Backend, OutOfDeviceMemory, ScoreOutput, load_backend
+from lossary.backends.process import Emit
+from lossary.data.batches import micro_batches
+from lossary.data.examples import Examples
+from lossary.data.tokenizer import open_tokenizer
+from lossary.data.validation import ValidationSet, load_validation
+from lossary.errors import CheckpointError, RunError, ScoreError
+from lossary.folder import StudyFolder
+from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
+from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_scores
+from lossary.study import Precision
+
+__all__ = ["ScoreJob", "score_checkpoint", "score_examples"]
+
+_EVENT_EVERY_S = 0.5
+# Examples are sorted by length within windows of this size: little padding, bounded memory.
+_WINDOW = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreJob:
+    """What is scored on what, and under which name the scores are kept."""
+
+    name: str
+    checkpoint: Path
+    backend: str
+    precision: Precision = "fp32"
+    device: str | None = None
+    batch_size: int | None = None  # examples a forward pass; by memory if None
+    size: str = ""
+
+
+def score_checkpoint(folder: StudyFolder, job: ScoreJob, *, emit: Emit) -> dict[str, Any]:
+    """Scores a checkpoint on the validation set and stores the scores; keeps those that are there for the same weights.
+
+    Raises CheckpointError if the checkpoint does not fit the study's tokenizer or sequence length.
+    """
+    validation = load_validation(folder)
+    checkpoint = load_checkpoint(job.checkpoint)
+    step = int(checkpoint.state.get("step", 0))
+    header = _header(folder, job, checkpoint, validation)
+    path = folder.scores(job.name, step)
+    if path.is_file() and _same(path, header):
+        return {"scores": str(path), "step": step}
+    _check_fit(checkpoint, validation, open_tokenizer(folder).vocabulary_size)
+    backend = load_backend(job.backend)(checkpoint.shape, precision=job.precision, device=job.device)
+    backend.load_parameters(checkpoint.parameters)
+    if not checkpoint.has_sop:
+        emit({"event": "note", "text": f"{job.checkpoint} has no sentence-order head: SOP is not scored"})
+    table = score_examples(backend, validation, job, has_sop=checkpoint.has_sop, emit=emit)
+    table = table.append_column("step", pa.array(np.full(len(table), step)))
+    header = ScoreHeader(**(vars(header) | {"device": backend.device}))
+    write_scores(path, table.select(SCORE_SCHEMA.names), header)
+    return {"scores": str(path), "step": step}
+
+
+def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validation: ValidationSet) -> ScoreHeader:
+    return ScoreHeader(
+        run=job.name,
+        step=int(checkpoint.state.get("step", 0)),
+        validation_digest=validation.digest,
+        tokenizer_digest=open_tokenizer(folder).digest,
+        weights_digest=weights_digest(checkpoint.parameters),
+        backend=job.backend,
+        device="",
+        precision=job.precision,
+        size=job.size,
+        tokens=checkpoint.state.get("tokens"),
+        has_sop=checkpoint.has_sop,
+        lossary=__version__,
+    )
+
+
+def _same(path: Path, header: ScoreHeader) -> bool:
+    try:
+        found = read_header(path)
+    except ScoreError:
+        return False
+    return vars(found) | {"device": ""} == vars(header)
+
+
+def _check_fit(checkpoint: Checkpoint, validation: ValidationSet, vocabulary_size: int) -> None:
+    shape, longest = checkpoint.shape, int(validation.examples.lengths.max())
+    if shape.vocabulary_size != vocabulary_size:
+        raise CheckpointError(
+            f"its vocabulary has {shape.vocabulary_size:,} pieces, the study's tokenizer {vocabulary_size:,}",
+            where=str(checkpoint.path),
+            hint="Scores need the tokenizer that the checkpoint was trained with: [tokenizer] model = …",
+        )
+    if shape.max_positions < longest:
+        raise CheckpointError(
+            f"it has {shape.max_positions} positions, and validation examples have up to {longest} tokens",
+            where=str(checkpoint.path),
+        )
+
+
+def score_examples(
+    backend: Backend, validation: ValidationSet, job: ScoreJob, *, has_sop: bool, emit: Emit
+) -> pa.Table:
+    """Score records of all examples but for the column `step`, in the validation set's order."""
+    examples = validation.examples
+    collected = _Collected(examples)
+    max_tokens = backend.max_tokens
+    started = shown = time.monotonic()
+    for start in range(0, len(examples), _WINDOW):
+        rows = np.arange(start, min(start + _WINDOW, len(examples)))
+        max_tokens = _score_window(backend, examples.take(rows), rows, collected, (max_tokens, job.batch_size, emit))
+        now = time.monotonic()
+        if now - shown > _EVENT_EVERY_S or rows[-1] + 1 == len(examples):
+            shown = now
+            done = int(rows[-1]) + 1
+            rate = done / max(now - started, 1e-9)
+            emit({"event": "progress", "run": job.name, "done": done, "total": len(examples), "examples_per_s": rate})
+    return _table(collected, job.name, validation.datasets, has_sop)
+
+
+class _Collected:
+    """Outputs of all examples (N,) and their positions (N, P)."""
+
+    def __init__(self, examples: Examples) -> None:
+        count, width = examples.positions.shape
+        self.examples = examples
+        self.mlm_nats = np.zeros(count)
+        self.mlm_correct = np.zeros(count, np.int32)
+        self.sop_nats = np.zeros(count)
+        self.sop_correct = np.zeros(count, bool)
+        self.position_nats = np.zeros((count, width), np.float32)
+        self.predicted = np.zeros((count, width), np.int32)
+
+    def put(self, rows: NDArray[np.int64], output: ScoreOutput) -> None:
+        used = slice(len(rows))
+        for field in ("mlm_nats", "mlm_correct", "sop_nats", "sop_correct"):
+            getattr(self, field)[rows] = getattr(output.rows, field)[used]
+        width = min(self.position_nats.shape[1], output.position_nats.shape[1])
+        self.position_nats[rows, :width] = output.position_nats[used, :width]
+        self.predicted[rows, :width] = output.predicted[used, :width]
+
+
+def _score_window(
+    backend: Backend,
+    examples: Examples,
+    rows: NDArray[np.int64],
+    collected: _Collected,
+    limits: tuple[int, int | None, Emit],
+) -> int:
+    """Scores some examples; returns the tokens a forward pass that the device took."""
+    max_tokens, batch_size, emit = limits
+    longest = int(examples.lengths.max())
+    while True:
+        try:
+            for chunk in _chunks(examples, batch_size):
+                part = examples.take(chunk)
+                for micro in micro_batches(
+                    part, max_tokens=max_tokens, sequence_length=longest, few_shapes=backend.few_shapes
+                ):
+                    collected.put(rows[chunk[micro.rows]], backend.score(micro.examples))
+            return max_tokens
+        except OutOfDeviceMemory as error:
+            if max_tokens <= longest:
+                raise RunError(f"{backend.device} has too little memory for one example: {error}") from None
+            max_tokens //= 2
+            emit({"event": "note", "text": f"out of memory: {max_tokens:,} tokens a pass from here on (same result)"})
+
+
+def _chunks(examples: Examples, batch_size: int | None) -> list[NDArray[np.int64]]:
+    order = np.argsort(-examples.lengths, kind="stable")
+    if batch_size is None:
+        return [order]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _table(collected: _Collected, name: str, datasets: list[str], has_sop: bool) -> pa.Table:
+    examples = collected.examples
+    count = len(examples)
+    used = examples.weights > 0
+    offsets = pa.array(np.concatenate([[0], np.cumsum(examples.masked)]).astype(np.int32))
+    unlabelled = (examples.sop_labels < 0) | (not has_sop)
+    indices = np.zeros(count, np.int32)
+    return pa.table(
+        {
+            "run": pa.DictionaryArray.from_arrays(indices, [name]),
+            "dataset": pa.DictionaryArray.from_arrays(examples.dataset.astype(np.int32), datasets),
+            "example": examples.example,
+            "tokens": examples.lengths,
+            "bytes": examples.bytes,
+            "masked": examples.masked,
+            "mlm_nats": collected.mlm_nats,
+            "mlm_correct": collected.mlm_correct,
+            "sop_label": pa.array(examples.sop_labels, mask=examples.sop_labels < 0),
+            "sop_nats": pa.array(collected.sop_nats, mask=unlabelled),
+            "sop_correct": pa.array(collected.sop_correct, mask=unlabelled),
+            "position_nats": pa.ListArray.from_arrays(offsets, pa.array(collected.position_nats[used])),
+            "predicted": pa.ListArray.from_arrays(offsets, pa.array(collected.predicted[used])),
+        }
+    )

@@ -1,0 +1,180 @@
+"""Checkpoints: canonical safetensors that any backend, and transformers, opens.
+
+    step-00000100/
+      model.safetensors        weights under Hugging Face's names
+      config.json              opens as AlbertForPreTraining
+      optimizer.safetensors    moments, m.<name> and v.<name>
+      state.json               step, counts, digests
+      spiece.model             the tokenizer
+
+A folder appears whole or not at all. Pickled weights are refused.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from lossary.errors import CheckpointError
+from lossary.files import digest_file, read_json, write_directory_atomic, write_json
+from lossary.models.parameters import Parameters, hf_config, parameter_table, shape_from_config
+from lossary.models.shapes import AlbertShape
+from lossary.models.update_laws import Moments
+
+__all__ = [
+    "Checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "load_own_checkpoint",
+    "save_checkpoint",
+    "weights_digest",
+]
+
+_SCHEMA = 1
+_WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_SOP_HEAD = ("sop_classifier.classifier.weight", "sop_classifier.classifier.bias")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Weights, and for lossary's own the moments and the state of training."""
+
+    path: Path
+    shape: AlbertShape
+    parameters: Parameters
+    moments: Moments | None
+    state: dict[str, Any]
+    has_sop: bool  # False where the folder has no sentence-order head
+
+
+def weights_digest(parameters: Parameters) -> str:
+    """The digest of names, shapes and bits of all weights."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in sorted(parameters):
+        array = np.ascontiguousarray(parameters[name], np.float32)
+        hasher.update(f"{name}{array.shape}".encode())
+        hasher.update(array.tobytes())
+    return "blake2b:" + hasher.hexdigest()
+
+
+def save_checkpoint(
+    path: Path, *, shape: AlbertShape, parameters: Parameters, moments: Moments, state: dict[str, Any], tokenizer: Path
+) -> dict[str, Any]:
+    """Writes a checkpoint folder, whole or not at all; returns its state with the digests filled in."""
+    with write_directory_atomic(path) as temporary:
+        save_file(parameters, temporary / _WEIGHTS, {"format": "pt"})
+        both = {f"m.{name}": value for name, value in moments.m.items()}
+        both |= {f"v.{name}": value for name, value in moments.v.items()}
+        save_file(both, temporary / _MOMENTS, {"format": "pt"})
+        write_json(temporary / "config.json", hf_config(shape))
+        shutil.copyfile(tokenizer, temporary / "spiece.model")
+        full = {
+            **state,
+            "schema": _SCHEMA,
+            "weights_digest": weights_digest(parameters),
+            "files": {name: digest_file(temporary / name) for name in (_WEIGHTS, _MOMENTS)},
+        }
+        write_json(temporary / _STATE, full)
+    return full
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; leftovers of interrupted writes are not among them."""
+    return sorted(path for path in folder.glob("step-*") if (path / _STATE).is_file())
+
+
+def load_own_checkpoint(path: Path) -> Checkpoint:
+    """One of lossary's checkpoints, its files checked against their digests; CheckpointError if it is damaged."""
+    state = read_json(path / _STATE)
+    for name, digest in state["files"].items():
+        if not (path / name).is_file() or digest_file(path / name) != digest:
+            raise CheckpointError(f"{name} is missing or not what was written", where=str(path))
+    checkpoint = load_checkpoint(path)
+    both = _load_tensors(path / _MOMENTS)
+    moments = Moments(
+        {name: both[f"m.{name}"] for name in checkpoint.parameters},
+        {name: both[f"v.{name}"] for name in checkpoint.parameters},
+    )
+    return Checkpoint(**(vars(checkpoint) | {"moments": moments}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Any folder that transformers opens as an ALBERT with an MLM head.
+
+    Raises CheckpointError: no such folder, pickled weights, another architecture, missing or misshapen parameters.
+    Without a sentence-order head its parameters are zeros and `has_sop` is False.
+    """
+    if not (path / "config.json").is_file():
+        raise CheckpointError("no checkpoint: there is no config.json", where=str(path))
+    try:
+        shape = shape_from_config(read_json(path / "config.json"))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"not an ALBERT that can be computed here: {error}", where=str(path / "config.json")
+        ) from None
+    found = _canonical(_load_weights(path))
+    table = parameter_table(shape)
+    has_sop = all(name in found for name in _SOP_HEAD)
+    if not has_sop:
+        found |= {name: np.zeros(table[name], np.float32) for name in _SOP_HEAD}
+    missing = [name for name in table if name not in found]
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} parameters are missing: {_some(missing)}",
+            where=str(path),
+            hint="A model without its MLM head cannot be scored; save it as AlbertForPreTraining or AlbertForMaskedLM.",
+        )
+    wrong = [f"{name} {found[name].shape}, not {size}" for name, size in table.items() if found[name].shape != size]
+    if wrong:
+        raise CheckpointError(f"shapes differ from config.json: {_some(wrong)}", where=str(path))
+    state = read_json(path / _STATE) if (path / _STATE).is_file() else {}
+    parameters = {name: np.ascontiguousarray(found[name], np.float32) for name in table}
+    return Checkpoint(path=path, shape=shape, parameters=parameters, moments=None, state=state, has_sop=has_sop)
+
+
+def _load_weights(path: Path) -> dict[str, Any]:
+    if (path / _WEIGHTS).is_file():
+        return _load_tensors(path / _WEIGHTS)
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if any(Path(part).name != part for part in parts):
+            raise CheckpointError("the index names files outside the checkpoint", where=str(index))
+        return {name: value for part in parts for name, value in _load_tensors(path / part).items()}
+    if any(path.glob("*.bin")) or any(path.glob("*.pt")):
+        raise CheckpointError(
+            "the weights are pickled; pickle files can run any code and are not opened",
+            where=str(path),
+            hint="In an environment you trust: AlbertForPreTraining.from_pretrained(DIR).save_pretrained(NEW).",
+        )
+    raise CheckpointError("there is no model.safetensors", where=str(path))
+
+
+def _load_tensors(path: Path) -> dict[str, Any]:
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        raise CheckpointError(f"not readable: {error}", where=str(path)) from None
+
+
+def _canonical(found: dict[str, Any]) -> dict[str, Any]:
+    """Tied copies are dropped; older names of layer normalisation are brought up to date."""
+    renamed = {
+        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): value
+        for name, value in found.items()
+    }
+    if "predictions.bias" not in renamed and "predictions.decoder.bias" in renamed:
+        renamed["predictions.bias"] = renamed["predictions.decoder.bias"]
+    return renamed
+
+
+def _some(items: Iterable[str]) -> str:
+    listed = list(items)
+    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")

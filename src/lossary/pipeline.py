@@ -1,0 +1,235 @@
+"""A study end to end: prepare → train → evaluate → report; each stage keeps what is done already.
+
+    run_study(study, folder, settings=Settings(), listener=listener)
+
+Runs go one after another, or several at a time on parts of the cores. A run that fails does not take others with it:
+the stage ends with an error that names all that failed.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from lossary.backends.process import Emit, StopRequest, run_worker, stop_on_signals
+from lossary.data.prepare import prepare_datasets
+from lossary.data.shards import MANIFEST
+from lossary.data.validation import prepare_examples
+from lossary.errors import CheckpointError, DataError, Interrupted, LossaryError, RunError, StudyError, UsageError
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+from lossary.models.checkpoints import list_checkpoints
+from lossary.reports.page import write_report
+from lossary.reports.terminal import terminal_text
+from lossary.study import Study
+from lossary.tables.build import build_table
+from lossary.training.loop import is_finished
+
+__all__ = ["Foreign", "Listener", "Page", "Settings", "evaluate", "prepare", "run_study", "train"]
+
+_CORES_A_RUN = 8
+
+
+class Listener(Protocol):
+    """Who is told what happens."""
+
+    def progress(self, text: str, done: float, total: float | None) -> None: ...
+    def event(self, run: str, event: Mapping[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much is done at once, and what."""
+
+    runs: Sequence[str] | None = None
+    jobs: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """A checkpoint from elsewhere, or one of a run on another backend, to be scored under a name."""
+
+    name: str
+    checkpoint: Path
+    backend: str
+
+
+class Page(NamedTuple):
+    """A report that was written, and its table for the terminal."""
+
+    path: Path
+    terminal: str
+
+
+def prepare(study: Study, folder: StudyFolder, *, workers: int | None = None, listener: Listener) -> None:
+    """Tokenizer, shards, validation set and training examples."""
+    manifests = prepare_datasets(study, folder, workers=workers, progress=listener.progress)
+    for name, manifest in manifests.items():
+        for note in manifest["notes"]:
+            listener.note(f"{name}: {note}")
+        if manifest["bad_rows"]:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(manifest["bad_reasons"].items()))
+            quarantine = folder.dataset(name) / "quarantine.jsonl"
+            listener.note(f"{name}: {manifest['bad_rows']:,} bad rows left out ({reasons}); samples in {quarantine}")
+    before = _validation_digest(folder)
+    prepare_examples(study, folder, progress=listener.progress)
+    if _validation_digest(folder) != before:
+        for note in read_json(folder.validation / MANIFEST)["notes"]:
+            listener.note(f"validation: {note}")
+
+
+def _validation_digest(folder: StudyFolder) -> str | None:
+    path = folder.validation / MANIFEST
+    return str(read_json(path)["digest"]) if path.is_file() else None
+
+
+def train(
+    study: Study,
+    folder: StudyFolder,
+    *,
+    runs: Sequence[str] | None = None,
+    jobs: int | None = None,
+    listener: Listener,
+) -> None:
+    """Trains runs to their last step. Raises RunError if one failed, Interrupted if asked to stop."""
+
+    def job(run: str, tools: "_Tools") -> None:
+        if not is_finished(study, folder, run):
+            tools.run(
+                "lossary.training.job", {"study_file": str(folder.study_file), "run": run}, study.runs[run].backend
+            )
+
+    _each_run("train", _chosen(study, runs), job, folder=folder, jobs=jobs, listener=listener)
+
+
+def evaluate(
+    study: Study,
+    folder: StudyFolder,
+    *,
+    runs: Sequence[str] | None = None,
+    jobs: int | None = None,
+    batch_size: int | None = None,
+    foreign: Foreign | None = None,
+    listener: Listener,
+) -> None:
+    """Scores the newest checkpoint of each run, or a foreign one, on the validation set."""
+
+    def job(run: str, tools: "_Tools") -> None:
+        settings = study.runs.get(run)
+        target = foreign or Foreign(name=run, checkpoint=_newest(folder, run), backend=study.runs[run].backend)
+        size = "" if settings is None else settings.size if isinstance(settings.size, str) else settings.size.label
+        request = {
+            "folder": str(folder.root),
+            "name": target.name,
+            "checkpoint": str(target.checkpoint),
+            "backend": target.backend,
+            "precision": study.recipe_of(run).precision if settings else "fp32",
+            "device": settings.device if settings and foreign is None else None,
+            "batch_size": batch_size,
+            "size": size,
+        }
+        tools.run("lossary.evaluation.job", request, target.backend)
+
+    names = [foreign.name] if foreign else _chosen(study, runs)
+    _each_run("evaluate", names, job, folder=folder, jobs=jobs, listener=listener)
+
+
+def _chosen(study: Study, runs: Sequence[str] | None) -> list[str]:
+    unknown = [run for run in runs or [] if run not in study.runs]
+    if unknown:
+        raise UsageError(f"no run is called {unknown[0]!r}", hint=f"Runs: {', '.join(study.runs)}.")
+    return [run for run in study.runs if runs is None or run in runs]
+
+
+def _newest(folder: StudyFolder, run: str) -> Path:
+    checkpoints = list_checkpoints(folder.checkpoints(run))
+    if not checkpoints:
+        raise CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
+    return checkpoints[-1]
+
+
+def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener: Listener) -> Page:
+    """Everything from text to report. A run that failed is left out of the page, and said, by an error at the end."""
+    if folder.study_file.name != "study.toml":
+        raise StudyError("the study file must be called study.toml", where=str(folder.study_file))
+    prepare(study, folder, workers=settings.workers, listener=listener)
+    failed: LossaryError | None = None
+    try:
+        train(study, folder, runs=settings.runs, jobs=settings.jobs, listener=listener)
+    except Interrupted:
+        raise
+    except RunError as error:
+        failed = error
+    scorable = [run for run in _chosen(study, settings.runs) if list_checkpoints(folder.checkpoints(run))]
+    if scorable:
+        evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
+        table = build_table(study, folder)
+        page = Page(write_report(study, folder, table), terminal_text(table))
+    if failed is not None:
+        raise failed
+    return page
+
+
+class _Tools(NamedTuple):
+    """What a job needs to start its worker."""
+
+    run: Callable[[str, dict[str, Any], str], dict[str, Any]]
+
+
+def _each_run(
+    stage: str,
+    runs: Sequence[str],
+    job: Callable[[str, _Tools], None],
+    *,
+    folder: StudyFolder,
+    jobs: int | None,
+    listener: Listener,
+) -> None:
+    """Does a job for each run, `jobs` at a time; collects failures."""
+    cores = os.cpu_count() or 1
+    at_once = min(len(runs), jobs or max(1, cores // _CORES_A_RUN)) or 1
+    stop = StopRequest()
+    errors: dict[str, LossaryError] = {}
+
+    def work(run: str) -> None:
+        if stop.asked:
+            return
+        emit: Emit = lambda event: listener.event(run, event)  # noqa: E731
+        tools = _Tools(
+            lambda module, request, backend: run_worker(
+                module,
+                request,
+                backend=backend,
+                threads=max(1, cores // at_once),
+                log=folder.logs / f"{run}.{stage}.log",
+                emit=emit,
+                stop=stop,
+            )
+        )
+        try:
+            job(run, tools)
+        except LossaryError as error:
+            errors[run] = error
+
+    with stop_on_signals(stop), ThreadPoolExecutor(at_once) as pool:
+        for future in [pool.submit(work, run) for run in runs]:
+            future.result()
+    _raise(stage, errors, stop)
+
+
+def _raise(stage: str, errors: dict[str, LossaryError], stop: StopRequest) -> None:
+    if stop.asked:
+        kept = "; ".join(f"{run}: {error.message}" for run, error in errors.items())
+        raise Interrupted(kept or "interrupted")
+    if len(errors) == 1:
+        run, error = next(iter(errors.items()))
+        if isinstance(error, UsageError | DataError):
+            raise error
+        raise type(error)(f"{run}: {error.message}", where=error.where, hint=error.hint)
+    if errors:
+        lines = "\n".join(f"  {run}: {error}" for run, error in errors.items())
+        raise RunError(f"{len(errors)} runs failed to {stage}:\n{lines}")

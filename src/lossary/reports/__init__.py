@@ -1,0 +1,1 @@
+"""Views of a table: terminal, Markdown, CSV, JSON, LaTeX; and the report of a study."""

@@ -1,0 +1,100 @@
+"""Training curves by dataset as SVG files: every run in one chart, with floor or chance drawn in."""
+
+from typing import Any, NamedTuple
+
+from lossary.files import write_atomic
+from lossary.folder import StudyFolder
+from lossary.reports.text import METRIC_TITLES
+from lossary.results.records import read_steps
+from lossary.tables.model import Metric, Table
+
+__all__ = ["Charts", "write_curves"]
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; dashes repeat the distinction.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+_POINTS = 80
+
+
+class Charts(NamedTuple):
+    """Markdown that shows the charts, or says why there are none."""
+
+    text: str
+
+
+def write_curves(folder: StudyFolder, table: Table) -> Charts:
+    """Writes curves-mlm.svg and curves-sop.svg into the report's folder; needs altair and vl-convert."""
+    points = [point for run in table.runs for point in _points(folder, run.name)]
+    if not points:
+        return Charts("No step records: these runs were not trained here.")
+    try:
+        import altair
+        import vl_convert
+    except ImportError:
+        return Charts('Charts need altair and vl-convert: `pip install "lossary[docs]"`.')
+    shown = []
+    for metric, file in (("mlm_loss", "curves-mlm.svg"), ("sop_loss", "curves-sop.svg")):
+        of_metric = [point for point in points if point["metric"] == metric]
+        if of_metric:
+            chart = _chart(altair, table, of_metric, metric)  # type: ignore[arg-type]
+            svg = vl_convert.vegalite_to_svg(chart.to_dict())
+            with write_atomic(folder.report / file) as temporary:
+                temporary.write_text(svg, encoding="utf-8")
+            title = METRIC_TITLES[metric]  # type: ignore[index]
+            shown.append(f"![{title} in training by dataset, against tokens]({file})")
+    text = "Training loss against tokens of the run; means over windows of steps, no smoothing; dashed: the floor."
+    return Charts("\n\n".join([text, *shown]))
+
+
+def _points(folder: StudyFolder, run: str) -> list[dict[str, Any]]:
+    """Means over windows of steps: about `_POINTS` a dataset and metric."""
+    import duckdb
+
+    steps = read_steps(folder.steps(run))
+    if not steps.num_rows:
+        return []
+    query = f"""
+    WITH numbered AS (SELECT *, step * {_POINTS} // (1 + max(step) OVER ()) AS part FROM steps)
+    SELECT dataset, max(total_tokens) AS tokens, sum(mlm_nats) / nullif(sum(masked), 0) AS mlm_loss,
+      sum(sop_nats) / nullif(sum(sop_pairs), 0) AS sop_loss
+    FROM numbered GROUP BY dataset, part ORDER BY dataset, tokens
+    """
+    with duckdb.connect() as connection:
+        connection.register("steps", steps)
+        rows = connection.execute(query).fetchall()
+    return [
+        {"run": run, "dataset": dataset, "tokens": tokens, "metric": metric, "loss": loss}
+        for dataset, tokens, *losses in rows
+        for metric, loss in zip(("mlm_loss", "sop_loss"), losses, strict=True)
+        if loss is not None
+    ]
+
+
+def _chart(altair: Any, table: Table, points: list[dict[str, Any]], metric: Metric) -> Any:
+    runs = [run.name for run in table.runs]
+    first = runs[0]
+    floors = [
+        {"dataset": row.name, "floor": table.cell(first, row.name, metric).floor}
+        for row in table.datasets
+        if table.cell(first, row.name, metric).floor is not None
+    ]
+    colour = altair.Color("run:N", scale=altair.Scale(domain=runs, range=COLOURS[: len(runs)] or COLOURS), title="run")
+    lines = (
+        altair.Chart(altair.Data(values=[{**point, "floor": None} for point in points]))
+        .mark_line(strokeWidth=1.6, clip=True)
+        .encode(
+            x=altair.X("tokens:Q", title="tokens", axis=altair.Axis(format="~s", tickCount=4)),
+            y=altair.Y("loss:Q", title=f"{METRIC_TITLES[metric]}, nats", scale=altair.Scale(zero=False)),
+            color=colour,
+            strokeDash=altair.StrokeDash("run:N", scale=altair.Scale(domain=runs), legend=None),
+        )
+    )
+    rules = altair.Chart(altair.Data(values=floors)).mark_rule(strokeDash=[4, 4], color="#666666").encode(y="floor:Q")
+    panels = [
+        altair.layer(
+            lines.transform_filter(altair.datum.dataset == row.name),
+            rules.transform_filter(altair.datum.dataset == row.name),
+        ).properties(width=260, height=170, title=row.name)
+        for row in table.datasets
+        if any(point["dataset"] == row.name for point in points)
+    ]
+    return altair.concat(*panels, columns=2).resolve_scale(y="independent", x="shared")

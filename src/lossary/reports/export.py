@@ -1,0 +1,109 @@
+"""The table as data: JSON, CSV, Parquet, LaTeX."""
+
+import csv
+import io
+from dataclasses import asdict, fields
+from typing import Any
+
+import pyarrow as pa
+
+from lossary import __version__
+from lossary.reports.text import METRIC_TITLES, WEIGHTING_TITLES, number, percent, plain, short_count
+from lossary.tables.model import METRICS, Cell, Table, Total
+
+__all__ = ["csv_text", "json_value", "latex_text", "parquet_table"]
+
+SCHEMA = 1
+
+
+def json_value(table: Table) -> dict[str, Any]:
+    """The whole table; what does not exist is null with a reason."""
+    return {
+        "schema": SCHEMA,
+        "lossary": __version__,
+        "study": table.study,
+        "signature": table.signature,
+        "validation_digest": table.validation_digest,
+        "tokenizer_digest": table.tokenizer_digest,
+        "datasets": [asdict(row) for row in table.datasets],
+        "runs": [asdict(run) for run in table.runs],
+        "cells": [asdict(cell) for cell in table.cells],
+        "totals": [asdict(total) for total in table.totals],
+        "notes": table.notes,
+    }
+
+
+def parquet_table(table: Table) -> pa.Table:
+    """The cells, one row each."""
+    return pa.Table.from_pylist([asdict(cell) for cell in table.cells])
+
+
+def csv_text(table: Table) -> str:
+    """Cells and totals in long form, one line each; `kind` tells them apart."""
+    names = ["kind", "dataset", "weighting", *(f.name for f in fields(Cell) if f.name != "dataset")]
+    shares = {row.name: row for row in table.datasets}
+    buffer = io.StringIO()
+    writer = csv.DictWriter(
+        buffer, [*names, "train_rows", "train_share", "validation_share"], restval="", lineterminator="\n"
+    )
+    writer.writeheader()
+    for cell in table.cells:
+        row = shares[cell.dataset]
+        extra = {key: getattr(row, key) for key in ("train_rows", "train_share", "validation_share")}
+        writer.writerow(_harmless({"kind": "cell", **asdict(cell), **extra}))
+    for total in table.totals:
+        writer.writerow(_harmless({"kind": "total", **asdict(total)}))
+    return buffer.getvalue()
+
+
+def _harmless(row: dict[str, Any]) -> dict[str, Any]:
+    """Text that a spreadsheet would take for a formula gets a quote in front."""
+    return {
+        key: "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+        for key, value in row.items()
+    }
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def latex_text(table: Table) -> str:
+    """A booktabs table: datasets down, runs and metrics across, totals by validation share below."""
+    metrics = [m for m in METRICS if any(cell.metric == m and cell.value is not None for cell in table.cells)]
+    groups = " & ".join(rf"\multicolumn{{{len(metrics)}}}{{c}}{{{_latex(run.name)}}}" for run in table.runs)
+    titles = " & ".join(METRIC_TITLES[metric] for _ in table.runs for metric in metrics)
+    lines = [
+        rf"\begin{{tabular}}{{lrrr{'r' * len(metrics) * len(table.runs)}}}",
+        r"\toprule",
+        rf" & & & & {groups} \\",
+        rf"dataset & train rows & train \% & val.\ \% & {titles} \\",
+        r"\midrule",
+    ]
+    for row in table.datasets:
+        cells = [table.cell(run.name, row.name, metric) for run in table.runs for metric in metrics]
+        shares = [short_count(row.train_rows), percent(row.train_share), percent(row.validation_share)]
+        lines.append(" & ".join([_latex(row.name), *shares, *map(_number, cells)]) + r" \\")
+    totals = [table.total(run.name, metric, "validation_share") for run in table.runs for metric in metrics]
+    rows = short_count(sum(row.train_rows for row in table.datasets))
+    title = f"total {WEIGHTING_TITLES['validation_share']}"
+    lines += [r"\midrule", " & ".join([title, rows, "100", "100", *map(_number, totals)]) + r" \\"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _number(cell: Cell | Total) -> str:
+    return "---" if cell.value is None else number(cell.value, cell.metric)
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in plain(text))

@@ -1,0 +1,74 @@
+"""The table as Markdown: datasets and numbers are links where the study gives them; everything shown is escaped."""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from lossary.reports.text import (
+    METRIC_TITLES,
+    WEIGHTING_TITLES,
+    half_width,
+    number,
+    percent,
+    plain,
+    safe_link,
+    short_count,
+)
+from lossary.tables.model import METRICS, Metric, Table, Weighting
+
+__all__ = ["escape_markdown", "markdown_link", "markdown_table"]
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&$])")
+
+
+def escape_markdown(text: str) -> str:
+    """Text that stands as it is: no markup, HTML or table cell can come of it."""
+    return _SPECIAL.sub(r"\\\1", plain(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def markdown_link(text: str, link: str | None) -> str:
+    """A link, or the bare text if the link is none that a page may hold."""
+    target = safe_link(link)
+    return f"[{text}]({quote(target, safe=':/?#@!$&*+,;=%~-._')})" if target else text
+
+
+def markdown_table(
+    table: Table, runs: Sequence[str], metrics: Sequence[Metric] = METRICS, *, intervals: bool = True
+) -> str:
+    """Datasets down; rows, shares and the metrics of runs across; totals below."""
+    columns = [(run, metric) for run in runs for metric in metrics]
+    head = ["dataset", "train rows", "train %", "validation %"]
+    head += [f"{escape_markdown(run)} {METRIC_TITLES[metric]}" for run, metric in columns]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for row in table.datasets:
+        cells = [table.cell(run, row.name, metric) for run, metric in columns]
+        values = [_value(cell, cell.metric, intervals=intervals) for cell in cells]
+        first = markdown_link(escape_markdown(row.name), row.link)
+        shares = [short_count(row.train_rows), percent(row.train_share), percent(row.validation_share)]
+        lines.append("| " + " | ".join([first, *shares, *values]) + " |")
+    for weighting, title in WEIGHTING_TITLES.items():
+        lines.append(_total_line(table, columns, weighting, title, intervals=intervals))
+    return "\n".join(lines)
+
+
+def _total_line(
+    table: Table, columns: list[tuple[str, Metric]], weighting: Weighting, title: str, *, intervals: bool
+) -> str:
+    rows = sum(row.train_rows for row in table.datasets)
+    headline = weighting == "validation_share"
+    first = [
+        f"total {title}",
+        short_count(rows) if headline else "",
+        "100" if headline else "",
+        "100" if headline else "",
+    ]
+    totals = [table.total(run, metric, weighting) for run, metric in columns]
+    texts = [_value(total, total.metric, intervals=intervals) for total in totals]
+    if headline:
+        first[0] = f"**{first[0]}**"
+    return "| " + " | ".join([*first, *texts]) + " |"
+
+
+def _value(cell, metric: Metric, *, intervals: bool) -> str:  # type: ignore[no-untyped-def]
+    text = markdown_link(number(cell.value, metric), cell.link if cell.value is not None else None)
+    return f"{text} {half_width(cell)}".strip() if intervals else text

@@ -1,0 +1,190 @@
+"""The report of a study: report.md with its charts as SVG beside it, table.csv and table.json.
+
+The order is that of a reader's questions: what came out, which numbers, what to beware of, how training went, on which
+mixture, how to get here again.
+"""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lossary import __version__
+from lossary.data.shards import MANIFEST
+from lossary.files import read_json, write_atomic
+from lossary.folder import StudyFolder
+from lossary.reports.charts import write_curves
+from lossary.reports.export import csv_text, json_value
+from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
+from lossary.reports.text import number, percent, short_count
+from lossary.results.records import read_steps
+from lossary.study import Study
+from lossary.tables.model import Metric, Table
+
+__all__ = ["verdict", "write_report"]
+
+# A Markdown table wider than this is one that nobody reads.
+_MOST_COLUMNS = 8
+
+
+def write_report(study: Study, folder: StudyFolder, table: Table) -> Path:
+    """Writes the report; returns the path of report.md."""
+    folder.report.mkdir(parents=True, exist_ok=True)
+    charts = write_curves(folder, table)
+    sections = [
+        f"# {escape_markdown(table.study)}",
+        verdict(table),
+        "## Loss by dataset",
+        _tables(table),
+        _legend(),
+        *(["## Beware", "\n".join(f"- {escape_markdown(note)}" for note in table.notes)] if table.notes else []),
+        "## Runs",
+        _runs(table, folder),
+        "## Curves",
+        charts.text,
+        "## Mixture",
+        _mixture(table, folder),
+        "## Provenance",
+        _provenance(study, table, folder),
+    ]
+    path = folder.report / "report.md"
+    _write(path, "\n\n".join(sections) + "\n")
+    _write(folder.report / "table.csv", csv_text(table))
+    _write(
+        folder.report / "table.json",
+        json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+    )
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    with write_atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class _Best(NamedTuple):
+    value: float
+    run: str
+
+
+def verdict(table: Table) -> str:
+    """One paragraph: coverage, the best run by validation share, and how many numbers say that nothing was learned."""
+    losses = [(run.name, table.total(run.name, "mlm_loss", "validation_share").value) for run in table.runs]
+    measured = [_Best(value, name) for name, value in losses if value is not None]
+    cells = [cell for cell in table.cells if cell.metric == "mlm_loss"]
+    coverage = sum(cell.value is not None for cell in cells)
+    parts = [f"{coverage} of {len(cells)} cells measured on {_examples(table):,} frozen validation examples."]
+    if measured:
+        best = min(measured)
+        parts.append(
+            f"Lowest MLM loss by validation share: **{number(best.value, 'mlm_loss')}**, {escape_markdown(best.run)}."
+        )
+    for metric, what in (("mlm_loss", "the unigram entropy"), ("sop_loss", "chance")):
+        of_metric = [cell for cell in table.cells if cell.metric == metric and cell.standing is not None]
+        below = sum(cell.standing == "below" for cell in of_metric)
+        if of_metric:
+            parts.append(f"{metric.split('_')[0].upper()} is below {what} in {below} of {len(of_metric)} cells.")
+    return " ".join(parts)
+
+
+def _examples(table: Table) -> int:
+    return sum(row.validation_examples for row in table.datasets)
+
+
+def _tables(table: Table) -> str:
+    """Groups of runs that fit a page; first both MLM metrics, then both losses of SOP."""
+    pairs: list[tuple[Metric, ...]] = [("mlm_loss", "mlm_accuracy"), ("sop_loss", "sop_accuracy")]
+    shown = [pair for pair in pairs if any(c.metric in pair and c.value is not None for c in table.cells)]
+    names = [run.name for run in table.runs]
+    size = max(1, _MOST_COLUMNS // 2)
+    groups = [names[start : start + size] for start in range(0, len(names), size)]
+    return "\n\n".join(markdown_table(table, group, pair) for pair in shown for group in groups)
+
+
+def _legend() -> str:
+    return (
+        "± is a 95 % interval from the sampling of validation examples. Losses are in nats: MLM over masked positions, "
+        "SOP over labelled pairs; accuracies are fractions. Every total names its weighting."
+    )
+
+
+def _runs(table: Table, folder: StudyFolder) -> str:
+    lines = ["| run | backend | size | step | tokens | trained on | device |", "|---|---|---|---:|---:|---|---|"]
+    records = {}
+    for run in table.runs:
+        path = folder.run(run.name) / "run.json"
+        records[run.name] = read_json(path)["recipe"] if path.is_file() else {}
+        trained = "all" if run.datasets is None or len(run.datasets) == len(table.datasets) else ", ".join(run.datasets)
+        name = markdown_link(escape_markdown(run.name), run.link)
+        cells = [name, run.backend, escape_markdown(run.size), short_count(run.step), short_count(run.tokens)]
+        lines.append("| " + " | ".join([*cells, escape_markdown(trained), escape_markdown(run.device)]) + " |")
+    differing = _differences(records)
+    if differing:
+        lines += ["", "Settings in which the runs differ:", "", *differing]
+    else:
+        lines += ["", "The runs have the same recipe."]
+    return "\n".join(lines)
+
+
+def _differences(records: dict[str, dict[str, Any]]) -> list[str]:
+    flat = {run: _flat(recipe) for run, recipe in records.items()}
+    keys = sorted({key for recipe in flat.values() for key in recipe})
+    rows = [
+        [key, *(str(flat[run].get(key, "—")) for run in flat)]
+        for key in keys
+        if len({json.dumps(recipe.get(key)) for recipe in flat.values()}) > 1
+    ]
+    if not rows:
+        return []
+    head = ["setting", *(escape_markdown(run) for run in flat)]
+    return [
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+        *("| " + " | ".join(map(escape_markdown, row)) + " |" for row in rows),
+    ]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return found
+
+
+def _mixture(table: Table, folder: StudyFolder) -> str:
+    head = ["dataset", "train rows", "planned %", *(f"{escape_markdown(run.name)} realised %" for run in table.runs)]
+    realised = {run.name: _realised(folder, run.name) for run in table.runs}
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for row in table.datasets:
+        shares = [realised[run.name].get(row.name) for run in table.runs]
+        cells = [escape_markdown(row.name), short_count(row.train_rows), percent(row.train_share)]
+        lines.append("| " + " | ".join([*cells, *("—" if s is None else percent(s) for s in shares)]) + " |")
+    return "\n".join(lines)
+
+
+def _realised(folder: StudyFolder, run: str) -> dict[str, float]:
+    steps = read_steps(folder.steps(run))
+    if not steps.num_rows:
+        return {}
+    counts = steps.group_by("dataset").aggregate([("examples", "sum")]).to_pydict()
+    total = sum(counts["examples_sum"])
+    return {name: count / total for name, count in zip(counts["dataset"], counts["examples_sum"], strict=True)}
+
+
+def _provenance(study: Study, table: Table, folder: StudyFolder) -> str:
+    rows = [
+        ("signature", table.signature),
+        ("validation set", table.validation_digest),
+        ("tokenizer", table.tokenizer_digest),
+        *((f"weights of {run.name}", run.weights_digest) for run in table.runs),
+        *((f"dataset {name}", _dataset(folder, name)) for name in study.datasets),
+        ("made by", f"lossary {__version__}, Python {platform.python_version()}"),
+    ]
+    lines = ["| what | value |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {escape_markdown(what)} | {escape_markdown(value)} |" for what, value in rows)])
+
+
+def _dataset(folder: StudyFolder, name: str) -> str:
+    manifest = read_json(folder.dataset(name) / MANIFEST)
+    text = f"{manifest['digest']}, {manifest['rows']:,} rows"
+    return text + (f", {manifest['bad_rows']:,} bad rows left out" if manifest["bad_rows"] else "")

@@ -1,0 +1,62 @@
+"""How numbers and names are written, the same in every view."""
+
+import math
+from urllib.parse import urlsplit
+
+from lossary.tables.model import Cell, Metric, Total, Weighting
+
+__all__ = ["METRIC_TITLES", "WEIGHTING_TITLES", "half_width", "number", "percent", "plain", "safe_link", "short_count"]
+
+METRIC_TITLES: dict[Metric, str] = {
+    "mlm_loss": "MLM loss",
+    "mlm_accuracy": "MLM acc",
+    "sop_loss": "SOP loss",
+    "sop_accuracy": "SOP acc",
+}
+WEIGHTING_TITLES: dict[Weighting, str] = {
+    "validation_share": "by validation share",
+    "train_share": "by train share",
+    "macro": "macro",
+}
+
+
+def number(value: float | None, metric: Metric) -> str:
+    """A value: losses with three decimals, accuracies as a fraction without its zero; `—` if there is none."""
+    if value is None or not math.isfinite(value):
+        return "—"
+    text = f"{value:.3f}"
+    return text.removeprefix("0") if metric.endswith("accuracy") and value < 0.9995 else text
+
+
+def half_width(cell: Cell | Total) -> str:
+    """Half the width of a 95 % interval, as `±.011`; empty if there is none."""
+    if cell.low is None or cell.high is None:
+        return ""
+    half = (cell.high - cell.low) / 2
+    return f"±{half:.3f}".replace("±0.", "±.")
+
+
+def percent(share: float) -> str:
+    """A share in per cent with one decimal."""
+    return f"{100 * share:.1f}"
+
+
+def short_count(count: int | None) -> str:
+    """A count with separators of thousands."""
+    return "—" if count is None else f"{count:,}"
+
+
+def plain(name: str) -> str:
+    """A name without what could move a cursor or turn the direction of text: such characters become `·`."""
+    return "".join(character if character.isprintable() else "·" for character in name)
+
+
+def safe_link(link: str | None) -> str | None:
+    """A link if it is one that a page may hold (http, https, or relative), else None."""
+    if not link or any(ord(character) <= 0x20 for character in link):
+        return None
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return None
+    return link if parts.scheme in ("http", "https") or (not parts.scheme and not parts.netloc) else None

@@ -1,0 +1,1 @@
+"""Score and step records: their Arrow schemas and Parquet files."""

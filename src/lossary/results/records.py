@@ -1,0 +1,128 @@
+"""Score and step records: sums and counts, never means.
+
+A score is what one run at one step got on one validation example; a step record what it saw of one dataset in one
+training step. Nats are float64, counts are integers; whoever reads divides.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lossary.errors import ScoreError
+from lossary.files import write_atomic
+
+__all__ = ["SCORE_SCHEMA", "STEP_SCHEMA", "ScoreHeader", "read_header", "read_steps", "write_scores", "write_steps"]
+
+_VERSION = 1
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+SCORE_SCHEMA = pa.schema(
+    [
+        ("run", _NAME),
+        ("step", pa.int64()),
+        ("dataset", _NAME),
+        ("example", pa.uint64()),
+        ("tokens", pa.int32()),
+        ("bytes", pa.int32()),
+        ("masked", pa.int32()),
+        ("mlm_nats", pa.float64()),
+        ("mlm_correct", pa.int32()),
+        ("sop_label", pa.int8()),  # 0 in order, 1 swapped, null none
+        ("sop_nats", pa.float64()),
+        ("sop_correct", pa.bool_()),
+        ("position_nats", pa.list_(pa.float32())),
+        ("predicted", pa.list_(pa.int32())),
+    ]
+)
+
+STEP_SCHEMA = pa.schema(
+    [
+        ("run", _NAME),
+        ("step", pa.int64()),  # counted from 1: the steps done when it was written
+        ("dataset", _NAME),
+        ("examples", pa.int64()),
+        ("tokens", pa.int64()),
+        ("masked", pa.int64()),
+        ("mlm_nats", pa.float64()),
+        ("mlm_correct", pa.int64()),
+        ("sop_pairs", pa.int64()),
+        ("sop_nats", pa.float64()),
+        ("sop_correct", pa.int64()),
+        ("learning_rate", pa.float64()),
+        ("gradient_norm", pa.float64()),
+        ("total_tokens", pa.int64()),  # of the run so far, all datasets
+        ("elapsed_s", pa.float64()),  # of training, restarts left out
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreHeader:
+    """What a file of scores says of itself."""
+
+    run: str
+    step: int
+    validation_digest: str
+    tokenizer_digest: str
+    weights_digest: str
+    backend: str
+    device: str
+    precision: str
+    size: str
+    tokens: int | None  # trained on when the checkpoint was written, if known
+    has_sop: bool
+    lossary: str
+
+    def encode(self) -> dict[bytes, bytes]:
+        import json
+
+        return {b"lossary": json.dumps({"schema": _VERSION, **asdict(self)}, sort_keys=True).encode()}
+
+    @classmethod
+    def decode(cls, metadata: dict[bytes, bytes] | None, where: Path) -> Self:
+        import json
+
+        try:
+            fields: dict[str, Any] = json.loads((metadata or {})[b"lossary"])
+            if fields.pop("schema") != _VERSION:
+                raise ScoreError("the scores are of another version of lossary", where=str(where))
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError):
+            raise ScoreError("the file holds no scores of lossary", where=str(where)) from None
+
+
+def write_scores(path: Path, table: pa.Table, header: ScoreHeader) -> None:
+    """Stores scores, whole or not at all."""
+    with write_atomic(path) as temporary:
+        pq.write_table(table.cast(SCORE_SCHEMA).replace_schema_metadata(header.encode()), temporary, compression="zstd")
+
+
+def read_header(path: Path) -> ScoreHeader:
+    """What a file of scores says of itself; ScoreError if it is missing or damaged."""
+    try:
+        return ScoreHeader.decode(pq.read_schema(path).metadata, path)
+    except (OSError, pa.ArrowException) as error:
+        raise ScoreError(
+            f"not readable: {error}", where=str(path), hint="Delete it and run `lossary evaluate`."
+        ) from None
+
+
+def write_steps(path: Path, table: pa.Table) -> None:
+    """Stores step records, whole or not at all."""
+    with write_atomic(path) as temporary:
+        pq.write_table(table.cast(STEP_SCHEMA), temporary, compression="zstd")
+
+
+def read_steps(path: Path) -> pa.Table:
+    """Step records; an empty table if there are none yet. ScoreError if the file is damaged."""
+    if not path.is_file():
+        return STEP_SCHEMA.empty_table()
+    try:
+        return pq.read_table(path).cast(STEP_SCHEMA)
+    except (OSError, pa.ArrowException) as error:
+        raise ScoreError(
+            f"not readable: {error}", where=str(path), hint="Delete it; the run goes on without it."
+        ) from None

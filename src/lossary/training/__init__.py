@@ -1,0 +1,1 @@
+"""Training: the loop, and the job that a worker process runs."""

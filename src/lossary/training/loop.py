@@ -1,0 +1,431 @@
+"""The training loop: batches in, checkpoints and step records out. It runs in a worker process.
+
+A run goes on from its newest whole checkpoint and ends with the same weights, to the bit, as one that was never
+stopped. A checkpoint of another backend is as good; the bits are then those of the new backend from there on.
+"""
+
+import math
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lossary.backends.api import Backend, OutOfDeviceMemory, RowSums, StepOutput, load_backend
+from lossary.backends.process import Emit
+from lossary.data.batches import MicroBatch, TrainingData, micro_batches
+from lossary.data.examples import Examples
+from lossary.data.tokenizer import MODEL, open_tokenizer
+from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError
+from lossary.files import digest_json, read_json, write_json
+from lossary.folder import StudyFolder
+from lossary.models.checkpoints import Checkpoint, list_checkpoints, load_own_checkpoint, save_checkpoint
+from lossary.models.parameters import initial_parameters
+from lossary.models.shapes import AlbertShape, shape_of
+from lossary.models.update_laws import UpdateLaw, learning_rate
+from lossary.results.records import STEP_SCHEMA, read_steps, write_steps
+from lossary.study import Recipe, Study
+
+__all__ = ["RunPlan", "is_finished", "plan_run", "train"]
+
+_EVENT_EVERY_S = 0.5
+_STEPS_EVERY_S = 10.0
+# Of the running means that progress shows, in steps.
+_WINDOW = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run is: everything that its weights depend on, but for the backend."""
+
+    run: str
+    backend: str
+    recipe: Recipe
+    shape: AlbertShape
+    description: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return digest_json(self.description)
+
+
+def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
+    """The plan of a run of a prepared study."""
+    recipe = study.recipe_of(run)
+    tokenizer = open_tokenizer(folder)
+    longest = max(recipe.sequence_length, study.recipe.sequence_length)
+    shape = shape_of(
+        study.runs[run].size,
+        vocabulary_size=tokenizer.vocabulary_size,
+        max_positions=longest,
+        initializer_range=recipe.initializer_range,
+    )
+    kept = recipe.model_dump(exclude={"checkpoint_every", "keep_checkpoints", "precision"})
+    spans = {
+        name: read_json(folder.spans(name, recipe.sequence_length) / "manifest.json")["request"]
+        for name in study.datasets_of(run)
+    }
+    description = {
+        "recipe": kept,
+        "shape": vars(shape),
+        "tokenizer": tokenizer.digest,
+        "training_examples": spans,
+        "shares": study.mixture.shares,
+    }
+    return RunPlan(run=run, backend=study.runs[run].backend, recipe=recipe, shape=shape, description=description)
+
+
+def is_finished(study: Study, folder: StudyFolder, run: str) -> bool:
+    """Whether a run has its last checkpoint."""
+    path = folder.checkpoint(run, study.recipe_of(run).steps)
+    return path.is_dir() and _differences(folder, plan_run(study, folder, run)) == []
+
+
+def _differences(folder: StudyFolder, plan: RunPlan) -> list[str]:
+    """What a run that was begun was planned with, and is no longer; empty where nothing was begun."""
+    if not (folder.run(plan.run) / "run.json").is_file():
+        return []
+    before = read_json(folder.run(plan.run) / "run.json")["description"]
+    return [f"{name}: {old!r} before, {new!r} now" for name, old, new in _compare("", before, plan.description)]
+
+
+def _compare(path: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [found for key in keys for found in _compare(f"{path}.{key}", old.get(key), new.get(key))]
+    return [] if old == new else [(path.removeprefix("."), old, new)]
+
+
+def train(study: Study, folder: StudyFolder, run: str, *, emit: Emit) -> dict[str, Any]:
+    """Trains a run to its last step, or goes on with it; returns step and digest of its last checkpoint.
+
+    Raises CheckpointError if the run was begun with another recipe, DivergenceError if the loss is no number or stays
+    far above that of a uniform guess, Interrupted after a checkpoint if a signal asked to stop.
+    """
+    plan = plan_run(study, folder, run)
+    differences = _differences(folder, plan)
+    if differences:
+        raise CheckpointError(
+            f"the run was begun with another recipe: {'; '.join(differences[:5])}",
+            where=str(folder.run(run)),
+            hint=f"Undo the change, give the run another name, or delete {folder.run(run)} to start over.",
+        )
+    _clean(folder, run)
+    start = _newest(folder, run, emit)
+    settings = study.runs[run]
+    backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
+    loop = _Loop(plan, folder, TrainingData(study, folder, run), backend, emit)
+    write_json(folder.run(run) / "run.json", _run_record(study, plan, backend.device))
+    return loop.run(start)
+
+
+def _run_record(study: Study, plan: RunPlan, device: str) -> dict[str, Any]:
+    settings = study.runs[plan.run]
+    size = settings.size if isinstance(settings.size, str) else settings.size.model_dump(by_alias=True)
+    return {
+        "schema": 1,
+        "run": plan.run,
+        "backend": settings.backend,
+        "device": device,
+        "size": size,
+        "datasets": study.datasets_of(plan.run),
+        "recipe": plan.recipe.model_dump(),
+        "description": plan.description,
+        "digest": plan.digest,
+    }
+
+
+def _clean(folder: StudyFolder, run: str) -> None:
+    for left in [*folder.checkpoints(run).glob(".*.tmp"), *folder.checkpoints(run).glob(".*.old")]:
+        shutil.rmtree(left, ignore_errors=True)
+    for left in folder.run(run).glob(".*.tmp"):
+        left.unlink()
+
+
+def _newest(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
+    """The newest whole checkpoint; damaged ones are passed over and said."""
+    for path in reversed(list_checkpoints(folder.checkpoints(run))):
+        try:
+            return load_own_checkpoint(path)
+        except CheckpointError as error:
+            emit({"event": "note", "text": f"passed over a damaged checkpoint: {error}"})
+            shutil.rmtree(path)
+    return None
+
+
+class _Loop:
+    def __init__(self, plan: RunPlan, folder: StudyFolder, data: TrainingData, backend: Backend, emit: Emit) -> None:
+        self.plan = plan
+        self.recipe = plan.recipe
+        self.folder = folder
+        self.data = data
+        self.backend = backend
+        self.emit = emit
+        self.max_tokens = backend.max_tokens
+        self.records = _StepRecords(folder.steps(plan.run), plan.run, data.datasets)
+        self.guard = _Guard(plan)
+        self.stopping = False
+        self.total_tokens = 0
+
+    def run(self, start: Checkpoint | None) -> dict[str, Any]:
+        step = self._restore(start)
+        steps = self.recipe.steps
+        every = self.recipe.checkpoint_every or max(1, steps // 10)
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, self._ask_to_stop)
+        meter = _Meter(self.emit, self.plan.run, steps, step)
+        state = start.state if start else {}
+        while step < steps:
+            output, batch, micro = self._step(step)
+            step += 1
+            self.total_tokens += batch.tokens
+            sums = _by_dataset(batch, output, micro, len(self.data.datasets))
+            rate = learning_rate(step - 1, self.recipe.optimizer, steps)
+            self.guard.check(step, sums, output.gradient_norm, rate, self.data.datasets)
+            self.records.add(step, sums, (rate, output.gradient_norm, self.total_tokens))
+            meter.show(step, sums, self.data.datasets, batch.tokens)
+            if step % every == 0 or step == steps or self.stopping:
+                state = self._save(step)
+            if self.stopping and step < steps:
+                raise Interrupted(f"stopped after step {step:,} of {steps:,}; `lossary run` goes on from there")
+        return {"step": step, "weights_digest": state.get("weights_digest"), "tokens": self.total_tokens}
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.stopping = True
+
+    def _restore(self, start: Checkpoint | None) -> int:
+        self.backend.set_law(UpdateLaw.of(self.recipe.optimizer))
+        if start is None:
+            assert self.recipe.seed is not None
+            self.backend.load_parameters(initial_parameters(self.plan.shape, self.recipe.seed))
+            self.backend.load_moments(None)
+            self.records.restore(0)
+            return 0
+        step = int(start.state["step"])
+        if step < self.recipe.steps:
+            told = f"goes on from step {step:,}"
+            if start.state["backend"] != self.plan.backend:
+                told += f", a checkpoint of {start.state['backend']}"
+            self.emit({"event": "note", "text": told})
+        self.backend.load_parameters(start.parameters)
+        self.backend.load_moments(start.moments)
+        self.records.restore(step)
+        self.total_tokens = int(start.state["tokens"])
+        return step
+
+    def _step(self, step: int) -> tuple[StepOutput, Examples, list[MicroBatch]]:
+        batch = self.data.batch(step)
+        denominators = (float(batch.masked.sum()) + 1e-5, float(np.count_nonzero(batch.sop_labels >= 0)))
+        rate = learning_rate(step, self.recipe.optimizer, self.recipe.steps)
+        while True:
+            micro = micro_batches(
+                batch,
+                max_tokens=self.max_tokens,
+                sequence_length=self.recipe.sequence_length,
+                few_shapes=self.backend.few_shapes,
+            )
+            try:
+                parts = [part.examples for part in micro]
+                return self.backend.train_step(parts, denominators, step=step, rate=rate), batch, micro
+            except OutOfDeviceMemory as error:
+                if self.max_tokens <= self.recipe.sequence_length:
+                    raise RunError(
+                        f"{self.backend.device} has too little memory for one example: {error}",
+                        hint="Choose a smaller size or a shorter sequence_length.",
+                    ) from None
+                self.max_tokens //= 2
+                text = f"out of memory: micro batches of {self.max_tokens:,} tokens from here on (same result)"
+                self.emit({"event": "note", "text": text})
+
+    def _save(self, step: int) -> dict[str, Any]:
+        parameters = self.backend.parameters()
+        self.guard.check_weights(step, parameters)
+        self.records.write()
+        state = {
+            "step": step,
+            "tokens": self.total_tokens,
+            "backend": self.plan.backend,
+            "device": self.backend.device,
+            "precision": self.recipe.precision,
+            "plan_digest": self.plan.digest,
+            "run": self.plan.run,
+        }
+        path = self.folder.checkpoint(self.plan.run, step)
+        state = save_checkpoint(
+            path,
+            shape=self.plan.shape,
+            parameters=parameters,
+            moments=self.backend.moments(),
+            state=state,
+            tokenizer=self.folder.tokenizer / MODEL,
+        )
+        for old in list_checkpoints(self.folder.checkpoints(self.plan.run))[: -self.recipe.keep_checkpoints]:
+            shutil.rmtree(old)
+        return state
+
+
+_SUMS = ("examples", "tokens", "masked", "mlm_nats", "mlm_correct", "sop_pairs", "sop_nats", "sop_correct")
+Sums = dict[str, Any]  # of arrays (D,)
+
+
+def _by_dataset(batch: Examples, output: StepOutput, micro: list[MicroBatch], datasets: int) -> Sums:
+    """Sums of a step by dataset (D,)."""
+    rows = np.concatenate([part.rows for part in micro])
+
+    def in_order(field: str) -> np.ndarray[Any, Any]:
+        values = np.empty(len(batch))
+        parts = zip(output.rows, micro, strict=True)
+        values[rows] = np.concatenate([getattr(row, field)[: len(part.rows)] for row, part in parts])
+        return values
+
+    columns: dict[str, Any] = {
+        "examples": np.ones(len(batch)),
+        "tokens": batch.lengths,
+        "masked": batch.masked,
+        "sop_pairs": batch.sop_labels >= 0,
+        **{field: in_order(field) for field in RowSums.__dataclass_fields__},
+    }
+    return {name: np.bincount(batch.dataset, columns[name], minlength=datasets) for name in _SUMS}
+
+
+class _StepRecords:
+    """The step records of a run, kept in memory and written now and then."""
+
+    def __init__(self, path: Path, run: str, datasets: list[str]) -> None:
+        self.path = path
+        self.run = run
+        self.datasets = datasets
+        self._kept = STEP_SCHEMA.empty_table()
+        self._rows: list[dict[str, Any]] = []
+        self._started = self._written = time.monotonic()
+        self._before_s = 0.0
+
+    def restore(self, step: int) -> None:
+        """Takes up the records of steps that the checkpoint has seen."""
+        table = read_steps(self.path)
+        self._kept = table.filter(pc.less_equal(table["step"], step))
+        self._before_s = pc.max(self._kept["elapsed_s"]).as_py() or 0.0
+        self._started = time.monotonic()
+
+    def add(self, step: int, sums: Sums, measured: tuple[float, float, int]) -> None:
+        rate, norm, total_tokens = measured
+        now = time.monotonic()
+        for number, name in enumerate(self.datasets):
+            if sums["examples"][number]:
+                row = {key: values[number] for key, values in sums.items()}
+                counts = {key: row[key] if key.endswith("_nats") else int(row[key]) for key in row}
+                self._rows.append(
+                    {
+                        "run": self.run,
+                        "step": step,
+                        "dataset": name,
+                        **counts,
+                        "learning_rate": rate,
+                        "gradient_norm": norm,
+                        "total_tokens": total_tokens,
+                        "elapsed_s": self._before_s + now - self._started,
+                    }
+                )
+        if now - self._written > _STEPS_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        fresh = pa.Table.from_pylist(self._rows, schema=STEP_SCHEMA)
+        self._kept = pa.concat_tables([self._kept, fresh], promote_options="permissive").combine_chunks()
+        self._rows.clear()
+        write_steps(self.path, self._kept)
+        # Writing all records again must not come to dominate a long run.
+        self._written = time.monotonic() + self._kept.num_rows / 1e5
+
+
+class _Guard:
+    """Stops a run that cannot come to anything, before its checkpoint is overwritten."""
+
+    # So many steps in a row above the loss of a uniform guess, by this factor, are no beginning of learning.
+    _patience = 50
+    _factor = 3.0
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        self.uniform = math.log(plan.shape.vocabulary_size)
+        self.bad_steps = 0
+
+    def check(self, step: int, sums: Sums, norm: float, rate: float, datasets: list[str]) -> None:
+        loss = float(sums["mlm_nats"].sum() / max(1.0, sums["masked"].sum()))
+        if not (math.isfinite(loss) and math.isfinite(norm) and np.isfinite(sums["sop_nats"]).all()):
+            self._stop(f"step {step:,}: the loss is {loss:g}, the gradient norm {norm:g}", sums, rate, datasets)
+        self.bad_steps = self.bad_steps + 1 if loss > self._factor * self.uniform else 0
+        if self.bad_steps >= self._patience:
+            seen = f"the MLM loss was above {self._factor:g} times a uniform guess for {self.bad_steps} steps"
+            self._stop(f"step {step:,}: {seen}, now {loss:.3g}", sums, rate, datasets)
+
+    def check_weights(self, step: int, parameters: dict[str, Any]) -> None:
+        bad = [name for name, value in parameters.items() if not np.isfinite(value).all()]
+        if bad:
+            raise DivergenceError(f"step {step:,}: {len(bad)} parameters hold no numbers, {bad[0]} first", hint=_LOWER)
+
+    def _stop(self, seen: str, sums: Sums, rate: float, datasets: list[str]) -> None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums["mlm_nats"] / sums["masked"]
+        losses = ", ".join(f"{name} {mean:.3g}" for name, mean in zip(datasets, means, strict=True) if mean == mean)
+        raise DivergenceError(
+            f"{seen}; learning rate {rate:.3g}; MLM by dataset: {losses or 'no number'}",
+            where=self.plan.run,
+            hint=_LOWER,
+        )
+
+
+_LOWER = (
+    "The last good checkpoint is kept. Lower the learning rate: a rate for one batch size is √(b/B) times as "
+    "large for another; or warm up longer."
+)
+
+
+class _Meter:
+    """Progress events at a bounded rate: speed, time left, losses over the last steps."""
+
+    def __init__(self, emit: Emit, run: str, steps: int, done: int) -> None:
+        self.emit = emit
+        self.run = run
+        self.steps = steps
+        self._window: list[Sums] = []
+        self._first = done
+        self._tokens = 0
+        self._started = time.monotonic()
+        self._shown = 0.0
+
+    def show(self, step: int, sums: Sums, datasets: list[str], tokens: int) -> None:
+        self._window = [*self._window[-_WINDOW + 1 :], sums]
+        self._tokens += tokens
+        now = time.monotonic()
+        if now - self._shown < _EVENT_EVERY_S and step < self.steps:
+            return
+        self._shown = now
+        elapsed = max(now - self._started, 1e-9)
+        pooled = {key: np.sum([part[key] for part in self._window], axis=0) for key in _SUMS}
+        self.emit(
+            {
+                "event": "progress",
+                "run": self.run,
+                "step": step,
+                "steps": self.steps,
+                "tokens_per_s": self._tokens / elapsed,
+                "eta_s": elapsed / (step - self._first) * (self.steps - step),
+                "loss": {name: _means(pooled, number) for number, name in enumerate(datasets)},
+            }
+        )
+
+
+def _means(pooled: Sums, number: int) -> dict[str, float | None]:
+    masked, pairs = pooled["masked"][number], pooled["sop_pairs"][number]
+    return {
+        "mlm": float(pooled["mlm_nats"][number] / masked) if masked else None,
+        "sop": float(pooled["sop_nats"][number] / pairs) if pairs else None,
+    }
