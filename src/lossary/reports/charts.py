@@ -85,7 +85,7 @@ def _chart(altair: Any, table: Table, points: list[dict[str, Any]], metric: Metr
             x=altair.X("tokens:Q", title="tokens", axis=altair.Axis(format="~s", tickCount=4)),
             y=altair.Y("loss:Q", title=f"{METRIC_TITLES[metric]}, nats", scale=altair.Scale(zero=False)),
             color=colour,
-            strokeDash=altair.StrokeDash("run:N", scale=altair.Scale(domain=runs), legend=None),
+            strokeDash=altair.StrokeDash("run:N", scale=altair.Scale(domain=runs), title="run"),
         )
     )
     rules = altair.Chart(altair.Data(values=floors)).mark_rule(strokeDash=[4, 4], color="#666666").encode(y="floor:Q")

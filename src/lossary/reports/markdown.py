@@ -14,16 +14,18 @@ from lossary.reports.text import (
     safe_link,
     short_count,
 )
-from lossary.tables.model import METRICS, Metric, Table, Weighting
+from lossary.tables.model import METRICS, Cell, Metric, Table, Total, Weighting
 
 __all__ = ["escape_markdown", "markdown_link", "markdown_table"]
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&$])")
+_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+\-=>]|^\d+(?=[.)])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def escape_markdown(text: str) -> str:
     """Text that stands as it is: no markup, HTML or table cell can come of it."""
-    return _SPECIAL.sub(r"\\\1", plain(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+    escaped = _SPECIAL.sub(lambda match: "\\" + match[0], plain(text))
+    return re.sub("[&<>]", lambda match: _ENTITIES[match[0]], escaped)
 
 
 def markdown_link(text: str, link: str | None) -> str:
@@ -69,6 +71,6 @@ def _total_line(
     return "| " + " | ".join([*first, *texts]) + " |"
 
 
-def _value(cell, metric: Metric, *, intervals: bool) -> str:  # type: ignore[no-untyped-def]
+def _value(cell: Cell | Total, metric: Metric, *, intervals: bool) -> str:
     text = markdown_link(number(cell.value, metric), cell.link if cell.value is not None else None)
     return f"{text} {half_width(cell)}".strip() if intervals else text

@@ -8,13 +8,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from lossary.reports.text import METRIC_TITLES, WEIGHTING_TITLES, half_width, number, percent, plain, short_count
-from lossary.tables.model import METRICS, Metric, Table
+from lossary.reports.text import METRIC_TITLES, half_width, number, percent, plain, short_count
+from lossary.tables.model import METRICS, WEIGHTINGS, Cell, Metric, Table, Total, Weighting
 
 __all__ = ["print_table", "terminal_text"]
 
 WIDTH = 100
-_MARKS = {"at": "≈", "above": "▲", "below": "", None: ""}
+# A block of more runs than this would not fit the width.
+_RUNS_A_BLOCK = 3
+_VALUE = 13
+# As the columns of shares are called; the legend says it in full.
+_TOTALS: dict[Weighting, str] = {
+    "validation_share": "total by val%",
+    "train_share": "total by train%",
+    "macro": "total macro",
+}
+_STYLES: dict[Weighting, str] = {"validation_share": "bold", "train_share": "", "macro": ""}
+_MARKS = {"at": "≈", "above": "▲", "below": " ", None: " "}
 _ASCII = str.maketrans({"±": "~", "—": "-", "≈": "=", "▲": "^", "·": ".", "─": "-", "…": "~"})
 
 
@@ -38,8 +48,10 @@ def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] = M
             console.print(_run_block(table, run.name, shown))
     else:
         for metric in shown:
-            console.print()
-            console.print(_metric_block(table, metric))
+            names = [run.name for run in table.runs]
+            for start in range(0, len(names), _RUNS_A_BLOCK):
+                console.print()
+                console.print(_metric_block(table, metric, names[start : start + _RUNS_A_BLOCK]))
     console.print()
     console.print(
         "± 95 %, sampling of validation examples · floor: unigram entropy (MLM), label entropy (SOP)", style="dim"
@@ -51,12 +63,11 @@ def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] = M
 
 
 def _grid(title: str) -> Grid:
-    grid = Grid(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
-    )
-    grid.add_column("dataset", no_wrap=True, overflow="ellipsis", max_width=28)
-    for name in ("train rows", "train%", "val%"):
-        grid.add_column(name, justify="right", no_wrap=True)
+    grid = Grid(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    grid.add_column("dataset", no_wrap=True, overflow="ellipsis", min_width=14, max_width=22)
+    grid.add_column("train rows", justify="right", no_wrap=True, min_width=11)
+    for name in ("train%", "val%"):
+        grid.add_column(name, justify="right", no_wrap=True, min_width=6)
     return grid
 
 
@@ -67,52 +78,49 @@ def _rows(table: Table) -> list[list[str]]:
     ]
 
 
-def _sum_row(table: Table) -> list[str]:
-    return ["total", short_count(sum(row.train_rows for row in table.datasets)), "100.0", "100.0"]
+def _total_labels(table: Table, weighting: Weighting) -> list[str]:
+    """The first columns of a total; the headline also says the sums of rows and shares."""
+    if weighting != "validation_share":
+        return [_TOTALS[weighting], "", "", ""]
+    rows = sum(row.train_rows for row in table.datasets)
+    return [_TOTALS[weighting], short_count(rows), "100.0", "100.0"]
 
 
 def _run_block(table: Table, run: str, metrics: Sequence[Metric]) -> Grid:
     column = next(column for column in table.runs if column.name == run)
     grid = _grid(f"{escape(plain(run))}  {column.backend} {escape(plain(column.size))}  step {column.step:,}")
     for metric in metrics:
-        grid.add_column(METRIC_TITLES[metric], justify="right", no_wrap=True)
-        grid.add_column("±95", justify="left", no_wrap=True)
+        grid.add_column(f"{METRIC_TITLES[metric]} ±95", justify="right", no_wrap=True, min_width=_VALUE)
     for row, dataset in zip(_rows(table), table.datasets, strict=True):
-        grid.add_row(*row, *(text for metric in metrics for text in _value(table, run, dataset.name, metric)))
+        grid.add_row(*row, *(_text(table.cell(run, dataset.name, metric)) for metric in metrics))
     grid.add_section()
-    for weighting, title in WEIGHTING_TITLES.items():
-        totals = [table.total(run, metric, weighting) for metric in metrics]
-        first = _sum_row(table) if weighting == "validation_share" else ["", "", "", ""]
-        first[0] = title
-        texts = (text for total in totals for text in (number(total.value, total.metric), half_width(total)))
-        grid.add_row(*first, *texts, style="bold" if weighting == "validation_share" else "")
+    for weighting in WEIGHTINGS:
+        values = (_text(table.total(run, metric, weighting)) for metric in metrics)
+        grid.add_row(*_total_labels(table, weighting), *values, style=_STYLES[weighting])
     return grid
 
 
-def _metric_block(table: Table, metric: Metric) -> Grid:
-    grid = _grid(METRIC_TITLES[metric])
+def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
+    grid = _grid(f"{METRIC_TITLES[metric]} ±95")
     with_floor = metric.endswith("loss")
     if with_floor:
-        grid.add_column("floor", justify="right", no_wrap=True, style="dim")
-    for run in table.runs:
-        grid.add_column(escape(plain(run.name)), justify="right", no_wrap=True, overflow="ellipsis")
-        grid.add_column("±95", justify="left", no_wrap=True)
-    for row, dataset in zip(_rows(table), table.datasets, strict=True):
-        floor = table.cell(table.runs[0].name, dataset.name, metric).floor
-        values = [text for run in table.runs for text in _value(table, run.name, dataset.name, metric)]
-        grid.add_row(*row, *([number(floor, metric)] if with_floor else []), *values)
-    grid.add_section()
-    for weighting, title in WEIGHTING_TITLES.items():
-        first = _sum_row(table) if weighting == "validation_share" else ["", "", "", ""]
-        first[0] = title
-        totals = [table.total(run.name, metric, weighting) for run in table.runs]
-        texts = [text for total in totals for text in (number(total.value, metric), half_width(total))]
-        grid.add_row(
-            *first, *([""] if with_floor else []), *texts, style="bold" if weighting == "validation_share" else ""
+        grid.add_column("floor", justify="right", no_wrap=True, style="dim", min_width=6)
+    for run in runs:
+        grid.add_column(
+            escape(plain(run)), justify="right", no_wrap=True, overflow="ellipsis", min_width=_VALUE, max_width=20
         )
+    for row, dataset in zip(_rows(table), table.datasets, strict=True):
+        cells = [table.cell(run, dataset.name, metric) for run in runs]
+        grid.add_row(*row, *([number(cells[0].floor, metric)] if with_floor else []), *map(_text, cells))
+    grid.add_section()
+    for weighting in WEIGHTINGS:
+        values = (_text(table.total(run, metric, weighting)) for run in runs)
+        labels = _total_labels(table, weighting)
+        grid.add_row(*labels, *([""] if with_floor else []), *values, style=_STYLES[weighting])
     return grid
 
 
-def _value(table: Table, run: str, dataset: str, metric: Metric) -> tuple[str, str]:
-    cell = table.cell(run, dataset, metric)
-    return number(cell.value, metric), half_width(cell) + _MARKS[cell.standing]
+def _text(cell: Cell | Total) -> str:
+    """A value with its interval, a mark of its standing, all of fixed widths so that digits stand in columns."""
+    mark = _MARKS[cell.standing] if isinstance(cell, Cell) else ""
+    return f"{number(cell.value, cell.metric)} {half_width(cell):<5}{mark:<1}"
