@@ -108,3 +108,14 @@ def make_study() -> Callable[..., Study]:
         return parse_study(text)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_study() -> Callable[..., None]:
+    """Writes sources and study file of the tiny study; `until` cuts the file before a text."""
+
+    def write(root: Path, until: str | None = None) -> None:
+        write_tiny_sources(root)
+        (root / "study.toml").write_text(TINY if until is None else TINY.split(until)[0])
+
+    return write

@@ -63,7 +63,7 @@ class KerasBackend:
         return Moments(self._from_keras(m), self._from_keras(v))
 
     def set_law(self, law: UpdateLaw) -> None:
-        self._engine.law = law
+        self._engine.set_law(law)
 
     def train_step(
         self, micro: Sequence[Examples], denominators: Denominators, *, step: int, rate: float

@@ -6,6 +6,7 @@ come in few shapes; parameters and moments are lists of arrays.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -37,7 +38,6 @@ class Engine(Protocol):
     """A model with its optimizer on one framework."""
 
     few_shapes: bool
-    law: UpdateLaw | None
 
     @property
     def has_moments(self) -> bool: ...
@@ -45,6 +45,7 @@ class Engine(Protocol):
     def __init__(self, model: keras.Model, adapted: Sequence[bool]) -> None: ...
     @staticmethod
     def choose_device(name: str | None) -> str: ...
+    def set_law(self, law: UpdateLaw) -> None: ...
     def set_parameters(self, values: Arrays) -> None: ...
     def get_parameters(self) -> Arrays: ...
     def set_moments(self, m: Arrays, v: Arrays) -> None: ...
@@ -94,13 +95,12 @@ class TensorFlowEngine:
         self._variables = [variable.value for variable in model.trainable_variables]
         self._m: list[Any] = []
         self._v: list[Any] = []
-        self.law: UpdateLaw | None = None
+        self._apply: Any = None
         integer, real = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         signature = dict.fromkeys((*INPUTS, "labels"), integer)
         signature |= {"weights": real, "sop_labels": tf.TensorSpec([None], tf.int32)}
         self._gradients = tf.function(self._traced_gradients, [signature, tf.TensorSpec([2], tf.float32)])
         self._score = tf.function(self._traced_score, [signature])
-        self._apply = tf.function(self._traced_apply)
         self._add = tf.function(lambda first, second: [a + b for a, b in zip(first, second, strict=True)])
 
     @staticmethod
@@ -160,10 +160,13 @@ class TensorFlowEngine:
         predicted = ops.argmax(outputs["mlm"], axis=-1)
         return Seen(_nats(outputs["mlm"], inputs["labels"]), predicted, outputs["sop"]), outputs["mlm"]
 
-    def _traced_apply(self, gradients: list[Any], step: Any, rate: Any) -> Any:
-        assert self.law is not None, "no update law is set"
+    def set_law(self, law: UpdateLaw) -> None:
+        # The law is part of what is traced.
+        self._apply = self._tf.function(partial(self._traced_apply, law))
+
+    def _traced_apply(self, law: UpdateLaw, gradients: list[Any], step: Any, rate: Any) -> Any:
         state = LawState([variable.value() for variable in self._variables], list(self._m), list(self._v))
-        new, norm = update(self.law, state, gradients, adapted=self._adapted, step=step, rate=rate)
+        new, norm = update(law, state, gradients, adapted=self._adapted, step=step, rate=rate)
         for variables, values in zip((self._variables, self._m, self._v), new, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -208,10 +211,9 @@ class JaxEngine:
         self._parameters: list[Any] = [variable.value for variable in model.trainable_variables]
         self._m: list[Any] = []
         self._v: list[Any] = []
-        self.law: UpdateLaw | None = None
+        self._apply: Any = None
         self._gradients = jax.jit(jax.grad(self._traced_loss, has_aux=True))
         self._score = jax.jit(self._traced_score)
-        self._apply = jax.jit(self._traced_apply, donate_argnums=(0,))
         self._add = jax.jit(lambda first, second: [a + b for a, b in zip(first, second, strict=True)])
 
     @staticmethod
@@ -257,9 +259,9 @@ class JaxEngine:
         predicted = ops.argmax(outputs["mlm"], axis=-1)
         return Seen(_nats(outputs["mlm"], inputs["labels"]), predicted, outputs["sop"]), outputs["mlm"]
 
-    def _traced_apply(self, state: LawState, gradients: list[Any], step: Any, rate: Any) -> tuple[LawState, Any]:
-        assert self.law is not None, "no update law is set"
-        return update(self.law, state, gradients, adapted=self._adapted, step=step, rate=rate)
+    def set_law(self, law: UpdateLaw) -> None:
+        # The law is part of what is traced.
+        self._apply = self._jax.jit(partial(update, law, adapted=self._adapted), donate_argnums=(0,))
 
     def gradients(self, inputs: Inputs, scale: NDArray[np.float32]) -> tuple[Seen, list[Any]]:
         try:
@@ -275,7 +277,8 @@ class JaxEngine:
 
     def apply(self, gradients: list[Any], step: int, rate: float) -> float:
         state = LawState(self._parameters, self._m, self._v)
-        (self._parameters, self._m, self._v), norm = self._apply(state, gradients, np.float32(step), np.float32(rate))
+        new, norm = self._apply(state, gradients, step=np.float32(step), rate=np.float32(rate))
+        self._parameters, self._m, self._v = new
         return float(norm)
 
     def score(self, inputs: Inputs) -> Seen:
