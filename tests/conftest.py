@@ -2,14 +2,20 @@
 
 import json
 import random
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
+from lossary.files import write_json
 from lossary.folder import StudyFolder
+from lossary.results.records import SCORE_SCHEMA, ScoreHeader, write_scores
 from lossary.study import Study, parse_study
 
 # Made-up words of two or three syllables: enough of them for a vocabulary of 120 pieces.
@@ -119,3 +125,127 @@ def write_study() -> Callable[..., None]:
         (root / "study.toml").write_text(TINY if until is None else TINY.split(until)[0])
 
     return write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """What a synthetic run scores on one dataset: losses and accuracies by example, around these means."""
+
+    mlm: float = 4.0
+    mlm_accuracy: float = 0.3
+    sop: float | None = 0.5
+    sop_accuracy: float = 0.75
+
+
+SYNTHETIC = """
+name = {name}
+[datasets.reform]
+source = "reform.jsonl"
+text = ["query", "reformulation"]
+link = "https://example.org/reform"
+[datasets.views]
+source = "views.jsonl"
+[datasets.dialogue]
+source = "dialogue.jsonl"
+link = "{link}"
+[links]
+run = "https://example.org/{{run}}/{{metric}}?dataset={{dataset}}"
+{runs}
+"""
+SYNTHETIC_ROWS = {"reform": 314_000_000, "views": 256_000_000, "dialogue": 312_000_000}
+SYNTHETIC_SHARES = {"reform": 0.08, "views": 0.65, "dialogue": 0.27}
+
+
+class SyntheticStudy:
+    """Writes manifests and scores of a study with three datasets; numbers follow from a seed."""
+
+    def __init__(self, root: Path, runs: dict[str, str], *, name: str = "reform views web", link: str = "") -> None:
+        tables = "".join(f'[runs."{run}"]\nbackend = "{backend}"\nsize = "xxlarge"\n' for run, backend in runs.items())
+        text = SYNTHETIC.format(name=json.dumps(name), link=link or "https://example.org/dialogue", runs=tables)
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "study.toml").write_text(text, encoding="utf-8")
+        self.study = parse_study(text)
+        self.folder = StudyFolder(root)
+        self.digest = "blake2b:0123456789abcdef0123456789abcdef"
+        self._manifests()
+
+    def _manifests(self) -> None:
+        described = {}
+        for name, share in SYNTHETIC_SHARES.items():
+            described[name] = {
+                "share": share,
+                "examples": round(3000 * share),
+                "unigram_entropy_nats": 6.5,
+                "sop_entropy_nats": 0.6931,
+            }
+            write_json(self.folder.spans(name, 512) / "manifest.json", {"rows": SYNTHETIC_ROWS[name], "examples": 10})
+            write_json(
+                self.folder.dataset(name) / "manifest.json",
+                {"digest": f"blake2b:{name}", "rows": SYNTHETIC_ROWS[name], "bad_rows": 3 if name == "views" else 0},
+            )
+        manifest = {
+            "digest": self.digest,
+            "tokenizer_digest": "blake2b:tokenizer",
+            "datasets": list(SYNTHETIC_SHARES),
+            "notes": [],
+            "per_dataset": described,
+        }
+        write_json(self.folder.validation / "manifest.json", manifest)
+
+    def score(self, run: str, planted: dict[str, Planted], *, step: int = 100, digest: str | None = None) -> pa.Table:
+        """Writes scores of a run; returns them."""
+        rng = np.random.default_rng(zlib.crc32(f"{run}{step}".encode()))
+        rows: list[dict[str, object]] = []
+        for dataset, means in planted.items():
+            for example in range(round(3000 * SYNTHETIC_SHARES[dataset])):
+                masked = int(rng.integers(2, 30))
+                rows.append(
+                    {
+                        "run": run,
+                        "step": step,
+                        "dataset": dataset,
+                        "example": example,
+                        "tokens": 7 * masked,
+                        "bytes": 30 * masked,
+                        "masked": masked,
+                        "mlm_nats": float(masked * means.mlm * rng.gamma(20, 1 / 20)),
+                        "mlm_correct": int(rng.binomial(masked, means.mlm_accuracy)),
+                        "sop_label": None if means.sop is None else int(example % 2),
+                        "sop_nats": None if means.sop is None else float(means.sop * rng.gamma(2, 0.5)),
+                        "sop_correct": None if means.sop is None else bool(rng.random() < means.sop_accuracy),
+                        "position_nats": [means.mlm] * masked,
+                        "predicted": [5] * masked,
+                    }
+                )
+        table = pa.Table.from_pylist(rows, schema=SCORE_SCHEMA)
+        header = ScoreHeader(
+            run=run,
+            step=step,
+            validation_digest=digest or self.digest,
+            tokenizer_digest="blake2b:tokenizer",
+            weights_digest=f"blake2b:{run}",
+            backend=self.study.runs[run].backend if run in self.study.runs else "torch",
+            device="cpu",
+            precision="fp32",
+            size="xxlarge",
+            tokens=1_000_000 * step,
+            has_sop=any(means.sop is not None for means in planted.values()),
+            lossary="0",
+        )
+        write_scores(self.folder.scores(run, step), table, header)
+        return table
+
+
+@pytest.fixture
+def planted() -> type[Planted]:
+    return Planted
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Callable[..., SyntheticStudy]:
+    """Makes synthetic studies in a folder of their own."""
+
+    def make(runs: dict[str, str], **more: str) -> SyntheticStudy:
+        return SyntheticStudy(tmp_path / "synthetic", runs, **more)
+
+    return make

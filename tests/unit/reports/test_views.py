@@ -1,0 +1,164 @@
+"""Every view of one table: the same numbers, nothing hostile gets through, and it fits."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lossary.reports.export import csv_text, json_value, latex_text, parquet_table
+from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
+from lossary.reports.page import write_report
+from lossary.reports.terminal import terminal_text
+from lossary.reports.text import number, plain, safe_link
+from lossary.tables.build import build_table
+from lossary.tables.model import Table
+
+HOSTILE = "<img src=x onerror=alert(1)> | [x](javascript:alert(1)) `code` *b* \u202e\n\x1b[31m=1+1 & $x$"
+DATASETS = ("reform", "views", "dialogue")
+
+
+@pytest.fixture
+def table(synthetic: Callable[..., Any], planted: Any) -> Table:
+    study = synthetic({"torch_xxl": "torch", "tf_xxl": "tensorflow", "tf_xl": "tensorflow"})
+    study.score("torch_xxl", {name: planted(mlm=4.0) for name in DATASETS})
+    study.score("tf_xxl", {name: planted(mlm=1.5, sop=0.1, sop_accuracy=0.97) for name in DATASETS})
+    study.score("tf_xl", {"reform": planted(sop=1.03), "views": planted(sop=None), "dialogue": planted()})
+    return build_table(study.study, study.folder)
+
+
+def test_json_has_the_documented_fields(table: Table) -> None:
+    value = json.loads(json.dumps(json_value(table), allow_nan=False))
+    assert {"name", "train_rows", "train_share", "validation_share"} <= value["datasets"][0].keys()
+    assert {"run", "dataset", "metric", "value", "n", "low", "high"} <= value["cells"][0].keys()
+    assert {"run", "metric", "weighting", "value"} <= value["totals"][0].keys()
+    assert len(value["cells"]) == 3 * 3 * 4
+    assert len(value["totals"]) == 3 * 4 * 3
+    assert sum(row["train_share"] for row in value["datasets"]) == pytest.approx(1)
+
+
+def test_all_views_show_the_same_number(table: Table) -> None:
+    cell = table.cell("tf_xxl", "views", "mlm_loss")
+    text = number(cell.value, "mlm_loss")
+    assert text in terminal_text(table)
+    assert text in markdown_table(table, ["tf_xxl"])
+    assert text in latex_text(table)
+    rows = [row for row in csv.DictReader(io.StringIO(csv_text(table))) if row["kind"] == "cell"]
+    found = next(r for r in rows if (r["run"], r["dataset"], r["metric"]) == ("tf_xxl", "views", "mlm_loss"))
+    assert float(found["value"]) == cell.value
+    assert parquet_table(table).num_rows == len(table.cells)
+
+
+def test_markdown_links_numbers_and_datasets(table: Table) -> None:
+    page = markdown_table(table, ["tf_xxl"], ["mlm_loss"])
+    assert "[reform](https://example.org/reform)" in page
+    assert "](https://example.org/tf_xxl/mlm_loss?dataset=views)" in page
+    assert "| views |" in page.replace("  ", " ")
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3, 7])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_the_terminal_page_fits_100_columns(table: Table, runs: int, ascii_only: bool) -> None:
+    names = [f"a_run_with_a_rather_long_name_{i}" for i in range(runs)]
+    columns = [replace(table.runs[0], name=name) for name in names]
+    cells = [replace(c, run=name) for name in names for c in table.cells if c.run == "torch_xxl"]
+    cells = [replace(c, dataset=f"{c.dataset}_of_a_long_name_that_goes_on") for c in cells]
+    rows = [replace(row, name=f"{row.name}_of_a_long_name_that_goes_on") for row in table.datasets]
+    totals = [replace(t, run=name) for name in names for t in table.totals if t.run == "torch_xxl"]
+    wide = replace(table, runs=columns, cells=cells, totals=totals, datasets=rows)
+    text = terminal_text(wide, ascii_only=ascii_only)
+    assert max(map(len, text.splitlines())) <= 100
+    assert number(cells[0].value, "mlm_loss") in text
+    if ascii_only:
+        assert text.isascii()
+
+
+def test_missing_is_a_dash_and_never_a_zero(table: Table) -> None:
+    line = next(
+        line for line in markdown_table(table, ["tf_xl"], ["sop_loss"]).splitlines() if line.startswith("| views")
+    )
+    assert line.endswith("| — |")
+    assert "nan" not in terminal_text(table).lower().replace("finance", "")
+
+
+def test_hostile_text_stays_text() -> None:
+    escaped = escape_markdown(HOSTILE)
+    assert "<img" not in escaped
+    assert "\n" not in escaped
+    assert "\x1b" not in escaped
+    assert "\u202e" not in escaped
+    assert "\\|" in escaped
+    assert "\\[x\\]" in escaped
+    assert "\\`code\\`" in escaped
+    assert plain("a\tb\u200f") == "a·b·"
+    assert escape_markdown("torch_xxl") == "torch_xxl"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "javascript:alert(1)",
+        "JaVaScRiPt:alert(1)",
+        "data:text/html,x",
+        " javascript:x",
+        "java\nscript:x",
+        "//evil",
+        "vbscript:x",
+        "http://[bad",
+    ],
+)
+def test_dangerous_links_are_refused(link: str) -> None:
+    assert safe_link(link) is None
+    assert markdown_link("1.5", link) == "1.5"
+
+
+def test_links_cannot_leave_their_brackets() -> None:
+    assert markdown_link("x", "https://example.org/a)b|c d") == "x"
+    assert markdown_link("x", "https://example.org/a)b|c") == "[x](https://example.org/a%29b%7Cc)"
+
+
+def test_a_hostile_study_makes_a_harmless_page(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic({"r": "torch"}, name=HOSTILE, link="javascript:alert(1)")
+    study.score("r", {name: planted() for name in DATASETS})
+    table = build_table(study.study, study.folder)
+    page = write_report(study.study, study.folder, table).read_text()
+    for text in (page, terminal_text(table)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert "<img" not in page
+    assert "(javascript:" not in page.replace("\\]\\(", "").replace("\\](", "")
+    assert r"\textbackslash" not in latex_text(table)
+
+
+def test_csv_disarms_formulas(table: Table) -> None:
+    armed = replace(table, cells=[replace(table.cells[0], reason='=HYPERLINK("http://x")', run="+1", link="@x")])
+    row = next(csv.DictReader(io.StringIO(csv_text(armed))), None)
+    assert row is None or row["run"].startswith("'+")
+
+
+def test_latex_escapes_its_specials(table: Table) -> None:
+    named = replace(table, datasets=[replace(row, name=f"{row.name}_50%&#") for row in table.datasets])
+    renamed = replace(named, cells=[replace(c, dataset=f"{c.dataset}_50%&#") for c in table.cells])
+    assert r"reform\_50\%\&\#" in latex_text(renamed)
+
+
+def test_the_report_says_verdict_table_runs_mixture_and_provenance(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic({"a": "torch", "b": "jax"})
+    for run in ("a", "b"):
+        study.score(run, {name: planted() for name in DATASETS})
+    page = write_report(study.study, study.folder, build_table(study.study, study.folder)).read_text()
+    headings = [line for line in page.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# reform views web",
+        "## Loss by dataset",
+        "## Runs",
+        "## Curves",
+        "## Mixture",
+        "## Provenance",
+    ]
+    assert "6 of 6 cells measured on 3,000 frozen validation examples." in page
+    assert "No step records" in page
+    assert "3 bad rows left out" in page

@@ -1,0 +1,133 @@
+"""The table says what the scores add up to, and why a number is not there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from lossary.errors import ScoreError, UsageError
+from lossary.tables.build import build_table
+
+RUNS = {"torch_xxl": "torch", "tf_xxl": "tensorflow"}
+
+
+def test_values_are_sums_divided_once(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    scores = study.score("torch_xxl", {name: planted() for name in ("reform", "views", "dialogue")})
+    table = build_table(study.study, study.folder, runs=["torch_xxl"])
+    for dataset in ("reform", "views", "dialogue"):
+        rows = scores.filter(pc.equal(scores["dataset"].cast("string"), dataset))
+        nats, masked, hits, sop_nats, sop_hits = (
+            rows[name].to_numpy() for name in ("mlm_nats", "masked", "mlm_correct", "sop_nats", "sop_correct")
+        )
+        cell = {
+            m: table.cell("torch_xxl", dataset, m) for m in ("mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
+        }
+        assert cell["mlm_loss"].value == pytest.approx(nats.sum() / masked.sum(), rel=1e-12)
+        assert cell["mlm_accuracy"].value == pytest.approx(hits.sum() / masked.sum(), rel=1e-12)
+        assert cell["sop_loss"].value == pytest.approx(sop_nats.mean(), rel=1e-12)
+        assert cell["sop_accuracy"].value == pytest.approx(sop_hits.mean(), rel=1e-12)
+        assert cell["mlm_loss"].n == len(rows)
+        assert cell["mlm_loss"].low < cell["mlm_loss"].value < cell["mlm_loss"].high
+        assert cell["mlm_loss"].link == f"https://example.org/torch_xxl/mlm_loss?dataset={dataset}"
+
+
+def test_totals_are_weighted_as_they_are_called(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    study.score("torch_xxl", {"reform": planted(mlm=1.8), "views": planted(mlm=4.0), "dialogue": planted(mlm=1.5)})
+    table = build_table(study.study, study.folder, runs=["torch_xxl"])
+    values = np.array([table.cell("torch_xxl", row.name, "mlm_loss").value for row in table.datasets])
+    weights = {
+        "validation_share": [row.validation_share for row in table.datasets],
+        "train_share": [row.train_share for row in table.datasets],
+        "macro": [1 / 3] * 3,
+    }
+    assert [round(row.train_share, 3) for row in table.datasets] == [0.356, 0.290, 0.354]
+    for weighting, share in weights.items():
+        total = table.total("torch_xxl", "mlm_loss", weighting)  # type: ignore[arg-type]
+        assert total.value == pytest.approx(np.dot(values, share), rel=1e-9)
+        assert total.low < total.value < total.high
+
+
+def test_a_dataset_without_pairs_has_no_sop_and_its_total_says_so(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    study.score("tf_xxl", {"reform": planted(sop=0.1), "views": planted(sop=None), "dialogue": planted(sop=0.4)})
+    table = build_table(study.study, study.folder, runs=["tf_xxl"])
+    cell = table.cell("tf_xxl", "views", "sop_loss")
+    assert cell.value is None
+    assert cell.reason == "no example has two sentences"
+    total = table.total("tf_xxl", "sop_loss", "validation_share")
+    parts = {name: table.cell("tf_xxl", name, "sop_loss").value for name in ("reform", "dialogue")}
+    assert total.value == pytest.approx((0.08 * parts["reform"] + 0.27 * parts["dialogue"]) / 0.35)
+    assert "without views" in total.reason
+
+
+def test_standing_against_floor_and_chance_is_said_in_words(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    study.score(
+        "tf_xxl",
+        {
+            "reform": planted(mlm=6.5, sop=1.03),
+            "views": planted(mlm=3.7, sop=0.693),
+            "dialogue": planted(mlm=7.2, sop=0.2),
+        },
+    )
+    table = build_table(study.study, study.folder, runs=["tf_xxl"])
+    standing = {(c.dataset, c.metric): c.standing for c in table.cells if c.metric.endswith("loss")}
+    assert standing == {
+        ("reform", "mlm_loss"): "at",
+        ("views", "mlm_loss"): "below",
+        ("dialogue", "mlm_loss"): "above",
+        ("reform", "sop_loss"): "above",
+        ("views", "sop_loss"): "at",
+        ("dialogue", "sop_loss"): "below",
+    }
+    notes = "\n".join(table.notes)
+    assert "tf_xxl, reform, mlm_loss: on the unigram plateau" in notes
+    assert "tf_xxl, reform, sop_loss: above chance: confidently wrong" in notes
+    assert "tf_xxl, views, sop_loss: at chance" in notes
+
+
+def test_runs_that_cannot_be_compared_are_left_out_and_said(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS | {"late": "jax"})
+    all_datasets = {name: planted() for name in ("reform", "views", "dialogue")}
+    study.score("torch_xxl", all_datasets)
+    study.score("tf_xxl", all_datasets, digest="blake2b:another")
+    table = build_table(study.study, study.folder)
+    assert [run.name for run in table.runs] == ["torch_xxl"]
+    assert "tf_xxl: scored on another validation set; left out" in table.notes
+    assert "late: not scored yet; left out" in table.notes
+
+
+def test_the_newest_scores_are_shown_or_those_of_a_step(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    for step, loss in ((100, 5.0), (2000, 3.0)):
+        study.score("torch_xxl", {name: planted(mlm=loss) for name in ("reform", "views", "dialogue")}, step=step)
+    assert build_table(study.study, study.folder, runs=["torch_xxl"]).runs[0].step == 2000
+    at = build_table(study.study, study.folder, runs=["torch_xxl"], step=100)
+    assert at.cell("torch_xxl", "views", "mlm_loss").value == pytest.approx(5.0, abs=0.2)
+
+
+def test_a_missing_part_of_the_scores_is_a_missing_cell(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    study.score("torch_xxl", {"reform": planted(), "views": planted()})
+    cell = build_table(study.study, study.folder).cell("torch_xxl", "dialogue", "mlm_loss")
+    assert (cell.value, cell.reason) == (None, "no validation example")
+
+
+def test_nothing_scored_and_nothing_readable_are_errors(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    with pytest.raises(ScoreError, match="no scores"):
+        build_table(study.study, study.folder)
+    study.score("torch_xxl", {"reform": planted()})
+    with pytest.raises(UsageError, match="no run is called 'nobody'"):
+        build_table(study.study, study.folder, runs=["nobody"])
+    path = study.folder.scores("torch_xxl", 100)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ScoreError, match=r"00000100\.parquet"):
+        build_table(study.study, study.folder)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ScoreError, match=r"00000100\.parquet"):
+        build_table(study.study, study.folder)
