@@ -28,7 +28,7 @@ from lossary.study import Dataset
 
 __all__ = ["BadRow", "Block", "ParsedBlock", "SourceFile", "list_files", "parse", "read_blocks"]
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 # A single document above this size would break the promise of constant memory.
 MOST_DOCUMENT_BYTES = 16 << 20
 _READ_BYTES = 1 << 20

@@ -157,5 +157,11 @@ def _sentence_ends(ids: NDArray[Any], line_ends: NDArray[np.int64], tokenizer: T
 
 def normalised_hash(texts: tuple[str, ...]) -> int:
     """64 bits of what two texts share that differ in case, white space or compatibility characters only."""
-    plain = "\x1e".join(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
+    plain = "\x1e".join(map(_normalised, texts))
     return int.from_bytes(hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _normalised(text: str) -> str:
+    # ASCII has no compatibility characters, and its case folds to lower case: the common case costs half.
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split())

@@ -13,6 +13,7 @@ from lossary.reports.text import (
     plain,
     safe_link,
     short_count,
+    total_mark,
 )
 from lossary.tables.model import METRICS, Cell, Metric, Table, Total, Weighting
 
@@ -73,4 +74,5 @@ def _total_line(
 
 def _value(cell: Cell | Total, metric: Metric, *, intervals: bool) -> str:
     text = markdown_link(number(cell.value, metric), cell.link if cell.value is not None else None)
+    text += total_mark(cell) if isinstance(cell, Total) else ""
     return f"{text} {half_width(cell)}".strip() if intervals else text

@@ -104,7 +104,8 @@ def _tables(table: Table) -> str:
 def _legend() -> str:
     return (
         "± is a 95 % interval from the sampling of validation examples. Losses are in nats: MLM over masked positions, "
-        "SOP over labelled pairs; accuracies are fractions. Every total names its weighting."
+        "SOP over labelled pairs; accuracies are fractions. Every total names its weighting; † leaves out a dataset "
+        "that has no such value."
     )
 
 

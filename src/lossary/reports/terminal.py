@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from lossary.reports.text import METRIC_TITLES, half_width, number, percent, plain, short_count
+from lossary.reports.text import METRIC_TITLES, half_width, number, percent, plain, short_count, total_mark
 from lossary.tables.model import METRICS, WEIGHTINGS, Cell, Metric, Table, Total, Weighting
 
 __all__ = ["print_table", "terminal_text"]
@@ -25,7 +25,7 @@ _TOTALS: dict[Weighting, str] = {
 }
 _STYLES: dict[Weighting, str] = {"validation_share": "bold", "train_share": "", "macro": ""}
 _MARKS = {"at": "≈", "above": "▲", "below": " ", None: " "}
-_ASCII = str.maketrans({"±": "~", "—": "-", "≈": "=", "▲": "^", "·": ".", "─": "-", "…": "~"})
+_ASCII = str.maketrans({"±": "~", "—": "-", "≈": "=", "▲": "^", "†": "+", "·": ".", "─": "-", "…": "~"})
 
 
 def terminal_text(
@@ -58,6 +58,8 @@ def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] = M
     )
     if any(cell.standing in ("at", "above") for cell in table.cells):
         console.print("≈ not shown to differ from the floor · ▲ above the floor", style="dim")
+    if any(total_mark(total) for total in table.totals):
+        console.print("† without a dataset that has no such value", style="dim")
     for note in table.notes:
         console.print(f"note: {escape(plain(note))}", style="yellow")
 
@@ -122,5 +124,5 @@ def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
 
 def _text(cell: Cell | Total) -> str:
     """A value with its interval, a mark of its standing, all of fixed widths so that digits stand in columns."""
-    mark = _MARKS[cell.standing] if isinstance(cell, Cell) else ""
+    mark = _MARKS[cell.standing] if isinstance(cell, Cell) else total_mark(cell)
     return f"{number(cell.value, cell.metric)} {half_width(cell):<5}{mark:<1}"

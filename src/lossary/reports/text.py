@@ -5,7 +5,17 @@ from urllib.parse import urlsplit
 
 from lossary.tables.model import Cell, Metric, Total, Weighting
 
-__all__ = ["METRIC_TITLES", "WEIGHTING_TITLES", "half_width", "number", "percent", "plain", "safe_link", "short_count"]
+__all__ = [
+    "METRIC_TITLES",
+    "WEIGHTING_TITLES",
+    "half_width",
+    "number",
+    "percent",
+    "plain",
+    "safe_link",
+    "short_count",
+    "total_mark",
+]
 
 METRIC_TITLES: dict[Metric, str] = {
     "mlm_loss": "MLM loss",
@@ -34,6 +44,11 @@ def half_width(cell: Cell | Total) -> str:
         return ""
     half = (cell.high - cell.low) / 2
     return f"±{half:.3f}".replace("±0.", "±.")
+
+
+def total_mark(total: Total) -> str:
+    """`†` on a total that leaves a dataset out."""
+    return "†" if total.value is not None and total.reason else ""
 
 
 def percent(share: float) -> str:

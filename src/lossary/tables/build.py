@@ -68,7 +68,7 @@ def build_table(
         runs=[_run_column(study, found.header) for found in scored],
         cells=cells,
         totals=totals,
-        notes=[*notes, *_standing_notes(cells)],
+        notes=[*notes, *_total_notes(totals), *_standing_notes(cells)],
         signature="mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:cluster95,wilson95,welch95",
         validation_digest=validation["digest"],
         tokenizer_digest=validation["tokenizer_digest"],
@@ -250,6 +250,12 @@ def _as_estimate(cell: Cell) -> Estimate:
     return Estimate(
         value=cell.value, low=cell.low, high=cell.high, n=cell.n, variance=cell.variance, degrees=cell.n - 1
     )
+
+
+def _total_notes(totals: list[Total]) -> list[str]:
+    """Totals that do not speak for every dataset."""
+    partial = [t for t in totals if t.weighting == "validation_share" and t.value is not None and t.reason]
+    return [f"{total.run}, {total.metric}: totals are {total.reason}" for total in partial]
 
 
 def _standing_notes(cells: list[Cell]) -> list[str]:
