@@ -5,6 +5,7 @@ frameworks may differ by; the update laws are held against float64.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,20 @@ def test_bf16_is_near_fp32_and_keeps_weights_in_fp32(found: Found) -> None:
     weights = found["bf16 weights/albert.pooler.weight"]
     assert weights.dtype == np.float32
     assert (weights.view(np.uint32) & 0xFFFF).any(), "weights were rounded to bfloat16"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no NVIDIA GPU here: the GPU path is not tested")
+def test_a_gpu_computes_the_same(probes: dict[str, Found], tmp_path: Path, name: str) -> None:
+    environment = dict(os.environ) | {"KERAS_BACKEND": name, "LOSSARY_PROBE_GPU": "1"}
+    path = tmp_path / "gpu.npz"
+    subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "probe.py"), name, str(path)], env=environment, check=True
+    )
+    found = np.load(path)
+    np.testing.assert_allclose(found["logits"], probes["torch"]["logits/mlm"], atol=5e-3)
+    for parameter in PARAMETERS:
+        if NOISE_ONLY not in parameter:
+            reference = probes["torch"][f"gradient/whole/{parameter}"]
+            assert relative(found[f"gradient|{parameter}"], reference) < 1e-2, parameter

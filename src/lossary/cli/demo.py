@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import JobsOption
-
 __all__ = ["demo"]
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("lossary-demo"),
-    jobs: JobsOption = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Runs at the same time.", show_default="3, or the cores")
+    ] = None,
 ) -> None:
     """Train and score three small models in PyTorch and TensorFlow, print their table, write report.md."""
     import os
