@@ -1,7 +1,7 @@
 """Tokenizer and shards of every dataset of a study, in constant memory, on all cores.
 
-One process reads and cuts; workers parse, tokenise and write. What is up to date is kept, what was cut short goes on:
-a block whose summary is there is not made again. The result is the same bytes for any number of workers.
+One process reads and cuts; it and its workers parse, tokenise and write. What is up to date is kept, what was cut short
+goes on: a block whose summary is there is not made again. The result is the same bytes for any number of workers.
 """
 
 import json
@@ -60,12 +60,13 @@ def prepare_datasets(
 
 
 class _Workers:
-    """Processes that tokenise; started at the first block, none for a single worker."""
+    """This process and `count - 1` more that tokenise: the others start at the first block, and none waits for them."""
 
     def __init__(self, count: int, model: TokenizerModel) -> None:
         self.count = count
         self.model = model
         self._pool: ProcessPoolExecutor | None = None
+        self._pending: list[Future[BlockSummary]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -75,13 +76,18 @@ class _Workers:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def tokenise(self, block: Block, *, directory: Path, number: int) -> "BlockSummary | Future[BlockSummary]":
-        if self.count == 1:
+        self._pending = [future for future in self._pending if not future.done()]
+        # One block in hand and one at hand for each of the others; this process takes what is left, so that it is
+        # never idle, nor far ahead of them.
+        if len(self._pending) >= 2 * (self.count - 1):
             return tokenise_block(block, directory=directory, number=number, model=self.model)
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self.count, get_context("spawn"), initializer=start_worker, initargs=(self.model, os.getpid())
+                self.count - 1, get_context("spawn"), initializer=start_worker, initargs=(self.model, os.getpid())
             )
-        return self._pool.submit(tokenise_block, block, directory=directory, number=number)
+        future = self._pool.submit(tokenise_block, block, directory=directory, number=number)
+        self._pending.append(future)
+        return future
 
 
 def prepare_tokenizer(
@@ -200,8 +206,8 @@ class _DatasetJob:
         waiting: deque[Future[BlockSummary] | BlockSummary] = deque()
         for number, block in enumerate(read_blocks(self.dataset, self.files)):
             waiting.append(self._done(number) or pool.tokenise(block, directory=self.partial, number=number))
-            # Bounded, so that reading never runs ahead of the workers.
-            while len(waiting) > pool.count + 1:
+            # Summaries only, in order: the blocks themselves are bounded by the pool.
+            while waiting and (isinstance(waiting[0], BlockSummary) or waiting[0].done()):
                 yield _result(waiting.popleft())
         while waiting:
             yield _result(waiting.popleft())

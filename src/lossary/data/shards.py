@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.arrow import read_batch, write_batch
+from lossary.data.arrow import arrow_array, read_batch, write_batch
 from lossary.errors import ShardError
 from lossary.files import digest_file, read_json
 from lossary.folder import StudyFolder
@@ -45,11 +45,13 @@ class Shard:
 def write_shard(path: Path, shard: Shard) -> None:
     """Stores a shard, whole or not at all."""
     columns = {
-        "row": pa.array(shard.row),
-        "ids": pa.LargeListArray.from_arrays(pa.array(shard.id_offsets), pa.array(shard.ids)),
-        "sentence_ends": pa.LargeListArray.from_arrays(pa.array(shard.sentence_offsets), pa.array(shard.sentence_ends)),
-        "bytes": pa.array(shard.bytes),
-        "text_hash": pa.array(shard.text_hash),
+        "row": arrow_array(shard.row),
+        "ids": pa.LargeListArray.from_arrays(arrow_array(shard.id_offsets), arrow_array(shard.ids)),
+        "sentence_ends": pa.LargeListArray.from_arrays(
+            arrow_array(shard.sentence_offsets), arrow_array(shard.sentence_ends)
+        ),
+        "bytes": arrow_array(shard.bytes),
+        "text_hash": arrow_array(shard.text_hash),
     }
     batch = pa.RecordBatch.from_pydict(columns)
     write_batch(path, batch.replace_schema_metadata({"pair": str(shard.pair).lower()}))

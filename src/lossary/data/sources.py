@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import fsspec
 import orjson
@@ -24,11 +24,14 @@ import zstandard
 
 from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows
 from lossary.errors import SourceError, StudyError
-from lossary.study import Dataset
+
+if TYPE_CHECKING:
+    # Workers import this module and need no study file, nor the quarter of their start that pydantic would take.
+    from lossary.study import Dataset
 
 __all__ = ["BadRow", "Block", "ParsedBlock", "SourceFile", "list_files", "parse", "read_blocks"]
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 # A single document above this size would break the promise of constant memory.
 MOST_DOCUMENT_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
@@ -84,7 +87,7 @@ class ParsedBlock:
     bad: list[BadRow] = field(default_factory=list)
 
 
-def list_files(dataset: Dataset, root: Path, *, where: str) -> list[SourceFile]:
+def list_files(dataset: "Dataset", root: Path, *, where: str) -> list[SourceFile]:
     """The files of a dataset in the order they are read: by source as listed, then by name.
 
     Raises SourceError (`where` is the study file's path of the source) if nothing matches or a suffix is unknown.
@@ -143,7 +146,7 @@ def _file(system: Any, path: str, where: str) -> SourceFile:
     )
 
 
-def read_blocks(dataset: Dataset, files: list[SourceFile]) -> Iterator[Block]:
+def read_blocks(dataset: "Dataset", files: list[SourceFile]) -> Iterator[Block]:
     """The blocks of a dataset in order; SourceError names the file (and row group) that cannot be read."""
     first_row = 0
     for file in files:
@@ -152,7 +155,7 @@ def read_blocks(dataset: Dataset, files: list[SourceFile]) -> Iterator[Block]:
             first_row = block.first_row + block.num_rows
 
 
-def _blocks_of(file: SourceFile, dataset: Dataset, first_row: int) -> Iterator[Block]:
+def _blocks_of(file: SourceFile, dataset: "Dataset", first_row: int) -> Iterator[Block]:
     if file.kind == "builtin":
         name = file.path.removeprefix("builtin:")
         _check_fields(dataset.fields, BUILTIN_FIELDS[name], file.path)
@@ -182,7 +185,7 @@ def _blocks_of(file: SourceFile, dataset: Dataset, first_row: int) -> Iterator[B
             first_row += lines
 
 
-def _row_groups(file: SourceFile, dataset: Dataset, first_row: int) -> Iterator[Block]:
+def _row_groups(file: SourceFile, dataset: "Dataset", first_row: int) -> Iterator[Block]:
     try:
         with file.open() as handle:
             parquet = pq.ParquetFile(handle)

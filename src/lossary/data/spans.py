@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.arrow import read_batch, write_batch
+from lossary.data.arrow import arrow_array, read_batch, write_batch
 from lossary.data.philox import uniforms
 from lossary.data.shards import Shard
 
@@ -151,11 +151,11 @@ def _accumulate(
 
 def write_spans(path: Path, spans: Spans) -> None:
     """Stores spans as an Arrow file, whole or not at all."""
-    offsets = pa.array(spans.sentence_offsets)
-    ends = pa.LargeListArray.from_arrays(offsets, pa.array(spans.sentence_ends))
+    offsets = arrow_array(spans.sentence_offsets)
+    ends = pa.LargeListArray.from_arrays(offsets, arrow_array(spans.sentence_ends))
     columns = {"example": spans.example, "start": spans.start, "stop": spans.stop, "document": spans.document}
     batch = pa.RecordBatch.from_pydict(
-        {name: pa.array(column) for name, column in columns.items()} | {"sentence_ends": ends}
+        {name: arrow_array(column) for name, column in columns.items()} | {"sentence_ends": ends}
     )
     write_batch(path, batch)
 

@@ -81,9 +81,9 @@ class TokenizerModel:
         sizes[:FIRST_PIECE] = [0, 1, 0, 0, 0]
         return np.array(sizes, np.int32)
 
-    def encode(self, lines: list[str]) -> list[list[int]]:
-        """The pieces of each line."""
-        return list(self.processor.encode(lines, out_type=int))
+    def encode(self, lines: list[str]) -> list[NDArray[np.int32]]:
+        """The pieces of each line; one thread, since callers are parallel themselves."""
+        return list(self.processor.encode(lines, return_type="numpy", num_threads=1))
 
     def decode(self, ids: list[int]) -> str:
         """Text of pieces; special ones are written as they are called."""

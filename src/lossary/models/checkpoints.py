@@ -39,6 +39,7 @@ __all__ = [
 
 _SCHEMA = 1
 _WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_POOLER = ("albert.pooler.weight", "albert.pooler.bias")
 _SOP_HEAD = ("sop_classifier.classifier.weight", "sop_classifier.classifier.bias")
 
 
@@ -109,7 +110,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Any folder that transformers opens as an ALBERT with an MLM head.
 
     Raises CheckpointError: no such folder, pickled weights, another architecture, missing or misshapen parameters.
-    Without a sentence-order head its parameters are zeros and `has_sop` is False.
+    Without a sentence-order head its parameters (and those of an absent pooler) are zeros and `has_sop` is False.
     """
     if not (path / "config.json").is_file():
         raise CheckpointError("no checkpoint: there is no config.json", where=str(path))
@@ -123,7 +124,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     table = parameter_table(shape)
     has_sop = all(name in found for name in _SOP_HEAD)
     if not has_sop:
-        found |= {name: np.zeros(table[name], np.float32) for name in _SOP_HEAD}
+        # AlbertForMaskedLM has no pooler either; only the sentence-order head reads it.
+        unread = [name for name in (*_POOLER, *_SOP_HEAD) if name not in found]
+        found |= {name: np.zeros(table[name], np.float32) for name in unread}
     missing = [name for name in table if name not in found]
     if missing:
         raise CheckpointError(
