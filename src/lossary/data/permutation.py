@@ -3,13 +3,12 @@
 A Feistel network permutes the smallest even number of bits that holds N−1; an image outside the range is permuted
 again until it falls inside (cycle walking), which happens less than four times on average.
 
-Source: Black, Rogaway: Ciphers with arbitrary finite domains (CT-RSA 2002).
+Sources: Black, Rogaway: Ciphers with arbitrary finite domains (CT-RSA 2002); Steele, Lea, Flood: Fast splittable
+pseudorandom number generators (OOPSLA 2014).
 """
 
 import numpy as np
 from numpy.typing import NDArray
-
-from lossary.data.philox import philox4x32
 
 __all__ = ["permute"]
 
@@ -36,9 +35,14 @@ def permute(index: NDArray[np.int64], *, size: NDArray[np.int64] | int, key: NDA
 def _feistel(value: NDArray[np.uint64], half: NDArray[np.uint64], key: NDArray[np.uint64]) -> NDArray[np.uint64]:
     mask = (np.uint64(1) << half) - np.uint64(1)
     left, right = value >> half, value & mask
-    counter = np.zeros((len(value), 4), np.uint64)
-    counter[:, 2], counter[:, 3] = key & np.uint64(0xFFFFFFFF), key >> np.uint64(32)
     for turn in range(_ROUNDS):
-        counter[:, 0], counter[:, 1] = right, np.uint64(turn)
-        left, right = right, left ^ (philox4x32(counter, 0)[:, 0] & mask)
+        left, right = right, left ^ (_splitmix(key, (right << np.uint64(3)) | np.uint64(turn)) & mask)
     return (left << half) | right
+
+
+def _splitmix(key: NDArray[np.uint64], index: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Number `index` of the SplitMix64 stream that starts at `key`: a round needs speed, not Philox' long period."""
+    word = key + (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))

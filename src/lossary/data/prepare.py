@@ -10,6 +10,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,10 +20,10 @@ import numpy as np
 
 from lossary.data.philox import stream_key, uniforms
 from lossary.data.shards import MANIFEST
-from lossary.data.sources import Block, SourceFile, list_files, parse, read_blocks
+from lossary.data.sources import BLOCK_BYTES, Block, SourceFile, list_files, parse, read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
 from lossary.data.tokenizer import TokenizerModel, install_model, open_tokenizer, train_model
-from lossary.errors import SourceError
+from lossary.errors import SourceError, WorkerError
 from lossary.files import digest_file, digest_json, read_json, write_atomic, write_json
 from lossary.folder import StudyFolder
 from lossary.study import Dataset, Study
@@ -32,6 +33,7 @@ __all__ = ["Progress", "prepare_datasets"]
 Progress = Callable[[str, float, float | None], None]
 _SCHEMA = 1
 _QUARANTINED = 100
+_WORTH_A_PROCESS = 4 * BLOCK_BYTES
 # SentencePiece leaves out sentences above its limit; a long line would be lost to the vocabulary.
 _SENTENCE_CHARACTERS = 2000
 
@@ -51,7 +53,10 @@ def prepare_datasets(
     prepare_tokenizer(study, folder, files, progress)
     model = open_tokenizer(folder)
     manifests: dict[str, dict[str, Any]] = {}
-    with _Workers(workers or os.cpu_count() or 1, model) as pool:
+    total = sum(_text_bytes(file) for found in files.values() for file in found)
+    # A process takes longer to start than this one needs for a few blocks.
+    count = 1 if total < _WORTH_A_PROCESS else workers or os.cpu_count() or 1
+    with _Workers(count, model) as pool:
         for name, dataset in study.datasets.items():
             request = _request(dataset, files[name], model)
             job = _DatasetJob(name, dataset, files[name], folder.dataset(name), request)
@@ -275,4 +280,10 @@ class _DatasetJob:
 
 
 def _result(item: "Future[BlockSummary] | BlockSummary") -> BlockSummary:
-    return item if isinstance(item, BlockSummary) else item.result()
+    try:
+        return item if isinstance(item, BlockSummary) else item.result()
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a process that tokenises died; finished blocks are kept",
+            hint="Was it out of memory? Run the command again.",
+        ) from None
