@@ -1,9 +1,9 @@
 """Examples built a second on one core at length 128, against `DataCollatorForLanguageModeling` over `datasets`.
 
-Ours: shuffling, gathering spans, splitting, swapping, masking whole-word n-grams, laying out. The peer: token ids of the
-same examples in a DataLoader that shuffles, padded to 128 and masked piece by piece; no segments, words or n-grams. The last line is the
-ratio; targets: 20,000 examples a second, 15, and at most 3 % of a training step's time (torch, ALBERT 6 × 256, batch
-32).
+Ours: shuffling, gathering spans, splitting, swapping, masking whole-word n-grams, laying out. The peer: token ids of
+the same examples in a DataLoader that shuffles, padded to 128 and masked piece by piece; no segments, words or n-grams.
+The last line is the ratio; targets: 20,000 examples a second, 15, and at most 3 % of a training step's time (torch,
+ALBERT 6 × 256, batch 32).
 
     python -m benchmarks.batches [--quick]
 """
