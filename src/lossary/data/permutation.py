@@ -42,7 +42,7 @@ def _feistel(value: NDArray[np.uint64], half: NDArray[np.uint64], key: NDArray[n
 
 def _splitmix(key: NDArray[np.uint64], index: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Number `index` of the SplitMix64 stream that starts at `key`: a round needs speed, not Philox' long period."""
-    word = key + (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    word: NDArray[np.uint64] = key + (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return word ^ (word >> np.uint64(31))

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from lossary.models.parameters import is_excluded
 from lossary.study import Optimizer
 
-__all__ = ["Moments", "Updated", "UpdateLaw", "learning_rate", "reference_update"]
+__all__ = [
+    "BiasCorrection",
+    "Moments",
+    "UpdateLaw",
+    "Updated",
+    "bias_correction",
+    "learning_rate",
+    "reference_update",
+]
 
 Tensors = dict[str, NDArray[np.float64]]
 
@@ -62,6 +70,21 @@ class Updated(NamedTuple):
     gradient_norm: float  # before clipping
 
 
+class BiasCorrection(NamedTuple):
+    """What the moments are divided by, as Adam corrects their start at 0; LAMB, as the reference has it, does not."""
+
+    m: float
+    v: float
+
+
+def bias_correction(law: UpdateLaw, step: int) -> BiasCorrection:
+    """1 − βᵗ of both moments for the update that leads from `step` to `step + 1`.
+
+    For float64 alone: in float32 the second is wrong by 1e-5 at the first step, since 0.999 is no float32.
+    """
+    return BiasCorrection(1 - law.beta1 ** (step + 1), 1 - law.beta2 ** (step + 1))
+
+
 def learning_rate(step: int, optimizer: Optimizer, steps: int) -> float:
     """The rate of the update that leads from `step` to `step + 1`; steps are counted from 0.
 
@@ -86,9 +109,9 @@ def reference_update(
         v = second[name] = law.beta2 * moments[1][name] + (1 - law.beta2) * np.square(g)
         decay = 0.0 if is_excluded(name) else law.weight_decay
         if law.name == "adamw":
-            corrected = m / (1 - law.beta1 ** (step + 1))
-            root = np.sqrt(v / (1 - law.beta2 ** (step + 1)))
-            new[name] = w - rate * (corrected / (root + law.epsilon) + decay * w)
+            correction = bias_correction(law, step)
+            root = np.sqrt(v / correction.v)
+            new[name] = w - rate * (m / correction.m / (root + law.epsilon) + decay * w)
         else:
             update = m / (np.sqrt(v) + law.epsilon) + decay * w
             ratio = 1.0

@@ -18,7 +18,7 @@ from lossary.backends.api import OutOfDeviceMemory
 from lossary.backends.keras.law import LawState, update
 from lossary.backends.keras.model import INPUTS
 from lossary.errors import UsageError
-from lossary.models.update_laws import UpdateLaw
+from lossary.models.update_laws import UpdateLaw, bias_correction
 
 __all__ = ["Engine", "Seen", "load_engine"]
 
@@ -162,11 +162,12 @@ class TensorFlowEngine:
 
     def set_law(self, law: UpdateLaw) -> None:
         # The law is part of what is traced.
+        self._law = law
         self._apply = self._tf.function(partial(self._traced_apply, law))
 
-    def _traced_apply(self, law: UpdateLaw, gradients: list[Any], step: Any, rate: Any) -> Any:
+    def _traced_apply(self, law: UpdateLaw, gradients: list[Any], correction: Any, rate: Any) -> Any:
         state = LawState([variable.value() for variable in self._variables], list(self._m), list(self._v))
-        new, norm = update(law, state, gradients, adapted=self._adapted, step=step, rate=rate)
+        new, norm = update(law, state, gradients, adapted=self._adapted, correction=correction, rate=rate)
         for variables, values in zip((self._variables, self._m, self._v), new, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -183,7 +184,8 @@ class TensorFlowEngine:
         return list(self._add(first, second))
 
     def apply(self, gradients: list[Any], step: int, rate: float) -> float:
-        return float(self._apply(gradients, self._tf.constant(step, "float32"), self._tf.constant(rate, "float32")))
+        correction = self._tf.constant(bias_correction(self._law, step), "float32")
+        return float(self._apply(gradients, correction, self._tf.constant(rate, "float32")))
 
     def score(self, inputs: Inputs) -> Seen:
         return Seen(*self._score(inputs)[0])
@@ -261,6 +263,7 @@ class JaxEngine:
 
     def set_law(self, law: UpdateLaw) -> None:
         # The law is part of what is traced.
+        self._law = law
         self._apply = self._jax.jit(partial(update, law, adapted=self._adapted), donate_argnums=(0,))
 
     def gradients(self, inputs: Inputs, scale: NDArray[np.float32]) -> tuple[Seen, list[Any]]:
@@ -277,7 +280,8 @@ class JaxEngine:
 
     def apply(self, gradients: list[Any], step: int, rate: float) -> float:
         state = LawState(self._parameters, self._m, self._v)
-        new, norm = self._apply(state, gradients, step=np.float32(step), rate=np.float32(rate))
+        correction = np.array(bias_correction(self._law, step), np.float32)
+        new, norm = self._apply(state, gradients, correction=correction, rate=np.float32(rate))
         self._parameters, self._m, self._v = new
         return float(norm)
 

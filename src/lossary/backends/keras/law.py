@@ -19,9 +19,12 @@ class LawState(NamedTuple):
 
 
 def update(
-    law: UpdateLaw, state: LawState, gradients: list[Any], *, adapted: Sequence[bool], step: Any, rate: Any
+    law: UpdateLaw, state: LawState, gradients: list[Any], *, adapted: Sequence[bool], correction: Any, rate: Any
 ) -> tuple[LawState, Any]:
-    """The state after one update and the gradients' norm before clipping; `step` (float) counts from 0."""
+    """The state after one update and the gradients' norm before clipping.
+
+    `correction` is that of `bias_correction`, computed by the caller in float64.
+    """
     norm = ops.sqrt(sum(ops.sum(ops.square(g)) for g in gradients))
     if law.clip_norm is not None:
         scale = law.clip_norm / ops.maximum(norm, law.clip_norm)
@@ -30,18 +33,17 @@ def update(
     v = [law.beta2 * old + (1 - law.beta2) * ops.square(g) for old, g in zip(state.v, gradients, strict=True)]
     change = _lamb if law.name == "lamb" else _adamw
     rows = zip(state.parameters, m, v, adapted, strict=True)
-    return LawState([change(law, *row, step, rate) for row in rows], m, v), norm
+    return LawState([change(law, *row, correction, rate) for row in rows], m, v), norm
 
 
-def _adamw(law: UpdateLaw, w: Any, m: Any, v: Any, adapted: bool, step: Any, rate: Any) -> Any:
-    corrected = m / (1 - ops.power(law.beta1, step + 1))
-    root = ops.sqrt(v / (1 - ops.power(law.beta2, step + 1)))
+def _adamw(law: UpdateLaw, w: Any, m: Any, v: Any, adapted: bool, correction: Any, rate: Any) -> Any:
+    root = ops.sqrt(v / correction[1])
     decay = law.weight_decay if adapted else 0.0
-    return w - rate * (corrected / (root + law.epsilon) + decay * w)
+    return w - rate * (m / correction[0] / (root + law.epsilon) + decay * w)
 
 
-def _lamb(law: UpdateLaw, w: Any, m: Any, v: Any, adapted: bool, step: Any, rate: Any) -> Any:
-    del step  # Not bias corrected.
+def _lamb(law: UpdateLaw, w: Any, m: Any, v: Any, adapted: bool, correction: Any, rate: Any) -> Any:
+    del correction  # Not bias corrected.
     change = m / (ops.sqrt(v) + law.epsilon)
     if not adapted:
         return w - rate * change

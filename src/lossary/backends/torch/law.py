@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lossary.models.update_laws import UpdateLaw
+from lossary.models.update_laws import UpdateLaw, bias_correction
 
 __all__ = ["LawState", "global_norm", "update"]
 
@@ -42,12 +42,13 @@ def update(law: UpdateLaw, state: LawState, gradients: Tensors, *, step: int, ra
 
 
 def _adamw(law: UpdateLaw, state: LawState, step: int, rate: float) -> None:
+    correction = bias_correction(law, step)
     root = torch._foreach_sqrt(state.v)
-    torch._foreach_div_(root, (1 - law.beta2 ** (step + 1)) ** 0.5)
+    torch._foreach_div_(root, correction.v**0.5)
     torch._foreach_add_(root, law.epsilon)
     decayed = [p for p, adapted in zip(state.parameters, state.adapted, strict=True) if adapted]
     torch._foreach_mul_(decayed, 1 - rate * law.weight_decay)
-    torch._foreach_addcdiv_(state.parameters, state.m, root, -rate / (1 - law.beta1 ** (step + 1)))
+    torch._foreach_addcdiv_(state.parameters, state.m, root, -rate / correction.m)
 
 
 def _lamb(law: UpdateLaw, state: LawState, step: int, rate: float) -> None:
