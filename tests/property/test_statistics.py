@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from lossary.statistics.estimates import Estimate, RatioSums, proportion, ratio, weighted_mean
 
@@ -18,13 +19,18 @@ examples = st.lists(st.tuples(st.floats(0, 50), st.integers(1, 20)), min_size=2,
 
 
 @given(examples)
-def test_a_ratio_is_the_pooled_one_with_the_linearised_variance(rows: list[tuple[float, int]]) -> None:
+def test_a_ratio_is_the_pooled_one_and_its_interval_is_fiellers(rows: list[tuple[float, int]]) -> None:
     y, x = (np.array(column, float) for column in zip(*rows, strict=True))
     found = ratio(sums(y, x))
     assert found.value == pytest.approx(y.sum() / x.sum(), rel=1e-12, abs=1e-12)
-    residuals = y - y.sum() / x.sum() * x
-    variance = len(y) / (len(y) - 1) * (residuals**2).sum() / x.sum() ** 2
-    assert found.variance == pytest.approx(variance, rel=1e-6, abs=1e-9)
+    for bound in (found.low, found.high):
+        if bound is None:
+            assert found.reason
+            continue
+        # At the bounds Student's t just does not reject that y − bound·x has mean 0.
+        rest = y - bound * x
+        spread = t.ppf(0.975, len(y) - 1) * np.sqrt(rest.var(ddof=1) / len(y))
+        assert abs(rest.mean()) == pytest.approx(spread, rel=1e-4, abs=1e-5)
 
 
 @given(examples, examples)

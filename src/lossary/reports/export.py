@@ -8,7 +8,16 @@ from typing import Any
 import pyarrow as pa
 
 from lossary import __version__
-from lossary.reports.text import METRIC_TITLES, WEIGHTING_TITLES, number, percent, plain, short_count
+from lossary.reports.text import (
+    METRIC_TITLES,
+    WEIGHTING_TITLES,
+    percent,
+    plain,
+    short_count,
+    shown,
+    total_rows,
+    weightings,
+)
 from lossary.tables.model import METRICS, Cell, Table, Total
 
 __all__ = ["csv_text", "json_value", "latex_text", "parquet_table"]
@@ -29,6 +38,8 @@ def json_value(table: Table) -> dict[str, Any]:
         "runs": [asdict(run) for run in table.runs],
         "cells": [asdict(cell) for cell in table.cells],
         "totals": [asdict(total) for total in table.totals],
+        "base": table.base,
+        "deltas": [asdict(delta) for delta in table.deltas],
         "notes": table.notes,
     }
 
@@ -94,15 +105,16 @@ def latex_text(table: Table) -> str:
         cells = [table.cell(run.name, row.name, metric) for run in table.runs for metric in metrics]
         shares = [short_count(row.train_rows), percent(row.train_share), percent(row.validation_share)]
         lines.append(" & ".join([_latex(row.name), *shares, *map(_number, cells)]) + r" \\")
-    totals = [table.total(run.name, metric, "validation_share") for run in table.runs for metric in metrics]
-    rows = short_count(sum(row.train_rows for row in table.datasets))
-    title = f"total {WEIGHTING_TITLES['validation_share']}"
+    weighting = weightings(table)[0]
+    totals = [table.find_total(run.name, metric, weighting) for run in table.runs for metric in metrics]
+    rows = total_rows(table)
+    title = f"total {WEIGHTING_TITLES[weighting]}"
     lines += [r"\midrule", " & ".join([title, rows, "100", "100", *map(_number, totals)]) + r" \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _number(cell: Cell | Total) -> str:
-    return "---" if cell.value is None else number(cell.value, cell.metric)
+def _number(cell: Cell | Total | None) -> str:
+    return "---" if cell is None or cell.value is None else _latex(shown(cell))
 
 
 def _latex(text: str) -> str:

@@ -8,12 +8,14 @@ from lossary.reports.text import (
     METRIC_TITLES,
     WEIGHTING_TITLES,
     half_width,
-    number,
     percent,
     plain,
     safe_link,
     short_count,
+    shown,
     total_mark,
+    total_rows,
+    weightings,
 )
 from lossary.tables.model import METRICS, Cell, Metric, Table, Total, Weighting
 
@@ -39,40 +41,31 @@ def markdown_table(
     table: Table, runs: Sequence[str], metrics: Sequence[Metric] = METRICS, *, intervals: bool = True
 ) -> str:
     """Datasets down; rows, shares and the metrics of runs across; totals below."""
-    columns = [(run, metric) for run in runs for metric in metrics]
+    measured = {(cell.run, cell.metric) for cell in table.cells if cell.value is not None}
+    columns = [(run, metric) for run in runs for metric in metrics if (run, metric) in measured]
     head = ["dataset", "train rows", "train %", "validation %"]
     head += [f"{escape_markdown(run)} {METRIC_TITLES[metric]}" for run, metric in columns]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in table.datasets:
         cells = [table.cell(run, row.name, metric) for run, metric in columns]
-        values = [_value(cell, cell.metric, intervals=intervals) for cell in cells]
+        values = [_value(cell, intervals=intervals) for cell in cells]
         first = markdown_link(escape_markdown(row.name), row.link)
         shares = [short_count(row.train_rows), percent(row.train_share), percent(row.validation_share)]
         lines.append("| " + " | ".join([first, *shares, *values]) + " |")
-    for weighting, title in WEIGHTING_TITLES.items():
-        lines.append(_total_line(table, columns, weighting, title, intervals=intervals))
+    lines += [_total_line(table, columns, weighting, intervals=intervals) for weighting in weightings(table)]
     return "\n".join(lines)
 
 
-def _total_line(
-    table: Table, columns: list[tuple[str, Metric]], weighting: Weighting, title: str, *, intervals: bool
-) -> str:
-    rows = sum(row.train_rows for row in table.datasets)
-    headline = weighting == "validation_share"
-    first = [
-        f"total {title}",
-        short_count(rows) if headline else "",
-        "100" if headline else "",
-        "100" if headline else "",
-    ]
-    totals = [table.total(run, metric, weighting) for run, metric in columns]
-    texts = [_value(total, total.metric, intervals=intervals) for total in totals]
-    if headline:
-        first[0] = f"**{first[0]}**"
+def _total_line(table: Table, columns: list[tuple[str, Metric]], weighting: Weighting, *, intervals: bool) -> str:
+    headline = weighting == weightings(table)[0]
+    totals = [table.find_total(run, metric, weighting) for run, metric in columns]
+    texts = ["—" if total is None else _value(total, intervals=intervals) for total in totals]
+    title = f"total {WEIGHTING_TITLES[weighting]}"
+    first = [f"**{title}**", total_rows(table), "100", "100"] if headline else [title, "", "", ""]
     return "| " + " | ".join([*first, *texts]) + " |"
 
 
-def _value(cell: Cell | Total, metric: Metric, *, intervals: bool) -> str:
-    text = markdown_link(number(cell.value, metric), cell.link if cell.value is not None else None)
+def _value(cell: Cell | Total, *, intervals: bool) -> str:
+    text = markdown_link(escape_markdown(shown(cell)), cell.link if cell.value is not None else None)
     text += total_mark(cell) if isinstance(cell, Total) else ""
     return f"{text} {half_width(cell)}".strip() if intervals else text

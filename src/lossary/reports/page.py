@@ -88,7 +88,7 @@ def verdict(table: Table) -> str:
 
 
 def _examples(table: Table) -> int:
-    return sum(row.validation_examples for row in table.datasets)
+    return sum(row.validation_examples or 0 for row in table.datasets)
 
 
 def _tables(table: Table) -> str:
@@ -117,8 +117,14 @@ def _runs(table: Table, folder: StudyFolder) -> str:
         records[run.name] = read_json(path)["recipe"] if path.is_file() else {}
         trained = "all" if run.datasets is None or len(run.datasets) == len(table.datasets) else ", ".join(run.datasets)
         name = markdown_link(escape_markdown(run.name), run.link)
-        cells = [name, run.backend, escape_markdown(run.size), short_count(run.step), short_count(run.tokens)]
-        lines.append("| " + " | ".join([*cells, escape_markdown(trained), escape_markdown(run.device)]) + " |")
+        cells = [
+            name,
+            run.backend or "—",
+            escape_markdown(run.size or "—"),
+            short_count(run.step),
+            short_count(run.tokens),
+        ]
+        lines.append("| " + " | ".join([*cells, escape_markdown(trained), escape_markdown(run.device or "—")]) + " |")
     differing = _differences(records)
     if differing:
         lines += ["", "Settings in which the runs differ:", "", *differing]
@@ -175,9 +181,9 @@ def _realised(folder: StudyFolder, run: str) -> dict[str, float]:
 def _provenance(study: Study, table: Table, folder: StudyFolder) -> str:
     rows = [
         ("signature", table.signature),
-        ("validation set", table.validation_digest),
-        ("tokenizer", table.tokenizer_digest),
-        *((f"weights of {run.name}", run.weights_digest) for run in table.runs),
+        ("validation set", table.validation_digest or "—"),
+        ("tokenizer", table.tokenizer_digest or "—"),
+        *((f"weights of {run.name}", run.weights_digest or "—") for run in table.runs),
         *((f"dataset {name}", _dataset(folder, name)) for name in study.datasets),
         ("made by", f"lossary {__version__}, Python {platform.python_version()}"),
     ]

@@ -8,8 +8,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from lossary.reports.text import METRIC_TITLES, half_width, number, percent, plain, short_count, total_mark
-from lossary.tables.model import METRICS, WEIGHTINGS, Cell, Metric, Table, Total, Weighting
+from lossary.reports.text import (
+    METRIC_TITLES,
+    delta_text,
+    half_width,
+    number,
+    percent,
+    plain,
+    short_count,
+    shown,
+    total_mark,
+    total_rows,
+    weightings,
+)
+from lossary.tables.model import METRICS, Cell, Metric, Table, Total, Weighting
 
 __all__ = ["print_table", "terminal_text"]
 
@@ -22,10 +34,13 @@ _TOTALS: dict[Weighting, str] = {
     "validation_share": "total by val%",
     "train_share": "total by train%",
     "macro": "total macro",
+    "reported": "total, reported",
 }
-_STYLES: dict[Weighting, str] = {"validation_share": "bold", "train_share": "", "macro": ""}
+_STYLES: dict[Weighting, str] = {"reported": "bold", "validation_share": "bold", "train_share": "", "macro": ""}
 _MARKS = {"at": "≈", "above": "▲", "below": " ", None: " "}
-_ASCII = str.maketrans({"±": "~", "—": "-", "≈": "=", "▲": "^", "†": "+", "·": ".", "─": "-", "…": "~"})
+_ASCII = str.maketrans(
+    {"±": "~", "—": "-", "≈": "=", "▲": "^", "†": "+", "·": ".", "─": "-", "…": "~", "Δ": "d", "●": "*", "○": "o"}
+)
 
 
 def terminal_text(
@@ -40,28 +55,47 @@ def terminal_text(
 
 def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] = METRICS) -> None:
     """Prints title, blocks, legend and notes."""
-    console.print(f"[bold]{escape(plain(table.study))}[/bold]  validation {table.validation_digest[8:16]}")
-    shown = [m for m in metrics if any(c.metric == m and c.value is not None for c in table.cells)]
-    if len(table.runs) <= 2:
-        for run in table.runs:
-            console.print()
-            console.print(_run_block(table, run.name, shown))
-    else:
-        for metric in shown:
-            names = [run.name for run in table.runs]
-            for start in range(0, len(names), _RUNS_A_BLOCK):
-                console.print()
-                console.print(_metric_block(table, metric, names[start : start + _RUNS_A_BLOCK]))
+    digest = f"validation {table.validation_digest[8:16]}" if table.validation_digest else "imported"
+    console.print(f"[bold]{escape(plain(table.study))}[/bold]  {digest}")
+    for section in dict.fromkeys(run.section for run in table.runs):
+        runs = [run.name for run in table.runs if run.section == section]
+        if section:
+            console.print(f"\n[bold underline]{escape(plain(section))}[/]")
+        _print_blocks(table, console, runs, metrics)
     console.print()
-    console.print(
-        "± 95 %, sampling of validation examples · floor: unigram entropy (MLM), label entropy (SOP)", style="dim"
-    )
-    if any(cell.standing in ("at", "above") for cell in table.cells):
-        console.print("≈ not shown to differ from the floor · ▲ above the floor", style="dim")
-    if any(total_mark(total) for total in table.totals):
-        console.print("† without a dataset that has no such value", style="dim")
+    _print_legend(table, console)
     for note in table.notes:
         console.print(f"note: {escape(plain(note))}", style="yellow")
+
+
+def _print_blocks(table: Table, console: Console, runs: Sequence[str], metrics: Sequence[Metric]) -> None:
+    measured = {(cell.run, cell.metric) for cell in table.cells if cell.value is not None}
+    having = {metric: [run for run in runs if (run, metric) in measured] for metric in metrics}
+    if len(runs) <= 2 and table.base is None and not table.is_imported:
+        for run in runs:
+            console.print()
+            console.print(_run_block(table, run, [metric for metric in metrics if run in having[metric]]))
+        return
+    # A difference takes as much room as a number.
+    size = _RUNS_A_BLOCK if table.base is None else 2
+    for metric in metrics:
+        for start in range(0, len(having[metric]), size):
+            console.print()
+            console.print(_metric_block(table, metric, having[metric][start : start + size]))
+
+
+def _print_legend(table: Table, console: Console) -> None:
+    lines = []
+    if not table.is_imported:
+        lines.append("± 95 %, sampling of validation examples · floor: unigram entropy (MLM), label entropy (SOP)")
+    if any(cell.standing in ("at", "above") for cell in table.cells):
+        lines.append("≈ not shown to differ from the floor · ▲ above the floor")
+    if any(total_mark(total) for total in table.totals):
+        lines.append("† without a dataset that has no such value")
+    if table.deltas:
+        lines.append(f"Δ to {table.base}, paired by example · ● differs after Holm · ○ not shown to differ")
+    for line in lines:
+        console.print(escape(plain(line)), style="dim")
 
 
 def _grid(title: str) -> Grid:
@@ -82,47 +116,68 @@ def _rows(table: Table) -> list[list[str]]:
 
 def _total_labels(table: Table, weighting: Weighting) -> list[str]:
     """The first columns of a total; the headline also says the sums of rows and shares."""
-    if weighting != "validation_share":
+    if weighting != weightings(table)[0]:
         return [_TOTALS[weighting], "", "", ""]
-    rows = sum(row.train_rows for row in table.datasets)
-    return [_TOTALS[weighting], short_count(rows), "100.0", "100.0"]
+    return [_TOTALS[weighting], total_rows(table), "100.0", "100.0"]
 
 
 def _run_block(table: Table, run: str, metrics: Sequence[Metric]) -> Grid:
     column = next(column for column in table.runs if column.name == run)
-    grid = _grid(f"{escape(plain(run))}  {column.backend} {escape(plain(column.size))}  step {column.step:,}")
+    grid = _grid(
+        f"{escape(plain(run))}  {column.backend} {escape(plain(column.size or ''))}  step {column.step or 0:,}"
+    )
     for metric in metrics:
         grid.add_column(f"{METRIC_TITLES[metric]} ±95", justify="right", no_wrap=True, min_width=_VALUE)
     for row, dataset in zip(_rows(table), table.datasets, strict=True):
         grid.add_row(*row, *(_text(table.cell(run, dataset.name, metric)) for metric in metrics))
     grid.add_section()
-    for weighting in WEIGHTINGS:
-        values = (_text(table.total(run, metric, weighting)) for metric in metrics)
+    for weighting in weightings(table):
+        values = (_text(table.find_total(run, metric, weighting)) for metric in metrics)
         grid.add_row(*_total_labels(table, weighting), *values, style=_STYLES[weighting])
     return grid
 
 
 def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
-    grid = _grid(f"{METRIC_TITLES[metric]} ±95")
-    with_floor = metric.endswith("loss")
+    with_floor = any(cell.metric == metric and cell.floor is not None for cell in table.cells)
+    grid = _grid(METRIC_TITLES[metric] if table.is_imported else f"{METRIC_TITLES[metric]} ±95")
     if with_floor:
         grid.add_column("floor", justify="right", no_wrap=True, style="dim", min_width=6)
     for run in runs:
         grid.add_column(
             escape(plain(run)), justify="right", no_wrap=True, overflow="ellipsis", min_width=_VALUE, max_width=20
         )
+        if table.base not in (None, run):
+            grid.add_column("Δ base", justify="right", no_wrap=True, min_width=9)
     for row, dataset in zip(_rows(table), table.datasets, strict=True):
         cells = [table.cell(run, dataset.name, metric) for run in runs]
-        grid.add_row(*row, *([number(cells[0].floor, metric)] if with_floor else []), *map(_text, cells))
+        texts = (text for cell in cells for text in _with_delta(table, cell, cell.run, dataset.name))
+        grid.add_row(*row, *([number(cells[0].floor, metric)] if with_floor else []), *texts)
     grid.add_section()
-    for weighting in WEIGHTINGS:
-        values = (_text(table.total(run, metric, weighting)) for run in runs)
+    for weighting in weightings(table):
+        totals = [(run, table.find_total(run, metric, weighting)) for run in runs]
+        # Only the headline total has a difference of its own.
+        headline = weighting == "validation_share"
+        texts = (text for run, total in totals for text in _with_delta(table, total, run, None, known=headline))
         labels = _total_labels(table, weighting)
-        grid.add_row(*labels, *([""] if with_floor else []), *values, style=_STYLES[weighting])
+        grid.add_row(*labels, *([""] if with_floor else []), *texts, style=_STYLES[weighting])
     return grid
 
 
-def _text(cell: Cell | Total) -> str:
+def _with_delta(
+    table: Table, cell: Cell | Total | None, run: str, dataset: str | None, *, known: bool = True
+) -> list[str]:
+    texts = [_text(cell)]
+    if table.base not in (None, run):
+        delta = table.delta(run, dataset, cell.metric) if known and cell is not None else None
+        texts.append(delta_text(delta))
+    return texts
+
+
+def _text(cell: Cell | Total | None) -> str:
     """A value with its interval, a mark of its standing, all of fixed widths so that digits stand in columns."""
+    if cell is None:
+        return "—"
     mark = _MARKS[cell.standing] if isinstance(cell, Cell) else total_mark(cell)
-    return f"{number(cell.value, cell.metric)} {half_width(cell):<5}{mark:<1}"
+    if cell.reported is not None:
+        return f"{shown(cell)}{mark:<1}"
+    return f"{shown(cell)} {half_width(cell):<5}{mark:<1}"

@@ -3,18 +3,22 @@
 import math
 from urllib.parse import urlsplit
 
-from lossary.tables.model import Cell, Metric, Total, Weighting
+from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, Table, Total, Weighting
 
 __all__ = [
     "METRIC_TITLES",
     "WEIGHTING_TITLES",
+    "delta_text",
     "half_width",
     "number",
     "percent",
     "plain",
     "safe_link",
     "short_count",
+    "shown",
     "total_mark",
+    "total_rows",
+    "weightings",
 ]
 
 METRIC_TITLES: dict[Metric, str] = {
@@ -27,6 +31,7 @@ WEIGHTING_TITLES: dict[Weighting, str] = {
     "validation_share": "by validation share",
     "train_share": "by train share",
     "macro": "macro",
+    "reported": "as reported",
 }
 
 
@@ -51,9 +56,35 @@ def total_mark(total: Total) -> str:
     return "†" if total.value is not None and total.reason else ""
 
 
-def percent(share: float) -> str:
-    """A share in per cent with one decimal."""
-    return f"{100 * share:.1f}"
+def percent(share: float | None) -> str:
+    """A share in per cent with one decimal; `—` where it is not known."""
+    return "—" if share is None else f"{100 * share:.1f}"
+
+
+def shown(cell: Cell | Total) -> str:
+    """The number of a cell or total: as its page prints it if it was imported."""
+    return plain(cell.reported) if cell.reported is not None else number(cell.value, cell.metric)
+
+
+def weightings(table: Table) -> list[Weighting]:
+    """The weightings that give a total anywhere; what a page reported comes first."""
+    having = {total.weighting for total in table.totals if total.value is not None}
+    return [weighting for weighting in ("reported", *WEIGHTINGS) if weighting in having]
+
+
+def delta_text(delta: Delta | None, *, width: int = 7) -> str:
+    """A difference with its mark: ● differs after Holm, ○ not shown to differ."""
+    if delta is None or delta.value is None:
+        return ""
+    text = f"{delta.value:+.3f}".replace("+0.", "+.").replace("-0.", "-.")
+    mark = {True: "●", False: "○", None: " "}[delta.differs]
+    return f"{text:>{width}} {mark}"
+
+
+def total_rows(table: Table) -> str:
+    """Training rows of all datasets together; `—` if one of them is not known."""
+    rows = [row.train_rows for row in table.datasets]
+    return "—" if None in rows else short_count(sum(row or 0 for row in rows))
 
 
 def short_count(count: int | None) -> str:

@@ -1,6 +1,7 @@
 """Builds the table of a study from its manifests and scores; reads sums only, never lists of positions."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,15 @@ from lossary.errors import ScoreError, UsageError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
-from lossary.statistics.estimates import Estimate, RatioSums, proportion, ratio, weighted_mean
+from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
 from lossary.study import Study
-from lossary.tables.model import METRICS, WEIGHTINGS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
+from lossary.tables.deltas import add_deltas
+from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
+from lossary.tables.totals import totals_of
 
 __all__ = ["build_table"]
 
+SIGNATURE = "mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:fieller95,hall95,wilson95,welch95"
 # Sums by dataset that every estimate follows from; y over x is the MLM ratio.
 _SUMS = """
 SELECT dataset, count(*) AS n,
@@ -25,7 +29,8 @@ SELECT dataset, count(*) AS n,
   sum(mlm_nats) AS nats, sum(mlm_nats * mlm_nats) AS nats_nats, sum(mlm_nats * masked) AS nats_x,
   sum(mlm_correct)::DOUBLE AS hits, sum(mlm_correct::DOUBLE * mlm_correct) AS hits_hits,
   sum(mlm_correct::DOUBLE * masked) AS hits_x,
-  count(sop_nats) AS pairs, coalesce(sum(sop_nats), 0) AS sop, coalesce(sum(sop_nats * sop_nats), 0) AS sop_sop,
+  count(sop_nats) AS pairs, coalesce(sum(sop_nats), 0) AS sop, coalesce(sum(sop_nats * sop_nats), 0) AS sop_2,
+  coalesce(sum(sop_nats * sop_nats * sop_nats), 0) AS sop_3,
   count(*) FILTER (WHERE sop_correct) AS sop_hits
 FROM read_parquet(?) GROUP BY dataset
 """
@@ -39,15 +44,22 @@ class _Scored(NamedTuple):
 
 
 def build_table(
-    study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None, step: int | None = None
+    study: Study,
+    folder: StudyFolder,
+    *,
+    runs: Sequence[str] | None = None,
+    step: int | None = None,
+    base: str | None = None,
 ) -> Table:
-    """The table of the runs' newest scores, or of those at `step`.
+    """The table of the runs' newest scores, or of those at `step`; with differences of all to the run `base`.
 
     Runs of the study come first, in its order, then others that were scored in its folder. Raises ScoreError if there
     is no score, UsageError if a named run is unknown.
     """
     validation = read_json(folder.validation / MANIFEST)
     notes: list[str] = list(validation["notes"])
+    if base is not None and runs is not None and base not in runs:
+        runs = [base, *runs]
     scored = _scored_runs(study, folder, runs, step, (validation["digest"], notes))
     if not scored:
         hint = "Run `lossary run` (or train and evaluate) first."
@@ -56,23 +68,21 @@ def build_table(
     cells: list[Cell] = []
     for found in scored:
         cells += _cells(study, found, datasets, validation)
-    totals = [
-        _total(study, found.header, metric, weighting, datasets, cells)
-        for found in scored
-        for metric in METRICS
-        for weighting in WEIGHTINGS
-    ]
-    return Table(
+    totals: list[Total] = []
+    for found in scored:
+        totals += totals_of(found.header.run, datasets, cells, link=partial(_total_link, study, found.header))
+    table = Table(
         study=study.name,
         datasets=datasets,
         runs=[_run_column(study, found.header) for found in scored],
         cells=cells,
         totals=totals,
         notes=[*notes, *_total_notes(totals), *_standing_notes(cells)],
-        signature="mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:cluster95,wilson95,welch95",
+        signature=SIGNATURE,
         validation_digest=validation["digest"],
         tokenizer_digest=validation["tokenizer_digest"],
     )
+    return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
 
 
 def _scored_runs(
@@ -133,6 +143,7 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
         precision=header.precision,
         weights_digest=header.weights_digest,
         link=study.runs[header.run].link if of_study else None,
+        seed=study.recipe_of(header.run).seed if of_study else None,
     )
 
 
@@ -162,7 +173,7 @@ def _estimates(sums: dict[str, Any] | None, header: ScoreHeader) -> dict[Metric,
         "mlm_accuracy": ratio(RatioSums(n, sums["hits"], x, sums["hits_hits"], sums["hits_x"], xx)),
     }
     if pairs:
-        found["sop_loss"] = ratio(RatioSums(pairs, sums["sop"], pairs, sums["sop_sop"], sums["sop"], pairs))
+        found["sop_loss"] = mean(MeanSums(pairs, sums["sop"], sums["sop_2"], sums["sop_3"]))
         found["sop_accuracy"] = proportion(sums["sop_hits"], pairs)
     else:
         why = "no example has two sentences" if header.has_sop else "the checkpoint has no sentence-order head"
@@ -210,46 +221,8 @@ def _link(study: Study, header: ScoreHeader, metric: str, dataset: str) -> str |
     return template
 
 
-def _total(
-    study: Study,
-    header: ScoreHeader,
-    metric: Metric,
-    weighting: str,
-    datasets: list[DatasetRow],
-    cells: list[Cell],
-) -> Total:
-    of_run = {cell.dataset: cell for cell in cells if cell.run == header.run and cell.metric == metric}
-    parts, left_out = [], []
-    for row in datasets:
-        cell = of_run[row.name]
-        weight = {"validation_share": row.validation_share, "train_share": row.train_share, "macro": 1.0}[weighting]
-        if cell.value is None:
-            left_out.append(row.name)
-        else:
-            parts.append((weight, _as_estimate(cell)))
-    total = weighted_mean(parts)
-    reason = total.reason
-    if left_out and total.value is not None:
-        reason = f"without {', '.join(left_out)}, which has no such value; weights of the others are scaled up"
-    return Total(
-        run=header.run,
-        metric=metric,
-        weighting=weighting,  # type: ignore[arg-type]
-        value=total.value,
-        low=total.low,
-        high=total.high,
-        n=total.n,
-        interval=total.method,
-        reason=reason,
-        link=_link(study, header, metric, "total"),
-    )
-
-
-def _as_estimate(cell: Cell) -> Estimate:
-    """The estimate behind a cell."""
-    return Estimate(
-        value=cell.value, low=cell.low, high=cell.high, n=cell.n, variance=cell.variance, degrees=cell.n - 1
-    )
+def _total_link(study: Study, header: ScoreHeader, metric: Metric) -> str | None:
+    return _link(study, header, metric, "total")
 
 
 def _total_notes(totals: list[Total]) -> list[str]:

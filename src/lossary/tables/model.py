@@ -1,26 +1,40 @@
 """The table model: one for terminal, Markdown, CSV, JSON and LaTeX, so that a number cannot disagree with itself."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
-__all__ = ["METRICS", "WEIGHTINGS", "Cell", "DatasetRow", "Metric", "RunColumn", "Table", "Total", "Weighting"]
+__all__ = [
+    "METRICS",
+    "WEIGHTINGS",
+    "Cell",
+    "DatasetRow",
+    "Delta",
+    "Metric",
+    "RunColumn",
+    "Standing",
+    "Table",
+    "Total",
+    "Weighting",
+]
 
 Metric = Literal["mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy"]
 METRICS: tuple[Metric, ...] = ("mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
-Weighting = Literal["validation_share", "train_share", "macro"]
+# `reported` is what an imported page calls its total: it does not say how it weights.
+Weighting = Literal["validation_share", "train_share", "macro", "reported"]
 WEIGHTINGS: tuple[Weighting, ...] = ("validation_share", "train_share", "macro")
 Standing = Literal["below", "at", "above"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRow:
-    """A dataset: rows it trains on, its shares, its link."""
+    """A dataset: rows it trains on, its shares, its link; None where an imported page does not say."""
 
     name: str
-    train_rows: int
-    train_share: float
-    validation_share: float
-    validation_examples: int
+    train_rows: int | None
+    train_share: float | None
+    validation_share: float | None
+    validation_examples: int | None
     link: str | None
 
 
@@ -29,15 +43,17 @@ class RunColumn:
     """A run at the step it was scored at; None where a foreign checkpoint does not say."""
 
     name: str
-    backend: str
-    size: str
-    step: int
+    backend: str | None
+    size: str | None
+    step: int | None
     tokens: int | None
     datasets: list[str] | None  # trained on
-    device: str
-    precision: str
-    weights_digest: str
+    device: str | None
+    precision: str | None
+    weights_digest: str | None
     link: str | None
+    seed: int | None = None
+    section: str | None = None  # of an imported page: runs that stood in one table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +73,10 @@ class Cell:
     reason: str | None
     floor: float | None  # unigram entropy for MLM loss, label entropy for SOP loss
     standing: Standing | None  # of the interval against the floor
-    step: int
-    validation_digest: str
+    step: int | None
+    validation_digest: str | None
     link: str | None
+    reported: str | None = None  # the number as an imported page prints it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +93,38 @@ class Total:
     interval: str
     reason: str | None
     link: str | None
+    variance: float | None = None
+    reported: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """A run against the base on the examples that both were scored on; `dataset` None is the total by validation share.
+
+    `p` is two-sided, `adjusted_p` after Holm over all deltas of the table.
+    """
+
+    run: str
+    base: str
+    dataset: str | None
+    metric: Metric
+    value: float | None
+    low: float | None
+    high: float | None
+    variance: float | None
+    n: int
+    unmatched: int
+    p: float | None
+    adjusted_p: float | None
+    differs: bool | None
+    examples_paired: int | None  # that would show it with power 0.8
+    examples_unpaired: int | None
+    reason: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The table of one study on one validation set."""
+    """The table of one study on one validation set, or of one imported page."""
 
     study: str
     datasets: list[DatasetRow]
@@ -89,18 +133,40 @@ class Table:
     totals: list[Total]
     notes: list[str] = field(default_factory=list)
     signature: str
-    validation_digest: str
-    tokenizer_digest: str
+    validation_digest: str | None
+    tokenizer_digest: str | None
+    base: str | None = None
+    deltas: list[Delta] = field(default_factory=list)
 
     def cell(self, run: str, dataset: str, metric: Metric) -> Cell:
         """The cell at a place; every place has one."""
         return self._cells[run, dataset, metric]
 
     def total(self, run: str, metric: Metric, weighting: Weighting) -> Total:
-        """The total of a run's metric under a weighting."""
-        found = (t for t in self.totals if (t.run, t.metric, t.weighting) == (run, metric, weighting))
-        return next(found)
+        """The total of a run's metric under a weighting; every place has one, save for `reported`: KeyError."""
+        return self._totals[run, metric, weighting]
+
+    def find_total(self, run: str, metric: Metric, weighting: Weighting) -> Total | None:
+        """As `total`, or None: not every imported page prints one."""
+        return self._totals.get((run, metric, weighting))
+
+    def delta(self, run: str, dataset: str | None, metric: Metric) -> Delta | None:
+        """The difference of a run to the base."""
+        return self._deltas.get((run, dataset, metric))
 
     @property
+    def is_imported(self) -> bool:
+        """Whether its numbers come from somebody's page rather than from scores."""
+        return self.validation_digest is None
+
+    @cached_property
     def _cells(self) -> dict[tuple[str, str, str], Cell]:
         return {(cell.run, cell.dataset, cell.metric): cell for cell in self.cells}
+
+    @cached_property
+    def _totals(self) -> dict[tuple[str, str, str], Total]:
+        return {(total.run, total.metric, total.weighting): total for total in self.totals}
+
+    @cached_property
+    def _deltas(self) -> dict[tuple[str, str | None, str], Delta]:
+        return {(delta.run, delta.dataset, delta.metric): delta for delta in self.deltas}

@@ -1,0 +1,215 @@
+"""Run against run on the examples that both were scored on.
+
+compare_runs(path_a, path_b) -> {dataset: {metric: Estimate}}        b − a, paired by example
+add_deltas(table, paths, base="tf_xxl") -> Table                     every run against the base, Holm over all
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lossary.errors import ScoreError, UsageError
+from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, ratio, weighted_mean
+from lossary.statistics.multiplicity import holm
+from lossary.statistics.paired import differs_p, paired_proportion
+from lossary.statistics.power import examples_needed
+from lossary.tables.model import METRICS, DatasetRow, Delta, Metric, Table
+from lossary.tables.totals import estimate_of
+
+__all__ = ["PairedRuns", "ScoreColumns", "add_deltas", "compare_runs", "read_columns"]
+
+_COLUMNS = ["dataset", "example", "masked", "mlm_nats", "mlm_correct", "sop_nats", "sop_correct"]
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreColumns:
+    """Scores of one run, sorted by dataset and example; (N,) each, `sop_nats` NaN where there is no pair."""
+
+    datasets: list[str]
+    dataset: NDArray[np.int64]  # index into `datasets`
+    example: NDArray[np.uint64]
+    masked: NDArray[np.float64]
+    mlm_nats: NDArray[np.float64]
+    mlm_correct: NDArray[np.float64]
+    sop_nats: NDArray[np.float64]
+    sop_correct: NDArray[np.float64]
+
+    def take(self, rows: NDArray[Any]) -> "ScoreColumns":
+        """The scores at these rows."""
+        arrays = {name: value[rows] for name, value in vars(self).items() if name != "datasets"}
+        return ScoreColumns(datasets=self.datasets, **arrays)
+
+
+class PairedRuns(NamedTuple):
+    """Differences by dataset and metric, and how many examples only one of both runs was scored on."""
+
+    estimates: dict[str, dict[Metric, Estimate]]
+    unmatched: dict[str, int]
+
+
+def read_columns(path: Path, datasets: Sequence[str]) -> ScoreColumns:
+    """The sums of a file of scores; lists of positions are not read. ScoreError if it is damaged."""
+    try:
+        table = pq.read_table(path, columns=_COLUMNS, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise ScoreError(f"not readable: {error}", where=str(path), hint="Delete it and evaluate again.") from None
+    names = table.column("dataset").combine_chunks()
+    names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+    known = {name: index for index, name in enumerate(datasets)}
+    code = np.array([known.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
+    found = ScoreColumns(
+        datasets=list(datasets),
+        dataset=code[names.indices.to_numpy(zero_copy_only=False)],
+        example=table.column("example").to_numpy(),
+        **{name: _floats(table.column(name)) for name in _COLUMNS[2:]},
+    )
+    step = np.diff(found.dataset)
+    in_order = (step > 0) | ((step == 0) & (found.example[1:] > found.example[:-1]))
+    if in_order.all() and (code >= 0).all():
+        return found
+    order = np.lexsort((found.example, found.dataset))
+    return found.take(order[found.dataset[order] >= 0])
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    values = column.cast(pa.float64()) if not pa.types.is_boolean(column.type) else column.cast(pa.int8())
+    return np.asarray(values.to_numpy(), np.float64)
+
+
+def compare_runs(first: ScoreColumns, second: ScoreColumns) -> PairedRuns:
+    """Second minus first on the examples of both; an example counts as the same if its masked positions do."""
+    unmatched = _count(first) + _count(second)
+    aligned = len(first.example) == len(second.example)
+    aligned = aligned and np.array_equal(first.dataset, second.dataset)
+    if not (aligned and np.array_equal(first.example, second.example)):
+        first, second = _align(first, second)
+    same = first.masked == second.masked
+    if not same.all():
+        first, second = first.take(same), second.take(same)
+    unmatched -= 2 * _count(first)
+    ends = np.cumsum(_count(first))
+    estimates: dict[str, dict[Metric, Estimate]] = {}
+    for index, name in enumerate(first.datasets):
+        part = slice(ends[index] - _count(first)[index], ends[index])
+        estimates[name] = _differences(first, second, part)
+    return PairedRuns(estimates, {name: int(n) for name, n in zip(first.datasets, unmatched, strict=True)})
+
+
+def _count(columns: ScoreColumns) -> NDArray[np.int64]:
+    return np.bincount(columns.dataset, minlength=len(columns.datasets))
+
+
+def _align(first: ScoreColumns, second: ScoreColumns) -> tuple[ScoreColumns, ScoreColumns]:
+    kind = [("dataset", np.int64), ("example", np.uint64)]
+    keys: list[NDArray[Any]] = []
+    for columns in (first, second):
+        key = np.empty(len(columns.example), kind)
+        key["dataset"], key["example"] = columns.dataset, columns.example
+        keys.append(key)
+    _, left, right = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
+    return first.take(left), second.take(right)
+
+
+def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict[Metric, Estimate]:
+    x = first.masked[part]
+    found: dict[Metric, Estimate] = {}
+    for metric, name in (("mlm_loss", "mlm_nats"), ("mlm_accuracy", "mlm_correct")):
+        y = getattr(second, name)[part] - getattr(first, name)[part]
+        sums = RatioSums(len(x), float(y.sum()), float(x.sum()), float(y @ y), float(x @ y), float(x @ x))
+        found[metric] = ratio(sums)  # type: ignore[index]
+    y = second.sop_nats[part] - first.sop_nats[part]
+    pairs = ~np.isnan(y)
+    y = y[pairs]
+    found["sop_loss"] = mean(MeanSums(len(y), float(y.sum()), float(y @ y), float((y**3).sum())))
+    change = second.sop_correct[part][pairs] - first.sop_correct[part][pairs]
+    gained, lost = int((change > 0).sum()), int((change < 0).sum())
+    found["sop_accuracy"] = paired_proportion(n=len(y), gained=gained, lost=lost)
+    return found
+
+
+def add_deltas(table: Table, paths: Mapping[str, Path], *, base: str, threads: int = 2) -> Table:
+    """The table with every run's differences to `base`, by dataset and in total; Holm over all of them.
+
+    `paths` are the files of scores by run. Raises UsageError if there is no such run.
+    """
+    if base not in paths:
+        raise UsageError(f"no run of the table is called {base!r}", hint=f"Runs: {', '.join(paths)}.")
+    names = [row.name for row in table.datasets]
+    reference = read_columns(paths[base], names)
+    others = [run for run in paths if run != base]
+    with ThreadPoolExecutor(threads) as pool:
+        compare = partial(_compare_file, reference, names)
+        found = dict(zip(others, pool.map(compare, (paths[run] for run in others)), strict=True))
+    deltas = [delta for run in others for delta in _deltas(table, base, run, found[run])]
+    return replace(table, base=base, deltas=_adjusted(deltas))
+
+
+def _compare_file(reference: ScoreColumns, names: Sequence[str], path: Path) -> PairedRuns:
+    return compare_runs(reference, read_columns(path, names))
+
+
+def _deltas(table: Table, base: str, run: str, paired: PairedRuns) -> list[Delta]:
+    deltas = []
+    for metric in METRICS:
+        of_metric = {row.name: paired.estimates[row.name][metric] for row in table.datasets}
+        for name, estimate in of_metric.items():
+            ends = [estimate_of(table.cell(which, name, metric)) for which in (base, run)]
+            deltas.append(_delta(base, run, name, metric, estimate, ends, paired.unmatched[name]))
+        total = weighted_mean(_weighted(table.datasets, of_metric))
+        deltas.append(_delta(base, run, None, metric, total, None, sum(paired.unmatched.values())))
+    return deltas
+
+
+def _weighted(rows: Sequence[DatasetRow], estimates: Mapping[str, Estimate]) -> list[tuple[float, Estimate]]:
+    having = [(row.validation_share or 0.0, estimates[row.name]) for row in rows]
+    return [(share, estimate) for share, estimate in having if estimate.value is not None]
+
+
+def _delta(
+    base: str,
+    run: str,
+    dataset: str | None,
+    metric: Metric,
+    estimate: Estimate,
+    ends: list[Estimate] | None,
+    unmatched: int,
+) -> Delta:
+    power = examples_needed(estimate, *ends) if ends and estimate.variance is not None else None
+    return Delta(
+        run=run,
+        base=base,
+        dataset=dataset,
+        metric=metric,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        variance=estimate.variance,
+        n=estimate.n,
+        unmatched=unmatched,
+        p=differs_p(estimate),
+        adjusted_p=None,
+        differs=None,
+        examples_paired=power.paired if power else None,
+        examples_unpaired=power.unpaired if power else None,
+        reason=estimate.reason,
+    )
+
+
+def _adjusted(deltas: list[Delta]) -> list[Delta]:
+    tested = [delta for delta in deltas if delta.p is not None]
+    adjusted = dict(zip(map(id, tested), holm([delta.p or 0.0 for delta in tested]), strict=True))
+    return [
+        replace(delta, adjusted_p=adjusted[id(delta)], differs=adjusted[id(delta)] < _LEVEL)
+        if id(delta) in adjusted
+        else delta
+        for delta in deltas
+    ]

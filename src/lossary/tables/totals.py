@@ -1,0 +1,63 @@
+"""Totals over datasets, one for each weighting; a total that leaves a dataset out says so."""
+
+from collections.abc import Callable, Sequence
+
+from lossary.statistics.estimates import Estimate, weighted_mean
+from lossary.tables.model import METRICS, WEIGHTINGS, Cell, DatasetRow, Metric, Total, Weighting
+
+__all__ = ["estimate_of", "totals_of", "weight_of"]
+
+Link = Callable[[Metric], str | None]
+
+
+def totals_of(
+    run: str, datasets: Sequence[DatasetRow], cells: Sequence[Cell], *, link: Link = lambda *_: None
+) -> list[Total]:
+    """Every metric under every weighting, from the cells of one run; `link` gives a total's link."""
+    return [_total(run, metric, weighting, datasets, cells, link) for metric in METRICS for weighting in WEIGHTINGS]
+
+
+def weight_of(row: DatasetRow, weighting: Weighting) -> float | None:
+    """What a dataset counts for; None where the page does not say."""
+    return {"validation_share": row.validation_share, "train_share": row.train_share}.get(weighting, 1.0)
+
+
+def estimate_of(cell: Cell) -> Estimate:
+    """The estimate behind a cell."""
+    return Estimate(
+        value=cell.value, low=cell.low, high=cell.high, n=cell.n, variance=cell.variance, degrees=cell.n - 1
+    )
+
+
+def _total(
+    run: str,
+    metric: Metric,
+    weighting: Weighting,
+    datasets: Sequence[DatasetRow],
+    cells: Sequence[Cell],
+    link: Link,
+) -> Total:
+    of_run = {cell.dataset: cell for cell in cells if cell.run == run and cell.metric == metric}
+    weights = {row.name: weight_of(row, weighting) for row in datasets}
+    left_out = [name for name in weights if of_run[name].value is None]
+    parts = [(weight or 0.0, estimate_of(of_run[name])) for name, weight in weights.items() if name not in left_out]
+    if any(weight is None for weight in weights.values()):
+        total = Estimate(value=None, reason=f"the page gives no {weighting.replace('_', ' ')}")
+    else:
+        total = weighted_mean(parts)
+    reason = total.reason
+    if left_out and total.value is not None:
+        reason = f"without {', '.join(left_out)}, which has no such value; weights of the others are scaled up"
+    return Total(
+        run=run,
+        metric=metric,
+        weighting=weighting,
+        value=total.value,
+        low=total.low,
+        high=total.high,
+        n=total.n,
+        interval=total.method,
+        reason=reason,
+        link=link(metric),
+        variance=total.variance,
+    )
