@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lossary.cli.compare import compare
 from lossary.cli.demo import demo
 from lossary.cli.evaluate import evaluate
 from lossary.cli.export import export
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (demo, init, run, prepare, train, evaluate, show, report, export):
+for verb in (demo, init, run, prepare, train, evaluate, show, compare, report, export):
     app.command()(verb)
 
 

@@ -17,6 +17,7 @@ def show(
         str, typer.Option(help="Metrics, separated by commas.")
     ] = "mlm_loss,mlm_accuracy,sop_loss,sop_accuracy",
     step: Annotated[int | None, typer.Option(help="Scores at this step.", show_default="the newest")] = None,
+    base: Annotated[str | None, typer.Option(help="Show every run's paired difference to this one.")] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="ASCII characters only.")] = False,
 ) -> None:
     """Print the table: losses and accuracies by dataset, with intervals and totals."""
@@ -39,7 +40,7 @@ def show(
         )
     chosen = [metric for metric in METRICS if metric in wanted]
     opened = open_study(study)
-    table = build_table(opened.study, opened.folder, runs=runs, step=step)
+    table = build_table(opened.study, opened.folder, runs=runs, step=step, base=base)
     if ascii_only or not sys.stdout.isatty():
         typer.echo(terminal_text(table, metrics=chosen, ascii_only=ascii_only), nl=False)
     else:

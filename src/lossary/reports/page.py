@@ -17,8 +17,8 @@ from lossary.reports.charts import write_curves
 from lossary.reports.export import csv_text, json_value
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.text import number, percent, short_count
-from lossary.results.records import read_steps
 from lossary.study import Study
+from lossary.tables.comparability import realised_shares
 from lossary.tables.model import Metric, Table
 
 __all__ = ["verdict", "write_report"]
@@ -160,22 +160,13 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _mixture(table: Table, folder: StudyFolder) -> str:
     head = ["dataset", "train rows", "planned %", *(f"{escape_markdown(run.name)} realised %" for run in table.runs)]
-    realised = {run.name: _realised(folder, run.name) for run in table.runs}
+    realised = {run.name: realised_shares(folder, run.name) for run in table.runs}
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in table.datasets:
         shares = [realised[run.name].get(row.name) for run in table.runs]
         cells = [escape_markdown(row.name), short_count(row.train_rows), percent(row.train_share)]
         lines.append("| " + " | ".join([*cells, *("—" if s is None else percent(s) for s in shares)]) + " |")
     return "\n".join(lines)
-
-
-def _realised(folder: StudyFolder, run: str) -> dict[str, float]:
-    steps = read_steps(folder.steps(run))
-    if not steps.num_rows:
-        return {}
-    counts = steps.group_by("dataset").aggregate([("examples", "sum")]).to_pydict()
-    total = sum(counts["examples_sum"])
-    return {name: count / total for name, count in zip(counts["dataset"], counts["examples_sum"], strict=True)}
 
 
 def _provenance(study: Study, table: Table, folder: StudyFolder) -> str:

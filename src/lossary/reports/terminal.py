@@ -93,7 +93,9 @@ def _print_legend(table: Table, console: Console) -> None:
     if any(total_mark(total) for total in table.totals):
         lines.append("† without a dataset that has no such value")
     if table.deltas:
-        lines.append(f"Δ to {table.base}, paired by example · ● differs after Holm · ○ not shown to differ")
+        lines.append(
+            f"Δ to {table.base}, paired by example · ● differs after Holm · ○ not shown to differ · = same digits"
+        )
     for line in lines:
         console.print(escape(plain(line)), style="dim")
 

@@ -34,6 +34,8 @@ WEIGHTING_TITLES: dict[Weighting, str] = {
     "reported": "as reported",
 }
 
+_HALF_A_DIGIT = 0.0005
+
 
 def number(value: float | None, metric: Metric) -> str:
     """A value: losses with three decimals, accuracies as a fraction without its zero; `—` if there is none."""
@@ -73,9 +75,12 @@ def weightings(table: Table) -> list[Weighting]:
 
 
 def delta_text(delta: Delta | None, *, width: int = 7) -> str:
-    """A difference with its mark: ● differs after Holm, ○ not shown to differ."""
+    """A difference with its mark: ● differs after Holm, ○ not shown to differ, = too small for the digits shown."""
     if delta is None or delta.value is None:
         return ""
+    if abs(delta.value) < _HALF_A_DIGIT:
+        # Two frameworks that agree to rounding differ "significantly": the same examples, the same tiny shift.
+        return f"{'.000':>{width}} ="
     text = f"{delta.value:+.3f}".replace("+0.", "+.").replace("-0.", "-.")
     mark = {True: "●", False: "○", None: " "}[delta.differs]
     return f"{text:>{width}} {mark}"

@@ -19,7 +19,7 @@ from lossary.tables.deltas import add_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
 from lossary.tables.totals import totals_of
 
-__all__ = ["build_table"]
+__all__ = ["Scored", "build_table", "scored_runs"]
 
 SIGNATURE = "mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:fieller95,hall95,wilson95,welch95"
 # Sums by dataset that every estimate follows from; y over x is the MLM ratio.
@@ -36,7 +36,7 @@ FROM read_parquet(?) GROUP BY dataset
 """
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """A file of scores and what it says of itself."""
 
     path: Path
@@ -85,9 +85,14 @@ def build_table(
     return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
 
 
+def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> list[Scored]:
+    """The newest scores of the runs on the study's validation set; runs without are left out."""
+    return _scored_runs(study, folder, runs, None, (read_json(folder.validation / MANIFEST)["digest"], []))
+
+
 def _scored_runs(
     study: Study, folder: StudyFolder, runs: Sequence[str] | None, step: int | None, context: tuple[str, list[str]]
-) -> list[_Scored]:
+) -> list[Scored]:
     digest, notes = context
     found_names = sorted(path.parent.name for path in (folder.root / "runs").glob("*/scores"))
     known = [*study.runs, *(name for name in found_names if name not in study.runs)]
@@ -100,7 +105,7 @@ def _scored_runs(
         if step is not None:
             files = [path for path in files if int(path.stem) == step]
         of_this_set = [
-            s for s in (_Scored(path, read_header(path)) for path in files) if s.header.validation_digest == digest
+            s for s in (Scored(path, read_header(path)) for path in files) if s.header.validation_digest == digest
         ]
         if of_this_set:
             scored.append(of_this_set[-1])
@@ -147,7 +152,7 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
     )
 
 
-def _cells(study: Study, scored: _Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
+def _cells(study: Study, scored: Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
     try:
         with duckdb.connect() as connection:
             cursor = connection.execute(_SUMS, [str(scored.path)])

@@ -1,0 +1,121 @@
+"""`lossary compare` in a terminal: comparable? which settings differ, and by how much, dataset by dataset."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from lossary.reports.terminal import print_table
+from lossary.reports.text import METRIC_TITLES, plain, short_count
+from lossary.tables.comparison import Comparison
+from lossary.tables.model import Table
+
+__all__ = ["comparison_value", "print_comparison"]
+
+_VERDICTS = {"same": "same", "differs": "[bold]differs[/]", "unknown": "unknown"}
+
+
+def print_comparison(found: Comparison, console: Console) -> None:
+    """Prints all parts in the order of a reader's questions."""
+    _print_checks(found, console)
+    if found.settings:
+        grid = _grid("Settings that differ", ("setting", found.first, found.second))
+        for setting in found.settings:
+            grid.add_row(*(escape(plain(text)) for text in (setting.name, setting.first, setting.second)))
+        console.print(grid)
+    else:
+        console.print("No setting on record differs.")
+    if found.table is None:
+        _print_bits(found, console)
+        return
+    if found.forced:
+        console.print("[bold]Forced: these runs are not comparable; the differences below mislead.[/]")
+    console.print()
+    print_table(found.table, console)
+    _print_power(found.table, console)
+    _print_more(found, console)
+
+
+def _grid(title: str, names: tuple[str, ...]) -> Grid:
+    grid = Grid(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        grid.add_column(escape(plain(name)), overflow="fold")
+    return grid
+
+
+def _print_checks(found: Comparison, console: Console) -> None:
+    grid = _grid(f"{escape(plain(found.second))} against {escape(plain(found.first))}: comparable?", ("", "", "", ""))
+    grid.show_header = False
+    for check in found.checks.checks:
+        values = (check.first,) if check.verdict == "same" else (check.first, check.second)
+        grid.add_row(check.what, _VERDICTS[check.verdict], *(escape(plain(value)) for value in values))
+    console.print(grid)
+    for check in found.checks.refused:
+        console.print(f"Not comparable: another {check.what}. A difference of losses would mislead.", style="bold")
+    if found.checks.unknown:
+        names = ", ".join(check.what for check in found.checks.unknown)
+        console.print(f"Nobody recorded: {names}. The differences hold only if they are the same.")
+    console.print()
+
+
+def _print_bits(found: Comparison, console: Console) -> None:
+    console.print()
+    if not any(check.what == "tokenizer" for check in found.checks.refused):
+        console.print("No difference is shown; --force shows it, labelled.")
+        return
+    grid = _grid(
+        "Bits a byte of text instead (MLM, comparable between tokenizers)", ("dataset", found.first, found.second)
+    )
+    for name, values in found.bits_per_byte.items():
+        grid.add_row(escape(plain(name)), *("—" if value is None else f"{value:.4f}" for value in values))
+    console.print(grid)
+    console.print("Of other examples and masks, so without a difference; --force shows losses subtracted, labelled.")
+
+
+def _print_power(table: Table, console: Console) -> None:
+    """How many examples the pairing saves."""
+    rows = [d for d in table.deltas if d.dataset and d.metric in ("mlm_loss", "sop_loss") and d.examples_paired]
+    if not rows:
+        return
+    console.print()
+    grid = _grid(
+        "Examples that would show a difference of this size (power 0.8)", ("", "", "had", "paired", "unpaired")
+    )
+    for delta in rows:
+        names = (escape(plain(delta.dataset or "")), METRIC_TITLES[delta.metric])
+        counts = (delta.n, delta.examples_paired, delta.examples_unpaired)
+        grid.add_row(*names, *(short_count(count) for count in counts))
+    console.print(grid)
+
+
+def _print_more(found: Comparison, console: Console) -> None:
+    for name, estimate in found.bootstrap.items():
+        if estimate.low is not None and estimate.high is not None:
+            bounds = f"{estimate.value:+.4f}, 95 % {estimate.low:+.4f} to {estimate.high:+.4f}"
+            console.print(f"bootstrap {escape(plain(name))}: {bounds}; {estimate.method}")
+    if found.own_mixture is not None:
+        parts = found.own_mixture
+        shift, within = sum(parts.share_shift.values()), sum(parts.within.values())
+        console.print(
+            f"MLM loss on each run's own mixture: change {parts.change:+.4f} = {shift:+.4f} by other shares "
+            f"{within:+.4f} within datasets"
+        )
+
+
+def comparison_value(found: Comparison) -> dict[str, object]:
+    """The comparison as JSON."""
+    from dataclasses import asdict
+
+    from lossary.reports.export import json_value
+
+    return {
+        "first": found.first,
+        "second": found.second,
+        "comparable": not found.checks.refused,
+        "forced": found.forced,
+        "checks": [asdict(check) for check in found.checks.checks],
+        "settings": [asdict(setting) for setting in found.settings],
+        "bits_per_byte": {name: list(values) for name, values in found.bits_per_byte.items()},
+        "own_mixture": asdict(found.own_mixture) if found.own_mixture else None,
+        "bootstrap": {name: asdict(estimate) for name, estimate in found.bootstrap.items()},
+        "table": json_value(found.table) if found.table else None,
+    }

@@ -1,0 +1,155 @@
+"""May two runs be subtracted? What is the same, what differs, what nobody knows.
+
+Losses are of the same thing only on the same examples and masks, in the same pieces, summed the same way; a difference
+that ignores this misleads, and is refused. What else differs (steps, tokens, shares, precision) does not forbid the
+difference but may explain it, and is shown first.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log
+from typing import Any, Literal
+
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+from lossary.results.records import read_steps
+from lossary.tables.model import RunColumn, Table
+
+__all__ = ["Check", "Comparability", "Setting", "bits_per_byte", "comparability", "realised_shares", "settings"]
+
+Verdict = Literal["same", "differs", "unknown"]
+# A share that was drawn differs a little from another; more than this is another mixture.
+_SHARE_TOLERANCE = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that two runs have in common or not."""
+
+    what: str
+    verdict: Verdict
+    first: str
+    second: str
+    forbids: bool  # whether losses cannot be subtracted unless it is the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A setting in which two runs differ."""
+
+    name: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparability:
+    """All checks of two runs."""
+
+    checks: list[Check]
+
+    @property
+    def refused(self) -> list[Check]:
+        """Why a difference of losses would mislead; empty if it would not."""
+        return [check for check in self.checks if check.forbids and check.verdict == "differs"]
+
+    @property
+    def unknown(self) -> list[Check]:
+        """What nobody recorded though a difference rests on it."""
+        return [check for check in self.checks if check.forbids and check.verdict == "unknown"]
+
+
+def comparability(
+    first: tuple[Table, str, StudyFolder | None], second: tuple[Table, str, StudyFolder | None]
+) -> Comparability:
+    """Checks of two runs, each given as its table, its name and the folder it was trained in, if it was."""
+    sides = (first, second)
+    tables = [table for table, _, _ in sides]
+    columns = [_column(table, run) for table, run, _ in sides]
+    shares = [realised_shares(folder, run) if folder else None for _, run, folder in sides]
+    trained = [None if folder is None else "none" for _, _, folder in sides]
+    return Comparability(
+        checks=[
+            _check("validation set", [table.validation_digest for table in tables], forbids=True),
+            _check("tokenizer", [table.tokenizer_digest for table in tables], forbids=True),
+            _check(
+                "loss definition", [table.signature.rpartition("|ci:")[0] or None for table in tables], forbids=True
+            ),
+            _check("dropout at evaluation", trained, forbids=True),
+            _check("precision", [column.precision for column in columns]),
+            _check("step", [_count(column.step) for column in columns]),
+            _check("tokens seen", [_count(column.tokens) for column in columns]),
+            _check_shares(shares),
+        ]
+    )
+
+
+def _column(table: Table, run: str) -> RunColumn:
+    return next(column for column in table.runs if column.name == run)
+
+
+def _count(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
+
+
+def _check(what: str, values: list[str | None], *, forbids: bool = False) -> Check:
+    first, second = values
+    verdict: Verdict = "unknown" if first is None or second is None else "same" if first == second else "differs"
+    return Check(what=what, verdict=verdict, first=first or "unknown", second=second or "unknown", forbids=forbids)
+
+
+def _check_shares(shares: list[dict[str, float] | None]) -> Check:
+    texts = [
+        None if not share else ", ".join(f"{name} {100 * value:.1f} %" for name, value in sorted(share.items()))
+        for share in shares
+    ]
+    found = _check("realised shares", texts)
+    first, second = shares
+    if first and second:
+        names = {*first, *second}
+        close = all(abs(first.get(name, 0.0) - second.get(name, 0.0)) <= _SHARE_TOLERANCE for name in names)
+        return Check(**(vars(found) | {"verdict": "same" if close else "differs"}))
+    return found
+
+
+def realised_shares(folder: StudyFolder, run: str) -> dict[str, float]:
+    """Shares of the examples that a run was trained on so far, by dataset; empty if it was not trained here."""
+    steps = read_steps(folder.steps(run))
+    if not steps.num_rows:
+        return {}
+    counts = steps.group_by("dataset").aggregate([("examples", "sum")]).to_pydict()
+    total = sum(counts["examples_sum"])
+    return {name: count / total for name, count in zip(counts["dataset"], counts["examples_sum"], strict=True)}
+
+
+def settings(folders: tuple[StudyFolder | None, StudyFolder | None], runs: tuple[str, str]) -> list[Setting]:
+    """The settings of the recipes in which two runs differ; those that both share are not shown."""
+    flat = [_flat(_recipe(folder, run)) for folder, run in zip(folders, runs, strict=True)]
+    keys = sorted({*flat[0], *flat[1]})
+    return [
+        Setting(name=key, first=str(flat[0].get(key, "unknown")), second=str(flat[1].get(key, "unknown")))
+        for key in keys
+        if flat[0].get(key) != flat[1].get(key)
+    ]
+
+
+def _recipe(folder: StudyFolder | None, run: str) -> dict[str, Any]:
+    if folder is None or not (folder.run(run) / "run.json").is_file():
+        return {}
+    record = read_json(folder.run(run) / "run.json")
+    return {key: record[key] for key in ("backend", "size", "datasets", "recipe") if key in record}
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+    return found
+
+
+def bits_per_byte(mlm_loss: float, *, tokens: int, bytes_: int) -> float | None:
+    """Bits a byte of text: nats a masked piece × pieces a byte / ln 2. Comparable between tokenizers, unlike nats.
+
+    The text is the same, and so is its number of bytes; a tokenizer with longer pieces has fewer, harder ones.
+    """
+    return mlm_loss * tokens / bytes_ / log(2) if bytes_ else None

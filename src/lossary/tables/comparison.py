@@ -1,0 +1,171 @@
+"""Two runs side by side: may they be subtracted, what was set differently, what came of it, dataset by dataset."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from lossary.errors import UsageError
+from lossary.folder import StudyFolder
+from lossary.results.records import ScoreHeader
+from lossary.statistics.bootstrap import bootstrap_ratio
+from lossary.statistics.decomposition import Decomposition, decompose
+from lossary.statistics.estimates import Estimate
+from lossary.study import Study
+from lossary.tables.build import build_table, scored_runs
+from lossary.tables.comparability import (
+    Comparability,
+    Setting,
+    bits_per_byte,
+    comparability,
+    realised_shares,
+    settings,
+)
+from lossary.tables.deltas import add_deltas, compare_runs, read_columns
+from lossary.tables.model import Table
+
+__all__ = ["Comparison", "Side", "compare"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A run and the study that it is of."""
+
+    study: Study
+    folder: StudyFolder
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `lossary compare` shows; `table` has deltas only where they do not mislead, or where they were forced."""
+
+    first: str
+    second: str
+    checks: Comparability
+    settings: list[Setting]
+    table: Table | None
+    bits_per_byte: dict[str, tuple[float | None, float | None]]  # by dataset, where losses cannot be subtracted
+    own_mixture: Decomposition | None  # of the total MLM loss by each run's realised shares
+    bootstrap: dict[str, Estimate]  # of the MLM loss, by dataset
+    forced: bool
+
+
+def compare(first: Side, second: Side, *, force: bool = False, bootstrap_seed: int | None = None) -> Comparison:
+    """Compares two runs of one study or of two. Raises UsageError for unknown runs, ScoreError for missing scores."""
+    tables = [build_table(side.study, side.folder, runs=[side.run]) for side in (first, second)]
+    columns = [(table, side.run, side.folder) for table, side in zip(tables, (first, second), strict=True)]
+    checks = comparability(columns[0], columns[1])
+    paths = [_score_path(side) for side in (first, second)]
+    names = [_title(first, second, 0), _title(first, second, 1)]
+    table, bits, bootstrap = None, {}, {}
+    if not checks.refused or force:
+        table = _subtracted(tables, names, paths, [side.run for side in (first, second)])
+        if bootstrap_seed is not None:
+            bootstrap = _bootstrap(table, paths, bootstrap_seed)
+    else:
+        bits = _bits(tables, (first.run, second.run), paths)
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        checks=checks,
+        settings=settings((first.folder, second.folder), (first.run, second.run)),
+        table=table,
+        bits_per_byte=bits,
+        own_mixture=_own_mixture(tables, first, second) if table is not None else None,
+        bootstrap=bootstrap,
+        forced=bool(checks.refused) and force,
+    )
+
+
+def _title(first: Side, second: Side, which: int) -> str:
+    side = (first, second)[which]
+    if first.folder == second.folder:
+        return side.run
+    return f"{side.study.name}: {side.run}"
+
+
+def _score_path(side: Side) -> Path:
+    found = scored_runs(side.study, side.folder, [side.run])
+    header: ScoreHeader = found[0].header
+    return side.folder.scores(header.run, header.step)
+
+
+def _subtracted(tables: list[Table], names: list[str], paths: list[Path], runs: list[str]) -> Table:
+    """One table of both runs under their titles, the second with its differences to the first."""
+    if names[0] == names[1]:
+        raise UsageError("a run is compared with itself", hint="Name two runs, or another study with --other.")
+    renamed = []
+    for table, run, name in zip(tables, runs, names, strict=True):
+        renamed.append(
+            replace(
+                table,
+                runs=[replace(column, name=name) for column in table.runs if column.name == run],
+                cells=[replace(cell, run=name) for cell in table.cells if cell.run == run],
+                totals=[replace(total, run=name) for total in table.totals if total.run == run],
+            )
+        )
+    first, second = renamed
+    common = [row for row in first.datasets if any(row.name == other.name for other in second.datasets)]
+    kept = {row.name for row in common}
+    both = replace(
+        first,
+        datasets=common,
+        runs=first.runs + second.runs,
+        cells=[cell for cell in first.cells + second.cells if cell.dataset in kept],
+        totals=first.totals + second.totals,
+        notes=list(dict.fromkeys([*first.notes, *second.notes])),
+    )
+    return add_deltas(both, dict(zip(names, paths, strict=True)), base=names[0])
+
+
+def _bootstrap(table: Table, paths: list[Path], seed: int) -> dict[str, Estimate]:
+    names = [row.name for row in table.datasets]
+    first, second = (read_columns(path, names) for path in paths)
+    common = compare_runs(first, second)
+    found = {}
+    for index, name in enumerate(names):
+        pair = [columns.take(columns.dataset == index) for columns in (first, second)]
+        if common.unmatched[name] == 0:
+            found[name] = bootstrap_ratio(
+                pair[1].mlm_nats - pair[0].mlm_nats, np.asarray(pair[0].masked, np.float64), seed=seed
+            )
+    return found
+
+
+def _bits(
+    tables: list[Table], runs: tuple[str, str], paths: list[Path]
+) -> dict[str, tuple[float | None, float | None]]:
+    sizes = []
+    for path in paths:
+        with duckdb.connect() as connection:
+            rows = connection.execute(
+                "SELECT dataset, sum(tokens), sum(bytes) FROM read_parquet(?) GROUP BY dataset", [str(path)]
+            ).fetchall()
+        sizes.append({name: (int(tokens), int(count)) for name, tokens, count in rows})
+    found = {}
+    for row in tables[0].datasets:
+        if any(row.name == other.name for other in tables[1].datasets):
+            sides = []
+            for table, run, size in zip(tables, runs, sizes, strict=True):
+                loss = table.cell(run, row.name, "mlm_loss").value
+                tokens, count = size.get(row.name, (0, 0))
+                sides.append(None if loss is None else bits_per_byte(loss, tokens=tokens, bytes_=count))
+            found[row.name] = (sides[0], sides[1])
+    return found
+
+
+def _own_mixture(tables: list[Table], first: Side, second: Side) -> Decomposition | None:
+    shares = [realised_shares(side.folder, side.run) for side in (first, second)]
+    values = [
+        {name: table.cell(side.run, name, "mlm_loss").value for name in share}
+        for table, side, share in zip(tables, (first, second), shares, strict=True)
+    ]
+    if not all(shares) or any(value is None for value in [*values[0].values(), *values[1].values()]):
+        return None
+    names = {*shares[0], *shares[1]}
+    if set(values[0]) != names or set(values[1]) != names:
+        return None
+    filled = [{name: value[name] or 0.0 for name in names} for value in values]
+    return decompose(shares=(shares[0], shares[1]), values=(filled[0], filled[1]))
