@@ -2,8 +2,9 @@
 
 Everything is held against a float64 replay in PyTorch. The noise of fp32 is what PyTorch itself differs from float64
 by, in two ways of computing the same (the batch whole on all threads; sequence by sequence on one thread), the larger
-of both. Of an update it is at least what the float64 law makes of that noise in the gradient: where a gradient is near
-0, AdamW's first update turns its rounding into whole steps, and how many is chance. TensorFlow and JAX pass where they
+of both. Of a loss it is at least what that noise in the logits makes of it, of an update at least what the float64 law
+makes of that noise in the gradient: where a gradient is near 0, AdamW's first update turns its rounding into whole
+steps, and how many is chance. TensorFlow and JAX pass where they
 differ from float64 by no more than three times the noise. Differences are relative: of logits, the largest over the
 largest value; of gradients and updates, norms over norms, for each parameter. The last line is the worst ratio.
 
@@ -159,6 +160,10 @@ def work(job: dict[str, Any]) -> dict[str, float]:
     for head in ("mlm", "sop"):
         nats = np.concatenate([getattr(rows, f"{head}_nats") for rows in scores])
         found[f"loss {head}"] = largest(nats, np.load(folder / f"{head}-nats.npy"))
+        if job["side"] == "torch":
+            labels = examples.labels if head == "mlm" else examples.sop_labels[:, None]
+            noise = loss_noise(np.load(folder / f"{head}.npy"), labels, found[f"logits {head}"])
+            found[f"loss {head}"] = max(found[f"loss {head}"], noise)
     for name, gradient in backend.gradients(parts, denominators).items():
         if ZERO_GRADIENT not in name:
             found[f"gradient/{name}"] = distance(gradient, np.load(folder / f"gradient-{name}.npy"))
@@ -178,6 +183,20 @@ def work(job: dict[str, Any]) -> dict[str, float]:
                     noise = distance(jittered, np.load(folder / f"{label}-{name}.npy"))
                     found[f"{label}/{name}"] = max(found[f"{label}/{name}"], noise)
     return found
+
+
+def loss_noise(logits: Any, labels: Any, relative: float) -> float:
+    """The largest relative change of a float64 loss by noise in its logits, of the size that fp32 was seen to have."""
+    rng = np.random.default_rng(7)
+    logits = logits.reshape(len(labels), -1, logits.shape[-1])
+
+    def nats(values: Any) -> Any:
+        top = values.max(-1, keepdims=True)
+        normaliser = np.log(np.exp(values - top).sum(-1)) + top[..., 0]
+        return (normaliser - np.take_along_axis(values, labels[..., None].astype(np.int64), -1)[..., 0]).sum(1)
+
+    size = relative * np.abs(logits).max()
+    return max(largest(nats(logits + rng.uniform(-size, size, logits.shape)), nats(logits)) for _ in range(8))
 
 
 def jitter(law: UpdateLaw, name: str, value: Any, noise: tuple[Path, float]) -> Any:
