@@ -19,12 +19,15 @@ from lossary.data.shards import MANIFEST
 from lossary.data.validation import prepare_examples
 from lossary.errors import CheckpointError, DataError, Interrupted, LossaryError, RunError, StudyError, UsageError
 from lossary.files import read_json
+from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import list_checkpoints
+from lossary.reports.findings import summary
 from lossary.reports.page import write_report
 from lossary.reports.terminal import terminal_text
 from lossary.study import Study
 from lossary.tables.build import build_table
+from lossary.tables.load import OpenTable
 from lossary.training.loop import is_finished
 
 __all__ = ["Foreign", "Listener", "Page", "Settings", "evaluate", "prepare", "run_study", "train"]
@@ -167,8 +170,9 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     scorable = [run for run in _chosen(study, settings.runs) if list_checkpoints(folder.checkpoints(run))]
     if scorable:
         evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
-        table = build_table(study, folder)
-        page = Page(write_report(study, folder, table), terminal_text(table))
+        opened = OpenTable(build_table(study, folder), study, folder)
+        checked = check_table(opened, where=str(folder.root))
+        page = Page(write_report(opened, checked), f"{terminal_text(opened.table)}\n{summary(checked)}")
     if failed is not None:
         raise failed
     return page

@@ -20,6 +20,7 @@ from lossary.errors import StudyError
 __all__ = [
     "BACKENDS",
     "Backend",
+    "Check",
     "Dataset",
     "Links",
     "Mixture",
@@ -223,6 +224,14 @@ class Links(_Table):
         return self
 
 
+class Check(_Table):
+    """What `lossary check` is to do."""
+
+    ignore: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        {}, description="Rules not to fail on, by code or name, each with the reason why."
+    )
+
+
 class Study(_Table):
     """A whole study file."""
 
@@ -235,6 +244,7 @@ class Study(_Table):
     recipe: Recipe = Recipe()
     runs: dict[str, Run] = Field(min_length=1)
     links: Links = Links()
+    check: Check = Check()
 
     def recipe_of(self, run: str) -> Recipe:
         """The recipe of a run, its overrides applied and its seed filled in."""

@@ -31,19 +31,25 @@ def compare(
     from lossary.errors import UsageError
     from lossary.reports.comparison import comparison_value, print_comparison
     from lossary.reports.terminal import WIDTH
-    from lossary.tables.comparison import Side
+    from lossary.tables.comparison import Side, compare_imported
     from lossary.tables.comparison import compare as compare_sides
+    from lossary.tables.load import is_imported, open_table
 
     if format not in ("text", "json"):
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
-    opened = open_study(study)
-    theirs = opened if other is None else open_study(other)
-    found = compare_sides(
-        Side(study=opened.study, folder=opened.folder, run=first),
-        Side(study=theirs.study, folder=theirs.folder, run=second),
-        force=force,
-        bootstrap_seed=bootstrap_seed,
-    )
+    if is_imported(study):
+        if other is not None or bootstrap_seed is not None:
+            raise UsageError("imported numbers have no scores to pair", where=str(study), hint="Name two of its runs.")
+        found = compare_imported(open_table(study).table, first, second)
+    else:
+        opened = open_study(study)
+        theirs = opened if other is None else open_study(other)
+        found = compare_sides(
+            Side(study=opened.study, folder=opened.folder, run=first),
+            Side(study=theirs.study, folder=theirs.folder, run=second),
+            force=force,
+            bootstrap_seed=bootstrap_seed,
+        )
     if format == "json":
         typer.echo(json.dumps(comparison_value(found), indent=1, ensure_ascii=False, allow_nan=False))
     else:

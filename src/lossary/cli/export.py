@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import RunsOption, StudyArgument, open_study
+from lossary.cli.common import RunsOption, StudyArgument
 
 __all__ = ["export"]
 
@@ -25,14 +25,13 @@ def export(
     from lossary.files import write_atomic
     from lossary.reports.export import csv_text, json_value, latex_text, parquet_table
     from lossary.reports.markdown import markdown_table
-    from lossary.tables.build import build_table
+    from lossary.tables.load import open_table
 
     if format not in FORMATS:
         raise UsageError(f"no format is called {format!r}", where="--format", hint=f"Known: {', '.join(FORMATS)}.")
     if format == "parquet" and out is None:
         raise UsageError("Parquet needs a file", where="--format parquet", hint="Give one with --out.")
-    opened = open_study(study)
-    table = build_table(opened.study, opened.folder, runs=runs)
+    table = open_table(study, runs=runs).table
     if format == "parquet" and out is not None:
         import pyarrow.parquet as pq
 

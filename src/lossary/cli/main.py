@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from lossary.cli.check import check
 from lossary.cli.compare import compare
 from lossary.cli.demo import demo
 from lossary.cli.evaluate import evaluate
 from lossary.cli.export import export
+from lossary.cli.import_ import import_
 from lossary.cli.init import init
 from lossary.cli.prepare import prepare
 from lossary.cli.report import report
@@ -29,8 +31,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (demo, init, run, prepare, train, evaluate, show, compare, report, export):
+for verb in (demo, init, run, prepare, train, evaluate, show, compare, check, report, export):
     app.command()(verb)
+# A keyword of Python cannot be the name of a function.
+app.command("import")(import_)
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,7 +56,7 @@ def lossary(
     A study file names datasets, a validation set, a recipe and runs; `lossary run` makes the table from them.
     Every verb takes a study: its file, or the folder that holds study.toml; the current folder if none is named.
 
-    Exit codes: 0 fine, 2 usage, 3 missing or damaged data or a failed run, 130 interrupted.
+    Exit codes: 0 fine, 1 findings, 2 usage, 3 missing or damaged data or a failed run, 130 interrupted.
     """
     del version
 

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import typer
 
-from lossary.cli.common import RunsOption, StudyArgument, open_study
+from lossary.cli.common import RunsOption, StudyArgument
 
 __all__ = ["report"]
 
 
 def report(study: StudyArgument = Path(), runs: RunsOption = None) -> None:
-    """Write report/report.md with its charts, table.csv and table.json."""
+    """Write report/report.md with findings, tables and charts, table.csv and table.json."""
+    from lossary.findings.folder import check_table
     from lossary.reports.page import write_report
-    from lossary.tables.build import build_table
+    from lossary.tables.load import open_table
 
-    opened = open_study(study)
-    path = write_report(opened.study, opened.folder, build_table(opened.study, opened.folder, runs=runs))
-    typer.echo(f"wrote {path}")
+    opened = open_table(study, runs=runs)
+    typer.echo(f"wrote {write_report(opened, check_table(opened, where=str(study)))}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import RunsOption, StudyArgument, open_study
+from lossary.cli.common import RunsOption, StudyArgument
 
 __all__ = ["show"]
 
@@ -27,7 +27,7 @@ def show(
 
     from lossary.errors import UsageError
     from lossary.reports.terminal import WIDTH, print_table, terminal_text
-    from lossary.tables.build import build_table
+    from lossary.tables.load import open_table
     from lossary.tables.model import METRICS
 
     wanted = [metric.strip() for metric in metrics.split(",") if metric.strip()]
@@ -39,8 +39,7 @@ def show(
             hint=f"Known: {', '.join(METRICS)}.",
         )
     chosen = [metric for metric in METRICS if metric in wanted]
-    opened = open_study(study)
-    table = build_table(opened.study, opened.folder, runs=runs, step=step, base=base)
+    table = open_table(study, runs=runs, step=step, base=base).table
     if ascii_only or not sys.stdout.isatty():
         typer.echo(terminal_text(table, metrics=chosen, ascii_only=ascii_only), nl=False)
     else:

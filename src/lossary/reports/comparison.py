@@ -17,7 +17,9 @@ _VERDICTS = {"same": "same", "differs": "[bold]differs[/]", "unknown": "unknown"
 def print_comparison(found: Comparison, console: Console) -> None:
     """Prints all parts in the order of a reader's questions."""
     _print_checks(found, console)
-    if found.settings:
+    if found.table is not None and found.table.is_imported:
+        console.print("Nothing else is on record; the differences are of printed numbers, without intervals.")
+    elif found.settings:
         grid = _grid("Settings that differ", ("setting", found.first, found.second))
         for setting in found.settings:
             grid.add_row(*(escape(plain(text)) for text in (setting.name, setting.first, setting.second)))

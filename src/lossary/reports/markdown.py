@@ -21,13 +21,15 @@ from lossary.tables.model import METRICS, Cell, Metric, Table, Total, Weighting
 
 __all__ = ["escape_markdown", "markdown_link", "markdown_table"]
 
-_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+\-=>]|^\d+(?=[.)])")
+_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+\-=>]")
+# A number is a list's only before a full stop and white space; it is the full stop that can be escaped.
+_LISTED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def escape_markdown(text: str) -> str:
     """Text that stands as it is: no markup, HTML or table cell can come of it."""
-    escaped = _SPECIAL.sub(lambda match: "\\" + match[0], plain(text))
+    escaped = _LISTED.sub(r"\1\\\2", _SPECIAL.sub(lambda match: "\\" + match[0], plain(text)))
     return re.sub("[&<>]", lambda match: _ENTITIES[match[0]], escaped)
 
 
@@ -48,7 +50,7 @@ def markdown_table(
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in table.datasets:
         cells = [table.cell(run, row.name, metric) for run, metric in columns]
-        values = [_value(cell, intervals=intervals) for cell in cells]
+        values = [_value(table, cell, intervals=intervals) for cell in cells]
         first = markdown_link(escape_markdown(row.name), row.link)
         shares = [short_count(row.train_rows), percent(row.train_share), percent(row.validation_share)]
         lines.append("| " + " | ".join([first, *shares, *values]) + " |")
@@ -59,13 +61,15 @@ def markdown_table(
 def _total_line(table: Table, columns: list[tuple[str, Metric]], weighting: Weighting, *, intervals: bool) -> str:
     headline = weighting == weightings(table)[0]
     totals = [table.find_total(run, metric, weighting) for run, metric in columns]
-    texts = ["—" if total is None else _value(total, intervals=intervals) for total in totals]
+    texts = ["—" if total is None else _value(table, total, intervals=intervals) for total in totals]
     title = f"total {WEIGHTING_TITLES[weighting]}"
     first = [f"**{title}**", total_rows(table), "100", "100"] if headline else [title, "", "", ""]
     return "| " + " | ".join([*first, *texts]) + " |"
 
 
-def _value(cell: Cell | Total, *, intervals: bool) -> str:
-    text = markdown_link(escape_markdown(shown(cell)), cell.link if cell.value is not None else None)
+def _value(table: Table, cell: Cell | Total, *, intervals: bool) -> str:
+    text = markdown_link(
+        escape_markdown(shown(cell, imported=table.is_imported)), cell.link if cell.value is not None else None
+    )
     text += total_mark(cell) if isinstance(cell, Total) else ""
     return f"{text} {half_width(cell)}".strip() if intervals else text

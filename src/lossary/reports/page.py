@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 from lossary import __version__
 from lossary.data.shards import MANIFEST
 from lossary.files import read_json, write_atomic
+from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
 from lossary.reports.charts import write_curves
 from lossary.reports.export import csv_text, json_value
+from lossary.reports.findings import findings_markdown, verdict_text
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.text import number, percent, short_count
 from lossary.study import Study
 from lossary.tables.comparability import realised_shares
+from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
 
 __all__ = ["verdict", "write_report"]
@@ -27,26 +30,31 @@ __all__ = ["verdict", "write_report"]
 _MOST_COLUMNS = 8
 
 
-def write_report(study: Study, folder: StudyFolder, table: Table) -> Path:
-    """Writes the report; returns the path of report.md."""
+def write_report(opened: OpenTable, checked: Checked) -> Path:
+    """Writes the report of a study, or of imported tables; returns the path of report.md."""
+    table, study, folder = opened
     folder.report.mkdir(parents=True, exist_ok=True)
-    charts = write_curves(folder, table)
     sections = [
         f"# {escape_markdown(table.study)}",
-        verdict(table),
+        f"{verdict(table)} {escape_markdown(_worst(checked))}",
+        "## Findings",
+        findings_markdown(checked),
         "## Loss by dataset",
         _tables(table),
-        _legend(),
+        _legend(table),
         *(["## Beware", "\n".join(f"- {escape_markdown(note)}" for note in table.notes)] if table.notes else []),
-        "## Runs",
-        _runs(table, folder),
-        "## Curves",
-        charts.text,
-        "## Mixture",
-        _mixture(table, folder),
-        "## Provenance",
-        _provenance(study, table, folder),
     ]
+    if study is not None:
+        sections += [
+            "## Runs",
+            _runs(table, folder),
+            "## Curves",
+            write_curves(folder, table).text,
+            "## Mixture",
+            _mixture(table, folder),
+            "## Provenance",
+            _provenance(study, table, folder),
+        ]
     path = folder.report / "report.md"
     _write(path, "\n\n".join(sections) + "\n")
     _write(folder.report / "table.csv", csv_text(table))
@@ -55,6 +63,10 @@ def write_report(study: Study, folder: StudyFolder, table: Table) -> Path:
         json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
     return path
+
+
+def _worst(checked: Checked) -> str:
+    return f"{checked.count('error')} errors, {checked.count('warning')} warnings; {verdict_text(checked)}."
 
 
 def _write(path: Path, text: str) -> None:
@@ -73,7 +85,8 @@ def verdict(table: Table) -> str:
     measured = [_Best(value, name) for name, value in losses if value is not None]
     cells = [cell for cell in table.cells if cell.metric == "mlm_loss"]
     coverage = sum(cell.value is not None for cell in cells)
-    parts = [f"{coverage} of {len(cells)} cells measured on {_examples(table):,} frozen validation examples."]
+    source = "as printed" if table.is_imported else f"measured on {_examples(table):,} frozen validation examples"
+    parts = [f"{coverage} of {len(cells)} cells {source}."]
     if measured:
         best = min(measured)
         parts.append(
@@ -101,7 +114,9 @@ def _tables(table: Table) -> str:
     return "\n\n".join(markdown_table(table, group, pair) for pair in shown for group in groups)
 
 
-def _legend() -> str:
+def _legend(table: Table) -> str:
+    if table.is_imported:
+        return "Numbers and links as printed; they come without n, so without intervals. Other totals are computed."
     return (
         "± is a 95 % interval from the sampling of validation examples. Losses are in nats: MLM over masked positions, "
         "SOP over labelled pairs; accuracies are fractions. Every total names its weighting; † leaves out a dataset "

@@ -93,9 +93,8 @@ def _print_legend(table: Table, console: Console) -> None:
     if any(total_mark(total) for total in table.totals):
         lines.append("† without a dataset that has no such value")
     if table.deltas:
-        lines.append(
-            f"Δ to {table.base}, paired by example · ● differs after Holm · ○ not shown to differ · = same digits"
-        )
+        marks = "paired by example · ● differs after Holm · ○ not shown to differ · = same digits"
+        lines.append(f"Δ to {table.base}, {'of printed numbers' if table.is_imported else marks}")
     for line in lines:
         console.print(escape(plain(line)), style="dim")
 
@@ -168,18 +167,18 @@ def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
 def _with_delta(
     table: Table, cell: Cell | Total | None, run: str, dataset: str | None, *, known: bool = True
 ) -> list[str]:
-    texts = [_text(cell)]
+    texts = [_text(cell, imported=table.is_imported)]
     if table.base not in (None, run):
         delta = table.delta(run, dataset, cell.metric) if known and cell is not None else None
         texts.append(delta_text(delta))
     return texts
 
 
-def _text(cell: Cell | Total | None) -> str:
+def _text(cell: Cell | Total | None, *, imported: bool = False) -> str:
     """A value with its interval, a mark of its standing, all of fixed widths so that digits stand in columns."""
     if cell is None:
         return "—"
     mark = _MARKS[cell.standing] if isinstance(cell, Cell) else total_mark(cell)
-    if cell.reported is not None:
-        return f"{shown(cell)}{mark:<1}"
+    if imported:
+        return f"{shown(cell, imported=True)}{mark:<1}"
     return f"{shown(cell)} {half_width(cell):<5}{mark:<1}"

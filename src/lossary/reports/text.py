@@ -63,9 +63,13 @@ def percent(share: float | None) -> str:
     return "—" if share is None else f"{100 * share:.1f}"
 
 
-def shown(cell: Cell | Total) -> str:
-    """The number of a cell or total: as its page prints it if it was imported."""
-    return plain(cell.reported) if cell.reported is not None else number(cell.value, cell.metric)
+def shown(cell: Cell | Total, *, imported: bool = False) -> str:
+    """The number of a cell or total: as its page prints it if it was imported, and computed ones in its style."""
+    if cell.reported is not None:
+        return plain(cell.reported)
+    if imported and cell.value is not None and cell.metric.endswith("accuracy"):
+        return f"{100 * cell.value:.1f}"
+    return number(cell.value, cell.metric)
 
 
 def weightings(table: Table) -> list[Weighting]:

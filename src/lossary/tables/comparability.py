@@ -72,9 +72,7 @@ def comparability(
         checks=[
             _check("validation set", [table.validation_digest for table in tables], forbids=True),
             _check("tokenizer", [table.tokenizer_digest for table in tables], forbids=True),
-            _check(
-                "loss definition", [table.signature.rpartition("|ci:")[0] or None for table in tables], forbids=True
-            ),
+            _check("loss definition", [_loss_definition(table) for table in tables], forbids=True),
             _check("dropout at evaluation", trained, forbids=True),
             _check("precision", [column.precision for column in columns]),
             _check("step", [_count(column.step) for column in columns]),
@@ -86,6 +84,10 @@ def comparability(
 
 def _column(table: Table, run: str) -> RunColumn:
     return next(column for column in table.runs if column.name == run)
+
+
+def _loss_definition(table: Table) -> str | None:
+    return None if table.is_imported else table.signature.rpartition("|ci:")[0]
 
 
 def _count(value: int | None) -> str | None:

@@ -23,9 +23,9 @@ from lossary.tables.comparability import (
     settings,
 )
 from lossary.tables.deltas import add_deltas, compare_runs, read_columns
-from lossary.tables.model import Table
+from lossary.tables.model import METRICS, Delta, Table
 
-__all__ = ["Comparison", "Side", "compare"]
+__all__ = ["Comparison", "Side", "compare", "compare_imported"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,65 @@ def compare(first: Side, second: Side, *, force: bool = False, bootstrap_seed: i
         bootstrap=bootstrap,
         forced=bool(checks.refused) and force,
     )
+
+
+def compare_imported(table: Table, first: str, second: str) -> Comparison:
+    """Two columns of imported tables: nobody knows whether they may be subtracted, so numbers differ as printed.
+
+    Raises UsageError for unknown runs.
+    """
+    known = [run.name for run in table.runs]
+    for name in (first, second):
+        if name not in known:
+            raise UsageError(f"no run is called {name!r}", hint=f"Runs: {', '.join(known)}.")
+    if first == second:
+        raise UsageError("a run is compared with itself", hint=f"Runs: {', '.join(known)}.")
+    kept = replace(
+        table,
+        runs=[replace(run, section=None) for name in (first, second) for run in table.runs if run.name == name],
+        cells=[cell for cell in table.cells if cell.run in (first, second)],
+        totals=[total for total in table.totals if total.run in (first, second)],
+    )
+    return Comparison(
+        first=first,
+        second=second,
+        checks=comparability((table, first, None), (table, second, None)),
+        settings=[],
+        table=replace(kept, base=first, deltas=_printed_deltas(kept, first, second)),
+        bits_per_byte={},
+        own_mixture=None,
+        bootstrap={},
+        forced=False,
+    )
+
+
+def _printed_deltas(table: Table, first: str, second: str) -> list[Delta]:
+    found = []
+    for metric in METRICS:
+        for row in table.datasets:
+            values = [table.cell(run, row.name, metric).value for run in (first, second)]
+            known = values[0] is not None and values[1] is not None
+            found.append(
+                Delta(
+                    run=second,
+                    base=first,
+                    dataset=row.name,
+                    metric=metric,
+                    value=(values[1] or 0.0) - (values[0] or 0.0) if known else None,
+                    low=None,
+                    high=None,
+                    variance=None,
+                    n=0,
+                    unmatched=0,
+                    p=None,
+                    adjusted_p=None,
+                    differs=None,
+                    examples_paired=None,
+                    examples_unpaired=None,
+                    reason="of printed numbers: no n, so no interval" if known else "not on the page",
+                )
+            )
+    return found
 
 
 def _title(first: Side, second: Side, which: int) -> str:

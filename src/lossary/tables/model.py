@@ -36,6 +36,9 @@ class DatasetRow:
     validation_share: float | None
     validation_examples: int | None
     link: str | None
+    # Half a unit of the last digit that an imported page prints.
+    train_share_rounding: float = 0.0
+    validation_share_rounding: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ class Cell:
     validation_digest: str | None
     link: str | None
     reported: str | None = None  # the number as an imported page prints it
+    rounding: float = 0.0  # half a unit of its last digit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,7 @@ class Total:
     link: str | None
     variance: float | None = None
     reported: str | None = None
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

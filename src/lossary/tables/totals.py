@@ -45,7 +45,8 @@ def _total(
         total = Estimate(value=None, reason=f"the page gives no {weighting.replace('_', ' ')}")
     else:
         total = weighted_mean(parts)
-    reason = total.reason
+    # Why there is no interval is no reason to mark the number.
+    reason = total.reason if total.value is None else None
     if left_out and total.value is not None:
         reason = f"without {', '.join(left_out)}, which has no such value; weights of the others are scaled up"
     return Total(

@@ -12,7 +12,20 @@ import pytest
 
 from lossary.study import load_study
 
-VERBS = ("demo", "init", "run", "prepare", "train", "evaluate", "show", "report", "export")
+VERBS = (
+    "demo",
+    "init",
+    "run",
+    "prepare",
+    "train",
+    "evaluate",
+    "show",
+    "compare",
+    "check",
+    "import",
+    "report",
+    "export",
+)
 
 
 def lossary(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

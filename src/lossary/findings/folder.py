@@ -1,0 +1,46 @@
+"""Checks what a folder holds: a study that was made here, or imported tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lossary.errors import UsageError
+from lossary.findings.engine import Checked, check
+from lossary.findings.subject import Subject, subject_of_study, subject_of_table
+from lossary.tables.build import scored_runs
+from lossary.tables.deltas import add_deltas
+from lossary.tables.load import OpenTable, open_table
+
+__all__ = ["check_folder", "check_table", "subject_of"]
+
+
+def check_folder(
+    path: Path,
+    *,
+    runs: Sequence[str] | None = None,
+    base: str | None = None,
+    ignore: Mapping[str, str] | None = None,
+) -> Checked:
+    """Findings of the study or the imports at `path`; reasons to ignore are added to those of the study file."""
+    return check_table(open_table(path, runs=runs), where=str(path), base=base, ignore=ignore)
+
+
+def check_table(
+    opened: OpenTable, *, where: str, base: str | None = None, ignore: Mapping[str, str] | None = None
+) -> Checked:
+    """Findings of an opened table."""
+    of_file = opened.study.check.ignore if opened.study is not None else {}
+    return check(subject_of(opened, where=where, base=base), ignore={**of_file, **(ignore or {})})
+
+
+def subject_of(opened: OpenTable, *, where: str, base: str | None = None) -> Subject:
+    """What rules look at: with paired differences to `base`, else to the run with the lowest MLM loss."""
+    table, study, folder = opened
+    if study is None:
+        if base is not None:
+            raise UsageError("imported numbers cannot be paired", where="--base", hint="Leave it out.")
+        return subject_of_table(table, where)
+    if table.base is None and len(table.runs) > 1:
+        chosen = base or Subject(table=table, where=where).best or table.runs[0].name
+        paths = {s.header.run: s.path for s in scored_runs(study, folder, [run.name for run in table.runs])}
+        table = add_deltas(table, paths, base=chosen)
+    return subject_of_study(study, folder, table)

@@ -1,0 +1,44 @@
+"""The rules, in the order of their codes. A new rule is a file of its own and a name in this list."""
+
+from lossary.findings.model import Rule
+from lossary.findings.rules import (
+    broken_numbers,
+    dataset_rates,
+    gap_dataset_specific,
+    interval_too_wide,
+    label_prior,
+    learning_rate_schedule,
+    loss_accuracy_conflict,
+    missing_cells,
+    mlm_not_below_unigram,
+    shared_failure_profile,
+    shares_differ,
+    shares_not_realised,
+    smaller_better,
+    sop_above_chance,
+    sop_at_chance,
+    still_falling,
+    total_not_weighted_sum,
+)
+
+__all__ = ["RULES"]
+
+RULES: tuple[Rule, ...] = (
+    sop_above_chance.RULE,
+    sop_at_chance.RULE,
+    mlm_not_below_unigram.RULE,
+    loss_accuracy_conflict.RULE,
+    gap_dataset_specific.RULE,
+    shared_failure_profile.RULE,
+    smaller_better.RULE,
+    total_not_weighted_sum.RULE,
+    shares_differ.RULE,
+    shares_not_realised.RULE,
+    missing_cells.RULE,
+    interval_too_wide.RULE,
+    *dataset_rates.RULES,
+    label_prior.RULE,
+    still_falling.RULE,
+    broken_numbers.RULE,
+    learning_rate_schedule.RULE,
+)

@@ -1,0 +1,86 @@
+"""Losses that are no numbers, and sudden jumps of the training loss."""
+
+from collections.abc import Mapping
+
+import duckdb
+import numpy as np
+
+from lossary.findings.model import Finding, Key, Rule, passed, skipped
+from lossary.findings.subject import Subject
+from lossary.results.records import read_steps
+
+__all__ = ["RULE"]
+
+_ID = ("L402", "nan-or-spike")
+_WINDOW = 25
+_DEVIATIONS = 12.0
+_LEAST = 0.3
+
+
+def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
+    del adjusted
+    findings = []
+    bad = [cell for cell in subject.table.cells if cell.value is not None and not np.isfinite(cell.value)]
+    if bad:
+        names = ", ".join(f"{cell.run} {cell.dataset} {cell.metric}" for cell in bad[:6])
+        findings.append(_finding("error", f"{len(bad)} cells", f"no number: {names}", [cell.run for cell in bad]))
+    if not subject.steps:
+        return findings or [skipped(_ID, "curves", "no run has steps on record")]
+    for run, path in subject.steps.items():
+        steps = read_steps(path)
+        with duckdb.connect() as connection:
+            connection.register("steps", steps)
+            rows = connection.execute(
+                """SELECT step, sum(mlm_nats) / sum(masked), max(gradient_norm) FROM steps
+                GROUP BY step HAVING sum(masked) > 0 ORDER BY step"""
+            ).fetchall()
+        table = np.array(rows, float).reshape(-1, 3)
+        broken = table[~np.isfinite(table).all(axis=1), 0]
+        jumps = _spikes(table[:, 0], table[:, 1])
+        if len(broken):
+            text = f"{len(broken)} steps without a finite loss or gradient, first {int(broken[0]):,}"
+            findings.append(_finding("error", run, text, [run]))
+        elif jumps:
+            shown = ", ".join(f"step {step:,} to {loss:.2f}" for step, loss in jumps[:5])
+            findings.append(_finding("warning", run, f"{len(jumps)} jumps: {shown}", [run]))
+        else:
+            findings.append(passed(_ID, run, f"{len(table):,} steps", "finite, no jump"))
+    return findings
+
+
+def _spikes(step: np.ndarray, loss: np.ndarray) -> list[tuple[int, float]]:
+    """Steps whose loss is far above the median of those before: by many deviations, and by nats that matter."""
+    found = []
+    for index in range(_WINDOW, len(loss)):
+        before = loss[index - _WINDOW : index]
+        middle = float(np.median(before))
+        spread = 1.4826 * float(np.median(np.abs(before - middle)))
+        height = float(loss[index]) - middle
+        if height > max(_DEVIATIONS * spread, _LEAST):
+            found.append((int(step[index]), float(loss[index])))
+    return found
+
+
+def _finding(severity: str, subject: str, measured: str, runs: list[str]) -> Finding:
+    return Finding(
+        code=_ID[0],
+        name=_ID[1],
+        severity=severity,  # type: ignore[arg-type]
+        subject=subject,
+        measured=measured,
+        expected="finite numbers and no jump",
+        test=f"finite; height above the median of {_WINDOW} steps > {_DEVIATIONS:g} deviations and {_LEAST} nats",
+        means="the update was too large, or an example is broken",
+        ranked=("learning rate too high for the batch", "fp16 or bf16 overflow", "one bad example"),
+        next_step="branch from the last good checkpoint with a third of the learning rate",
+        runs=sorted(set(runs)),
+    )
+
+
+RULE = Rule(
+    code=_ID[0],
+    name=_ID[1],
+    about=f"A loss or gradient that is not finite (error); a step {_DEVIATIONS:g} robust deviations and {_LEAST} nats "
+    f"above the median of the {_WINDOW} before (warning).",
+    conclude=_conclude,
+)

@@ -1,0 +1,129 @@
+"""The gap between two runs is not the same on all datasets: a cause that rides on the data, not on the whole run."""
+
+from collections.abc import Mapping
+
+from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
+from lossary.findings.subject import Subject
+from lossary.statistics.estimates import Estimate
+from lossary.statistics.paired import heterogeneity_p
+from lossary.tables.model import Metric
+
+__all__ = ["RULE", "gaps"]
+
+_ID = ("L105", "gap-dataset-specific")
+# Smaller spreads are real with enough examples and of no consequence.
+_LEAST_SPREAD = 0.1
+_LEAST_FRACTION = 0.05
+_METRICS: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
+
+
+def gaps(subject: Subject, run: str, base: str, metric: Metric) -> dict[str, Estimate]:
+    """Differences of a run to the base by dataset: paired where there are scores, else of the printed values."""
+    found = {}
+    for row in subject.table.datasets:
+        delta = subject.table.delta(run, row.name, metric) if base == subject.table.base else None
+        if delta is not None:
+            if delta.value is not None:
+                found[row.name] = Estimate(
+                    value=delta.value,
+                    low=delta.low,
+                    high=delta.high,
+                    n=delta.n,
+                    variance=delta.variance,
+                    degrees=delta.n - 1,
+                )
+            continue
+        values = [subject.table.cell(which, row.name, metric).value for which in (base, run)]
+        if values[0] is not None and values[1] is not None:
+            found[row.name] = Estimate(value=values[1] - values[0])
+    return found
+
+
+def _comparisons(subject: Subject) -> list[tuple[str, str, Metric, dict[str, Estimate]]]:
+    """Runs against the base, each within the section of the page that it stands in."""
+    found = []
+    for metric in _METRICS:
+        for run in subject.table.runs:
+            base = _base(subject, run.section, metric)
+            if base is not None and run.name != base:
+                of_run = gaps(subject, run.name, base, metric)
+                if len(of_run) >= 2:
+                    found.append((run.name, base, metric, of_run))
+    return found
+
+
+def _base(subject: Subject, section: str | None, metric: Metric) -> str | None:
+    if subject.table.base is not None:
+        return subject.table.base
+    names = [run.name for run in subject.table.runs if run.section == section]
+    sums = {name: [cell.value or 0.0 for cell in subject.cells(metric) if cell.run == name] for name in names}
+    full = {name: sum(values) / len(values) for name, values in sums.items() if values}
+    return min(full, key=lambda name: full[name]) if full else None
+
+
+def _tests(subject: Subject) -> list[Test]:
+    found = []
+    for run, base, metric, of_run in _comparisons(subject):
+        p = heterogeneity_p(list(of_run.values()))
+        if p is not None:
+            found.append(Test(key=(run, base, metric), p=p))
+    return found
+
+
+def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
+    comparisons = _comparisons(subject)
+    if not comparisons:
+        return [skipped(_ID, "gaps", "no two runs have a loss on two datasets")]
+    findings = []
+    for run, base, metric, of_run in comparisons:
+        values = {name: estimate.value or 0.0 for name, estimate in of_run.items()}
+        spread = max(values.values()) - min(values.values())
+        level = max(subject.table.cell(base, name, metric).value or 0.0 for name in values)
+        tested = (run, base, metric) in adjusted
+        is_large = spread > max(_LEAST_SPREAD, _LEAST_FRACTION * level)
+        if is_large and (not tested or adjusted[run, base, metric] < LEVEL):
+            findings.append(_finding(subject, (run, base, metric), values, adjusted))
+        else:
+            shown = f"gaps differ by {spread:.3f}"
+            findings.append(passed(_ID, f"{run} − {base}, {metric}", shown, f"≤ {_LEAST_SPREAD} or not shown"))
+    return findings
+
+
+def _finding(
+    subject: Subject, key: tuple[str, str, Metric], values: dict[str, float], adjusted: Mapping[Key, float]
+) -> Finding:
+    run, base, metric = key
+    tested = key in adjusted
+    worst = sorted(values, key=lambda name: -abs(values[name]))
+    return Finding(
+        code=_ID[0],
+        name=_ID[1],
+        severity="warning",
+        subject=f"{run} − {base} · {metric}",
+        measured=", ".join(f"{name} {values[name]:+.3f}" for name in worst),
+        expected=f"one gap on all datasets, to within {_LEAST_SPREAD} nats or {100 * _LEAST_FRACTION:.0f} %",
+        test="interaction of run and dataset (Cochran's Q of paired differences), Holm over all tests"
+        if tested
+        else "as printed; no n, so no test",
+        means=f"what separates them rides on the data: {worst[0]} most, {worst[-1]} least",
+        ranked=(
+            f"what is fed of {worst[0]}: documents, fields, masks, padding",
+            "the datasets' shares in training were not as planned in one of the runs",
+            "the optimizer: but it would show on all datasets",
+        ),
+        next_step=f"lossary compare {base} {run} {subject.where}",
+        p=adjusted.get(key),
+        runs=[run, base],
+        datasets=worst,
+        evidence=[{"dataset": name, "gap": value} for name, value in values.items()],
+    )
+
+
+RULE = Rule(
+    code=_ID[0],
+    name=_ID[1],
+    about="Differences between a run and the base that are not one on all datasets: Cochran's Q over paired "
+    f"differences, and a spread above {_LEAST_SPREAD} nats and {100 * _LEAST_FRACTION:.0f} % of the loss.",
+    tests=_tests,
+    conclude=_conclude,
+)

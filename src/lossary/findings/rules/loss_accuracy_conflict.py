@@ -1,0 +1,178 @@
+"""A loss and an accuracy that do not fit together.
+
+Two measures. Against theory: a calibrated model with accuracy a over V choices has a loss of at most
+h(a) + (1 − a)·ln(V − 1), h the binary entropy, by concavity. Against the other cells: on the line through their losses
+and accuracies, leaving the cell out, with Student's t for a new point.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log, sqrt
+
+import numpy as np
+from scipy.stats import t
+
+from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
+from lossary.findings.subject import Subject
+from lossary.tables.model import Cell, Metric
+
+__all__ = ["RULE", "calibrated_most"]
+
+_ID = ("L104", "loss-accuracy-conflict")
+_ALBERT_VOCABULARY = 30_000
+# Models are a little overconfident without anything being wrong.
+_MARGIN = 1.25
+_LEAST_RESIDUAL = 0.5
+_LEAST_OTHERS = 4
+
+
+def calibrated_most(accuracy: float, choices: int) -> float:
+    """The largest loss (nats) of a calibrated model that is right in a fraction `accuracy` of cases."""
+    a = min(max(accuracy, 1 / choices), 1.0)
+    rest = 0.0 if a == 1.0 else -(1 - a) * log(1 - a) + (1 - a) * log(max(1, choices - 1))
+    return rest - a * log(a)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    loss: Cell
+    accuracy: Cell
+
+    @property
+    def key(self) -> Key:
+        return (self.loss.run, self.loss.dataset, self.loss.metric)
+
+
+def _pairs(subject: Subject) -> list[_Pair]:
+    found = []
+    kinds: tuple[tuple[Metric, Metric], ...] = (("mlm_loss", "mlm_accuracy"), ("sop_loss", "sop_accuracy"))
+    for loss, accuracy in kinds:
+        for cell in subject.cells(loss):
+            other = subject.table.cell(cell.run, cell.dataset, accuracy)
+            if other.value is not None:
+                found.append(_Pair(cell, other))
+    return found
+
+
+def _choices(subject: Subject, pair: _Pair) -> int:
+    return 2 if pair.loss.metric == "sop_loss" else subject.vocabulary_size or _ALBERT_VOCABULARY
+
+
+def _beyond_calibrated(subject: Subject, pair: _Pair) -> bool:
+    # At the ends of both intervals that favour the model.
+    loss = pair.loss.low if pair.loss.low is not None else pair.loss.value
+    accuracy = pair.accuracy.low if pair.accuracy.low is not None else pair.accuracy.value
+    return (loss or 0.0) > _MARGIN * calibrated_most(accuracy or 0.0, _choices(subject, pair)) + 0.05
+
+
+def _predicted(pairs: list[_Pair], left_out: _Pair) -> tuple[float, float] | None:
+    """Loss on the line through the other cells, and p of the distance from it."""
+    others = [p for p in pairs if p is not left_out and p.loss.metric == left_out.loss.metric]
+    if len(others) < _LEAST_OTHERS:
+        return None
+    x = np.array([p.accuracy.value for p in others], float)
+    y = np.array([p.loss.value for p in others], float)
+    if np.ptp(x) < 1e-6:
+        return None
+    slope, start = np.polyfit(x, y, 1)
+    at = left_out.accuracy.value or 0.0
+    degrees = len(x) - 2
+    residual = float(np.sqrt(((y - start - slope * x) ** 2).sum() / degrees))
+    width = residual * sqrt(1 + 1 / len(x) + (at - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+    predicted = float(start + slope * at)
+    distance = abs((left_out.loss.value or 0.0) - predicted)
+    p = float(2 * t.sf(distance / width, degrees)) if width > 0 else float(distance < 1e-9)
+    return predicted, p
+
+
+def _tests(subject: Subject) -> list[Test]:
+    pairs = _pairs(subject)
+    found = []
+    for pair in pairs:
+        predicted = _predicted(pairs, pair)
+        if predicted is not None:
+            found.append(Test(key=pair.key, p=predicted[1]))
+    return found
+
+
+def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
+    pairs = _pairs(subject)
+    if not pairs:
+        return [skipped(_ID, "losses", "no cell has both a loss and an accuracy")]
+    findings = []
+    for pair in pairs:
+        predicted = _predicted(pairs, pair)
+        distance = None if predicted is None else (pair.loss.value or 0.0) - predicted[0]
+        off_the_line = (
+            distance is not None
+            and adjusted.get(pair.key, 1.0) < LEVEL
+            and abs(distance) > _LEAST_RESIDUAL
+            and abs(distance) > 0.25 * abs(pair.loss.value or 0.0)
+        )
+        if off_the_line or _beyond_calibrated(subject, pair):
+            findings.append(_finding(subject, pair, predicted if off_the_line else None, adjusted))
+    if not findings:
+        return [passed(_ID, f"{len(pairs)} cells", "losses fit accuracies", "near the line, below what is calibrated")]
+    return findings
+
+
+def _finding(
+    subject: Subject, pair: _Pair, predicted: tuple[float, float] | None, adjusted: Mapping[Key, float]
+) -> Finding:
+    loss, accuracy = pair.loss.value or 0.0, pair.accuracy.value or 0.0
+    choices = _choices(subject, pair)
+    assumed = " (vocabulary size assumed)" if choices == _ALBERT_VOCABULARY and subject.vocabulary_size is None else ""
+    means = "the loss and the accuracy were not computed on the same positions, or a part of them has wrong labels"
+    if predicted is not None:
+        means = _mixture(subject, pair) or means
+    return Finding(
+        code=_ID[0],
+        name=_ID[1],
+        severity="warning",
+        subject=f"{pair.loss.run} · {pair.loss.dataset}",
+        measured=f"loss {loss:.3f} at accuracy {100 * accuracy:.2f} %",
+        expected=f"about {predicted[0]:.2f} at this accuracy, by the line through the other cells"
+        if predicted is not None
+        else f"at most {calibrated_most(accuracy, choices):.2f} from a calibrated model{assumed}",
+        test="t of a new point against the other cells, Holm over all tests"
+        if predicted is not None
+        else f"beyond {_MARGIN} × what a calibrated model could show",
+        means=means,
+        ranked=(
+            "labels, weights or the feed of this dataset: a part of its positions cannot be right",
+            "loss and accuracy from different steps or different validation sets",
+            "an accuracy that is not weighted as the loss is",
+        ),
+        next_step=f"lossary compare {subject.peer(pair.loss.run)} {pair.loss.run} {subject.where}",
+        n=pair.loss.n or None,
+        p=adjusted.get(pair.key),
+        runs=[pair.loss.run],
+        datasets=[pair.loss.dataset],
+        evidence=[{"loss": loss, "accuracy": accuracy, "predicted": predicted[0] if predicted else None}],
+    )
+
+
+def _mixture(subject: Subject, pair: _Pair) -> str | None:
+    """If the run equals the best one but for positions that it always misses: how many, and what they cost."""
+    peers = [p for p in _pairs(subject) if p.loss.dataset == pair.loss.dataset and p.loss.metric == pair.loss.metric]
+    best = min(peers, key=lambda p: p.loss.value or 0.0)
+    if best is pair or not best.accuracy.value or (pair.accuracy.value or 0.0) >= best.accuracy.value:
+        return None
+    missed = 1 - (pair.accuracy.value or 0.0) / best.accuracy.value
+    cost = ((pair.loss.value or 0.0) - (1 - missed) * (best.loss.value or 0.0)) / missed
+    uniform = log(_choices(subject, pair))
+    against = "worse than a uniform guess" if cost > uniform else "better than a uniform guess"
+    return (
+        f"as if equal to {best.loss.run} save for {100 * missed:.0f} % of positions that are always missed, at "
+        f"{cost:.1f} nats each: {against} ({uniform:.1f} for {_choices(subject, pair):,} pieces)"
+    )
+
+
+RULE = Rule(
+    code=_ID[0],
+    name=_ID[1],
+    about="A loss that does not fit its accuracy: off the line through the other cells (t of a new point, at least "
+    f"{_LEAST_RESIDUAL} nats and a quarter of the loss), or beyond {_MARGIN} × the most of a calibrated model.",
+    tests=_tests,
+    conclude=_conclude,
+)

@@ -1,0 +1,195 @@
+"""What rules look at: a table, and where the study was made here, its datasets, recipes and steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import log
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+
+from lossary.data.shards import MANIFEST, PreparedDataset, open_dataset
+from lossary.data.spans import read_spans
+from lossary.data.validation import load_validation
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+from lossary.results.records import read_steps
+from lossary.statistics.estimates import Estimate
+from lossary.study import Recipe, Study
+from lossary.tables.comparability import realised_shares
+from lossary.tables.model import Cell, Metric, Table
+from lossary.tables.totals import estimate_of
+
+__all__ = ["DatasetFacts", "Subject", "WindowedSteps", "subject_of_study", "subject_of_table"]
+
+# Hashes of so many documents fit into memory with room to spare.
+_MOST_DOCUMENTS = 20_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """Counts of one dataset; None where nobody counted."""
+
+    documents: int
+    tokens: int
+    unknown_tokens: int
+    pairs: int | None  # documents with two fields, if the dataset has such
+    identical_pairs: int
+    duplicates: int | None = None  # documents whose normalised text another one has, too
+    overlap: int | None = None  # training documents whose normalised text is in the validation set
+
+
+class LabelCounts(NamedTuple):
+    """Order labels of the validation examples of a dataset."""
+
+    pairs: int
+    swapped: int
+
+
+class WindowedSteps(NamedTuple):
+    """Training losses of one run and dataset: means over windows of steps (W,), by last step of each."""
+
+    step: np.ndarray
+    mlm_loss: np.ndarray
+    sop_loss: np.ndarray  # NaN without pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A table with whatever is known of how it came about."""
+
+    table: Table
+    where: str  # for the commands of next steps
+    facts: Mapping[str, DatasetFacts] = field(default_factory=dict)
+    labels: Mapping[str, LabelCounts] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    steps: Mapping[str, Path] = field(default_factory=dict)
+    realised: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    vocabulary_size: int | None = None
+
+    def cells(self, metric: Metric) -> list[Cell]:
+        """The cells of a metric that have a value."""
+        return [cell for cell in self.table.cells if cell.metric == metric and cell.value is not None]
+
+    def estimate(self, run: str, dataset: str, metric: Metric) -> Estimate:
+        """The estimate behind a cell."""
+        return estimate_of(self.table.cell(run, dataset, metric))
+
+    def floor(self, cell: Cell) -> float | None:
+        """Chance of an SOP loss: the label entropy, ln 2 if nobody counted labels; unigram entropy of an MLM loss."""
+        return log(2) if cell.floor is None and cell.metric == "sop_loss" else cell.floor
+
+    @cached_property
+    def best(self) -> str | None:
+        """The run with the lowest MLM loss in total, by validation share or as the page reports it."""
+        found = []
+        for run in self.table.runs:
+            totals = [self.table.find_total(run.name, "mlm_loss", w) for w in ("reported", "validation_share", "macro")]
+            values = [total.value for total in totals if total is not None and total.value is not None]
+            if values:
+                found.append((values[0], run.name))
+        return min(found)[1] if found else None
+
+    def peer(self, run: str, metric: Metric = "mlm_loss") -> str:
+        """The run to compare another one with: the base, or the best of those that stand in one table with it."""
+        if self.table.base is not None and self.table.base != run:
+            return self.table.base
+        section = next(column.section for column in self.table.runs if column.name == run)
+        others = {column.name for column in self.table.runs if column.section == section and column.name != run}
+        values: dict[str, list[float]] = {}
+        for cell in self.cells(metric):
+            if cell.run in others:
+                values.setdefault(cell.run, []).append(cell.value or 0.0)
+        return min(values, key=lambda name: sum(values[name]) / len(values[name])) if values else "BASE"
+
+    def windows(self, run: str, parts: int) -> dict[str, WindowedSteps]:
+        """Training losses by dataset over `parts` windows of equal length; empty if no steps are on record."""
+        path = self.steps.get(run)
+        if path is None:
+            return {}
+        steps = read_steps(path)
+        with duckdb.connect() as connection:
+            connection.register("steps", steps)
+            rows = connection.execute(
+                f"""WITH numbered AS (SELECT *, (step - 1) * {parts} // max(step) OVER () AS part FROM steps)
+                SELECT dataset, max(step), sum(mlm_nats) / nullif(sum(masked), 0),
+                  sum(sop_nats) / nullif(sum(sop_pairs), 0)
+                FROM numbered GROUP BY dataset, part ORDER BY dataset, part"""
+            ).fetchall()
+        found: dict[str, WindowedSteps] = {}
+        for name in dict.fromkeys(row[0] for row in rows):
+            columns = zip(*(row[1:] for row in rows if row[0] == name), strict=True)
+            found[name] = WindowedSteps(*(np.array(column, float) for column in columns))
+        return found
+
+
+def subject_of_table(table: Table, where: str) -> Subject:
+    """An imported table: nothing but its numbers is known."""
+    return Subject(table=table, where=where)
+
+
+def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject:
+    """A study that was made here."""
+    names = [row.name for row in table.datasets]
+    trained = [run.name for run in table.runs if run.name in study.runs and folder.steps(run.name).is_file()]
+    tokenizer = folder.tokenizer / "manifest.json"
+    return Subject(
+        table=table,
+        where=str(folder.root),
+        facts={name: found for name in names if (found := _facts(study, folder, name)) is not None},
+        labels=_labels(folder),
+        recipes={run: study.recipe_of(run) for run in trained},
+        steps={run: folder.steps(run) for run in trained},
+        realised={run: realised_shares(folder, run) for run in trained},
+        vocabulary_size=read_json(tokenizer)["vocabulary_size"] if tokenizer.is_file() else None,
+    )
+
+
+def _facts(study: Study, folder: StudyFolder, name: str) -> DatasetFacts | None:
+    if "tokens" not in read_json(folder.dataset(name) / MANIFEST):
+        return None
+    dataset = open_dataset(folder, name)
+    manifest = dataset.manifest
+    duplicates = overlap = None
+    if manifest["documents"] <= _MOST_DOCUMENTS:
+        hashes = np.concatenate([shard.text_hash for shard in dataset.shards])
+        duplicates = len(hashes) - len(np.unique(hashes))
+        overlap = _overlap(study, folder, dataset)
+    return DatasetFacts(
+        documents=manifest["documents"],
+        tokens=manifest["tokens"],
+        unknown_tokens=manifest["unknown_tokens"],
+        pairs=manifest["documents"] if manifest["pair"] else None,
+        identical_pairs=manifest["identical_pairs"],
+        duplicates=duplicates,
+        overlap=overlap,
+    )
+
+
+def _overlap(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> int:
+    """Documents that training reads and whose text is also that of a validation example; counted, not assumed."""
+    held_out = np.array([int(text, 16) for text in read_json(folder.validation / "hashes.json")], np.uint64)
+    length = min(study.recipe_of(run).sequence_length for run in study.runs)
+    count = 0
+    for path, shard in zip(dataset.shard_paths, dataset.shards, strict=True):
+        documents = np.unique(read_spans(folder.spans(dataset.name, length) / path.name).document)
+        count += int(np.isin(shard.text_hash[documents], held_out).sum())
+    return count
+
+
+def _labels(folder: StudyFolder) -> dict[str, LabelCounts]:
+    path = folder.validation / "examples.arrow"
+    if not path.is_file():
+        return {}
+
+    found = load_validation(folder)
+    examples = found.examples
+    return {
+        name: LabelCounts(
+            int(((examples.sop_labels >= 0) & (examples.dataset == index)).sum()),
+            int(((examples.sop_labels == 1) & (examples.dataset == index)).sum()),
+        )
+        for index, name in enumerate(found.datasets)
+    }

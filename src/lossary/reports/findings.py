@@ -1,0 +1,195 @@
+"""Findings as text, JSON, SARIF 2.1.0 (code scanning) and GitHub annotations."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from io import StringIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from lossary import __version__
+from lossary.findings.engine import Checked
+from lossary.findings.model import SEVERITIES, Finding, Rule, Severity
+from lossary.findings.rules import RULES
+from lossary.reports.markdown import escape_markdown
+from lossary.reports.text import plain
+
+__all__ = ["FORMATS", "findings_markdown", "findings_text", "summary", "verdict_text"]
+
+_STYLES: dict[Severity, str] = {
+    "error": "bold red",
+    "warning": "bold yellow",
+    "info": "cyan",
+    "pass": "green",
+    "skipped": "dim",
+}
+_SARIF_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
+_GITHUB_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def summary(checked: Checked) -> str:
+    """How many findings of each severity, and what was tested."""
+    ignored = sum(found.ignored is not None and found.severity in _SARIF_LEVELS for found in checked.findings)
+    parts = [f"{checked.count(severity)} {severity}" for severity in SEVERITIES]
+    return (
+        f"{', '.join(parts)}"
+        + (f", {ignored} ignored" if ignored else "")
+        + f" · {len(RULES)} rules, Holm over {checked.tests} tests"
+    )
+
+
+def verdict_text(checked: Checked, severity: Severity = "warning") -> str:
+    """One line: the worst finding, or that there is none."""
+    for found in checked.findings:
+        if found.severity in SEVERITIES[: SEVERITIES.index(severity) + 1] and found.ignored is None:
+            return f"{found.severity}: {found.name}, {found.subject}: {found.measured}"
+    return "nothing to warn of"
+
+
+def _shown(checked: Checked, everything: bool) -> list[Finding]:
+    kept = ("error", "warning", "info") if not everything else SEVERITIES
+    return [found for found in checked.findings if found.severity in kept]
+
+
+def findings_text(checked: Checked, *, style: str = "full", width: int = 100, colour: bool = False) -> str:
+    """Text for a terminal: every finding in full, or a line each; passed and skipped checks a line each."""
+    console = Console(
+        file=StringIO(),
+        width=width,
+        highlight=False,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+    )
+    for found in _shown(checked, everything=True):
+        detailed = style == "full" and found.severity in _SARIF_LEVELS and found.ignored is None
+        (_print_full if detailed else _print_line)(found, console)
+    console.print(summary(checked), style="bold")
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def _print_line(found: Finding, console: Console) -> None:
+    style = _STYLES[found.severity]
+    text = f"{found.measured}" + (f"; expected {found.expected}" if found.expected else "")
+    tail = f" [dim](ignored: {escape(plain(found.ignored))})[/]" if found.ignored else ""
+    console.print(
+        f"[{style}]{found.severity}[/] {escape(f'[{found.name}]')} {found.code} · {escape(plain(found.subject))}: "
+        f"{escape(plain(text))}{tail}",
+        soft_wrap=True,
+    )
+
+
+def _print_full(found: Finding, console: Console) -> None:
+    style = _STYLES[found.severity]
+    console.print(
+        f"[{style}]{found.severity}[/]{escape(f'[{found.name}]')} {found.code} · {escape(plain(found.subject))}"
+    )
+    p = "" if found.p is None else f", p = {found.p:.2g}"
+    n = "" if found.n is None else f", n = {found.n:,}"
+    ranked = "\n".join(f"{index} {text}" for index, text in enumerate(found.ranked, 1))
+    lines = {
+        "measured": found.measured,
+        "expected": found.expected,
+        "test": f"{found.test}{p}{n}",
+        "means": found.means,
+        "ranked": ranked,
+        "try": found.next_step,
+    }
+    grid = Grid(box=None, show_header=False, padding=(0, 1, 0, 0))
+    grid.add_column(min_width=10)
+    grid.add_column(overflow="fold")
+    for name, text in lines.items():
+        if text:
+            grid.add_row(f"  {name}", "\n".join(escape(plain(line)) for line in text.split("\n")))
+    console.print(grid)
+    console.print()
+
+
+def _json(checked: Checked) -> str:
+    value = {
+        "schema": 1,
+        "lossary": __version__,
+        "tests": checked.tests,
+        "counts": {severity: checked.count(severity) for severity in SEVERITIES},
+        "findings": [asdict(found) for found in checked.findings],
+    }
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=list) + "\n"
+
+
+def _sarif(checked: Checked) -> str:
+    rules = [{"id": rule.code, "name": rule.name, "shortDescription": {"text": rule.about}} for rule in RULES]
+    results = [
+        {
+            "ruleId": found.code,
+            "level": _SARIF_LEVELS[found.severity],
+            "message": {"text": _message(found)},
+            "locations": [{"logicalLocations": [{"name": found.subject}]}],
+            **({"suppressions": [{"kind": "external", "justification": found.ignored}]} if found.ignored else {}),
+        }
+        for found in _shown(checked, everything=False)
+    ]
+    driver = {"name": "lossary", "version": __version__, "rules": rules}
+    value = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _message(found: Finding) -> str:
+    parts = [found.measured, f"expected {found.expected}" if found.expected else "", found.means]
+    return f"{found.subject}: " + "; ".join(part for part in parts if part)
+
+
+def _github(checked: Checked) -> str:
+    lines = []
+    for found in _shown(checked, everything=False):
+        if found.ignored is None:
+            title = _github_escape(f"{found.name} {found.code}", property_=True)
+            message = _github_escape(_message(found))
+            lines.append(f"::{_GITHUB_LEVELS[found.severity]} title={title}::{message}\n")
+    return "".join(lines) + summary(checked) + "\n"
+
+
+def _github_escape(text: str, *, property_: bool = False) -> str:
+    # As workflow commands ask for: a line break in a name must not start a command of its own.
+    escaped = plain(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return escaped.replace(":", "%3A").replace(",", "%2C") if property_ else escaped
+
+
+FORMATS: dict[str, Callable[[Checked], str]] = {
+    "full": findings_text,
+    "concise": lambda checked: findings_text(checked, style="concise"),
+    "json": _json,
+    "sarif": _sarif,
+    "github": _github,
+}
+
+
+def findings_markdown(checked: Checked) -> str:
+    """The findings of a report, worst first; what passed is counted."""
+    lines = [f"{summary(checked)}."]
+    for found in _shown(checked, everything=False):
+        ignored = f" (ignored: {escape_markdown(found.ignored)})" if found.ignored else ""
+        lines += [
+            "",
+            f"**{found.severity}** `{found.name}` {found.code} · {escape_markdown(found.subject)}{ignored}",
+            "",
+        ]
+        rows: Sequence[tuple[str, str]] = (
+            ("measured", found.measured),
+            ("expected", found.expected),
+            ("test", found.test + ("" if found.p is None else f", p = {found.p:.2g}")),
+            ("means", found.means),
+            ("ranked", "; ".join(f"({i}) {text}" for i, text in enumerate(found.ranked, 1))),
+            ("try", found.next_step),
+        )
+        lines += [f"- {name}: {escape_markdown(text)}" for name, text in rows if text]
+    return "\n".join(lines)
+
+
+def rules_reference(rules: Sequence[Rule] = RULES) -> str:
+    """A line for each rule, for the documentation."""
+    return "\n".join(f"| {rule.code} | `{rule.name}` | {rule.about} |" for rule in rules)

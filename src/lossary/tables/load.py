@@ -1,0 +1,65 @@
+"""What a path holds: a study that was made here, or tables that were imported."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from lossary.errors import StudyError, UsageError
+from lossary.folder import StudyFolder
+from lossary.study import Study, find_study_file, load_study
+from lossary.tables.build import build_table
+from lossary.tables.imported import IMPORTED, imported_table
+from lossary.tables.model import Table
+
+__all__ = ["OpenTable", "is_imported", "open_table"]
+
+
+class OpenTable(NamedTuple):
+    """A table, and the study that it is of; None if it was imported."""
+
+    table: Table
+    study: Study | None
+    folder: StudyFolder
+
+
+def is_imported(path: Path) -> bool:
+    """Whether a path is a folder of imports and no study."""
+    return path.is_dir() and (path / IMPORTED).is_file() and not (path / "study.toml").is_file()
+
+
+def open_table(
+    path: Path, *, runs: Sequence[str] | None = None, step: int | None = None, base: str | None = None
+) -> OpenTable:
+    """The table of a study or of a folder of imports. Raises StudyError if the path holds neither."""
+    if is_imported(path):
+        if step is not None or base is not None:
+            what = "--step" if step is not None else "--base"
+            raise UsageError("an imported table has neither steps nor scores", where=what, hint="Leave it out.")
+        folder = StudyFolder(path.resolve())
+        return OpenTable(_only(imported_table(path), runs), None, folder)
+    if path.is_dir() and not (path / "study.toml").is_file():
+        raise StudyError(
+            "neither a study nor imported tables",
+            where=str(path),
+            hint="`lossary init` writes a study file, `lossary import FILES…` reads tables that others made.",
+        )
+    file = find_study_file(path)
+    folder = StudyFolder(file.resolve().parent)
+    study = load_study(file)
+    return OpenTable(build_table(study, folder, runs=runs, step=step, base=base), study, folder)
+
+
+def _only(table: Table, runs: Sequence[str] | None) -> Table:
+    if runs is None:
+        return table
+    known = [run.name for run in table.runs]
+    unknown = [run for run in runs if run not in known]
+    if unknown:
+        raise UsageError(f"no run is called {unknown[0]!r}", hint=f"Runs: {', '.join(known)}.")
+    return replace(
+        table,
+        runs=[run for run in table.runs if run.name in runs],
+        cells=[cell for cell in table.cells if cell.run in runs],
+        totals=[total for total in table.totals if total.run in runs],
+    )

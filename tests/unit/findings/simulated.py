@@ -1,0 +1,166 @@
+"""Tables of simulated studies, for rules to look at: healthy ones, and ones with something planted."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lossary.findings.subject import DatasetFacts, LabelCounts, Subject
+from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
+from lossary.tables.deltas import PairedRuns, ScoreColumns, _adjusted, _deltas, compare_runs
+from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table
+from lossary.tables.totals import totals_of
+
+DATASETS = {"reform": 0.3, "views": 0.4, "dialogue": 0.3}
+LN2 = float(np.log(2))
+
+HEALTHY_FACTS = DatasetFacts(
+    documents=100_000,
+    tokens=5_000_000,
+    unknown_tokens=5_000,
+    pairs=100_000,
+    identical_pairs=20,
+    duplicates=900,
+    overlap=0,
+)
+HEALTHY_LABELS = LabelCounts(200, 97)
+
+
+@dataclass
+class Plan:
+    """What is simulated; `mlm` and `sop` shift a run's mean loss on a dataset."""
+
+    examples: int = 200
+    runs: tuple[str, ...] = ("torch_xxl", "tf_xxl", "tf_xxl_seed2")
+    mlm: dict[tuple[str, str], float] = field(default_factory=dict)
+    sop: dict[tuple[str, str], float] = field(default_factory=dict)
+    accuracy: dict[tuple[str, str], float] = field(default_factory=dict)
+    validation_shares: dict[str, float] = field(default_factory=lambda: dict(DATASETS))
+    facts: DatasetFacts | None = HEALTHY_FACTS
+    labels: LabelCounts = HEALTHY_LABELS
+
+
+BASE = {"reform": (2.0, 0.62), "views": (3.0, 0.47), "dialogue": (2.5, 0.55)}
+
+
+def simulate(plan: Plan, seed: int) -> Subject:
+    """A subject as `subject_of_study` gives it, from simulated scores."""
+    rng = np.random.default_rng(seed)
+    names = list(DATASETS)
+    scores = _scores(plan, names, rng)
+    rows = [
+        DatasetRow(
+            name=name,
+            train_rows=100_000,
+            train_share=DATASETS[name],
+            validation_share=plan.validation_shares[name],
+            validation_examples=plan.examples,
+            link=None,
+        )
+        for name in names
+    ]
+    cells = [_cell(run, name, metric, scores[run]) for run in plan.runs for name in names for metric in METRICS]
+    totals = [total for run in plan.runs for total in totals_of(run, rows, cells)]
+    columns = [
+        RunColumn(
+            name=run,
+            backend="torch" if run.startswith("torch") else "tensorflow",
+            size="xlarge" if "_xl" in run else "xxlarge",
+            step=100,
+            tokens=10**6,
+            datasets=None,
+            device="cpu",
+            precision="fp32",
+            weights_digest=run,
+            link=None,
+        )
+        for run in plan.runs
+    ]
+    table = Table(
+        study="simulated",
+        datasets=rows,
+        runs=columns,
+        cells=cells,
+        totals=totals,
+        signature="simulated",
+        validation_digest="blake2b:0",
+        tokenizer_digest="blake2b:0",
+    )
+    base = Subject(table=table, where="study").best or plan.runs[0]
+    paired: dict[str, PairedRuns] = {run: compare_runs(scores[base], scores[run]) for run in plan.runs if run != base}
+    deltas = _adjusted([delta for run, found in paired.items() for delta in _deltas(table, base, run, found)])
+    table = Table(**{**{k: v for k, v in vars(table).items() if not k.startswith("_")}, "base": base, "deltas": deltas})
+    return Subject(
+        table=table,
+        where="study",
+        facts={} if plan.facts is None else dict.fromkeys(names, plan.facts),
+        labels=dict.fromkeys(names, plan.labels),
+        vocabulary_size=8000,
+    )
+
+
+def _scores(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str, ScoreColumns]:
+    n = plan.examples
+    masked = np.minimum(2 + rng.geometric(0.12, (len(names), n)), 40).astype(float)
+    hard = rng.gamma(8, 1 / 8, (len(names), n))
+    order = rng.gamma(1, 1, (len(names), n))
+    found = {}
+    for run in plan.runs:
+        nats, correct, sop, sop_correct = [], [], [], []
+        for index, name in enumerate(names):
+            loss, accuracy = BASE[name]
+            loss += plan.mlm.get((run, name), 0.0)
+            x = masked[index]
+            nats.append(x * hard[index] * loss + rng.normal(0, 0.4, n) * np.sqrt(x))
+            correct.append(rng.binomial(x.astype(int), plan.accuracy.get((run, name), accuracy)).astype(float))
+            level = plan.sop.get((run, name), 0.35)
+            sop.append(level * (0.8 * order[index] + 0.2 * rng.gamma(1, 1, n)))
+            sop_correct.append((rng.random(n) < 0.85).astype(float))
+        found[run] = ScoreColumns(
+            datasets=names,
+            dataset=np.repeat(np.arange(len(names)), n),
+            example=np.tile(np.arange(n, dtype=np.uint64), len(names)),
+            masked=masked.reshape(-1),
+            mlm_nats=np.concatenate(nats),
+            mlm_correct=np.concatenate(correct),
+            sop_nats=np.concatenate(sop),
+            sop_correct=np.concatenate(sop_correct),
+        )
+    return found
+
+
+def _estimate(metric: Metric, part: ScoreColumns) -> Estimate:
+    n, x = len(part.example), part.masked
+    if metric.startswith("mlm"):
+        y = part.mlm_nats if metric == "mlm_loss" else part.mlm_correct
+        return ratio(RatioSums(n, y.sum(), x.sum(), y @ y, x @ y, x @ x))
+    if metric == "sop_loss":
+        y = part.sop_nats
+        return mean(MeanSums(n, y.sum(), y @ y, (y**3).sum()))
+    return proportion(int(part.sop_correct.sum()), n)
+
+
+def _cell(run: str, name: str, metric: Metric, scores: ScoreColumns) -> Cell:
+    part = scores.take(scores.dataset == scores.datasets.index(name))
+    estimate = _estimate(metric, part)
+    floor = {"mlm_loss": 6.0, "sop_loss": LN2}.get(metric)
+    standing = None
+    if floor is not None and estimate.low is not None and estimate.high is not None:
+        standing = "below" if estimate.high < floor else "above" if estimate.low > floor else "at"
+    return Cell(
+        run=run,
+        dataset=name,
+        metric=metric,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        variance=estimate.variance,
+        n=estimate.n,
+        unit="nats" if metric.endswith("loss") else "fraction",
+        interval=estimate.method,
+        reason=estimate.reason,
+        floor=floor,
+        standing=standing,  # type: ignore[arg-type]
+        step=100,
+        validation_digest="blake2b:0",
+        link=None,
+    )
