@@ -16,7 +16,8 @@ from lossary.statistics.multiplicity import holm
 from lossary.statistics.paired import differs_p, heterogeneity_p, one_sided_p, paired_proportion
 from lossary.statistics.power import examples_needed
 from lossary.statistics.seeds import seed_spread
-from lossary.tables.deltas import ScoreColumns, compare_runs
+from lossary.tables.deltas import compare_runs
+from lossary.tables.scores import ScoreColumns
 
 SIMULATIONS = 2000
 numbers = st.floats(-50, 50)

@@ -1,11 +1,10 @@
 """Builds the table of a study from its manifests and scores; reads sums only, never lists of positions."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import duckdb
 
 from lossary.data.batches import training_shares
 from lossary.data.shards import MANIFEST
@@ -13,27 +12,17 @@ from lossary.errors import ScoreError, UsageError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
-from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
+from lossary.statistics.estimates import Estimate
 from lossary.study import Study
 from lossary.tables.deltas import add_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
+from lossary.tables.scores import dataset_estimates, read_columns
 from lossary.tables.totals import totals_of
 
 __all__ = ["Scored", "build_table", "scored_runs"]
 
+_THREADS = 2
 SIGNATURE = "mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:fieller95,hall95,wilson95,welch95"
-# Sums by dataset that every estimate follows from; y over x is the MLM ratio.
-_SUMS = """
-SELECT dataset, count(*) AS n,
-  sum(masked)::DOUBLE AS x, sum(masked::DOUBLE * masked) AS xx,
-  sum(mlm_nats) AS nats, sum(mlm_nats * mlm_nats) AS nats_nats, sum(mlm_nats * masked) AS nats_x,
-  sum(mlm_correct)::DOUBLE AS hits, sum(mlm_correct::DOUBLE * mlm_correct) AS hits_hits,
-  sum(mlm_correct::DOUBLE * masked) AS hits_x,
-  count(sop_nats) AS pairs, coalesce(sum(sop_nats), 0) AS sop, coalesce(sum(sop_nats * sop_nats), 0) AS sop_2,
-  coalesce(sum(sop_nats * sop_nats * sop_nats), 0) AS sop_3,
-  count(*) FILTER (WHERE sop_correct) AS sop_hits
-FROM read_parquet(?) GROUP BY dataset
-"""
 
 
 class Scored(NamedTuple):
@@ -66,11 +55,12 @@ def build_table(
         raise ScoreError("there are no scores of this validation set", where=str(folder.root / "runs"), hint=hint)
     datasets = _dataset_rows(study, folder, validation)
     cells: list[Cell] = []
-    for found in scored:
-        cells += _cells(study, found, datasets, validation)
     totals: list[Total] = []
-    for found in scored:
-        totals += totals_of(found.header.run, datasets, cells, link=partial(_total_link, study, found.header))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        all_cells = pool.map(lambda found: _cells(study, found, datasets, validation), scored)
+        for found, of_run in zip(scored, all_cells, strict=True):
+            cells += of_run
+            totals += totals_of(found.header.run, datasets, of_run, link=partial(_total_link, study, found.header))
     table = Table(
         study=study.name,
         datasets=datasets,
@@ -153,37 +143,13 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
 
 
 def _cells(study: Study, scored: Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
-    try:
-        with duckdb.connect() as connection:
-            cursor = connection.execute(_SUMS, [str(scored.path)])
-            names = [column[0] for column in cursor.description]
-            sums = {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}
-    except duckdb.Error as error:
-        raise ScoreError(
-            f"not readable: {error}", where=str(scored.path), hint="Delete it and evaluate again."
-        ) from None
+    scores = read_columns(scored.path, [row.name for row in datasets])
+    estimates = dataset_estimates(scores, has_sop=scored.header.has_sop)
     return [
-        _cell(study, scored.header, row.name, metric, _estimates(sums.get(row.name), scored.header)[metric], validation)
+        _cell(study, scored.header, row.name, metric, estimates[row.name][metric], validation)
         for row in datasets
         for metric in METRICS
     ]
-
-
-def _estimates(sums: dict[str, Any] | None, header: ScoreHeader) -> dict[Metric, Estimate]:
-    if sums is None:
-        return {metric: Estimate(value=None, reason="no validation example") for metric in METRICS}
-    n, x, xx, pairs = sums["n"], sums["x"], sums["xx"], sums["pairs"]
-    found: dict[Metric, Estimate] = {
-        "mlm_loss": ratio(RatioSums(n, sums["nats"], x, sums["nats_nats"], sums["nats_x"], xx)),
-        "mlm_accuracy": ratio(RatioSums(n, sums["hits"], x, sums["hits_hits"], sums["hits_x"], xx)),
-    }
-    if pairs:
-        found["sop_loss"] = mean(MeanSums(pairs, sums["sop"], sums["sop_2"], sums["sop_3"]))
-        found["sop_accuracy"] = proportion(sums["sop_hits"], pairs)
-    else:
-        why = "no example has two sentences" if header.has_sop else "the checkpoint has no sentence-order head"
-        found |= {"sop_loss": Estimate(value=None, reason=why), "sop_accuracy": Estimate(value=None, reason=why)}
-    return found
 
 
 def _cell(

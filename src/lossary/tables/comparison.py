@@ -22,8 +22,9 @@ from lossary.tables.comparability import (
     realised_shares,
     settings,
 )
-from lossary.tables.deltas import add_deltas, compare_runs, read_columns
+from lossary.tables.deltas import add_deltas, compare_runs
 from lossary.tables.model import METRICS, Delta, Table
+from lossary.tables.scores import read_columns
 
 __all__ = ["Comparison", "Side", "compare", "compare_imported"]
 

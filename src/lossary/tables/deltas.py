@@ -6,47 +6,26 @@ add_deltas(table, paths, base="tf_xxl") -> Table                     every run a
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lossary.errors import ScoreError, UsageError
+from lossary.errors import UsageError
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, ratio, weighted_mean
 from lossary.statistics.multiplicity import holm
 from lossary.statistics.paired import differs_p, paired_proportion
 from lossary.statistics.power import examples_needed
 from lossary.tables.model import METRICS, DatasetRow, Delta, Metric, Table
+from lossary.tables.scores import ScoreColumns, read_columns
 from lossary.tables.totals import estimate_of
 
-__all__ = ["PairedRuns", "ScoreColumns", "add_deltas", "compare_runs", "read_columns"]
+__all__ = ["PairedRuns", "add_deltas", "compare_runs"]
 
-_COLUMNS = ["dataset", "example", "masked", "mlm_nats", "mlm_correct", "sop_nats", "sop_correct"]
 _LEVEL = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreColumns:
-    """Scores of one run, sorted by dataset and example; (N,) each, `sop_nats` NaN where there is no pair."""
-
-    datasets: list[str]
-    dataset: NDArray[np.int64]  # index into `datasets`
-    example: NDArray[np.uint64]
-    masked: NDArray[np.float64]
-    mlm_nats: NDArray[np.float64]
-    mlm_correct: NDArray[np.float64]
-    sop_nats: NDArray[np.float64]
-    sop_correct: NDArray[np.float64]
-
-    def take(self, rows: NDArray[Any]) -> "ScoreColumns":
-        """The scores at these rows."""
-        arrays = {name: value[rows] for name, value in vars(self).items() if name != "datasets"}
-        return ScoreColumns(datasets=self.datasets, **arrays)
 
 
 class PairedRuns(NamedTuple):
@@ -54,35 +33,6 @@ class PairedRuns(NamedTuple):
 
     estimates: dict[str, dict[Metric, Estimate]]
     unmatched: dict[str, int]
-
-
-def read_columns(path: Path, datasets: Sequence[str]) -> ScoreColumns:
-    """The sums of a file of scores; lists of positions are not read. ScoreError if it is damaged."""
-    try:
-        table = pq.read_table(path, columns=_COLUMNS, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise ScoreError(f"not readable: {error}", where=str(path), hint="Delete it and evaluate again.") from None
-    names = table.column("dataset").combine_chunks()
-    names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
-    known = {name: index for index, name in enumerate(datasets)}
-    code = np.array([known.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
-    found = ScoreColumns(
-        datasets=list(datasets),
-        dataset=code[names.indices.to_numpy(zero_copy_only=False)],
-        example=table.column("example").to_numpy(),
-        **{name: _floats(table.column(name)) for name in _COLUMNS[2:]},
-    )
-    step = np.diff(found.dataset)
-    in_order = (step > 0) | ((step == 0) & (found.example[1:] > found.example[:-1]))
-    if in_order.all() and (code >= 0).all():
-        return found
-    order = np.lexsort((found.example, found.dataset))
-    return found.take(order[found.dataset[order] >= 0])
-
-
-def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    values = column.cast(pa.float64()) if not pa.types.is_boolean(column.type) else column.cast(pa.int8())
-    return np.asarray(values.to_numpy(), np.float64)
 
 
 def compare_runs(first: ScoreColumns, second: ScoreColumns) -> PairedRuns:

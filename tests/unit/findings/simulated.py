@@ -6,8 +6,9 @@ import numpy as np
 
 from lossary.findings.subject import DatasetFacts, LabelCounts, Subject
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
-from lossary.tables.deltas import PairedRuns, ScoreColumns, _adjusted, _deltas, compare_runs
+from lossary.tables.deltas import PairedRuns, _adjusted, _deltas, compare_runs
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table
+from lossary.tables.scores import ScoreColumns
 from lossary.tables.totals import totals_of
 
 DATASETS = {"reform": 0.3, "views": 0.4, "dialogue": 0.3}

@@ -5,9 +5,12 @@ fields that a scalar needs are looked at, by their numbers in event.proto, summa
 """
 
 import os
+import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from lossary.errors import SourceError
 from lossary.results.importers.logs import Collector
@@ -65,25 +68,73 @@ def read_tensorboard(path: Path, maps: Maps) -> Imported:
 def read_events(path: Path) -> Scalars:
     """Every scalar of one event file. SourceError if it is none; a tail that was cut short is noted."""
     data = path.read_bytes()
-    points: dict[str, tuple[list[int], list[float]]] = {}
+    points = _Points()
     position, end = 0, len(data)
+    length_at = struct.Struct("<Q").unpack_from
     while position + 12 <= end:
-        (length,) = struct.unpack_from("<Q", data, position)
+        length = length_at(data, position)[0]
         start = position + 12
+        stop = start + length
         if length > _MOST_RECORD:
             if position == 0:
                 raise SourceError("not an event file", where=str(path))
-            return Scalars(points, f"damaged at byte {position:,}; {end - position:,} bytes were left out")
-        if start + length + 4 > end:
-            return Scalars(points, f"the last record is cut short at byte {position:,}")
-        try:
-            _event(data, start, start + length, points)
-        except (IndexError, struct.error, UnicodeDecodeError):
-            if position == 0:
-                raise SourceError("not an event file", where=str(path)) from None
-            return Scalars(points, f"damaged at byte {position:,}; {end - position:,} bytes were left out")
-        position = start + length + 4
-    return Scalars(points, None if position == end else f"the last record is cut short at byte {position:,}")
+            return points.finish(f"damaged at byte {position:,}; {end - position:,} bytes were left out")
+        if stop + 4 > end:
+            return points.finish(f"the last record is cut short at byte {position:,}")
+        match = _PLAIN(data, start, stop)
+        # The usual event: time, step, one value with a short tag and a float, which ends where the record does.
+        if (
+            match is not None
+            and (tag_stop := match.end() + data[match.end() - 1]) + 5 == stop
+            and data[tag_stop] == 0x15
+        ):
+            points.add(data[match.end() : tag_stop], match[1], data[tag_stop + 1 : stop])
+        else:
+            try:
+                _event(data, start, stop, points)
+            except (IndexError, struct.error, UnicodeDecodeError):
+                if position == 0:
+                    raise SourceError("not an event file", where=str(path)) from None
+                return points.finish(f"damaged at byte {position:,}; {end - position:,} bytes were left out")
+        position = stop + 4
+    return points.finish(None if position == end else f"the last record is cut short at byte {position:,}")
+
+
+# 1: wall time; 2: step (absent where 0); 5: a summary of under 128 bytes; in it 1: a value; in that 1: a tag.
+_PLAIN = re.compile(
+    rb"\x09.{8}(?:\x10([\x80-\xff]{0,9}[\x00-\x7f]))?\x2a[\x00-\x7f]\x0a[\x00-\x7f]\x0a[\x00-\x7f]", re.DOTALL
+).match
+
+
+class _Points:
+    """Points by tag: steps as their bytes, until all are in; most values stay bytes, too."""
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, tuple[list[bytes | None], list[bytes]]] = {}
+
+    def add(self, tag: bytes, step: bytes | None, value: bytes) -> None:
+        """A value of four bytes (a float) or eight (a double)."""
+        found = self._found.get(tag)
+        if found is None:
+            found = self._found[tag] = ([], [])
+        found[0].append(step)
+        found[1].append(value)
+
+    def finish(self, note: str | None) -> Scalars:
+        """Numbers by tag."""
+        steps: dict[bytes | None, int] = {None: 0}
+        points = {}
+        for tag, (raw, values) in self._found.items():
+            for text in set(raw) - steps.keys():
+                step = _varint(text or b"\0", 0)[0]
+                steps[text] = step - (1 << 64) if step >= 1 << 63 else step
+            sizes = set(map(len, values))
+            if sizes == {4}:
+                numbers = np.frombuffer(b"".join(values), "<f4").tolist()
+            else:
+                numbers = [struct.unpack("<f" if len(value) == 4 else "<d", value)[0] for value in values]
+            points[tag.decode("utf-8", "replace")] = ([steps[text] for text in raw], numbers)
+        return Scalars(points, note)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -117,8 +168,8 @@ def _skip(data: bytes, at: int, wire: int) -> int:
     raise IndexError("no such wire type")
 
 
-def _event(data: bytes, at: int, end: int, points: dict[str, tuple[list[int], list[float]]]) -> None:
-    step = 0
+def _event(data: bytes, at: int, end: int, points: _Points) -> None:
+    step: bytes | None = None
     summary: tuple[int, int] | None = None
     while at < end:
         key = data[at]
@@ -126,7 +177,9 @@ def _event(data: bytes, at: int, end: int, points: dict[str, tuple[list[int], li
         if key == 0x09:  # 1: wall time, double
             at += 8
         elif key == 0x10:  # 2: step, int64
-            step, at = _varint(data, at)
+            start = at
+            _, at = _varint(data, at)
+            step = data[start:at]
         elif key == 0x2A:  # 5: summary
             length, at = _varint(data, at)
             summary = (at, at + length)
@@ -138,11 +191,10 @@ def _event(data: bytes, at: int, end: int, points: dict[str, tuple[list[int], li
     if at != end:
         raise IndexError("the event is longer than its record")
     if summary is not None:
-        step = step - (1 << 64) if step >= 1 << 63 else step
         _summary(data, *summary, step, points)
 
 
-def _summary(data: bytes, at: int, end: int, step: int, points: dict[str, tuple[list[int], list[float]]]) -> None:
+def _summary(data: bytes, at: int, end: int, step: bytes | None, points: _Points) -> None:
     while at < end:
         key, at = _varint(data, at)
         if key != 0x0A:  # 1: value
@@ -152,22 +204,20 @@ def _summary(data: bytes, at: int, end: int, step: int, points: dict[str, tuple[
         stop = at + length
         tag, value = _value(data, at, stop)
         if value is not None:
-            steps, values = points.setdefault(tag, ([], []))
-            steps.append(step)
-            values.append(value)
+            points.add(tag, step, value)
         at = stop
 
 
-def _value(data: bytes, at: int, end: int) -> tuple[str, float | None]:
-    tag, value = "", None
+def _value(data: bytes, at: int, end: int) -> tuple[bytes, bytes | None]:
+    tag, value = b"", None
     while at < end:
         key, at = _varint(data, at)
         if key == 0x0A:  # 1: tag
             length, at = _varint(data, at)
-            tag = data[at : at + length].decode()
+            tag = data[at : at + length]
             at += length
         elif key == 0x15:  # 2: simple value, float
-            (value,) = struct.unpack_from("<f", data, at)
+            value = data[at : at + 4]
             at += 4
         elif key == 0x42:  # 8: tensor
             length, at = _varint(data, at)
@@ -178,8 +228,8 @@ def _value(data: bytes, at: int, end: int) -> tuple[str, float | None]:
     return tag, value
 
 
-def _tensor(data: bytes, at: int, end: int) -> float | None:
-    """A scalar of a TensorProto; None for anything else."""
+def _tensor(data: bytes, at: int, end: int) -> bytes | None:
+    """The bytes of a scalar of a TensorProto; None for anything else."""
     kind, content = 0, b""
     while at < end:
         key, at = _varint(data, at)
@@ -195,8 +245,4 @@ def _tensor(data: bytes, at: int, end: int) -> float | None:
             at += size
         else:
             at = _skip(data, at, key & 7)
-    if kind == _FLOAT and len(content) == 4:
-        return float(struct.unpack("<f", content)[0])
-    if kind == _DOUBLE and len(content) == 8:
-        return float(struct.unpack("<d", content)[0])
-    return None
+    return content if (kind, len(content)) in ((_FLOAT, 4), (_DOUBLE, 8)) else None

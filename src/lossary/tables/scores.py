@@ -1,0 +1,98 @@
+"""Scores of one run as columns, and the estimates of each dataset from them; lists of positions are never read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lossary.errors import ScoreError
+from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
+from lossary.tables.model import METRICS, Metric
+
+__all__ = ["ScoreColumns", "dataset_estimates", "read_columns"]
+
+_COLUMNS = ["dataset", "example", "masked", "mlm_nats", "mlm_correct", "sop_nats", "sop_correct"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreColumns:
+    """Scores of one run, sorted by dataset and example; (N,) each, `sop_nats` NaN where there is no pair."""
+
+    datasets: list[str]
+    dataset: NDArray[np.int64]  # index into `datasets`
+    example: NDArray[np.uint64]
+    masked: NDArray[np.float64]
+    mlm_nats: NDArray[np.float64]
+    mlm_correct: NDArray[np.float64]
+    sop_nats: NDArray[np.float64]
+    sop_correct: NDArray[np.float64]
+
+    def take(self, rows: NDArray[Any]) -> "ScoreColumns":
+        """The scores at these rows."""
+        arrays = {name: value[rows] for name, value in vars(self).items() if name != "datasets"}
+        return ScoreColumns(datasets=self.datasets, **arrays)
+
+
+def dataset_estimates(scores: ScoreColumns, *, has_sop: bool = True) -> dict[str, dict[Metric, Estimate]]:
+    """Every metric of every dataset; what does not exist has its reason."""
+    counts = np.bincount(scores.dataset, minlength=len(scores.datasets))
+    ends = np.cumsum(counts)
+    return {
+        name: _estimates(scores, slice(end - count, end), has_sop=has_sop)
+        for name, count, end in zip(scores.datasets, counts, ends, strict=True)
+    }
+
+
+def _estimates(scores: ScoreColumns, part: slice, *, has_sop: bool) -> dict[Metric, Estimate]:
+    x = scores.masked[part]
+    n = len(x)
+    if n == 0:
+        return {metric: Estimate(value=None, reason="no validation example") for metric in METRICS}
+    found: dict[Metric, Estimate] = {}
+    for metric, y in (("mlm_loss", scores.mlm_nats[part]), ("mlm_accuracy", scores.mlm_correct[part])):
+        sums = RatioSums(n, float(y.sum()), float(x.sum()), float(y @ y), float(x @ y), float(x @ x))
+        found[metric] = ratio(sums)  # type: ignore[index]
+    sop = scores.sop_nats[part]
+    labelled = ~np.isnan(sop)
+    sop = sop[labelled]
+    if not len(sop):
+        why = "no example has two sentences" if has_sop else "the checkpoint has no sentence-order head"
+        return found | {metric: Estimate(value=None, reason=why) for metric in ("sop_loss", "sop_accuracy")}
+    squares = sop * sop
+    found["sop_loss"] = mean(MeanSums(len(sop), float(sop.sum()), float(squares.sum()), float(squares @ sop)))
+    found["sop_accuracy"] = proportion(int(scores.sop_correct[part][labelled].sum()), len(sop))
+    return found
+
+
+def read_columns(path: Path, datasets: Sequence[str]) -> ScoreColumns:
+    """The sums of a file of scores; lists of positions are not read. ScoreError if it is damaged."""
+    try:
+        table = pq.read_table(path, columns=_COLUMNS, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise ScoreError(f"not readable: {error}", where=str(path), hint="Delete it and evaluate again.") from None
+    names = table.column("dataset").combine_chunks()
+    names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+    known = {name: index for index, name in enumerate(datasets)}
+    code = np.array([known.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
+    found = ScoreColumns(
+        datasets=list(datasets),
+        dataset=code[names.indices.to_numpy(zero_copy_only=False)],
+        example=table.column("example").to_numpy(),
+        **{name: _floats(table.column(name)) for name in _COLUMNS[2:]},
+    )
+    step = np.diff(found.dataset)
+    in_order = (step > 0) | ((step == 0) & (found.example[1:] > found.example[:-1]))
+    if in_order.all() and (code >= 0).all():
+        return found
+    order = np.lexsort((found.example, found.dataset))
+    return found.take(order[found.dataset[order] >= 0])
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    values = column.cast(pa.float64()) if not pa.types.is_boolean(column.type) else column.cast(pa.int8())
+    return np.asarray(values.to_numpy(), np.float64)
