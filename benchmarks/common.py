@@ -114,6 +114,12 @@ def in_process(module: str, job: dict[str, Any], **environment: str) -> dict[str
     return result
 
 
+def neighbours(parameters: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Every weight one ulp up or down, as another kernel's rounding might move what is computed from it."""
+    up_or_down = np.array([-np.inf, np.inf], np.float32)
+    return {name: np.nextafter(w, up_or_down[rng.integers(0, 2, w.shape, np.int8)]) for name, w in parameters.items()}
+
+
 class PeakMemory:
     """The largest sum of unique memory of this process and its children while it lasts, in bytes."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import arguments, in_process, prepared_study, temporary_folder
+from benchmarks.common import arguments, in_process, neighbours, prepared_study, temporary_folder
 from lossary.data.batches import TrainingData, micro_batches
 from lossary.folder import StudyFolder
 from lossary.models.shapes import AlbertShape
@@ -93,12 +93,6 @@ def losses(job: dict[str, Any]) -> dict[str, list[float]]:
         found["mlm"].append(sum(float(row.mlm_nats.sum()) for row in rows) / counts[0])
         found["sop"].append(sum(float(row.sop_nats.sum()) for row in rows) / counts[1])
     return found
-
-
-def neighbours(parameters: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Every weight one ulp up or down."""
-    up_or_down = np.array([-np.inf, np.inf], np.float32)
-    return {name: np.nextafter(w, up_or_down[rng.integers(0, 2, w.shape)]) for name, w in parameters.items()}
 
 
 def write(curves: dict[str, dict[str, list[float]]]) -> None:

@@ -71,7 +71,24 @@ class Subject:
 
     def cells(self, metric: Metric) -> list[Cell]:
         """The cells of a metric that have a value."""
-        return [cell for cell in self.table.cells if cell.metric == metric and cell.value is not None]
+        return self._cells.get(metric, [])
+
+    @cached_property
+    def _cells(self) -> dict[str, list[Cell]]:
+        found: dict[str, list[Cell]] = {}
+        for cell in self.table.cells:
+            if cell.value is not None:
+                found.setdefault(cell.metric, []).append(cell)
+        return found
+
+    @cached_property
+    def lowest(self) -> dict[str, tuple[float, int]]:
+        """By dataset: the lowest MLM loss of all runs, and how many have one."""
+        found: dict[str, tuple[float, int]] = {}
+        for cell in self.cells("mlm_loss"):
+            value, count = found.get(cell.dataset, (float("inf"), 0))
+            found[cell.dataset] = (min(value, cell.value or 0.0), count + 1)
+        return found
 
     def estimate(self, run: str, dataset: str, metric: Metric) -> Estimate:
         """The estimate behind a cell."""

@@ -18,7 +18,7 @@ from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 __all__ = ["LEVEL", "Estimate", "MeanSums", "RatioSums", "mean", "proportion", "ratio", "weighted_mean"]
 
@@ -71,7 +71,7 @@ def ratio(sums: RatioSums) -> Estimate:
     if n < 2:
         return Estimate(value=value, n=n, method="cluster95", reason="no interval: one example")
     x, y = sums.x / n, sums.y / n
-    quantile = float(t.ppf(0.5 + LEVEL / 2, n - 1))
+    quantile = float(stdtrit(n - 1, 0.5 + LEVEL / 2))
     # Variances of the means times the squared quantile; rounding may leave a tiny negative where all examples agree.
     scale = quantile**2 / (n * (n - 1))
     vx = scale * max(0.0, sums.xx - n * x * x)
@@ -103,7 +103,7 @@ def mean(sums: MeanSums) -> Estimate:
         return Estimate(value=value, n=n, method="t95", reason="no interval: fewer than three examples")
     second = max(0.0, sums.yy / n - value**2)
     deviation = sqrt(second * n / (n - 1) / n)
-    quantile = float(t.ppf(0.5 + LEVEL / 2, n - 1))
+    quantile = float(stdtrit(n - 1, 0.5 + LEVEL / 2))
     if second <= 1e-30 + 1e-24 * value**2:
         return Estimate(value=value, low=value, high=value, n=n, variance=0.0, degrees=n - 1, method="t95")
     third = sums.yyy / n - 3 * value * sums.yy / n + 2 * value**3
@@ -125,7 +125,7 @@ def proportion(successes: int, n: int) -> Estimate:
     if n == 0:
         return Estimate(value=None, reason="no pair")
     p = successes / n
-    z = float(norm.ppf(0.5 + LEVEL / 2))
+    z = float(ndtri(0.5 + LEVEL / 2))
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # The variance with a pseudo-count: a total must not become certain because one of its parts is 0 or 1.
@@ -157,7 +157,7 @@ def weighted_mean(parts: Sequence[tuple[float, Estimate]]) -> Estimate:
     variance = sum(v for v, _ in variances)
     below = sum(v * v / degrees for v, degrees in variances)
     degrees = variance**2 / below if below > 0 else float(n)
-    half = float(t.ppf(0.5 + LEVEL / 2, degrees)) * sqrt(variance)
+    half = float(stdtrit(degrees, 0.5 + LEVEL / 2)) * sqrt(variance)
     return Estimate(
         value=value, low=value - half, high=value + half, n=n, variance=variance, degrees=degrees, method="welch95"
     )

@@ -9,7 +9,7 @@ Sources: Agresti, Min (Biometrics 2005) for paired proportions; Cochran (Biometr
 from collections.abc import Sequence
 from math import sqrt
 
-from scipy.stats import chi2, norm, t
+from scipy.special import chdtrc, ndtri, stdtr
 
 from lossary.statistics.estimates import LEVEL, Estimate
 
@@ -23,7 +23,7 @@ def paired_proportion(*, n: int, gained: int, lost: int) -> Estimate:
     plus, minus, count = gained + 0.5, lost + 0.5, n + 2
     centre = (plus - minus) / count
     variance = (plus + minus - (plus - minus) ** 2 / count) / count**2
-    half = float(norm.ppf(0.5 + LEVEL / 2)) * sqrt(variance)
+    half = float(ndtri(0.5 + LEVEL / 2)) * sqrt(variance)
     value = (gained - lost) / n
     return Estimate(
         value=value,
@@ -42,7 +42,7 @@ def differs_p(estimate: Estimate, truth: float = 0.0) -> float | None:
         return None
     if estimate.variance <= 0:
         return 1.0 if estimate.value == truth else 0.0
-    return float(2 * t.sf(abs(estimate.value - truth) / sqrt(estimate.variance), estimate.degrees))
+    return float(2 * stdtr(estimate.degrees, -abs(estimate.value - truth) / sqrt(estimate.variance)))
 
 
 def one_sided_p(estimate: Estimate, bound: float) -> float | None:
@@ -51,7 +51,7 @@ def one_sided_p(estimate: Estimate, bound: float) -> float | None:
         return None
     if estimate.variance <= 0:
         return 0.0 if estimate.value > bound else 1.0
-    return float(t.sf((estimate.value - bound) / sqrt(estimate.variance), estimate.degrees))
+    return float(stdtr(estimate.degrees, (bound - estimate.value) / sqrt(estimate.variance)))
 
 
 def heterogeneity_p(estimates: Sequence[Estimate]) -> float | None:
@@ -66,7 +66,7 @@ def heterogeneity_p(estimates: Sequence[Estimate]) -> float | None:
     total = sum(1 / v for v in variances)
     centre = sum((e.value or 0.0) / v for e, v in zip(usable, variances, strict=True)) / total
     q = sum(((e.value or 0.0) - centre) ** 2 / v for e, v in zip(usable, variances, strict=True))
-    return float(chi2.sf(q, len(usable) - 1))
+    return float(chdtrc(len(usable) - 1, q))
 
 
 def _inflation(degrees: float | None) -> float:

@@ -6,7 +6,7 @@ n = ((z_{1−α/2} + z_{power}) / δ)² · σ²,   σ² = n·Var, the variance t
 from dataclasses import dataclass
 from math import ceil
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from lossary.statistics.estimates import LEVEL, Estimate
 
@@ -32,5 +32,5 @@ def examples_needed(delta: Estimate, first: Estimate, second: Estimate, *, power
 def _needed(delta: float | None, variance: float, power: float) -> int | None:
     if not delta:
         return None
-    factor = float(norm.ppf(0.5 + LEVEL / 2) + norm.ppf(power)) / delta
+    factor = float(ndtri(0.5 + LEVEL / 2) + ndtri(power)) / delta
     return max(2, ceil(factor * factor * variance))

@@ -45,12 +45,13 @@ def compare_runs(first: ScoreColumns, second: ScoreColumns) -> PairedRuns:
     same = first.masked == second.masked
     if not same.all():
         first, second = first.take(same), second.take(same)
-    unmatched -= 2 * _count(first)
-    ends = np.cumsum(_count(first))
+    counts = _count(first)
+    ends = np.cumsum(counts)
     estimates: dict[str, dict[Metric, Estimate]] = {}
     for index, name in enumerate(first.datasets):
-        part = slice(ends[index] - _count(first)[index], ends[index])
+        part = slice(ends[index] - counts[index], ends[index])
         estimates[name] = _differences(first, second, part)
+    unmatched -= 2 * counts
     return PairedRuns(estimates, {name: int(n) for name, n in zip(first.datasets, unmatched, strict=True)})
 
 
@@ -77,10 +78,12 @@ def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict
         sums = RatioSums(len(x), float(y.sum()), float(x.sum()), float(y @ y), float(x @ y), float(x @ x))
         found[metric] = ratio(sums)  # type: ignore[index]
     y = second.sop_nats[part] - first.sop_nats[part]
+    change = second.sop_correct[part] - first.sop_correct[part]
     pairs = ~np.isnan(y)
-    y = y[pairs]
-    found["sop_loss"] = mean(MeanSums(len(y), float(y.sum()), float(y @ y), float((y**3).sum())))
-    change = second.sop_correct[part][pairs] - first.sop_correct[part][pairs]
+    if not pairs.all():
+        y, change = y[pairs], change[pairs]
+    squares = y * y
+    found["sop_loss"] = mean(MeanSums(len(y), float(y.sum()), float(squares.sum()), float(squares @ y)))
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     found["sop_accuracy"] = paired_proportion(n=len(y), gained=gained, lost=lost)
     return found

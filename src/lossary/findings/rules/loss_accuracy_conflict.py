@@ -7,10 +7,10 @@ and accuracies, leaving the cell out, with Student's t for a new point.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtr
 
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
 from lossary.findings.subject import Subject
@@ -65,34 +65,31 @@ def _beyond_calibrated(subject: Subject, pair: _Pair) -> bool:
     return (loss or 0.0) > _MARGIN * calibrated_most(accuracy or 0.0, _choices(subject, pair)) + 0.05
 
 
-def _predicted(pairs: list[_Pair], left_out: _Pair) -> tuple[float, float] | None:
-    """Loss on the line through the other cells, and p of the distance from it."""
-    others = [p for p in pairs if p is not left_out and p.loss.metric == left_out.loss.metric]
-    if len(others) < _LEAST_OTHERS:
-        return None
-    x = np.array([p.accuracy.value for p in others], float)
-    y = np.array([p.loss.value for p in others], float)
-    if np.ptp(x) < 1e-6:
-        return None
-    slope, start = np.polyfit(x, y, 1)
-    at = left_out.accuracy.value or 0.0
-    degrees = len(x) - 2
-    residual = float(np.sqrt(((y - start - slope * x) ** 2).sum() / degrees))
-    width = residual * sqrt(1 + 1 / len(x) + (at - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
-    predicted = float(start + slope * at)
-    distance = abs((left_out.loss.value or 0.0) - predicted)
-    p = float(2 * t.sf(distance / width, degrees)) if width > 0 else float(distance < 1e-9)
-    return predicted, p
+def _lines(pairs: list[_Pair]) -> dict[Key, tuple[float, float]]:
+    """For each cell: its loss on the line through the others, and p of the distance (its studentised residual)."""
+    found: dict[Key, tuple[float, float]] = {}
+    for metric in ("mlm_loss", "sop_loss"):
+        of_metric = [pair for pair in pairs if pair.loss.metric == metric]
+        n = len(of_metric)
+        x = np.array([pair.accuracy.value for pair in of_metric], float)
+        y = np.array([pair.loss.value for pair in of_metric], float)
+        if n <= _LEAST_OTHERS or np.ptp(x) < 1e-6:
+            continue
+        slope, start = np.polyfit(x, y, 1)
+        residual = y - start - slope * x
+        leverage = 1 / n + (x - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()
+        # What is left of the squares without the cell, by which its own distance is judged.
+        rest = np.maximum((residual @ residual) - residual**2 / np.maximum(1 - leverage, 1e-12), 0.0)
+        scale = np.sqrt(rest / (n - 3) * np.maximum(1 - leverage, 1e-12))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = np.where(scale > 0, 2 * stdtr(n - 3, -np.abs(residual) / scale), (np.abs(residual) < 1e-9) * 1.0)
+        predicted = y - residual / np.maximum(1 - leverage, 1e-12)
+        found |= {pair.key: (float(predicted[i]), float(p[i])) for i, pair in enumerate(of_metric)}
+    return found
 
 
 def _tests(subject: Subject) -> list[Test]:
-    pairs = _pairs(subject)
-    found = []
-    for pair in pairs:
-        predicted = _predicted(pairs, pair)
-        if predicted is not None:
-            found.append(Test(key=pair.key, p=predicted[1]))
-    return found
+    return [Test(key=key, p=p) for key, (_, p) in _lines(_pairs(subject)).items()]
 
 
 def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
@@ -100,8 +97,9 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     if not pairs:
         return [skipped(_ID, "losses", "no cell has both a loss and an accuracy")]
     findings = []
+    lines = _lines(pairs)
     for pair in pairs:
-        predicted = _predicted(pairs, pair)
+        predicted = lines.get(pair.key)
         distance = None if predicted is None else (pair.loss.value or 0.0) - predicted[0]
         off_the_line = (
             distance is not None

@@ -21,12 +21,12 @@ def profile(subject: Subject, run: str) -> tuple[frozenset[str], frozenset[str]]
     par, worse = set(), set()
     for row in subject.table.datasets:
         value = subject.table.cell(run, row.name, "mlm_loss").value
-        others = [cell.value or 0.0 for cell in subject.cells("mlm_loss") if cell.dataset == row.name]
-        if value is None or len(others) < 2:
+        lowest, count = subject.lowest.get(row.name, (0.0, 0))
+        if value is None or count < 2:
             continue
-        if value - min(others) <= _AT_PAR:
+        if value - lowest <= _AT_PAR:
             par.add(row.name)
-        elif value - min(others) >= _WORSE:
+        elif value - lowest >= _WORSE:
             worse.add(row.name)
         else:
             return None
@@ -50,11 +50,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
 
 
 def _finding(subject: Subject, first: str, second: str, par: frozenset[str], common: frozenset[str]) -> Finding:
-    best = {
-        row.name: min(cell.value or 0.0 for cell in subject.cells("mlm_loss") if cell.dataset == row.name)
-        for row in subject.table.datasets
-        if row.name in par | common
-    }
+    best = {name: subject.lowest[name][0] for name in par | common}
     shown = []
     for name in [*sorted(par), *sorted(common)]:
         excess = [(subject.table.cell(run, name, "mlm_loss").value or 0.0) - best[name] for run in (first, second)]
