@@ -40,6 +40,7 @@ def json_value(table: Table) -> dict[str, Any]:
         "totals": [asdict(total) for total in table.totals],
         "base": table.base,
         "deltas": [asdict(delta) for delta in table.deltas],
+        "seed_spreads": [asdict(row) for row in table.seed_spreads],
         "notes": table.notes,
     }
 

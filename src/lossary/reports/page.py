@@ -42,6 +42,7 @@ def write_report(opened: OpenTable, checked: Checked) -> Path:
         "## Loss by dataset",
         _tables(table),
         _legend(table),
+        *(["## Seeds", _seeds(table)] if table.seed_spreads else []),
         *(["## Beware", "\n".join(f"- {escape_markdown(note)}" for note in table.notes)] if table.notes else []),
     ]
     if study is not None:
@@ -122,6 +123,17 @@ def _legend(table: Table) -> str:
         "SOP over labelled pairs; accuracies are fractions. Every total names its weighting; † leaves out a dataset "
         "that has no such value."
     )
+
+
+def _seeds(table: Table) -> str:
+    """The spread over seeds by dataset; another error than the one of sampling."""
+    lines = ["Mean and standard deviation between runs that differ in their seed only.", ""]
+    lines += ["| runs | dataset | metric | mean | deviation |", "|---|---|---|---:|---:|"]
+    for row in table.seed_spreads:
+        name = escape_markdown(row.dataset or "total by validation share")
+        runs = escape_markdown(", ".join(row.runs))
+        lines.append(f"| {runs} | {name} | {row.metric} | {number(row.mean, row.metric)} | {row.deviation:.4f} |")
+    return "\n".join(lines)
 
 
 def _runs(table: Table, folder: StudyFolder) -> str:

@@ -62,6 +62,7 @@ def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] = M
         if section:
             console.print(f"\n[bold underline]{escape(plain(section))}[/]")
         _print_blocks(table, console, runs, metrics)
+    _print_seeds(table, console, metrics)
     console.print()
     _print_legend(table, console)
     for note in table.notes:
@@ -82,6 +83,27 @@ def _print_blocks(table: Table, console: Console, runs: Sequence[str], metrics: 
         for start in range(0, len(having[metric]), size):
             console.print()
             console.print(_metric_block(table, metric, having[metric][start : start + size]))
+
+
+def _print_seeds(table: Table, console: Console, metrics: Sequence[Metric]) -> None:
+    """A column of its own, never mixed with the error of sampling."""
+    for runs in dict.fromkeys(tuple(row.runs) for row in table.seed_spreads):
+        rows = [row for row in table.seed_spreads if tuple(row.runs) == runs and row.metric in metrics]
+        title = f"{len(runs)} seeds: {', '.join(runs)}; mean, standard deviation between seeds"
+        grid = Grid(
+            title=escape(plain(title)), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+        )
+        grid.add_column("dataset", min_width=14)
+        shown = [metric for metric in metrics if any(row.metric == metric for row in rows)]
+        for metric in shown:
+            grid.add_column(METRIC_TITLES[metric], justify="right", min_width=_VALUE)
+        at = {(row.dataset, row.metric): row for row in rows}
+        for dataset in dict.fromkeys(row.dataset for row in rows):
+            found = [at.get((dataset, metric)) for metric in shown]
+            texts = ["—" if row is None else f"{number(row.mean, row.metric)} {row.deviation:.4f}" for row in found]
+            grid.add_row(escape(plain(dataset or "total by val%")), *texts)
+        console.print()
+        console.print(grid)
 
 
 def _print_legend(table: Table, console: Console) -> None:

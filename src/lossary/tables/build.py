@@ -17,6 +17,7 @@ from lossary.study import Study
 from lossary.tables.deltas import add_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
 from lossary.tables.scores import dataset_estimates, read_columns
+from lossary.tables.seeds import seed_spreads
 from lossary.tables.totals import totals_of
 
 __all__ = ["Scored", "build_table", "scored_runs"]
@@ -71,6 +72,7 @@ def build_table(
         signature=SIGNATURE,
         validation_digest=validation["digest"],
         tokenizer_digest=validation["tokenizer_digest"],
+        seed_spreads=seed_spreads(study, [found.header.run for found in scored], cells, totals),
     )
     return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
 

@@ -12,6 +12,7 @@ __all__ = [
     "Delta",
     "Metric",
     "RunColumn",
+    "SeedSpreadRow",
     "Standing",
     "Table",
     "Total",
@@ -128,6 +129,17 @@ class Delta:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeedSpreadRow:
+    """A number over runs that differ in their seed only: another source of error than the sampling of examples."""
+
+    runs: list[str]
+    dataset: str | None  # None: the total by validation share
+    metric: Metric
+    mean: float
+    deviation: float  # sample standard deviation between seeds
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """The table of one study on one validation set, or of one imported page."""
 
@@ -142,6 +154,7 @@ class Table:
     tokenizer_digest: str | None
     base: str | None = None
     deltas: list[Delta] = field(default_factory=list)
+    seed_spreads: list[SeedSpreadRow] = field(default_factory=list)
 
     def cell(self, run: str, dataset: str, metric: Metric) -> Cell:
         """The cell at a place; every place has one."""

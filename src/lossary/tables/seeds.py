@@ -1,0 +1,49 @@
+"""Spread over seeds: runs of a study that differ in nothing but their seed, put beside each other."""
+
+import json
+from collections.abc import Sequence
+
+from lossary.statistics.seeds import seed_spread
+from lossary.study import Study
+from lossary.tables.model import METRICS, Cell, SeedSpreadRow, Total
+
+__all__ = ["seed_spreads"]
+
+
+def seed_spreads(
+    study: Study, runs: Sequence[str], cells: Sequence[Cell], totals: Sequence[Total]
+) -> list[SeedSpreadRow]:
+    """A row for each group of runs, dataset (None: the total by validation share) and metric that has values."""
+    groups: dict[str, list[str]] = {}
+    for run in (run for run in runs if run in study.runs):
+        groups.setdefault(_apart_from_the_seed(study, run), []).append(run)
+    found = []
+    for group in (group for group in groups.values() if _differ_in_seed(study, group)):
+        for metric in METRICS:
+            values: dict[str | None, list[float]] = {}
+            for cell in cells:
+                if cell.run in group and cell.metric == metric and cell.value is not None:
+                    values.setdefault(cell.dataset, []).append(cell.value)
+            for total in totals:
+                if (total.metric, total.weighting) == (metric, "validation_share") and total.run in group:
+                    values.setdefault(None, []).extend([] if total.value is None else [total.value])
+            for dataset, of_seeds in values.items():
+                spread = seed_spread(of_seeds)
+                if spread is not None and spread.seeds == len(group):
+                    found.append(
+                        SeedSpreadRow(
+                            runs=group, dataset=dataset, metric=metric, mean=spread.mean, deviation=spread.deviation
+                        )
+                    )
+    return found
+
+
+def _differ_in_seed(study: Study, group: list[str]) -> bool:
+    return len(group) > 1 and len({study.recipe_of(run).seed for run in group}) == len(group)
+
+
+def _apart_from_the_seed(study: Study, run: str) -> str:
+    settings = study.runs[run]
+    recipe = study.recipe_of(run).model_dump(exclude={"seed", "checkpoint_every", "keep_checkpoints"})
+    size = settings.size if isinstance(settings.size, str) else settings.size.label
+    return json.dumps([settings.backend, size, study.datasets_of(run), recipe], sort_keys=True)
