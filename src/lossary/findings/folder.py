@@ -8,6 +8,7 @@ from lossary.findings.engine import Checked, check
 from lossary.findings.subject import Subject, subject_of_study, subject_of_table
 from lossary.tables.build import scored_runs
 from lossary.tables.deltas import add_deltas
+from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable, open_table
 
 __all__ = ["check_folder", "check_table", "subject_of"]
@@ -38,7 +39,8 @@ def subject_of(opened: OpenTable, *, where: str, base: str | None = None) -> Sub
     if study is None:
         if base is not None:
             raise UsageError("imported numbers cannot be paired", where="--base", hint="Leave it out.")
-        return subject_of_table(table, where)
+        curves = folder.root / CURVES
+        return subject_of_table(table, where, curves if curves.is_file() else None)
     if table.base is None and len(table.runs) > 1:
         chosen = base or Subject(table=table, where=where).best or table.runs[0].name
         paths = {s.header.run: s.path for s in scored_runs(study, folder, [run.name for run in table.runs])}

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from lossary.data.shards import MANIFEST, PreparedDataset, open_dataset
 from lossary.data.spans import read_spans
@@ -22,7 +24,7 @@ from lossary.tables.comparability import realised_shares
 from lossary.tables.model import Cell, Metric, Table
 from lossary.tables.totals import estimate_of
 
-__all__ = ["DatasetFacts", "Subject", "WindowedSteps", "subject_of_study", "subject_of_table"]
+__all__ = ["DatasetFacts", "Subject", "TrainingCurve", "subject_of_study", "subject_of_table"]
 
 # Hashes of so many documents fit into memory with room to spare.
 _MOST_DOCUMENTS = 20_000_000
@@ -48,12 +50,11 @@ class LabelCounts(NamedTuple):
     swapped: int
 
 
-class WindowedSteps(NamedTuple):
-    """Training losses of one run and dataset: means over windows of steps (W,), by last step of each."""
+class TrainingCurve(NamedTuple):
+    """MLM losses of one run and dataset by step. step, loss: (N,)."""
 
-    step: np.ndarray
-    mlm_loss: np.ndarray
-    sop_loss: np.ndarray  # NaN without pairs
+    step: NDArray[np.float64]
+    loss: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class Subject:
     steps: Mapping[str, Path] = field(default_factory=dict)
     realised: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     vocabulary_size: int | None = None
+    imported_curves: Path | None = None
 
     def cells(self, metric: Metric) -> list[Cell]:
         """The cells of a metric that have a value."""
@@ -121,30 +123,38 @@ class Subject:
                 values.setdefault(cell.run, []).append(cell.value or 0.0)
         return min(values, key=lambda name: sum(values[name]) / len(values[name])) if values else "BASE"
 
-    def windows(self, run: str, parts: int) -> dict[str, WindowedSteps]:
-        """Training losses by dataset over `parts` windows of equal length; empty if no steps are on record."""
-        path = self.steps.get(run)
-        if path is None:
-            return {}
-        steps = read_steps(path)
+    @cached_property
+    def curves(self) -> dict[str, dict[str, TrainingCurve]]:
+        """MLM losses of training by run and dataset, as recorded here or as imported (evaluation where no more is)."""
+        if self.imported_curves is None:
+            return {run: recorded for run in self.steps if (recorded := self._recorded(run))}
+        table = pq.read_table(self.imported_curves)
+        found: dict[str, dict[str, TrainingCurve]] = {}
+        with duckdb.connect() as connection:
+            connection.register("curves", table)
+            rows = connection.execute(
+                """SELECT run, dataset, list(step ORDER BY step), list(value ORDER BY step) FROM curves
+                WHERE metric = 'mlm_loss' GROUP BY run, dataset, split ORDER BY run, dataset, split"""
+            ).fetchall()
+        for run, dataset, step, value in rows:
+            # `eval` sorts before `train`, which replaces it.
+            found.setdefault(run, {})[dataset] = TrainingCurve(np.array(step, float), np.array(value, float))
+        return found
+
+    def _recorded(self, run: str) -> dict[str, TrainingCurve]:
+        steps = read_steps(self.steps[run])
         with duckdb.connect() as connection:
             connection.register("steps", steps)
             rows = connection.execute(
-                f"""WITH numbered AS (SELECT *, (step - 1) * {parts} // max(step) OVER () AS part FROM steps)
-                SELECT dataset, max(step), sum(mlm_nats) / nullif(sum(masked), 0),
-                  sum(sop_nats) / nullif(sum(sop_pairs), 0)
-                FROM numbered GROUP BY dataset, part ORDER BY dataset, part"""
+                """SELECT dataset, list(step ORDER BY step), list(mlm_nats / masked ORDER BY step) FROM steps
+                WHERE masked > 0 GROUP BY dataset ORDER BY dataset"""
             ).fetchall()
-        found: dict[str, WindowedSteps] = {}
-        for name in dict.fromkeys(row[0] for row in rows):
-            columns = zip(*(row[1:] for row in rows if row[0] == name), strict=True)
-            found[name] = WindowedSteps(*(np.array(column, float) for column in columns))
-        return found
+        return {name: TrainingCurve(np.array(step, float), np.array(loss, float)) for name, step, loss in rows}
 
 
-def subject_of_table(table: Table, where: str) -> Subject:
-    """An imported table: nothing but its numbers is known."""
-    return Subject(table=table, where=where)
+def subject_of_table(table: Table, where: str, curves: Path | None = None) -> Subject:
+    """An imported table: nothing but its numbers is known, and its curves where there are any."""
+    return Subject(table=table, where=where, imported_curves=curves)
 
 
 def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject:

@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 
 from lossary import __version__
 from lossary.findings.engine import Checked
-from lossary.findings.model import SEVERITIES, Finding, Rule, Severity
+from lossary.findings.model import SEVERITIES, Finding, Severity
 from lossary.findings.rules import RULES
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import plain
@@ -188,8 +188,3 @@ def findings_markdown(checked: Checked) -> str:
         )
         lines += [f"- {name}: {escape_markdown(text)}" for name, text in rows if text]
     return "\n".join(lines)
-
-
-def rules_reference(rules: Sequence[Rule] = RULES) -> str:
-    """A line for each rule, for the documentation."""
-    return "\n".join(f"| {rule.code} | `{rule.name}` | {rule.about} |" for rule in rules)

@@ -369,3 +369,19 @@ def test_a_second_import_of_a_file_replaces_the_first(tmp_path: Path) -> None:
         save_import(study, "log", [read_any(path, NO_MAPS)])
     table = imported_table(study)
     assert [cell.value for cell in table.cells if cell.metric == "mlm_loss"] == [3.0]
+
+
+def test_imported_curves_are_checked_for_jumps_broken_numbers_and_falling_ends(tmp_path: Path) -> None:
+    from lossary.findings.folder import check_folder
+
+    path = tmp_path / "log.csv"
+    rng = np.random.default_rng(0)
+    losses = 5.0 - 0.01 * np.arange(200) + rng.normal(0, 0.01, 200)
+    losses[120] = 9.0
+    lines = [f"{step},{loss:.4f},{'nan' if step > 190 else f'{loss:.4f}'}" for step, loss in enumerate(losses)]
+    path.write_text("epoch,loss,val_web_loss\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    save_import(tmp_path / "study", "log", [read_any(path, NO_MAPS)])
+    found = {(f.name, f.severity, f.subject) for f in check_folder(tmp_path / "study").findings}
+    assert ("nan-or-spike", "warning", "log · all") in found
+    assert ("nan-or-spike", "error", "log · web") in found
+    assert any(name == "still-falling" and severity == "info" for name, severity, _ in found)

@@ -3,8 +3,9 @@
 from lossary.findings.model import Rule
 from lossary.findings.rules import (
     broken_numbers,
-    dataset_rates,
+    duplicate_documents,
     gap_dataset_specific,
+    identical_pairs,
     interval_too_wide,
     label_prior,
     learning_rate_schedule,
@@ -19,6 +20,8 @@ from lossary.findings.rules import (
     sop_at_chance,
     still_falling,
     total_not_weighted_sum,
+    train_validation_overlap,
+    unknown_pieces,
 )
 
 __all__ = ["RULES"]
@@ -36,7 +39,10 @@ RULES: tuple[Rule, ...] = (
     shares_not_realised.RULE,
     missing_cells.RULE,
     interval_too_wide.RULE,
-    *dataset_rates.RULES,
+    train_validation_overlap.RULE,
+    unknown_pieces.RULE,
+    duplicate_documents.RULE,
+    identical_pairs.RULE,
     label_prior.RULE,
     still_falling.RULE,
     broken_numbers.RULE,

@@ -24,8 +24,10 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     if bad:
         names = ", ".join(f"{cell.run} {cell.dataset} {cell.metric}" for cell in bad[:6])
         findings.append(_finding("error", f"{len(bad)} cells", f"no number: {names}", [cell.run for cell in bad]))
+    if subject.imported_curves is not None:
+        return findings + _imported(subject)
     if not subject.steps:
-        return findings or [skipped(_ID, "curves", "no run has steps on record")]
+        return findings or [skipped(_ID, "curves", "no curve is on record")]
     for run, path in subject.steps.items():
         steps = read_steps(path)
         with duckdb.connect() as connection:
@@ -45,6 +47,24 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
             findings.append(_finding("warning", run, f"{len(jumps)} jumps: {shown}", [run]))
         else:
             findings.append(passed(_ID, run, f"{len(table):,} steps", "finite, no jump"))
+    return findings
+
+
+def _imported(subject: Subject) -> list[Finding]:
+    """Of imported curves each is looked at for itself: nobody knows how they add up."""
+    findings = []
+    for run, curves in subject.curves.items():
+        for name, curve in curves.items():
+            broken = curve.step[~np.isfinite(curve.loss)]
+            jumps = _spikes(curve.step, curve.loss)
+            if len(broken):
+                text = f"{len(broken)} points that are no number, first at {int(broken[0]):,}"
+                findings.append(_finding("error", f"{run} · {name}", text, [run]))
+            elif jumps:
+                shown = ", ".join(f"step {step:,} to {loss:.2f}" for step, loss in jumps[:5])
+                findings.append(_finding("warning", f"{run} · {name}", f"{len(jumps)} jumps: {shown}", [run]))
+            else:
+                findings.append(passed(_ID, f"{run} · {name}", f"{len(curve.step):,} points", "finite, no jump"))
     return findings
 
 

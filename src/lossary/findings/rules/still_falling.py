@@ -16,17 +16,14 @@ _LEAST = 0.01
 
 def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     del adjusted
-    if not subject.steps:
-        return [skipped(_ID, "curves", "no run has steps on record")]
+    if not subject.curves:
+        return [skipped(_ID, "curves", "no curve is on record")]
     findings = []
-    for run in subject.steps:
-        falling = {}
-        for name, windows in subject.windows(run, _PARTS).items():
-            fall = _fall(windows.mlm_loss)
-            if fall is not None:
-                falling[name] = fall
+    for run, curves in subject.curves.items():
+        falls = {name: _fall(curve.loss) for name, curve in curves.items()}
+        falling = {name: fall for name, fall in falls.items() if fall is not None}
         if not falling:
-            findings.append(skipped(_ID, run, f"fewer than {_PARTS} windows of steps"))
+            findings.append(skipped(_ID, run, f"fewer than {2 * _PARTS} points"))
             continue
         worst = max(falling, key=lambda name: falling[name])
         shown = f"{worst} falls by {100 * falling[worst]:.1f} % over the last fifth"
@@ -55,8 +52,11 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
 
 def _fall(losses: np.ndarray) -> float | None:
     """The fall over the last fifth, as a fraction; 0 if it is not shown to fall."""
-    tail = losses[-(_PARTS // 4) :]
-    if len(losses) < _PARTS or not np.isfinite(tail).all():
+    if len(losses) < 2 * _PARTS:
+        return None
+    windows = np.array([part.mean() for part in np.array_split(losses, _PARTS)])
+    tail = windows[-(_PARTS // 4) :]
+    if not np.isfinite(tail).all():
         return None
     x = np.arange(len(tail)) - (len(tail) - 1) / 2
     slope = float(x @ tail / (x @ x))
