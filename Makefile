@@ -37,7 +37,7 @@ docs: install
 	$(BIN)/python -m tools.reference
 
 bench: install
-	for name in prepare batches parity steps200 train evaluate; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	for name in startup prepare batches parity steps200 train evaluate results events; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 format: install
 	$(BIN)/ruff format .

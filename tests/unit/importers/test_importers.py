@@ -385,3 +385,17 @@ def test_imported_curves_are_checked_for_jumps_broken_numbers_and_falling_ends(t
     assert ("nan-or-spike", "warning", "log · all") in found
     assert ("nan-or-spike", "error", "log · web") in found
     assert any(name == "still-falling" and severity == "info" for name, severity, _ in found)
+
+
+def test_a_database_whose_metrics_are_a_query_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE runs (run_uuid TEXT, name TEXT)")
+    connection.execute(
+        "CREATE VIEW metrics AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+        "SELECT 'a' AS key, i AS value, i AS timestamp, 'x' AS run_uuid, i AS step, 0 AS is_nan FROM n"
+    )
+    connection.commit()
+    connection.close()
+    with pytest.raises(SourceError, match="no tables"):
+        read_any(path, NO_MAPS)

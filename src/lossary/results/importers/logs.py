@@ -21,6 +21,7 @@ from lossary.results.importers.model import Curve, Imported, Mapped
 from lossary.results.importers.names import Maps, Series, series
 
 __all__ = [
+    "MOST_POINTS",
     "Collector",
     "read_csv_logger",
     "read_fairseq",
@@ -31,7 +32,7 @@ __all__ = [
     "read_wandb",
 ]
 
-_MOST_POINTS = 20_000_000
+MOST_POINTS = 20_000_000
 
 
 class Collector:
@@ -48,8 +49,8 @@ class Collector:
     def add(self, run: str, name: str, step: int, value: float) -> None:
         """One point; SourceError if there are more than fit into memory."""
         self._count += 1
-        if self._count > _MOST_POINTS:
-            raise SourceError(f"more than {_MOST_POINTS:,} points", where=str(self.path))
+        if self._count > MOST_POINTS:
+            raise SourceError(f"more than {MOST_POINTS:,} points", where=str(self.path))
         steps, values = self._points.setdefault((run, name), ([], []))
         steps.append(step)
         values.append(value)
@@ -57,8 +58,8 @@ class Collector:
     def extend(self, run: str, name: str, steps: list[int], values: list[float]) -> None:
         """Many points of one series."""
         self._count += len(steps)
-        if self._count > _MOST_POINTS:
-            raise SourceError(f"more than {_MOST_POINTS:,} points", where=str(self.path))
+        if self._count > MOST_POINTS:
+            raise SourceError(f"more than {MOST_POINTS:,} points", where=str(self.path))
         old = self._points.setdefault((run, name), ([], []))
         old[0].extend(steps)
         old[1].extend(values)
@@ -300,6 +301,11 @@ def read_mlflow_sqlite(path: Path, maps: Maps) -> Imported:
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
+            # A view may hide a query without end, and a schema functions of its own.
+            connection.execute("PRAGMA trusted_schema = OFF")
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not {"runs", "metrics"} <= tables:
+                raise SourceError("no tables `runs` and `metrics`, as MLflow has them", where=str(path))
             columns = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
             name = "coalesce(r.name, r.run_uuid)" if "name" in columns else "r.run_uuid"
             rows: Iterable[tuple[str, str, int, float]] = connection.execute(

@@ -4,6 +4,7 @@ A record is a length (8 bytes), its checksum (4), the event, its checksum (4). A
 fields that a scalar needs are looked at, by their numbers in event.proto, summary.proto and tensor.proto.
 """
 
+import mmap
 import os
 import re
 import struct
@@ -13,14 +14,18 @@ from typing import NamedTuple
 import numpy as np
 
 from lossary.errors import SourceError
-from lossary.results.importers.logs import Collector
+from lossary.results.importers.logs import MOST_POINTS, Collector
 from lossary.results.importers.model import Imported
 from lossary.results.importers.names import Maps
 
 __all__ = ["event_files", "looks_like_events", "read_events", "read_tensorboard"]
 
 _MOST_RECORD = 64 << 20
+_READ_WHOLE = 256 << 20
 _FLOAT, _DOUBLE = 1, 2
+
+
+Buffer = bytes | mmap.mmap
 
 
 class Scalars(NamedTuple):
@@ -67,11 +72,25 @@ def read_tensorboard(path: Path, maps: Maps) -> Imported:
 
 def read_events(path: Path) -> Scalars:
     """Every scalar of one event file. SourceError if it is none; a tail that was cut short is noted."""
-    data = path.read_bytes()
+    if path.stat().st_size == 0:
+        return Scalars({}, "the file is empty")
+    if path.stat().st_size <= _READ_WHOLE:
+        return _read_records(path.read_bytes(), path)
+    # Mapped, not read: histograms and images may make a file far larger than its scalars.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _read_records(data, path)
+
+
+def _read_records(data: Buffer, path: Path) -> Scalars:
     points = _Points()
+    series = points.found
     position, end = 0, len(data)
     length_at = struct.Struct("<Q").unpack_from
+    count = 0
     while position + 12 <= end:
+        count += 1
+        if count > MOST_POINTS:
+            raise SourceError(f"more than {MOST_POINTS:,} records", where=str(path))
         length = length_at(data, position)[0]
         start = position + 12
         stop = start + length
@@ -82,21 +101,25 @@ def read_events(path: Path) -> Scalars:
         if stop + 4 > end:
             return points.finish(f"the last record is cut short at byte {position:,}")
         match = _PLAIN(data, start, stop)
-        # The usual event: time, step, one value with a short tag and a float, which ends where the record does.
-        if (
-            match is not None
-            and (tag_stop := match.end() + data[match.end() - 1]) + 5 == stop
-            and data[tag_stop] == 0x15
-        ):
-            points.add(data[match.end() : tag_stop], match[1], data[tag_stop + 1 : stop])
-        else:
-            try:
-                _event(data, start, stop, points)
-            except (IndexError, struct.error, UnicodeDecodeError):
-                if position == 0:
-                    raise SourceError("not an event file", where=str(path)) from None
-                return points.finish(f"damaged at byte {position:,}; {end - position:,} bytes were left out")
         position = stop + 4
+        if match is not None:
+            # The usual event: time, step, one value with a short tag and a float, which ends where the record does.
+            tag_start = match.end()
+            tag_stop = tag_start + data[tag_start - 1]
+            if tag_stop + 5 == stop and data[tag_stop] == 0x15:
+                tag = data[tag_start:tag_stop]
+                if tag not in series:
+                    series[tag] = ([], [])
+                steps, values = series[tag]
+                steps.append(match[1])
+                values.append(data[tag_stop + 1 : stop])
+                continue
+        try:
+            _event(data, start, stop, points)
+        except (IndexError, struct.error, UnicodeDecodeError):
+            if start == 12:
+                raise SourceError("not an event file", where=str(path)) from None
+            return points.finish(f"damaged at byte {start - 12:,}; {end - start + 12:,} bytes were left out")
     return points.finish(None if position == end else f"the last record is cut short at byte {position:,}")
 
 
@@ -110,13 +133,13 @@ class _Points:
     """Points by tag: steps as their bytes, until all are in; most values stay bytes, too."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, tuple[list[bytes | None], list[bytes]]] = {}
+        self.found: dict[bytes, tuple[list[bytes | None], list[bytes]]] = {}
 
     def add(self, tag: bytes, step: bytes | None, value: bytes) -> None:
         """A value of four bytes (a float) or eight (a double)."""
-        found = self._found.get(tag)
+        found = self.found.get(tag)
         if found is None:
-            found = self._found[tag] = ([], [])
+            found = self.found[tag] = ([], [])
         found[0].append(step)
         found[1].append(value)
 
@@ -124,7 +147,7 @@ class _Points:
         """Numbers by tag."""
         steps: dict[bytes | None, int] = {None: 0}
         points = {}
-        for tag, (raw, values) in self._found.items():
+        for tag, (raw, values) in self.found.items():
             for text in set(raw) - steps.keys():
                 step = _varint(text or b"\0", 0)[0]
                 steps[text] = step - (1 << 64) if step >= 1 << 63 else step
@@ -137,7 +160,7 @@ class _Points:
         return Scalars(points, note)
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: Buffer, at: int) -> tuple[int, int]:
     value = data[at]
     at += 1
     if value < 0x80:
@@ -155,7 +178,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             raise IndexError("a varint without end")
 
 
-def _skip(data: bytes, at: int, wire: int) -> int:
+def _skip(data: Buffer, at: int, wire: int) -> int:
     if wire == 0:
         return _varint(data, at)[1]
     if wire == 1:
@@ -168,7 +191,7 @@ def _skip(data: bytes, at: int, wire: int) -> int:
     raise IndexError("no such wire type")
 
 
-def _event(data: bytes, at: int, end: int, points: _Points) -> None:
+def _event(data: Buffer, at: int, end: int, points: _Points) -> None:
     step: bytes | None = None
     summary: tuple[int, int] | None = None
     while at < end:
@@ -194,7 +217,7 @@ def _event(data: bytes, at: int, end: int, points: _Points) -> None:
         _summary(data, *summary, step, points)
 
 
-def _summary(data: bytes, at: int, end: int, step: bytes | None, points: _Points) -> None:
+def _summary(data: Buffer, at: int, end: int, step: bytes | None, points: _Points) -> None:
     while at < end:
         key, at = _varint(data, at)
         if key != 0x0A:  # 1: value
@@ -208,7 +231,7 @@ def _summary(data: bytes, at: int, end: int, step: bytes | None, points: _Points
         at = stop
 
 
-def _value(data: bytes, at: int, end: int) -> tuple[bytes, bytes | None]:
+def _value(data: Buffer, at: int, end: int) -> tuple[bytes, bytes | None]:
     tag, value = b"", None
     while at < end:
         key, at = _varint(data, at)
@@ -228,7 +251,7 @@ def _value(data: bytes, at: int, end: int) -> tuple[bytes, bytes | None]:
     return tag, value
 
 
-def _tensor(data: bytes, at: int, end: int) -> bytes | None:
+def _tensor(data: Buffer, at: int, end: int) -> bytes | None:
     """The bytes of a scalar of a TensorProto; None for anything else."""
     kind, content = 0, b""
     while at < end:
