@@ -9,16 +9,24 @@ from typing import Any
 
 import pytest
 
+from lossary.findings.folder import check_table
 from lossary.reports.export import csv_text, json_value, latex_text, parquet_table
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.page import write_report
 from lossary.reports.terminal import terminal_text
 from lossary.reports.text import number, plain, safe_link
 from lossary.tables.build import build_table
+from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
 
 HOSTILE = "<img src=x onerror=alert(1)> | [x](javascript:alert(1)) `code` *b* \u202e\n\x1b[31m=1+1 & $x$"
 DATASETS = ("reform", "views", "dialogue")
+
+
+def report_of(study: Any, table: Table) -> str:
+    """The page of a synthetic study, with its findings."""
+    opened = OpenTable(table, study.study, study.folder)
+    return write_report(opened, check_table(opened, where="study")).read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -124,7 +132,7 @@ def test_a_hostile_study_makes_a_harmless_page(synthetic: Callable[..., Any], pl
     study = synthetic({"r": "torch"}, name=HOSTILE, link="javascript:alert(1)")
     study.score("r", {name: planted() for name in DATASETS})
     table = build_table(study.study, study.folder)
-    page = write_report(study.study, study.folder, table).read_text()
+    page = report_of(study, table)
     for text in (page, terminal_text(table)):
         assert "\x1b" not in text
         assert "\u202e" not in text
@@ -149,10 +157,11 @@ def test_the_report_says_verdict_table_runs_mixture_and_provenance(synthetic: Ca
     study = synthetic({"a": "torch", "b": "jax"})
     for run in ("a", "b"):
         study.score(run, {name: planted() for name in DATASETS})
-    page = write_report(study.study, study.folder, build_table(study.study, study.folder)).read_text()
+    page = report_of(study, build_table(study.study, study.folder))
     headings = [line for line in page.splitlines() if line.startswith("#")]
     assert headings == [
         "# reform views web",
+        "## Findings",
         "## Loss by dataset",
         "## Runs",
         "## Curves",
