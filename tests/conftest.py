@@ -181,7 +181,12 @@ class SyntheticStudy:
             write_json(self.folder.spans(name, 512) / "manifest.json", {"rows": SYNTHETIC_ROWS[name], "examples": 10})
             write_json(
                 self.folder.dataset(name) / "manifest.json",
-                {"digest": f"blake2b:{name}", "rows": SYNTHETIC_ROWS[name], "bad_rows": 3 if name == "views" else 0},
+                {
+                    "digest": f"blake2b:{name}",
+                    "rows": SYNTHETIC_ROWS[name],
+                    "bad_rows": 3 if name == "views" else 0,
+                    "shards": [],
+                },
             )
         manifest = {
             "digest": self.digest,

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lossary.data.shards import MANIFEST, PreparedDataset, open_dataset
+from lossary.data.shards import PreparedDataset, open_dataset
 from lossary.data.spans import read_spans
 from lossary.data.validation import load_validation
 from lossary.files import read_json
@@ -133,12 +133,15 @@ class Subject:
         with duckdb.connect() as connection:
             connection.register("curves", table)
             rows = connection.execute(
-                """SELECT run, dataset, list(step ORDER BY step), list(value ORDER BY step) FROM curves
-                WHERE metric = 'mlm_loss' GROUP BY run, dataset, split ORDER BY run, dataset, split"""
+                """SELECT source, run, dataset, list(step ORDER BY step), list(value ORDER BY step) FROM curves
+                WHERE metric = 'mlm_loss' GROUP BY source, run, dataset, split
+                ORDER BY source, run, dataset, split"""
             ).fetchall()
-        for run, dataset, step, value in rows:
+        sources: dict[str, str] = {}
+        for source, run, dataset, step, value in rows:
+            name = run if sources.setdefault(run, source) == source else f"{Path(source).stem}: {run}"
             # `eval` sorts before `train`, which replaces it.
-            found.setdefault(run, {})[dataset] = TrainingCurve(np.array(step, float), np.array(value, float))
+            found.setdefault(name, {})[dataset] = TrainingCurve(np.array(step, float), np.array(value, float))
         return found
 
     def _recorded(self, run: str) -> dict[str, TrainingCurve]:
@@ -175,10 +178,11 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
 
 
 def _facts(study: Study, folder: StudyFolder, name: str) -> DatasetFacts | None:
-    if "tokens" not in read_json(folder.dataset(name) / MANIFEST):
-        return None
     dataset = open_dataset(folder, name)
     manifest = dataset.manifest
+    # Scores outlive the shards where somebody made room.
+    if not manifest["shards"] or not all(path.is_file() for path in dataset.shard_paths):
+        return None
     duplicates = overlap = None
     if manifest["documents"] <= _MOST_DOCUMENTS:
         hashes = np.concatenate([shard.text_hash for shard in dataset.shards])
@@ -210,7 +214,6 @@ def _labels(folder: StudyFolder) -> dict[str, LabelCounts]:
     path = folder.validation / "examples.arrow"
     if not path.is_file():
         return {}
-
     found = load_validation(folder)
     examples = found.examples
     return {

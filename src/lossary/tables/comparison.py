@@ -59,7 +59,7 @@ def compare(first: Side, second: Side, *, force: bool = False, bootstrap_seed: i
     columns = [(table, side.run, side.folder) for table, side in zip(tables, (first, second), strict=True)]
     checks = comparability(columns[0], columns[1])
     paths = [_score_path(side) for side in (first, second)]
-    names = [_title(first, second, 0), _title(first, second, 1)]
+    names = _titles(first, second)
     table, bits, bootstrap = None, {}, {}
     if not checks.refused or force:
         table = _subtracted(tables, names, paths, [side.run for side in (first, second)])
@@ -139,11 +139,12 @@ def _printed_deltas(table: Table, first: str, second: str) -> list[Delta]:
     return found
 
 
-def _title(first: Side, second: Side, which: int) -> str:
-    side = (first, second)[which]
+def _titles(first: Side, second: Side) -> list[str]:
+    """Names that tell the sides apart: the run; with another study its name, too, or its folder if that is the same."""
     if first.folder == second.folder:
-        return side.run
-    return f"{side.study.name}: {side.run}"
+        return [first.run, second.run]
+    by_study = [f"{side.study.name}: {side.run}" for side in (first, second)]
+    return by_study if by_study[0] != by_study[1] else [f"{side.folder.root}: {side.run}" for side in (first, second)]
 
 
 def _score_path(side: Side) -> Path:

@@ -117,7 +117,8 @@ def test_roles_are_known_in_english_and_russian() -> None:
 )
 def test_series_name_dataset_metric_and_split(name: str, expected: tuple[str, str, str]) -> None:
     assert series(name) == expected
-    assert series("learning_rate") is None
+    for other in ("learning_rate", "eval_perplexity", "loss-scale", "eval_loss_runtime", "lm loss vs samples", "mlm"):
+        assert series(other) is None
 
 
 def test_a_map_overrules_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
@@ -195,6 +196,22 @@ def test_megatron_log(tmp_path: Path) -> None:
     assert curve(found, "all", split="train") == ([100, 200], [7.3, 6.3])
     assert curve(found, "all", "sop_loss", "train") == ([100, 200], [0.691, 0.591])
     assert curve(found, "all", "sop_loss") == ([200], [0.55])
+    path.write_text(
+        " iteration 10/ 50 | lm loss: 7.0 |\n validation loss at iteration 30 | lm loss value: 6.1 |\n",
+        encoding="utf-8",
+    )
+    assert curve(read_any(path, NO_MAPS), "all") == ([30], [6.1])
+
+
+def test_of_two_series_with_one_meaning_the_one_that_says_more_counts(tmp_path: Path) -> None:
+    path = tmp_path / "trainer_state.json"
+    history = [{"step": 10, "eval_loss": 5.2, "eval_mlm_loss": 4.5}]
+    path.write_text(json.dumps({"log_history": history}), encoding="utf-8")
+    found = read_any(path, NO_MAPS)
+    assert curve(found, "all") == ([10], [4.5])
+    assert [mapped.reason for mapped in found.mapping if mapped.source == "eval_loss"] == [
+        "means the same as eval_mlm_loss"
+    ]
 
 
 def test_fairseq_logs_are_in_bits(tmp_path: Path) -> None:
@@ -338,7 +355,8 @@ def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "metrics" / "loop").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(SourceError):
         read_any(tmp_path / "missing", NO_MAPS)
-    assert read_any(tmp_path, NO_MAPS).curves == []
+    with pytest.raises(SourceError, match="no number"):
+        read_any(tmp_path, NO_MAPS)
 
 
 def test_scripts_and_formulas_in_names_are_escaped_wherever_they_are_shown(tmp_path: Path) -> None:

@@ -48,12 +48,7 @@ class Collector:
 
     def add(self, run: str, name: str, step: int, value: float) -> None:
         """One point; SourceError if there are more than fit into memory."""
-        self._count += 1
-        if self._count > MOST_POINTS:
-            raise SourceError(f"more than {MOST_POINTS:,} points", where=str(self.path))
-        steps, values = self._points.setdefault((run, name), ([], []))
-        steps.append(step)
-        values.append(value)
+        self.extend(run, name, [step], [value])
 
     def extend(self, run: str, name: str, steps: list[int], values: list[float]) -> None:
         """Many points of one series."""
@@ -67,10 +62,8 @@ class Collector:
     def finish(self) -> Imported:
         """Curves of the series that are understood; of points with one step the last written counts."""
         found = Imported(path=str(self.path), kind=self.kind, notes=self.notes)
-        mapped: dict[str, Series | None] = {}
+        mapped = self._map({name for _, name in self._points}, found)
         for (run, name), (steps, values) in self._points.items():
-            if name not in mapped:
-                mapped[name] = self._map(name, found)
             meaning = mapped[name]
             if meaning is not None:
                 step, value = _last_of_each(np.array(steps, np.int64), np.array(values, np.float64))
@@ -86,14 +79,23 @@ class Collector:
                 )
         return found
 
-    def _map(self, name: str, found: Imported) -> Series | None:
-        meaning = self.maps.series[name] if name in self.maps.series else series(name)
-        if meaning is None:
-            found.mapping.append(Mapped(source=name, meaning="left out", reason="no loss or accuracy"))
-        else:
-            text = f"{meaning.split} {meaning.dataset}: {meaning.metric}"
-            found.mapping.append(Mapped(source=name, meaning=text))
-        return meaning
+    def _map(self, names: set[str], found: Imported) -> dict[str, Series | None]:
+        """What each series means. Of two with one meaning the one that says more counts: `mlm_loss` before `loss`."""
+        mapped: dict[str, Series | None] = {}
+        taken: dict[Series, str] = {}
+        for name in sorted(names, key=lambda name: (name not in self.maps.series, -len(name), name)):
+            meaning = self.maps.series[name] if name in self.maps.series else series(name)
+            reason = None if meaning is not None else "no loss or accuracy"
+            if meaning is not None and meaning in taken:
+                reason = f"means the same as {taken[meaning]}"
+            mapped[name] = None if reason else meaning
+            if meaning is not None and reason is None:
+                taken[meaning] = name
+                text = f"{meaning.split} {meaning.dataset}: {meaning.metric}"
+                found.mapping.append(Mapped(source=name, meaning=text))
+            else:
+                found.mapping.append(Mapped(source=name, meaning="left out", reason=reason))
+        return mapped
 
 
 def _last_of_each(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +197,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 _MEGATRON_TRAIN = re.compile(r"\biteration\s+(\d+)\s*/\s*\d+\s*\|")
-_MEGATRON_EVAL = re.compile(r"\b(validation|test) loss at (?:iteration|the end of training).*?(\d+)?[^|]*\|")
+_MEGATRON_EVAL = re.compile(r"\b(validation|test) loss at (?:iteration\s+(\d+)|the end of training)")
 _MEGATRON_VALUE = re.compile(r"\|\s*([\w\- ]*?(?:lm|sop)[\w\- ]*?loss)(?: value)?:\s*([-+\d.eEnaif]+)")
 
 

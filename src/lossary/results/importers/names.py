@@ -31,12 +31,14 @@ _SCALES = (
     (re.compile(r"\b(mln|mio|millions?|млн)\b"), 10**6),
     (re.compile(r"\b(k|thousands?|тыс)\b"), 10**3),
 )
-_MLM = {"mlm", "masked", "maskedlm", "lm", "perplexity"}
+_MLM = {"mlm", "masked", "maskedlm", "lm"}
 _SOP = {"sop", "nsp", "order"}
 _ACCURACY = {"acc", "accuracy", "точность"}
 _LOSS = {"loss", "nll", "xent", "ce", "лосс", "nats"}
 _NOISE = {"val", "valid", "validation", "eval", "evaluation", "test", "dev", "metric", "metrics", "mean", "avg"}
 _TRAIN = {"train", "training"}
+# Words of series that only speak about a loss: `loss-scale`, `eval_loss_runtime`, `lm loss vs samples`.
+_ABOUT = {"perplexity", "ppl", "scale", "rate", "lr", "norm", "grad", "gradient", "runtime", "time", "seconds", "vs"}
 
 
 class Column(NamedTuple):
@@ -131,9 +133,10 @@ def series(name: str) -> Series | None:
     """Dataset, metric and split of a series; None if it is no loss or accuracy."""
     words = _words(name)
     metric = _metric(words)
-    if metric is None:
-        return None
     lower = [word.lower() for word in words]
+    # Unlike a column, a series says loss or accuracy: logs hold a lot besides.
+    if metric is None or not {*lower} & (_LOSS | _ACCURACY) or {*lower} & _ABOUT:
+        return None
     evaluated = any(word in _NOISE - {"metric", "metrics", "mean", "avg"} for word in lower)
     split: Literal["train", "eval"] = "eval" if evaluated else "train"
     return Series("_".join(_rest(words)) or ALL, metric, split)

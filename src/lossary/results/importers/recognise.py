@@ -30,9 +30,23 @@ _HEAD = 1 << 16
 
 
 def read_any(path: Path, maps: Maps) -> Imported:
-    """Reads a file or folder of any known kind. SourceError if it is missing, of no known kind or damaged."""
-    if path.is_dir():
-        return _read_folder(path, maps)
+    """Reads a file or folder of any known kind.
+
+    Raises SourceError if it is missing, of no known kind or damaged, or if no number of it is understood.
+    """
+    found = _read_folder(path, maps) if path.is_dir() else _read_file(path, maps)
+    if not found.numbers and not found.curves:
+        names = ", ".join(repr(mapped.source) for mapped in found.mapping[:8])
+        raise SourceError(
+            f"no number in it is understood ({found.kind})",
+            where=str(path),
+            hint=(f"Found {names}. " if names else "")
+            + "Say what they mean with --map NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE.",
+        )
+    return found
+
+
+def _read_file(path: Path, maps: Maps) -> Imported:
     if not path.is_file():
         raise SourceError("no such file or folder", where=str(path))
     with path.open("rb") as file:
@@ -45,16 +59,7 @@ def read_any(path: Path, maps: Maps) -> Imported:
         return read_tensorboard(path, maps)
     if b"\0" in head:
         raise _unknown(path)
-    found = _read_text_file(path, head.decode("utf-8", "replace"), maps)
-    if not found.numbers and not found.curves:
-        names = ", ".join(repr(mapped.source) for mapped in found.mapping[:8])
-        raise SourceError(
-            f"no number in it is understood as {found.kind}",
-            where=str(path),
-            hint=(f"Found {names}. " if names else "")
-            + "Say what they mean with --map NAME=RUN:METRIC or --map NAME=ROLE.",
-        )
-    return found
+    return _read_text_file(path, head.decode("utf-8", "replace"), maps)
 
 
 def _read_folder(path: Path, maps: Maps) -> Imported:
