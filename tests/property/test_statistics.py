@@ -12,7 +12,7 @@ SIMULATIONS = 2000
 
 
 def sums(y: np.ndarray, x: np.ndarray) -> RatioSums:
-    return RatioSums(len(y), y.sum(), x.sum(), (y * y).sum(), (x * y).sum(), (x * x).sum())
+    return RatioSums.of(y, x)
 
 
 examples = st.lists(st.tuples(st.floats(0, 50), st.integers(1, 20)), min_size=2, max_size=30)

@@ -22,7 +22,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     elif found.settings:
         grid = _grid("Settings that differ", ("setting", found.first, found.second))
         for setting in found.settings:
-            grid.add_row(*(escape(plain(text)) for text in (setting.name, setting.first, setting.second)))
+            grid.add_row(*(escape(plain(text)) for text in (setting.name, *setting.values)))
         console.print(grid)
     else:
         console.print("No setting on record differs.")

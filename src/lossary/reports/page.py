@@ -20,7 +20,7 @@ from lossary.reports.findings import findings_markdown, verdict_text
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.text import number, percent, short_count
 from lossary.study import Study
-from lossary.tables.comparability import realised_shares
+from lossary.tables.comparability import differing_settings, realised_shares, run_settings
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
 
@@ -140,8 +140,8 @@ def _runs(table: Table, folder: StudyFolder) -> str:
     lines = ["| run | backend | size | step | tokens | trained on | device |", "|---|---|---|---:|---:|---|---|"]
     records = {}
     for run in table.runs:
-        path = folder.run(run.name) / "run.json"
-        records[run.name] = read_json(path)["recipe"] if path.is_file() else {}
+        # Backend and size stand in the table already.
+        records[run.name] = run_settings(folder, run.name).get("recipe", {})
         trained = "all" if run.datasets is None or len(run.datasets) == len(table.datasets) else ", ".join(run.datasets)
         name = markdown_link(escape_markdown(run.name), run.link)
         cells = [
@@ -161,28 +161,15 @@ def _runs(table: Table, folder: StudyFolder) -> str:
 
 
 def _differences(records: dict[str, dict[str, Any]]) -> list[str]:
-    flat = {run: _flat(recipe) for run, recipe in records.items()}
-    keys = sorted({key for recipe in flat.values() for key in recipe})
-    rows = [
-        [key, *(str(flat[run].get(key, "—")) for run in flat)]
-        for key in keys
-        if len({json.dumps(recipe.get(key)) for recipe in flat.values()}) > 1
-    ]
-    if not rows:
+    found = differing_settings(list(records.values()))
+    if not found:
         return []
-    head = ["setting", *(escape_markdown(run) for run in flat)]
+    head = ["setting", *(escape_markdown(run) for run in records)]
     return [
         "| " + " | ".join(head) + " |",
         "|---" * len(head) + "|",
-        *("| " + " | ".join(map(escape_markdown, row)) + " |" for row in rows),
+        *("| " + " | ".join(map(escape_markdown, [row.name, *row.values])) + " |" for row in found),
     ]
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, item in value.items():
-        found |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return found
 
 
 def _mixture(table: Table, folder: StudyFolder) -> str:

@@ -15,9 +15,10 @@ Satterthwaite (Biometrics 1946).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 __all__ = ["LEVEL", "Estimate", "MeanSums", "RatioSums", "mean", "proportion", "ratio", "weighted_mean"]
@@ -49,6 +50,11 @@ class RatioSums(NamedTuple):
     xy: float
     xx: float
 
+    @classmethod
+    def of(cls, y: NDArray[np.float64], x: NDArray[np.float64]) -> Self:
+        """The sums over y, x: (n,)."""
+        return cls(len(y), float(y.sum()), float(x.sum()), float(y @ y), float(x @ y), float(x @ x))
+
 
 class MeanSums(NamedTuple):
     """Sums over examples of y, y² and y³; enough for a mean, its variance and its skewness."""
@@ -57,6 +63,12 @@ class MeanSums(NamedTuple):
     y: float
     yy: float
     yyy: float
+
+    @classmethod
+    def of(cls, y: NDArray[np.float64]) -> Self:
+        """The sums over y: (n,)."""
+        squares = y * y
+        return cls(len(y), float(y.sum()), float(squares.sum()), float(squares @ y))
 
 
 def ratio(sums: RatioSums) -> Estimate:

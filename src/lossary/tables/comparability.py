@@ -5,7 +5,7 @@ that ignores this misleads, and is refused. What else differs (steps, tokens, sh
 difference but may explain it, and is shown first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any, Literal
@@ -15,7 +15,16 @@ from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
 from lossary.tables.model import RunColumn, Table
 
-__all__ = ["Check", "Comparability", "Setting", "bits_per_byte", "comparability", "realised_shares", "settings"]
+__all__ = [
+    "Check",
+    "Comparability",
+    "Setting",
+    "bits_per_byte",
+    "comparability",
+    "differing_settings",
+    "realised_shares",
+    "run_settings",
+]
 
 Verdict = Literal["same", "differs", "unknown"]
 # A share that was drawn differs a little from another; more than this is another mixture.
@@ -35,11 +44,10 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A setting in which two runs differ."""
+    """A setting in which runs differ; values in the order of the runs."""
 
     name: str
-    first: str
-    second: str
+    values: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +132,23 @@ def realised_shares(folder: StudyFolder, run: str) -> dict[str, float]:
     return {name: count / total for name, count in zip(counts["dataset"], counts["examples_sum"], strict=True)}
 
 
-def settings(folders: tuple[StudyFolder | None, StudyFolder | None], runs: tuple[str, str]) -> list[Setting]:
-    """The settings of the recipes in which two runs differ; those that both share are not shown."""
-    flat = [_flat(_recipe(folder, run)) for folder, run in zip(folders, runs, strict=True)]
-    keys = sorted({*flat[0], *flat[1]})
+def differing_settings(records: Sequence[Mapping[str, Any]]) -> list[Setting]:
+    """The settings in which runs differ, from their records; those that all share are not shown."""
+    flat = [_flat(record) for record in records]
+    keys = sorted({key for record in flat for key in record})
     return [
-        Setting(name=key, first=str(flat[0].get(key, "unknown")), second=str(flat[1].get(key, "unknown")))
+        Setting(name=key, values=[str(record.get(key, "unknown")) for record in flat])
         for key in keys
-        if flat[0].get(key) != flat[1].get(key)
+        if any(record.get(key) != flat[0].get(key) for record in flat)
     ]
 
 
-def _recipe(folder: StudyFolder | None, run: str) -> dict[str, Any]:
-    if folder is None or not (folder.run(run) / "run.json").is_file():
+def run_settings(folder: StudyFolder, run: str) -> dict[str, Any]:
+    """What a run was trained by: backend, size, datasets, recipe; empty if it was not trained here."""
+    path = folder.run(run) / "run.json"
+    if not path.is_file():
         return {}
-    record = read_json(folder.run(run) / "run.json")
+    record = read_json(path)
     return {key: record[key] for key in ("backend", "size", "datasets", "recipe") if key in record}
 
 

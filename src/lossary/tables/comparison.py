@@ -19,8 +19,9 @@ from lossary.tables.comparability import (
     Setting,
     bits_per_byte,
     comparability,
+    differing_settings,
     realised_shares,
-    settings,
+    run_settings,
 )
 from lossary.tables.deltas import add_deltas, compare_runs
 from lossary.tables.model import METRICS, Delta, Table
@@ -71,7 +72,7 @@ def compare(first: Side, second: Side, *, force: bool = False, bootstrap_seed: i
         first=names[0],
         second=names[1],
         checks=checks,
-        settings=settings((first.folder, second.folder), (first.run, second.run)),
+        settings=differing_settings([run_settings(side.folder, side.run) for side in (first, second)]),
         table=table,
         bits_per_byte=bits,
         own_mixture=_own_mixture(tables, first, second) if table is not None else None,

@@ -1,6 +1,6 @@
 """Run against run on the examples that both were scored on.
 
-compare_runs(path_a, path_b) -> {dataset: {metric: Estimate}}        b − a, paired by example
+compare_runs(scores_a, scores_b) -> {dataset: {metric: Estimate}}    b − a, paired by example
 add_deltas(table, paths, base="tf_xxl") -> Table                     every run against the base, Holm over all
 """
 
@@ -23,7 +23,7 @@ from lossary.tables.model import METRICS, DatasetRow, Delta, Metric, Table
 from lossary.tables.scores import ScoreColumns, read_columns
 from lossary.tables.totals import estimate_of
 
-__all__ = ["PairedRuns", "add_deltas", "compare_runs"]
+__all__ = ["PairedRuns", "add_deltas", "compare_runs", "with_deltas"]
 
 _LEVEL = 0.05
 
@@ -75,15 +75,13 @@ def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict
     found: dict[Metric, Estimate] = {}
     for metric, name in (("mlm_loss", "mlm_nats"), ("mlm_accuracy", "mlm_correct")):
         y = getattr(second, name)[part] - getattr(first, name)[part]
-        sums = RatioSums(len(x), float(y.sum()), float(x.sum()), float(y @ y), float(x @ y), float(x @ x))
-        found[metric] = ratio(sums)  # type: ignore[index]
+        found[metric] = ratio(RatioSums.of(y, x))  # type: ignore[index]
     y = second.sop_nats[part] - first.sop_nats[part]
     change = second.sop_correct[part] - first.sop_correct[part]
     pairs = ~np.isnan(y)
     if not pairs.all():
         y, change = y[pairs], change[pairs]
-    squares = y * y
-    found["sop_loss"] = mean(MeanSums(len(y), float(y.sum()), float(squares.sum()), float(squares @ y)))
+    found["sop_loss"] = mean(MeanSums.of(y))
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     found["sop_accuracy"] = paired_proportion(n=len(y), gained=gained, lost=lost)
     return found
@@ -102,7 +100,12 @@ def add_deltas(table: Table, paths: Mapping[str, Path], *, base: str, threads: i
     with ThreadPoolExecutor(threads) as pool:
         compare = partial(_compare_file, reference, names)
         found = dict(zip(others, pool.map(compare, (paths[run] for run in others)), strict=True))
-    deltas = [delta for run in others for delta in _deltas(table, base, run, found[run])]
+    return with_deltas(table, base, found)
+
+
+def with_deltas(table: Table, base: str, paired: Mapping[str, PairedRuns]) -> Table:
+    """The table with differences to `base`, by run, that were computed before; Holm over all of them."""
+    deltas = [delta for run, found in paired.items() for delta in _deltas(table, base, run, found)]
     return replace(table, base=base, deltas=_adjusted(deltas))
 
 

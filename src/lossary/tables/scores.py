@@ -50,21 +50,18 @@ def dataset_estimates(scores: ScoreColumns, *, has_sop: bool = True) -> dict[str
 
 def _estimates(scores: ScoreColumns, part: slice, *, has_sop: bool) -> dict[Metric, Estimate]:
     x = scores.masked[part]
-    n = len(x)
-    if n == 0:
+    if not len(x):
         return {metric: Estimate(value=None, reason="no validation example") for metric in METRICS}
     found: dict[Metric, Estimate] = {}
     for metric, y in (("mlm_loss", scores.mlm_nats[part]), ("mlm_accuracy", scores.mlm_correct[part])):
-        sums = RatioSums(n, float(y.sum()), float(x.sum()), float(y @ y), float(x @ y), float(x @ x))
-        found[metric] = ratio(sums)  # type: ignore[index]
+        found[metric] = ratio(RatioSums.of(y, x))  # type: ignore[index]
     sop = scores.sop_nats[part]
     labelled = ~np.isnan(sop)
     sop = sop[labelled]
     if not len(sop):
         why = "no example has two sentences" if has_sop else "the checkpoint has no sentence-order head"
         return found | {metric: Estimate(value=None, reason=why) for metric in ("sop_loss", "sop_accuracy")}
-    squares = sop * sop
-    found["sop_loss"] = mean(MeanSums(len(sop), float(sop.sum()), float(squares.sum()), float(squares @ sop)))
+    found["sop_loss"] = mean(MeanSums.of(sop))
     found["sop_accuracy"] = proportion(int(scores.sop_correct[part][labelled].sum()), len(sop))
     return found
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lossary.findings.subject import DatasetFacts, LabelCounts, Subject
-from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
-from lossary.tables.deltas import PairedRuns, _adjusted, _deltas, compare_runs
+from lossary.tables.deltas import compare_runs, with_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table
-from lossary.tables.scores import ScoreColumns
+from lossary.tables.scores import ScoreColumns, dataset_estimates
 from lossary.tables.totals import totals_of
 
 DATASETS = {"reform": 0.3, "views": 0.4, "dialogue": 0.3}
@@ -87,9 +86,8 @@ def simulate(plan: Plan, seed: int) -> Subject:
         tokenizer_digest="blake2b:0",
     )
     base = Subject(table=table, where="study").best or plan.runs[0]
-    paired: dict[str, PairedRuns] = {run: compare_runs(scores[base], scores[run]) for run in plan.runs if run != base}
-    deltas = _adjusted([delta for run, found in paired.items() for delta in _deltas(table, base, run, found)])
-    table = Table(**{**{k: v for k, v in vars(table).items() if not k.startswith("_")}, "base": base, "deltas": deltas})
+    paired = {run: compare_runs(scores[base], scores[run]) for run in plan.runs if run != base}
+    table = with_deltas(table, base, paired)
     return Subject(
         table=table,
         where="study",
@@ -129,20 +127,8 @@ def _scores(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str,
     return found
 
 
-def _estimate(metric: Metric, part: ScoreColumns) -> Estimate:
-    n, x = len(part.example), part.masked
-    if metric.startswith("mlm"):
-        y = part.mlm_nats if metric == "mlm_loss" else part.mlm_correct
-        return ratio(RatioSums(n, y.sum(), x.sum(), y @ y, x @ y, x @ x))
-    if metric == "sop_loss":
-        y = part.sop_nats
-        return mean(MeanSums(n, y.sum(), y @ y, (y**3).sum()))
-    return proportion(int(part.sop_correct.sum()), n)
-
-
 def _cell(run: str, name: str, metric: Metric, scores: ScoreColumns) -> Cell:
-    part = scores.take(scores.dataset == scores.datasets.index(name))
-    estimate = _estimate(metric, part)
+    estimate = dataset_estimates(scores)[name][metric]
     floor = {"mlm_loss": 6.0, "sop_loss": LN2}.get(metric)
     standing = None
     if floor is not None and estimate.low is not None and estimate.high is not None:
