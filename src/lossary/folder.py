@@ -33,6 +33,11 @@ class StudyFolder:
         return self.root / "report"
 
     @property
+    def diagnosis(self) -> Path:
+        """Diagnoses, and the traces that they rest on."""
+        return self.root / "diagnosis"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -96,9 +96,13 @@ def train(
     *,
     runs: Sequence[str] | None = None,
     jobs: int | None = None,
+    threads: int | None = None,
     listener: Listener,
 ) -> None:
-    """Trains runs to their last step. Raises RunError if one failed, Interrupted if asked to stop."""
+    """Trains runs to their last step, each on `threads` cores or its part of all of them.
+
+    Raises RunError if one failed, Interrupted if asked to stop.
+    """
 
     def job(run: str, tools: "_Tools") -> None:
         if not is_finished(study, folder, run):
@@ -106,7 +110,7 @@ def train(
                 "lossary.training.job", {"study_file": str(folder.study_file), "run": run}, study.runs[run].backend
             )
 
-    _each_run("train", _chosen(study, runs), job, folder=folder, jobs=jobs, listener=listener)
+    _each_run("train", _chosen(study, runs), job, folder=folder, jobs=jobs, threads=threads, listener=listener)
 
 
 def evaluate(
@@ -191,6 +195,7 @@ def _each_run(
     *,
     folder: StudyFolder,
     jobs: int | None,
+    threads: int | None = None,
     listener: Listener,
 ) -> None:
     """Does a job for each run, `jobs` at a time; collects failures."""
@@ -208,7 +213,7 @@ def _each_run(
                 module,
                 request,
                 backend=backend,
-                threads=max(1, cores // at_once),
+                threads=threads or max(1, cores // at_once),
                 log=folder.logs / f"{run}.{stage}.log",
                 emit=emit,
                 stop=stop,

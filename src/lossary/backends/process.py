@@ -3,6 +3,8 @@
 The parent writes the job as JSON, starts `python -m MODULE JOB.json` and reads events, JSON lines on the worker's
 standard output; what frameworks print goes to a log file. A worker dies with its parent. Signals: the first SIGINT or
 SIGTERM lets the worker finish its step and write a checkpoint, a second one kills it.
+
+A `Conversation` is a worker that stays: it answers one request after another, read from its standard input.
 """
 
 import json
@@ -19,10 +21,21 @@ from typing import IO, Any
 from lossary.errors import Interrupted, LossaryError, WorkerError, error_class
 from lossary.files import write_json
 
-__all__ = ["Emit", "StopRequest", "emit_events", "run_worker", "stop_on_signals", "worker_main"]
+__all__ = [
+    "Conversation",
+    "Emit",
+    "StopRequest",
+    "converse",
+    "emit_events",
+    "run_worker",
+    "stop_on_signals",
+    "worker_main",
+]
 
 Emit = Callable[[Mapping[str, Any]], None]
 _LOG_TAIL = 12
+# How long a worker that has nothing left to answer may take to end.
+_PATIENCE_S = 10.0
 
 
 class StopRequest:
@@ -78,13 +91,29 @@ def run_worker(
 
     Raises the error that the worker reported, Interrupted if it was asked to stop, WorkerError if it died.
     """
+    worker = _start(module, job, backend=backend, threads=threads, log=log, stdin=subprocess.DEVNULL)
+    stop.add(worker)
+    try:
+        last = _read_events(worker, emit)
+    except BaseException:
+        worker.kill()
+        raise
+    finally:
+        code = worker.wait()
+        stop.remove(worker)
+    return _outcome(last, code, log, stop)
+
+
+def _start(
+    module: str, job: Mapping[str, Any], *, backend: str | None, threads: int, log: Path, stdin: int
+) -> "subprocess.Popen[str]":
     log.parent.mkdir(parents=True, exist_ok=True)
     job_file = log.with_suffix(".job.json")
     write_json(job_file, dict(job))
     with log.open("w", encoding="utf-8") as log_file:
-        worker = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", module, str(job_file)],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=log_file,
             env=_environment(backend, threads),
@@ -93,25 +122,69 @@ def run_worker(
             # A Ctrl-C reaches the parent alone, which then tells its workers in order.
             start_new_session=True,
         )
-        stop.add(worker)
+
+
+class Conversation:
+    """A worker that answers requests until it is closed."""
+
+    def __init__(self, worker: "subprocess.Popen[str]", log: Path) -> None:
+        self._worker = worker
+        self._log = log
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a request. Raises the error that the worker reported, WorkerError if it died."""
+        assert self._worker.stdin is not None
+        with suppress(BrokenPipeError):
+            self._worker.stdin.write(json.dumps(request, allow_nan=False) + "\n")
+            self._worker.stdin.flush()
+        return self.heard()
+
+    def heard(self) -> dict[str, Any]:
+        """What the worker says next, as `ask`."""
+        event = next(_events(self._worker), None)
+        if event is None or event["event"] == "error":
+            if event is not None:
+                self._worker.kill()
+            code = self._worker.wait()
+            self._close_pipes()
+            return _outcome(event or {}, code, self._log, StopRequest())
+        return event
+
+    def close(self) -> None:
+        """Ends the worker."""
+        self._close_pipes()
         try:
-            last = _read_events(worker, emit)
-        except BaseException:
-            worker.kill()
-            raise
-        finally:
-            code = worker.wait()
-            stop.remove(worker)
-    return _outcome(last, code, log, stop)
+            self._worker.wait(timeout=_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._worker.kill()
+            self._worker.wait()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._worker.stdin, self._worker.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
-def _environment(backend: str, threads: int) -> dict[str, str]:
+def converse(module: str, job: Mapping[str, Any], *, backend: str | None, threads: int, log: Path) -> Conversation:
+    """Starts a worker that answers requests, and waits until it says that it is ready.
+
+    `backend` None leaves the choice of a framework to the worker's code.
+    """
+    worker = Conversation(_start(module, job, backend=backend, threads=threads, log=log, stdin=subprocess.PIPE), log)
+    worker.heard()
+    return worker
+
+
+def _environment(backend: str | None, threads: int) -> dict[str, str]:
     environment = dict(os.environ)
     count = str(threads)
     environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
     environment |= {"PYTHONUNBUFFERED": "1", "LOSSARY_PARENT": str(os.getpid()), "HF_HUB_OFFLINE": "1"}
     if backend != "torch":
-        environment |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    if backend not in (None, "torch"):
+        environment["KERAS_BACKEND"] = backend
     if backend == "jax":
         environment["XLA_FLAGS"] = (
             environment.get("XLA_FLAGS", "") + f" --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
@@ -123,6 +196,13 @@ def _environment(backend: str, threads: int) -> dict[str, str]:
 
 def _read_events(worker: "subprocess.Popen[str]", emit: Emit) -> dict[str, Any]:
     last: dict[str, Any] = {}
+    for event in _events(worker):
+        last = event
+        emit(event)
+    return last
+
+
+def _events(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
     assert worker.stdout is not None
     for line in worker.stdout:
         try:
@@ -130,9 +210,7 @@ def _read_events(worker: "subprocess.Popen[str]", emit: Emit) -> dict[str, Any]:
         except ValueError:
             continue  # Not ours: a library printed to standard output.
         if isinstance(event, dict) and "event" in event:
-            last = event
-            emit(event)
-    return last
+            yield event
 
 
 def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.cli.command import lossary
 
 from lossary.study import load_study
 
@@ -26,14 +27,6 @@ VERBS = (
     "report",
     "export",
 )
-
-
-def lossary(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    found = subprocess.run(
-        [sys.executable, "-m", "lossary", *arguments], capture_output=True, text=True, timeout=60, cwd=cwd, check=False
-    )
-    assert "Traceback" not in found.stderr, found.stderr
-    return found
 
 
 @pytest.fixture

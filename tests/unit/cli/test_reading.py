@@ -1,25 +1,16 @@
 """compare, check and import on the command line."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.cli.command import lossary
 
 from lossary.files import read_json, write_json
 
 PAGE = Path(__file__).parents[3] / "examples" / "two-tables" / "losses.md"
-
-
-def lossary(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    found = subprocess.run(
-        [sys.executable, "-m", "lossary", *arguments], capture_output=True, text=True, timeout=60, cwd=cwd, check=False
-    )
-    assert "Traceback" not in found.stderr, found.stderr
-    return found
 
 
 @pytest.fixture

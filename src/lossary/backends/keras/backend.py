@@ -77,6 +77,12 @@ class KerasBackend:
     def gradients(self, micro: Sequence[Examples], denominators: Denominators) -> Parameters:
         return self._from_keras(self._engine.to_arrays(self._accumulate(micro, denominators)[1]))
 
+    def apply(self, gradients: Parameters, *, step: int, rate: float) -> float:
+        """One update from given gradients; returns their norm before clipping."""
+        if not self._engine.has_moments:
+            self.load_moments(None)
+        return float(self._engine.apply(self._to_keras(gradients), step, rate))
+
     def _accumulate(self, micro: Sequence[Examples], denominators: Denominators) -> tuple[list[Seen], list[Any]]:
         seen: list[Seen] = []
         total: list[Any] = []

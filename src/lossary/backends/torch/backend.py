@@ -112,6 +112,15 @@ class TorchBackend:
         self._accumulate(micro, denominators)
         return self._as_arrays([tensor.grad for tensor in self._parameters if tensor.grad is not None])
 
+    def apply(self, gradients: Parameters, *, step: int, rate: float) -> float:
+        """One update from given gradients; returns their norm before clipping."""
+        assert self._law is not None, "no update law is set"
+        if self._state is None:
+            self.load_moments(None)
+        assert self._state is not None
+        tensors = [torch.tensor(gradients[name], device=self._device) for name in self._names]
+        return float(update(self._law, self._state, tensors, step=step, rate=rate))
+
     def gradient_norm(self) -> float:
         """Of the gradients last accumulated."""
         return float(global_norm([tensor.grad for tensor in self._parameters if tensor.grad is not None]))

@@ -1,0 +1,1 @@
+"""The rows of the catalogue, by the part of the user's code that they change."""

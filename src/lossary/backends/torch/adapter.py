@@ -1,0 +1,250 @@
+"""Ready adapters for PyTorch: any module, and transformers models with the settings of their `Trainer`.
+
+# my_adapter.py
+from lossary.backends.torch.adapter import ModuleSide
+
+def side(setup):
+    module = MyAlbert(setup.shape)
+    return ModuleSide(module, setup, call=lambda m, x: m(x["token_ids"], x["segment_ids"], x["attention_mask"]))
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lossary.errors import UsageError
+from lossary.models.names import Match, propose_names, to_canonical, to_theirs
+from lossary.models.parameters import parameter_table
+
+__all__ = ["ModuleSide", "TrainerSide"]
+
+Arrays = dict[str, NDArray[Any]]
+Tensors = dict[str, torch.Tensor]
+Call = Callable[[nn.Module, Tensors], tuple[torch.Tensor, torch.Tensor]]
+Loss = Callable[[torch.Tensor, torch.Tensor, Tensors], torch.Tensor]
+
+
+class ModuleSide:
+    """Any `torch.nn.Module`: weights, outputs; with a loss its gradients; with an optimizer its updates.
+
+    `call(module, feed)` returns MLM logits, (B, P, V) at `feed["positions"]` or (B, T, V), and order logits (B, 2);
+    `loss(mlm, sop, feed)` the scalar that is trained on; `optimizer(module)` a new optimizer; `rate(step)` the learning
+    rate of a step. `names` maps canonical names to the module's; what it leaves out is proposed from shapes and names.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        setup: Any,
+        *,
+        call: Call,
+        loss: Loss | None = None,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
+        rate: Callable[[int], float] | None = None,
+        clip_norm: float | None = None,
+        names: Mapping[str, str] | None = None,
+        name: str = "",
+        declared: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name or type(module).__name__
+        self.declared = dict(declared or {})
+        self.module = module
+        self._call, self._loss, self._clip_norm = call, loss, clip_norm
+        self._table = parameter_table(setup.shape)
+        self._pairs = _pairs(module, self._table, names or {})
+        needs = {"gradients": loss, "restart": optimizer, "update": optimizer, "learning_rates": rate}
+        needs["train_step"] = loss and optimizer
+        self.lacks = {method for method, given in needs.items() if given is None}
+        self._make_optimizer = optimizer
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._rate = rate
+
+    def load(self, weights: Arrays) -> None:
+        own = dict(self.module.named_parameters())
+        sizes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+        with torch.no_grad():
+            for name, value in to_theirs(weights, self._pairs, sizes).items():
+                own[name].copy_(torch.from_numpy(value))
+
+    def weights(self) -> Arrays:
+        own = {name: tensor.detach().cpu().float().numpy() for name, tensor in self.module.named_parameters()}
+        return dict(to_canonical(own, self._pairs, self._table))
+
+    def forward(self, feed: Arrays, *, training: bool = False) -> dict[str, Any]:
+        self.module.train(training)
+        with torch.no_grad():
+            mlm, sop = self._call(self.module, _tensors(feed))
+        return {"mlm": mlm.float().cpu().numpy(), "sop": sop.float().cpu().numpy()}
+
+    def gradients(self, micro_batches: list[Arrays]) -> Arrays:
+        self._accumulate(micro_batches)
+        return self._gradient_arrays()
+
+    def _accumulate(self, micro_batches: list[Arrays]) -> float:
+        assert self._loss is not None
+        self.module.train()
+        self.module.zero_grad()
+        total = 0.0
+        for feed in micro_batches:
+            tensors = _tensors(feed)
+            loss = self._loss(*self._call(self.module, tensors), tensors) / len(micro_batches)
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def _gradient_arrays(self) -> Arrays:
+        own = {
+            name: np.zeros(tuple(tensor.shape), np.float32)
+            if tensor.grad is None
+            else tensor.grad.float().cpu().numpy()
+            for name, tensor in self.module.named_parameters()
+        }
+        return dict(to_canonical(own, self._pairs, self._table))
+
+    def restart(self) -> None:
+        assert self._make_optimizer is not None
+        self._optimizer = self._make_optimizer(self.module)
+
+    def update(self, gradients: list[Arrays], *, step: int) -> None:
+        own = dict(self.module.named_parameters())
+        sizes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+        mean = {name: np.mean([part[name] for part in gradients], axis=0) for name in gradients[0]}
+        for name, value in to_theirs(mean, self._pairs, sizes).items():
+            own[name].grad = torch.from_numpy(value).to(own[name].device, own[name].dtype)
+        self._step(step)
+
+    def _step(self, step: int) -> float:
+        if self._optimizer is None:
+            self.restart()
+        assert self._optimizer is not None
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._clip_norm or float("inf"))
+        if self._rate is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._rate(step)
+        self._optimizer.step()
+        return float(norm)
+
+    def learning_rates(self, start: int, stop: int) -> list[float]:
+        assert self._rate is not None
+        return [self._rate(step) for step in range(start, stop)]
+
+    def train_step(self, feed: Arrays, *, step: int) -> dict[str, float]:
+        loss = self._accumulate([feed])
+        return {"loss": loss, "gradient_norm": self._step(step)}
+
+
+class TrainerSide(ModuleSide):
+    """A transformers model with the settings of a `Trainer`: its optimizer, schedule, clipping and training step.
+
+    `model` is an `AlbertForPreTraining`, or names its outputs as that does; `arguments` are its `TrainingArguments`.
+    """
+
+    def __init__(self, model: Any, setup: Any, *, arguments: Any = None, **options: Any) -> None:
+        from transformers import Trainer, TrainingArguments
+
+        if arguments is None:
+            arguments = TrainingArguments(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True)
+        self._trainer = Trainer(model=model, args=arguments)
+        self._steps = setup.recipe.steps
+        super().__init__(
+            model,
+            setup,
+            call=_hf_call,
+            loss=_trainers_own,
+            optimizer=lambda _: self._new_optimizer(),
+            clip_norm=arguments.max_grad_norm or None,
+            name=options.pop("name", f"{type(model).__name__} with Trainer"),
+            declared={"optimizer": arguments.optim, **options.pop("declared", {})},
+            **options,
+        )
+        self.lacks = set()
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        self._trainer.optimizer = self._trainer.lr_scheduler = None
+        self._trainer.create_optimizer_and_scheduler(num_training_steps=self._steps)
+        found: torch.optim.Optimizer = self._trainer.optimizer
+        return found
+
+    def learning_rates(self, start: int, stop: int) -> list[float]:
+        """The rates of the scheduler after as many steps as were done."""
+        self._new_optimizer()
+        scheduler = self._trainer.lr_scheduler
+        rates = []
+        for step in range(stop):
+            if step >= start:
+                rates.append(float(scheduler.get_last_lr()[0]))
+            self._trainer.optimizer.step()
+            scheduler.step()
+        return rates
+
+    def _accumulate(self, micro_batches: list[Arrays]) -> float:
+        self.module.train()
+        self.module.zero_grad()
+        self._trainer.current_gradient_accumulation_steps = len(micro_batches)
+        inputs = [_hf_inputs(_tensors(feed)) for feed in micro_batches]
+        items = sum(int((batch["labels"] != -100).sum()) for batch in inputs)
+        count = items if self._trainer.model_accepts_loss_kwargs else None
+        losses = [float(self._trainer.training_step(self.module, batch, count)) for batch in inputs]
+        return sum(losses)
+
+    def reported_loss(self, micro_batches: list[Arrays]) -> float:
+        """What the trainer logs for a step."""
+        return self._accumulate(micro_batches)
+
+    def _step(self, step: int) -> float:
+        if self._optimizer is None:
+            self.restart()
+        scheduler = self._trainer.lr_scheduler
+        while scheduler.last_epoch < step:
+            scheduler.step()
+        return super()._step(step)
+
+
+def _pairs(module: nn.Module, table: Mapping[str, tuple[int, ...]], names: Mapping[str, str]) -> dict[str, Match]:
+    own = {name: tuple(tensor.shape) for name, tensor in module.named_parameters()}
+    unknown = [f"{theirs!r} for {name}" for name, theirs in names.items() if theirs not in own or name not in table]
+    if unknown:
+        raise UsageError(
+            f"the name map has what is not there: {', '.join(unknown[:4])}", hint=f"Parameters: {', '.join(own)}."
+        )
+    given = {name: Match(theirs=theirs, transposed=own[theirs] != table[name]) for name, theirs in names.items()}
+    rest = {name: size for name, size in own.items() if name not in names.values()}
+    proposed = propose_names(rest, {name: size for name, size in table.items() if name not in names})
+    if proposed.missing:
+        raise UsageError(
+            f"no parameter of the module could be {', '.join(proposed.missing[:4])}",
+            hint=f"Name them: names={{canonical: own}}. Left over: {', '.join(proposed.left) or 'none'}.",
+        )
+    return given | proposed.pairs
+
+
+def _tensors(feed: Arrays) -> Tensors:
+    kinds = {"weights": torch.float32}
+    return {name: torch.from_numpy(np.asarray(value)).to(kinds.get(name, torch.int64)) for name, value in feed.items()}
+
+
+def _trainers_own(mlm: torch.Tensor, sop: torch.Tensor, feed: Tensors) -> torch.Tensor:
+    raise AssertionError("the trainer computes the loss itself")
+
+
+def _hf_inputs(feed: Tensors) -> dict[str, Any]:
+    order = feed["sop_labels"]
+    return {
+        "input_ids": feed["token_ids"],
+        "attention_mask": feed["attention_mask"],
+        "token_type_ids": feed["segment_ids"],
+        "labels": feed["mlm_labels"],
+        # transformers' cross entropy leaves out -100, and no other number.
+        "sentence_order_label": torch.where(order < 0, torch.full_like(order, -100), order),
+    }
+
+
+def _hf_call(model: nn.Module, feed: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs = {k: v for k, v in _hf_inputs(feed).items() if k not in ("labels", "sentence_order_label")}
+    out = model(**inputs)
+    return out.prediction_logits, out.sop_logits

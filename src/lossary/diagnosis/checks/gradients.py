@@ -1,0 +1,144 @@
+"""Which gradients does the side accumulate for a step, and which loss does it log for it?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.engine import Check, Told
+from lossary.diagnosis.fit import Fit
+from lossary.diagnosis.laws.gradients import GradientObservation, identify_gradients, micro_gradients
+from lossary.diagnosis.laws.reported import ReportedObservation, identify_reported_loss
+from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.subject import Subject
+from lossary.models.arbiter import Arithmetic, forward
+
+__all__ = ["GRADIENTS", "REPORTED"]
+
+_ORDERS = {
+    "bf16": (Arithmetic("bf16_products"), Arithmetic("bf16")),
+    "fp16": (Arithmetic("fp16_products"),),
+}
+# Micro batches of a step, by the shares of its rows; unequal, so that a mean of means shows.
+_CUTS: tuple[tuple[float, ...], ...] = ((), (0.3,), (0.15, 0.4, 0.8))
+
+
+def _steps(feed: Feed) -> list[list[Feed]]:
+    """The same examples as 1, 2 and 4 micro batches, those with the most masked positions first."""
+    order = np.argsort(-(feed.weights > 0).sum(axis=1), kind="stable")
+    return [
+        [feed.take(rows) for rows in np.split(order, [max(1, round(cut * len(feed))) for cut in cuts]) if len(rows)]
+        for cuts in _CUTS
+    ]
+
+
+def _require_forward(subject: Subject) -> None:
+    if subject.known.get("random"):
+        raise NotObservable("evaluation passes differ at random; mend that first (see the check `dropout`)")
+    if subject.known.get("forward deviates"):
+        raise NotObservable("logits differ without a known cause; what follows from them cannot be judged")
+
+
+def _run_gradients(subject: Subject) -> Told:
+    _require_forward(subject)
+    steps = _steps(subject.probes.feed)
+    if subject.probes.is_large:
+        steps = steps[:1]
+    weights = subject.probes.plain
+    asked = [
+        subject.session.ask("gradients", weights=weights, micro_batches=[part.arrays() for part in parts])
+        for parts in steps
+    ]
+    fit = _identified(subject, steps, asked, {})
+    laws = _laws(subject)
+    if not fit.equal and laws:
+        # Where the loss is another one, its gradient is no second fault.
+        under = _identified(subject, steps, asked, laws)
+        fit = under if under.equal or under.confirmed else fit
+    return Told(
+        fit=fit,
+        measured=f"gradients of steps of {', '.join(str(len(parts)) for parts in steps)} micro batches differ from the "
+        f"reference's by {fit.distance:,.3g} × the tolerance",
+    )
+
+
+def _laws(subject: Subject) -> dict[str, Any]:
+    found = subject.known.get("losses", {})
+    laws = {"mlm": found.get("mlm_loss"), "sop": found.get("sop_loss")}
+    return {name: law for name, law in laws.items() if law is not None and law.parts}
+
+
+def _identified(
+    subject: Subject, steps: Sequence[Sequence[Feed]], asked: Sequence[dict[str, Any]], laws: dict[str, Any]
+) -> Fit:
+    options: dict[str, Any] = dict(laws)
+    if subject.precision in _ORDERS:
+        options["orders"] = _ORDERS[subject.precision]
+    try:
+        observations = [
+            GradientObservation(
+                gradients=gradients,
+                micro=tuple(
+                    micro_gradients(subject.probes.plain, subject.architecture, part, **options) for part in parts
+                ),
+            )
+            for parts, gradients in zip(steps, asked, strict=True)
+        ]
+    except ValueError as error:
+        raise NotObservable(f"the gradient of the side's loss is not known: {error}") from None
+    return identify_gradients(observations)
+
+
+def _run_reported(subject: Subject) -> Told:
+    _require_forward(subject)
+    weights, laws = subject.probes.plain, subject.known.get("losses", {})
+    observations = []
+    for parts in _steps(subject.probes.feed):
+        reported = subject.session.ask(
+            "reported_loss", weights=weights, micro_batches=[part.arrays() for part in parts]
+        )
+        outputs = [forward(weights, subject.architecture, part, positions="all") for part in parts]
+        single = [forward(weights, subject.architecture, part, precision=_precision(subject)) for part in parts]
+        near = max(float(np.abs(a.mlm[_at(part)] - b.mlm).max()) for a, b, part in zip(outputs, single, parts, strict=True))
+        micro = tuple(({"mlm": one.mlm, "sop": one.sop}, part) for one, part in zip(outputs, parts, strict=True))
+        # A logit off by δ moves a cross entropy by 2δ at most, and there are two of them.
+        observations.append(ReportedObservation(micro=micro, reported=reported, rounding=4 * near))
+    fit = identify_reported_loss(
+        observations,
+        mlm=_known(laws, "mlm_loss"),
+        sop=_known(laws, "sop_loss"),
+        precision=subject.precision,
+    )
+    return Told(
+        fit=fit,
+        measured=f"losses logged for steps of 1, 2 and 4 micro batches differ by {fit.distance:,.3g} × the tolerance",
+    )
+
+
+def _known(laws: dict[str, Any], number: str) -> Any:
+    return laws.get(number)
+
+
+def _at(part: Feed) -> tuple[Any, Any]:
+    return np.arange(len(part))[:, None], part.positions
+
+
+def _precision(subject: Subject) -> Any:
+    return {"bf16": "bf16_products", "fp16": "fp16_products"}.get(subject.precision, "float32")
+
+
+GRADIENTS = Check(
+    name="gradients",
+    stage="gradients",
+    about="Gradients of steps of 1, 2 and 4 micro batches, tensor by tensor, as combinations of the reference's parts.",
+    needs=("load", "gradients"),
+    run=_run_gradients,
+)
+REPORTED = Check(
+    name="reported loss",
+    stage="loss",
+    about="The loss logged for steps of 1, 2 and 4 micro batches, against that of the whole step.",
+    needs=("load", "reported_loss"),
+    run=_run_reported,
+)

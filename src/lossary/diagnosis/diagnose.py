@@ -1,0 +1,126 @@
+"""A whole diagnosis: two sides, every check on each, and what the difference between them rests on.
+
+diagnosis = diagnose(study, folder, Request(first="adapter.py", second="torch_xxl"))
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from lossary.diagnosis.checks import CHECKS
+from lossary.diagnosis.documents import sample_documents
+from lossary.diagnosis.engine import Check, Progress, chosen, examine
+from lossary.diagnosis.experiments import EXPERIMENTS, Pair
+from lossary.diagnosis.model import Diagnosis, Gap
+from lossary.diagnosis.session import Launch, NotObservable, Session, launch_process
+from lossary.diagnosis.sides import REFERENCE, Side, resolve
+from lossary.diagnosis.subject import Probes, Subject
+from lossary.errors import UsageError
+from lossary.folder import StudyFolder
+from lossary.study import Study
+
+__all__ = ["Request", "diagnose"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be diagnosed."""
+
+    first: str
+    second: str = REFERENCE
+    like: str | None = None  # the run whose recipe and size an adapter has; of the pair, or the study's first
+    checks: Sequence[str] = ()  # only these and what they build on; empty: all
+    without: Sequence[str] = ()  # switched off
+    datasets: Sequence[str] = ()  # only these; empty: all
+    documents: int = 400  # of each dataset
+    threads: int = 1
+
+
+def diagnose(
+    study: Study,
+    folder: StudyFolder,
+    request: Request,
+    *,
+    launch: Launch = launch_process,
+    progress: Progress = lambda _: None,
+) -> Diagnosis:
+    """Runs all checks and experiments that the sides allow.
+
+    Raises UsageError if a name means nothing, ShardError if the study is not prepared, WorkerError if a side's process
+    died. What a side's own code raises is part of the diagnosis.
+    """
+    started = time.process_time()
+    checks = _checks(request)
+    names = [request.first] if request.second == REFERENCE else [request.first, request.second]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"both sides are {names[0]!r}", hint="Name two sides, or one, which is held against the reference."
+        )
+    sides = resolve(names, study, folder, like=request.like, threads=request.threads)
+    documents = _documents(study, folder, request)
+    with ExitStack() as stack:
+        subjects = [_subject(stack, side, folder, documents, launch) for side in sides if side.spec is not None]
+        outcomes = [outcome for subject in subjects for outcome in examine(subject, checks, progress=progress)]
+        pair = Pair(
+            study=study,
+            folder=folder,
+            sides=tuple(sides),
+            subjects=tuple(subjects),
+            documents=documents,
+            launch=launch,
+        )
+        gaps = tuple(_gaps(pair, progress)) if not request.checks else ()
+        cost = time.process_time() - started + sum(subject.session.cpu_s for subject in subjects)
+    return Diagnosis(
+        study=study.name,
+        sides=tuple(side.label for side in sides) if len(sides) > 1 else (sides[0].label, REFERENCE),
+        outcomes=tuple(outcomes),
+        gaps=gaps,
+        command=_command(request, folder),
+        cost_s=cost,
+    )
+
+
+def _checks(request: Request) -> list[Check]:
+    known = {check.name for check in CHECKS}
+    for name in (*request.checks, *request.without):
+        if name not in known:
+            raise UsageError(
+                f"no check is called {name!r}", hint=f"Checks: {', '.join(check.name for check in CHECKS)}."
+            )
+    checks = chosen(CHECKS, request.checks) if request.checks else list(CHECKS)
+    return [check for check in checks if check.name not in request.without]
+
+
+def _documents(study: Study, folder: StudyFolder, request: Request) -> list[dict[str, object]]:
+    unknown = [name for name in request.datasets if name not in study.datasets]
+    if unknown:
+        raise UsageError(f"no dataset is called {unknown[0]!r}", hint=f"Datasets: {', '.join(study.datasets)}.")
+    documents = sample_documents(study, folder, most=request.documents)
+    return [document for document in documents if not request.datasets or document["dataset"] in request.datasets]
+
+
+def _subject(
+    stack: ExitStack, side: Side, folder: StudyFolder, documents: list[dict[str, object]], launch: Launch
+) -> Subject:
+    assert side.spec is not None
+    session = stack.enter_context(Session(side.spec, side.setup, folder.diagnosis / "traces", launch=launch))
+    session.check_shape()
+    return Subject(session=session, setup=side.setup, documents=documents, probes=Probes(setup=side.setup))
+
+
+def _gaps(pair: Pair, progress: Progress) -> Iterator[Gap]:
+    for experiment in EXPERIMENTS:
+        progress(f"both: {experiment.name}")
+        try:
+            yield from experiment.run(pair)
+        except NotObservable as reason:
+            yield Gap(title=experiment.title, text=(f"not observable: {reason}",))
+
+
+def _command(request: Request, folder: StudyFolder) -> str:
+    parts = ["lossary diagnose", request.first, request.second, str(folder.root)]
+    if request.like:
+        parts.append(f"--like {request.like}")
+    return " ".join(parts)

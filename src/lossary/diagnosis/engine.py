@@ -1,0 +1,115 @@
+"""Runs the checks on each side, cheapest first, and then the experiments that need both.
+
+    with Session(...) as side:
+        outcomes = examine(subject, CHECKS)
+
+What one check cannot show stops no other. A check that fails with an error of lossary's own data is an error; one whose
+side raises or lacks a method is `not observable`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from lossary.diagnosis.fit import Fit
+from lossary.diagnosis.model import Cause, Outcome, Stage
+from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.subject import Subject
+
+__all__ = ["Check", "Told", "conclude", "examine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One comparison of a side with the reference."""
+
+    name: str
+    stage: Stage
+    about: str  # what is compared, one sentence for the reference page
+    needs: tuple[str, ...]  # methods of the adapter
+    run: Callable[[Subject], "Told | list[Told]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a check tells the engine: the fit, and words for it."""
+
+    fit: Fit
+    measured: str
+    datasets: tuple[str, ...] = ()
+    remains: str = ""
+
+
+Progress = Callable[[str], None]
+
+
+def examine(subject: Subject, checks: Sequence[Check], *, progress: Progress = lambda _: None) -> list[Outcome]:
+    """The outcomes of all checks for one side."""
+    outcomes: list[Outcome] = []
+    for check in checks:
+        progress(f"{subject.label}: {check.name}")
+        started, before = time.process_time(), subject.session.cpu_s
+        found = _run(check, subject)
+        cost = time.process_time() - started + subject.session.cpu_s - before
+        outcomes += [replace(outcome, cost_s=cost / len(found)) for outcome in found]
+    return outcomes
+
+
+def _run(check: Check, subject: Subject) -> list[Outcome]:
+    try:
+        subject.session.need(*check.needs)
+        told = check.run(subject)
+    except NotObservable as reason:
+        return [
+            Outcome(
+                check=check.name,
+                stage=check.stage,
+                side=subject.label,
+                verdict="not observable",
+                measured="not compared",
+                needs=str(reason),
+            )
+        ]
+    return [conclude(check, subject, one) for one in (told if isinstance(told, list) else [told])]
+
+
+def conclude(check: Check, subject: Subject, told: Told) -> Outcome:
+    """The outcome of a check from what it fitted."""
+    fit = told.fit
+    common = {
+        "check": check.name,
+        "stage": check.stage,
+        "side": subject.label,
+        "measured": told.measured,
+        "how": fit.how,
+        "tried": fit.tried,
+    }
+    if fit.equal:
+        return Outcome(verdict="ruled out", **common)  # type: ignore[arg-type]
+    if not fit.confirmed or fit.best is None:
+        return Outcome(verdict="stage only", remains=told.remains, **common)  # type: ignore[arg-type]
+    best = fit.best
+    # A sentence for each name, where the fitter gives them one by one.
+    sentences = best.values.get("sentences", {})
+    causes = tuple(
+        Cause(
+            name=name,
+            says=sentences.get(name, best.says),
+            stage=check.stage,
+            side=subject.label,
+            values={key: value for key, value in best.values.items() if key != "sentences"},
+            datasets=told.datasets,
+            before=fit.distance,
+            after=best.residual,
+        )
+        for name in best.names
+    )
+    ties = tuple(name for candidate in fit.ties for name in candidate.names)
+    return Outcome(verdict="confirmed", causes=causes, ties=ties, remains=told.remains, **common)  # type: ignore[arg-type]
+
+
+def chosen(checks: Sequence[Check], names: Iterable[str]) -> list[Check]:
+    """The checks with these names, and those that come before them: they identify what later ones build on."""
+    wanted = set(names)
+    last = max((number for number, check in enumerate(checks) if check.name in wanted), default=-1)
+    return list(checks[: last + 1])

@@ -1,0 +1,187 @@
+"""Which rates of a feed deviate from healthy ones, and whether a faulty reference has the same.
+
+    baseline = Baseline.of(reference_rates, [rates_of_another_style], side)
+    baseline.alarms(side_rates)              # (F, G) in units of the critical value: above 1 deviates
+    baseline.distance(side_rates, mixture)   # the same against the rates of a reference with faults
+
+Every rate is tested exactly: a binomial test where the healthy rate is known or bounded, Fisher's test against counts
+of a faulty reference. Counts of one example go together, so they are shrunk by how much examples differ. The family of
+all facts and datasets is held at one level (Bonferroni, the first step of Holm's procedure).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from lossary.data.assemble import Settings
+from lossary.diagnosis.feeds.facts import FACTS, ROWS, Kind, Observed, Rates
+
+__all__ = ["ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose"]
+
+# Chance of any false alarm on a healthy feed; of refusing a fault that is the right one.
+ALARM_LEVEL = 1e-4
+REPRODUCED_LEVEL = 1e-3
+# What never happens by construction, where nothing of the kind was seen in the reference: one example of some hundred
+# is no deviation yet (two are), but one is where no alignment is involved.
+_FLOORS = {Kind.HARD: 1e-9, Kind.INVARIANT: 1e-6}
+_FARTHEST = 37.0  # standard deviations; smaller probabilities than there are floats
+_KINDS = np.array([list(Kind).index(fact.kind) for fact in FACTS.values()])
+_COMPARED = _KINDS == list(Kind).index(Kind.COMPARED)
+_DECLARED = _KINDS == list(Kind).index(Kind.DECLARED)
+_HARD = _KINDS == list(Kind).index(Kind.HARD)
+_SEEN_ONLY = np.array([fact.seen_only for fact in FACTS.values()])
+# Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
+_SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"])
+
+
+class Counts(NamedTuple):
+    """Expected counts (F, G)."""
+
+    k: NDArray[np.float64]
+    n: NDArray[np.float64]
+
+    @property
+    def rate(self) -> NDArray[np.float64]:
+        return np.divide(self.k, self.n, out=np.zeros_like(self.k), where=self.n > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Bounds (F, G) of healthy rates."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    tests: int
+
+    @classmethod
+    def of(cls, healthy: Sequence[Rates], side: Observed, settings: Settings, vocabulary_size: int) -> Self:
+        """Bounds from what facts are, from the reference in healthy styles, and from declared settings."""
+        low, high = np.zeros_like(side.rates.k), np.ones_like(side.rates.k)
+        for name, fact in FACTS.items():
+            row = ROWS[name]
+            if fact.kind in _FLOORS:
+                high[row] = np.max([_noise(rates, row, _FLOORS[fact.kind]) for rates in healthy], axis=0)
+            elif fact.kind is Kind.DECLARED:
+                low[row], high[row] = fact.declared
+        # A random piece is the right one, or <unk> or [MASK], now and then.
+        chance = 0.1 * 6 / vocabulary_size
+        high[ROWS["input-masked"]] += chance
+        high[ROWS["input-kept"]] += chance
+        low[ROWS["input-random"]] -= chance
+        high[ROWS["input-unknown"]] = chance
+        high[ROWS["unknown-pieces"]] = 1.5 * np.max([_rate(rates, "unknown-pieces") for rates in healthy], axis=0) + 0.002
+        row = ROWS["first-line-missing"]
+        high[row] = np.max(
+            [*(_noise(rates, row, 1e-4) for rates in healthy), _noise(side.rates, ROWS["last-line-missing"], 0.0)], axis=0
+        )
+        row = ROWS["mask-rate"]
+        low[row], high[row] = _mask_rates(side, healthy, settings)
+        tested = (side.rates.n > 0) & ~_COMPARED[:, None]
+        return cls(low=low, high=high, tests=max(1, int(tested.sum() + (tested & _DECLARED[:, None]).sum())))
+
+    def alarms(self, side: Rates) -> NDArray[np.float64]:
+        """(F, G) how far rates are outside of the healthy bounds; above 1 is a deviation."""
+        z = _outside(side, self.low, self.high)
+        z[_COMPARED] = 0.0
+        return z / self._critical(ALARM_LEVEL)
+
+    def distance(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
+        """(F, G) how far rates are from those of a reference, of counts `base` without faults; at most 1: the same.
+
+        A fact that the faults do not move is held to its healthy bounds.
+        """
+        moved = (np.abs(mixture.rate - base.rate) > 1e-9) | ((mixture.n > 0) & (base.n == 0))
+        z = _outside(side, self.low, self.high)
+        z[_COMPARED & ~moved.any(axis=1)] = 0.0
+        z[~moved & _COMPARED[:, None]] = 0.0
+        scale = np.divide(mixture.rate, base.rate, out=np.ones_like(base.rate), where=base.rate > 0)
+        scaled = _outside(side, np.clip(self.low * scale, 0, 1), np.clip(self.high * scale, 0, 1))
+        z = np.where(moved & _SCALED[:, None] & (base.rate > 0), scaled, z)
+        fisher = moved & ~(_SCALED[:, None] & (base.rate > 0))
+        z[fisher] = self._two_samples(side, mixture)[fisher]
+        z[moved & _SEEN_ONLY[:, None] & (mixture.k > 0.5)] = 0.0
+        return z / self._critical(REPRODUCED_LEVEL)
+
+    def _two_samples(self, side: Rates, mixture: Counts) -> NDArray[np.float64]:
+        """(F, G) Fisher's test of the side's counts against a mixture's; exact bounds where the mixture has none or all."""
+        shrink = side.inflation()
+        floor = np.where(_HARD[:, None], _FLOORS[Kind.HARD], _FLOORS[Kind.INVARIANT]) + np.zeros_like(side.k)
+        noise = np.where(_COMPARED[:, None] | _DECLARED[:, None], floor, np.maximum(self.high, floor))
+        never, always = mixture.k < 0.5, mixture.n - mixture.k < 0.5
+        z = np.maximum(
+            np.where(never, _outside(side, np.zeros_like(noise), noise), 0.0),
+            np.where(always & ~never, _outside(side, 1 - floor, np.ones_like(noise)), 0.0),
+        )
+        k, n = np.rint(side.k / shrink), np.rint(side.n / shrink)
+        m_k, m_n = np.rint(mixture.k / shrink), np.rint(mixture.n / shrink)
+        usable = ~never & ~always & (n > 0) & (m_n > 0)
+        above = stats.hypergeom.sf(k[usable] - 1, (n + m_n)[usable], (k + m_k)[usable], n[usable])
+        below = stats.hypergeom.cdf(k[usable], (n + m_n)[usable], (k + m_k)[usable], n[usable])
+        z[usable] = _z(np.minimum(1.0, np.minimum(above, below)))
+        # Facts that faults give no example of cannot be compared.
+        z[(mixture.n < 0.5) | (side.n == 0)] = 0.0
+        return z
+
+    def _critical(self, level: float) -> float:
+        return float(stats.norm.isf(level / self.tests))
+
+
+def _z(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normal deviates of one-sided probabilities, 0 from one half on."""
+    z: NDArray[np.float64] = stats.norm.isf(np.maximum(p, 1e-300))
+    return np.clip(z, 0.0, _FARTHEST)
+
+
+def _outside(side: Rates, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(F, G) exact binomial tests of rates above `high` or below `low`, as normal deviates."""
+    shrink = side.inflation()
+    k, n = side.k / shrink, side.n / shrink
+    above, below = np.ones_like(k), np.ones_like(k)
+    some = (k > 0) & (high < 1)
+    above[some] = special.betainc(k[some], (n - k)[some] + 1, high[some])
+    rest = (n > k) & (low > 0)
+    below[rest] = special.betainc((n - k)[rest], k[rest] + 1, 1 - low[rest])
+    return np.maximum(_z(above), _z(below))
+
+
+def _noise(rates: Rates, row: int, floor: float) -> NDArray[np.float64]:
+    """(G,) an upper bound of a rate that is small: two standard deviations and one event above what was counted."""
+    k, n = rates.k[row], rates.n[row]
+    return np.where(k > 0, np.minimum(1.0, (k + 2 * np.sqrt(k) + 1) / np.maximum(n, 1)), floor)
+
+
+def _rate(rates: Rates, name: str) -> NDArray[np.float64]:
+    return np.nan_to_num(rates.rate(name))
+
+
+def _mask_rates(
+    side: Observed, healthy: Sequence[Rates], settings: Settings
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bounds (G,) of scored pieces by piece: the rate of the text alone, rounded down, to that of all, rounded up.
+
+    The lower one allows for n-grams that do not fit any more, as often as in the reference.
+    """
+    lengths, groups = side.lengths.astype(np.float64), side.rates.k.shape[1]
+    most = settings.max_predictions or np.inf
+    low = np.minimum(most, np.floor(settings.mask_rate * np.maximum(lengths - 3, 0)))
+    high = np.minimum(most, np.maximum(1, np.ceil(settings.mask_rate * lengths)))
+    total = np.maximum(1, np.bincount(side.group, lengths, groups))
+    achieved = np.min([_rate(rates, "mask-rate") for rates in healthy], axis=0) / settings.mask_rate
+    achieved = np.where((achieved > 0) & (achieved < 1), achieved, 1.0)
+    low_rate = np.bincount(side.group, low, groups) / total * achieved
+    return low_rate, np.bincount(side.group, high, groups) / total
+
+
+def detectable_dose(examples: int, *, kind: Kind = Kind.INVARIANT, chance: float = 0.95) -> float:
+    """The smallest dose that is found with this chance in so many examples that a fault can strike.
+
+    One example is enough for what is seen without looking into documents, two for the rest.
+    """
+    needed = 1 if kind is Kind.HARD else 2
+    doses = np.geomspace(1e-5, 1, 20001)
+    found = stats.binom.sf(needed - 1, examples, doses)
+    return float(doses[np.argmax(found >= chance)])

@@ -1,0 +1,425 @@
+"""Facts about each example of a feed, and their rates by dataset.
+
+    observed = observe(feed, corpus, tokenizer)
+    observed.rates.rate("swapped-labelled-in-order")           # (G,) by dataset, the last entry: dataset unknown
+
+A fact is a count k of n for each example: "of two segments in order, labelled swapped". Most never happen in healthy
+data, whatever its style; others have a declared rate (half of the pairs are swapped); some only tell faults apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.data.tokenizer import MASK, UNK, TokenizerModel
+from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.feeds.align import Aligned, Segments, align
+from lossary.diagnosis.feeds.corpus import KINDS, LINES, LONE, ONE_LINE, PAIR, Corpus, ranges
+from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, UNKNOWN, Layout, lay_open
+
+__all__ = ["FACTS", "ROWS", "Fact", "Kind", "Observed", "Rates", "observe", "summed"]
+
+Counts = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+class Kind(Enum):
+    """What a healthy rate is."""
+
+    HARD = "0, and seen without looking into the documents"
+    INVARIANT = "0, but for ambiguous text"
+    DECLARED = "declared"
+    MEASURED = "not above that of the reference"
+    COMPARED = "any: a choice, or follows from others; tells faults apart"
+
+
+# Of examples of which anything is so; how often depends on how much there is in an example, and a share tells better
+# whether a fault has the same.
+_SEEN_ONLY = frozenset(
+    {
+        "padding-scored",
+        "special-scored",
+        "label-out-of-range",
+        "label-is-mask",
+        "label-differs-from-text",
+        "first-altered",
+        "second-altered",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One fact; `says` completes "k of n …"."""
+
+    name: str
+    says: str
+    kind: Kind
+    declared: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def seen_only(self) -> bool:
+        """Whether it raises an alarm, but another fact tells faults apart."""
+        return self.name in _SEEN_ONLY
+
+
+def _table() -> dict[str, Fact]:
+    rows: list[tuple[str, str, Kind]] = [
+        ("no-cls-in-front", "examples do not start with [CLS]", Kind.HARD),
+        ("separators-wrong", "examples do not have one [SEP] after each of at most two segments", Kind.HARD),
+        ("cls-split", "examples start with the pieces of the text “[CLS]”", Kind.HARD),
+        ("sep-split", "examples hold the pieces of the text “[SEP]”", Kind.HARD),
+        ("padding-attended", "padded examples attend to some padding", Kind.HARD),
+        ("padding-attended-throughout", "padded examples attend to all padding", Kind.COMPARED),
+        ("scored-hidden", "examples hide a scored position from attention", Kind.HARD),
+        ("scored-hidden-throughout", "examples hide all scored positions from attention", Kind.COMPARED),
+        ("unscored-hidden", "examples hide an unscored piece from attention", Kind.HARD),
+        ("unscored-hidden-throughout", "examples hide all unscored pieces from attention", Kind.COMPARED),
+        ("first-segment-not-0", "first segments have another segment id than 0 somewhere", Kind.HARD),
+        ("first-segment-not-0-throughout", "first segments have no segment id 0", Kind.COMPARED),
+        ("second-segment-not-1", "second segments have another segment id than 1 somewhere", Kind.HARD),
+        ("second-segment-not-1-throughout", "second segments have no segment id 1", Kind.COMPARED),
+        ("leading-specials-not-0", "examples have another segment id than 0 at [CLS] or the first [SEP]", Kind.HARD),
+        ("closing-separator-not-1", "pairs have another segment id than 1 at the closing [SEP]", Kind.HARD),
+        ("padding-scored", "padded examples score padding", Kind.HARD),
+        ("padding-scored-share", "places of padding are scored", Kind.COMPARED),
+        ("special-scored", "examples score [CLS] or [SEP]", Kind.HARD),
+        ("special-scored-share", "special pieces are scored", Kind.COMPARED),
+        ("label-out-of-range", "examples have a label that is no piece", Kind.HARD),
+        ("label-out-of-range-share", "labels are no piece", Kind.COMPARED),
+        ("label-is-mask", "examples have the label [MASK]", Kind.HARD),
+        ("label-is-mask-share", "labels are [MASK]", Kind.COMPARED),
+        ("mask-unscored", "examples hold [MASK] where nothing is scored", Kind.HARD),
+        ("single-labelled", "examples of a single segment have an order label", Kind.INVARIANT),
+        ("pair-unlabelled", "pairs have no order label", Kind.INVARIANT),
+        ("dataset-contradicted", "examples are of another dataset than they say", Kind.INVARIANT),
+        ("first-altered", "first segments are not the documents' text", Kind.INVARIANT),
+        ("second-altered", "second segments are not the documents' text", Kind.INVARIANT),
+        ("first-altered-share", "unscored pieces of first segments stand in no document there", Kind.COMPARED),
+        ("second-altered-share", "unscored pieces of second segments stand in no document there", Kind.COMPARED),
+        ("crosses-documents", "examples have a segment of several documents", Kind.INVARIANT),
+        ("label-differs-from-text", "examples have a label that is not the piece which stands in the document", Kind.INVARIANT),
+        ("label-differs-share", "labels are not the piece which stands in the document", Kind.COMPARED),
+        ("overlapping", "pairs overlap in their document", Kind.INVARIANT),
+        ("in-order-labelled-swapped", "pairs that stand in order are labelled swapped", Kind.INVARIANT),
+        ("swapped-labelled-in-order", "pairs that are swapped are labelled in order", Kind.INVARIANT),
+        ("first-field-missing", "examples of pair documents hold nothing of the first field", Kind.INVARIANT),
+        ("second-field-missing", "examples of pair documents hold nothing of the second field", Kind.INVARIANT),
+        ("first-line-missing", "documents of several lines are used from their second line on", Kind.MEASURED),
+        ("last-line-missing", "documents of several lines are used up to their last but one line", Kind.COMPARED),
+        ("dataset-empty", "datasets yield no example", Kind.HARD),
+        ("unknown-pieces", "pieces are <unk>", Kind.MEASURED),
+        ("input-unknown", "scored positions show <unk>", Kind.MEASURED),
+        ("mask-rate", "pieces are scored", Kind.DECLARED),
+        (f"paired:{KINDS[LONE]}", "examples of documents of one sentence are pairs", Kind.COMPARED),
+        (f"paired:{KINDS[ONE_LINE]}", "examples of documents of one line are pairs", Kind.COMPARED),
+        ("identical-labelled-swapped", "pairs with the same text twice are labelled swapped", Kind.COMPARED),
+        ("other-labelled-swapped", "pairs of two documents are labelled swapped", Kind.COMPARED),
+    ]
+    for kind in KINDS:
+        rows.append((f"identical:{kind}", f"pairs from documents of the kind “{kind}” hold the same text twice", Kind.INVARIANT))
+        rows.append(
+            (f"other-document:{kind}", f"pairs from documents of the kind “{kind}” are of two documents", Kind.INVARIANT)
+        )
+    facts = [Fact(name=name, says=says, kind=kind) for name, says, kind in rows]
+    facts += [
+        Fact(name="swapped", says="pairs are swapped", kind=Kind.DECLARED, declared=(0.5, 0.5)),
+        Fact(name="labelled-swapped", says="order labels say swapped", kind=Kind.DECLARED, declared=(0.5, 0.5)),
+        Fact(name="input-masked", says="scored positions show [MASK]", kind=Kind.DECLARED, declared=(0.8, 0.8)),
+        Fact(name="input-kept", says="scored positions show what stood there", kind=Kind.DECLARED, declared=(0.1, 0.1)),
+        Fact(name="input-random", says="scored positions show another piece", kind=Kind.DECLARED, declared=(0.1, 0.1)),
+    ]
+    return {fact.name: fact for fact in facts}
+
+
+FACTS: Mapping[str, Fact] = _table()
+ROWS: Mapping[str, int] = {name: row for row, name in enumerate(FACTS)}
+_ORDER = ("pair-unlabelled", "in-order-labelled-swapped", "swapped-labelled-in-order", "labelled-swapped")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Of all F facts and G groups (datasets, and one for examples of no known dataset) counts and sums of products."""
+
+    k: NDArray[np.float64]  # (F, G)
+    n: NDArray[np.float64]
+    kk: NDArray[np.float64]  # (F, G) sums over examples of k², k·n, n²: how much examples differ
+    kn: NDArray[np.float64]
+    nn: NDArray[np.float64]
+
+    def of(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Counts k and n (G,) of one fact."""
+        row = ROWS[name]
+        return self.k[row], self.n[row]
+
+    def rate(self, name: str) -> NDArray[np.float64]:
+        """(G,) k/n, NaN where n is 0."""
+        k, n = self.of(name)
+        return np.divide(k, n, out=np.full(k.shape, np.nan), where=n > 0)
+
+    def inflation(self) -> NDArray[np.float64]:
+        """(F, G) by how much the variance of k exceeds a binomial one's, since counts of one example go together."""
+        rate = np.divide(self.k, self.n, out=np.zeros_like(self.k), where=self.n > 0)
+        spread = self.kk - 2 * rate * self.kn + rate**2 * self.nn
+        binomial = self.n * rate * (1 - rate)
+        return np.maximum(1.0, np.divide(spread, binomial, out=np.ones_like(spread), where=binomial > 1e-9))
+
+
+def summed(parts: Sequence[Rates]) -> Rates:
+    """The rates of several feeds together."""
+    columns = ("k", "n", "kk", "kn", "nn")
+    return Rates(**{name: np.sum([getattr(part, name) for part in parts], axis=0) for name in columns})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """A feed, laid open, aligned and counted."""
+
+    layout: Layout
+    aligned: Aligned
+    rates: Rates
+    skipped: Mapping[str, str]  # facts that cannot be known, and why
+    lengths: NDArray[np.int64]  # (B,) pieces of each example, special ones included
+    group: NDArray[np.int64]  # (B,) dataset, or their number where unknown
+
+
+def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel) -> Observed:
+    """Counts every fact of a feed that was made of a corpus' documents."""
+    layout = lay_open(feed, tokenizer)
+    aligned = align(layout, corpus, feed.dataset)
+    counts = _layout_facts(feed, layout)
+    counts |= _mask_facts(feed, layout, tokenizer)
+    counts |= _text_facts(layout, aligned, corpus, tokenizer)
+    counts |= _pair_facts(feed, aligned, corpus)
+    groups = len(corpus.names) + 1
+    known = (aligned.dataset >= 0) & (aligned.dataset < groups - 1)
+    group = np.where(known, aligned.dataset, groups - 1)
+    skipped = {}
+    if not (feed.sop_labels >= 0).any():
+        skipped = dict.fromkeys(_ORDER, "no example has an order label")
+        counts = {name: value for name, value in counts.items() if name not in _ORDER}
+    rates = _with_documents(_summed(counts, group, groups), aligned, corpus, group)
+    lengths = (layout.part != PADDING).sum(axis=1)
+    return Observed(layout=layout, aligned=aligned, rates=rates, skipped=skipped, lengths=lengths, group=group)
+
+
+def _summed(counts: Counts, group: NDArray[np.int64], groups: int) -> Rates:
+    none = (np.zeros(len(group)), np.zeros(len(group)))
+    k = np.stack([counts.get(name, none)[0] for name in FACTS]).astype(np.float64)
+    n = np.stack([counts.get(name, none)[1] for name in FACTS]).astype(np.float64)
+    member = (group[:, None] == np.arange(groups)).astype(np.float64)
+    return Rates(k=k @ member, n=n @ member, kk=(k * k) @ member, kn=(k * n) @ member, nn=(n * n) @ member)
+
+
+def _some(event: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By example: whether the event happens anywhere among places that count, and whether there is one."""
+    return (event & among).any(axis=1).astype(np.int64), among.any(axis=1).astype(np.int64)
+
+
+def _every(event: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By example: whether the event happens at every place that counts."""
+    there = among.any(axis=1)
+    return (there & ~(~event & among).any(axis=1)).astype(np.int64), there.astype(np.int64)
+
+
+def _share(event: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By example: places where the event happens, of those that count."""
+    return (event & among).sum(axis=1), among.sum(axis=1)
+
+
+def _flag(event: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return (event & among).astype(np.int64), among.astype(np.int64)
+
+
+def _layout_facts(feed: Feed, layout: Layout) -> Counts:
+    everything = np.ones(len(layout), bool)
+    padding, special = layout.part == PADDING, layout.part == SPECIAL
+    first, second = layout.part == FIRST, layout.part == SECOND
+    real = ~padding
+    hidden, ids = feed.attention_mask == 0, feed.segment_ids
+    # The first separator belongs to the first segment, as [CLS] does.
+    behind_first = np.cumsum(first, axis=1) >= first.sum(axis=1, keepdims=True)
+    in_second = special & behind_first & (np.cumsum(second, axis=1) > 0)
+    scored = layout.scored & real
+    return {
+        "no-cls-in-front": _flag(~layout.starts_right, everything),
+        "separators-wrong": _flag(~layout.ends_right, everything),
+        "cls-split": _flag(layout.split[:, 0], everything),
+        "sep-split": _flag(layout.split[:, 1], everything),
+        "padding-attended": _some(~hidden, padding),
+        "padding-attended-throughout": _every(~hidden, padding),
+        "scored-hidden": _some(hidden, scored),
+        "scored-hidden-throughout": _every(hidden, scored),
+        "unscored-hidden": _some(hidden, real & ~layout.scored),
+        "unscored-hidden-throughout": _every(hidden, real & ~layout.scored),
+        "first-segment-not-0": _some(ids != 0, first),
+        "first-segment-not-0-throughout": _every(ids != 0, first),
+        "second-segment-not-1": _some(ids != 1, second),
+        "second-segment-not-1-throughout": _every(ids != 1, second),
+        "leading-specials-not-0": _some(ids != 0, special & ~in_second),
+        "closing-separator-not-1": _some(ids != 1, special & in_second),
+    }
+
+
+def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts:
+    scored, labels = layout.scored, layout.labels
+    padding, special = layout.part == PADDING, layout.part == SPECIAL
+    text = layout.part >= FIRST
+    wrong = (labels < 0) | (labels >= tokenizer.vocabulary_size)
+    is_mask = labels == MASK
+    usable = scored & text & ~wrong & ~is_mask
+    inputs = feed.token_ids
+    kept = inputs == labels
+    return {
+        "padding-scored": _some(scored, padding),
+        "padding-scored-share": _share(scored, padding),
+        "special-scored": _some(scored, special),
+        "special-scored-share": _share(scored, special),
+        "label-out-of-range": _some(wrong, scored),
+        "label-out-of-range-share": _share(wrong, scored),
+        "label-is-mask": _some(is_mask, scored),
+        "label-is-mask-share": _share(is_mask, scored),
+        "mask-unscored": _some(inputs == MASK, ~scored),
+        "mask-rate": ((scored & ~padding).sum(axis=1), (~padding).sum(axis=1)),
+        "input-unknown": _share((inputs == UNK) & ~kept, usable),
+        "input-masked": _share(inputs == MASK, usable),
+        "input-kept": _share(kept, usable),
+        "input-random": _share(~kept & (inputs != MASK) & (inputs != UNK), usable),
+    }
+
+
+def _text_facts(layout: Layout, aligned: Aligned, corpus: Corpus, tokenizer: TokenizerModel) -> Counts:
+    first, second = aligned.first, aligned.second
+    theirs, known = _documents_pieces(layout, aligned, corpus)
+    usable = layout.scored & known & (layout.labels >= 0) & (layout.labels < tokenizer.vocabulary_size)
+    differs = layout.labels != theirs
+    text = (layout.part >= FIRST) & (layout.tokens != UNKNOWN)
+    told = (first.document >= 0) & first.whole & (first.size >= 4)
+    of_document = np.where(told, corpus.dataset[np.maximum(first.document, 0)], -1) if len(corpus) else first.document
+    return {
+        "first-altered": _altered(first),
+        "second-altered": _altered(second),
+        "first-altered-share": _altered_share(first),
+        "second-altered-share": _altered_share(second),
+        "crosses-documents": _flag(first.crosses | second.crosses, first.size > 0),
+        "label-differs-from-text": _some(differs, usable),
+        "label-differs-share": _share(differs, usable),
+        "dataset-contradicted": _flag(aligned.dataset != of_document, told),
+        "unknown-pieces": _share(layout.tokens == UNK, text),
+    }
+
+
+def _altered(segment: Segments) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return _flag((segment.unmatched > 0) | segment.spliced, segment.size > 0)
+
+
+def _altered_share(segment: Segments) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    inner = np.maximum(segment.size - 4, 0)
+    return np.minimum(segment.unmatched, inner), inner
+
+
+def _documents_pieces(
+    layout: Layout, aligned: Aligned, corpus: Corpus
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """(B, T) the documents' pieces where segments were found, and where that is."""
+    column = np.arange(layout.tokens.shape[1])
+    theirs, known = np.zeros(layout.tokens.shape, np.int32), np.zeros(layout.tokens.shape, bool)
+    for segment in (aligned.first, aligned.second):
+        place = segment.start[:, None] + column - segment.column[:, None]
+        inside = segment.found[:, None] & (place >= segment.start[:, None]) & (place < segment.stop[:, None])
+        theirs[inside] = corpus.ids[place[inside]]
+        known |= inside
+    return theirs, known
+
+
+def _pair_facts(feed: Feed, aligned: Aligned, corpus: Corpus) -> Counts:
+    first, second = aligned.first, aligned.second
+    pair, label = second.size > 0, feed.sop_labels
+    document = np.where(first.found, first.document, second.document)
+    found = document >= 0
+    kind = np.where(found, corpus.kind[np.maximum(document, 0)] if len(corpus) else 0, -1)
+    # What was altered, or runs across documents, says nothing about pairs.
+    clear = (first.whole | (first.size == 0)) & (second.whole | ~pair) & found
+    both = clear & first.whole & pair
+    one = both & (first.document == second.document)
+    shared = np.minimum(first.stop, second.stop) - np.maximum(first.start, second.start)
+    shorter = np.minimum(first.stop - first.start, second.stop - second.start)
+    same = one & (2 * shared >= shorter)
+    long = (first.size >= 3) & (second.size >= 3)
+    other = both & ~one & long
+    ordered = one & (shared <= 0) & first.once & second.once
+    in_order = first.stop <= second.start
+    labelled = label >= 0
+    counts: Counts = {
+        "single-labelled": _flag(labelled, ~pair & (first.size > 0)),
+        "pair-unlabelled": _flag(~labelled, pair),
+        "overlapping": _flag(one & (shared > 0) & ~same, both),
+        "in-order-labelled-swapped": _flag(label == 1, ordered & in_order & labelled),
+        "swapped-labelled-in-order": _flag(label == 0, ordered & ~in_order & labelled),
+        "swapped": _flag(~in_order, ordered),
+        "labelled-swapped": _flag(label == 1, ordered & labelled),
+        f"paired:{KINDS[LONE]}": _flag(pair, found & (kind == LONE)),
+        f"paired:{KINDS[ONE_LINE]}": _flag(pair, found & (kind == ONE_LINE)),
+        "identical-labelled-swapped": _flag(label == 1, same & labelled),
+        "other-labelled-swapped": _flag(label == 1, other & labelled),
+    }
+    for number, name in enumerate(KINDS):
+        counts[f"identical:{name}"] = _flag(same, both & (kind == number))
+        counts[f"other-document:{name}"] = _flag(other, both & (kind == number))
+    for field in (0, 1):
+        missing = _field_missing(field, aligned, corpus)
+        counts[("first-field-missing", "second-field-missing")[field]] = _flag(missing, clear & (one | ~pair) & (kind == PAIR))
+    return counts
+
+
+def _field_missing(field: int, aligned: Aligned, corpus: Corpus) -> NDArray[np.bool_]:
+    """(B,) whether nothing of a field of the document stands in either segment, although it is not empty."""
+    result = np.ones(len(aligned), bool)
+    for segment in (aligned.first, aligned.second):
+        document = np.maximum(segment.document, 0)
+        line = corpus.line_offsets[document] + field
+        line = np.minimum(line, len(corpus.line_stop) - 1)
+        start, stop = corpus.line_start[line], corpus.line_stop[line]
+        holds = segment.found & (segment.start < stop) & (segment.stop > start)
+        result &= ~(holds | (segment.found & (start == stop)))
+    return result
+
+
+def _with_documents(rates: Rates, aligned: Aligned, corpus: Corpus, group: NDArray[np.int64]) -> Rates:
+    """Rates with the facts about documents added."""
+    groups = rates.k.shape[1]
+    covered = np.zeros(len(corpus.ids) + 1, np.int64)
+    for segment in (aligned.first, aligned.second):
+        np.add.at(covered, segment.start[segment.found], 1)
+        np.add.at(covered, segment.stop[segment.found], -1)
+    used = np.concatenate([[0], np.cumsum((np.cumsum(covered) > 0)[: len(corpus.ids)])])
+    several = np.flatnonzero(corpus.kind == LINES)
+    lines = ranges(corpus.line_offsets[several], np.diff(corpus.line_offsets)[several])
+    # Empty lines are no lines.
+    lines = lines[corpus.line_stop[lines] > corpus.line_start[lines]]
+    start, stop = corpus.line_start[lines], corpus.line_stop[lines]
+    in_line = used[stop] - used[start]
+    document = corpus.document[start] if len(lines) else np.zeros(0, np.int64)
+    head = np.flatnonzero(np.concatenate([[True], document[1:] != document[:-1]])) if len(lines) else document
+    tail = np.concatenate([head[1:] - 1, [len(lines) - 1]]) if len(lines) else document
+    any_used = used[corpus.stop[document[head]]] > used[corpus.start[document[head]]]
+    dataset = corpus.dataset[document[head]].astype(np.int64)
+    missing = {
+        "first-line-missing": (in_line[head] == 0) & (in_line[np.minimum(head + 1, tail)] > 0),
+        "last-line-missing": (in_line[tail] == 0) & (in_line[np.maximum(tail - 1, head)] > 0),
+    }
+    total = np.bincount(dataset[any_used], minlength=groups)[:groups]
+    rows = {
+        name: (np.bincount(dataset[any_used & event], minlength=groups)[:groups], total)
+        for name, event in missing.items()
+    }
+    offered = np.bincount(corpus.dataset[corpus.stop > corpus.start], minlength=groups)[:groups] > 0
+    empty = offered & (np.bincount(group, minlength=groups)[:groups] == 0)
+    rows["dataset-empty"] = (empty, offered)
+    for name, (k, n) in rows.items():
+        # Documents are counted once each: k² is k.
+        for column, value in (("k", k), ("n", n), ("kk", k), ("kn", k), ("nn", n)):
+            getattr(rates, column)[ROWS[name]] = value
+    return rates

@@ -1,0 +1,277 @@
+"""Which named faults, at what dose, give the reference the rates of a side.
+
+    search = Search(grounds, side_rates, baseline, mask_id=1, evaluation=False)
+    search.candidates()                      # best first
+
+A fault is put into every example of the reference once; since each example is struck by itself, expected counts at a
+dose are the mixture of untouched and struck ones (of several faults: of all combinations). The dose of each dataset is
+the one under which the side's counts are likeliest. A candidate reproduces the side if no fact of any dataset differs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.diagnosis.feeds.compare import Baseline, Counts
+from lossary.diagnosis.feeds.facts import FACTS, Rates
+from lossary.diagnosis.feeds.faults import FAULTS, Fault
+from lossary.diagnosis.feeds.ground import Ground
+from lossary.diagnosis.fit import Candidate
+
+__all__ = ["Fitted", "Search", "as_candidate"]
+
+_MOST_FAULTS = 3
+_MOST_COMBINATIONS = 8  # that are tried with one fault more
+_BEAM = 3
+_ALL = 0.985  # a dose from which on "all" is said
+_LEAST_GAIN = 3.0  # nats that a dose must be worth
+_DOSES = np.concatenate([[0.0], np.geomspace(5e-4, 1.0, 160), [1.0 - 1e-3, 0.99, 0.98, 0.97, 0.96]])
+_DOSES.sort()
+_FLOOR = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Faults with their likeliest doses (faults, G) and what is then left."""
+
+    faults: tuple[Fault, ...]
+    ground: Ground
+    doses: NDArray[np.float64]
+    distance: NDArray[np.float64]  # (F, G)
+    gain: float  # how much likelier than without faults, in nats
+
+    @property
+    def residual(self) -> float:
+        return float(self.distance.max(initial=0.0))
+
+    @property
+    def left(self) -> float:
+        """How much is left over, of all facts."""
+        return float(np.maximum(self.distance - 1, 0).sum())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the faults that strike anything, each once."""
+        struck = [fault.name for fault, doses in zip(self.faults, self.doses, strict=True) if doses.any()]
+        return tuple(dict.fromkeys(struck))
+
+    @property
+    def free(self) -> int:
+        """Doses that are neither nothing nor all."""
+        return int(((self.doses > 0) & (self.doses < _ALL)).sum())
+
+
+class Search:
+    """Tries faults on the reference, in each of its styles, against one side."""
+
+    def __init__(
+        self, grounds: Sequence[Callable[[], Ground]], side: Rates, baseline: Baseline, *, mask_id: int, evaluation: bool
+    ) -> None:
+        self.side, self.baseline, self.mask_id = side, baseline, mask_id
+        self.deviating = baseline.alarms(side) > 1
+        self.shrink = side.inflation()
+        self._grounds = grounds
+        self._evaluation = evaluation
+        self._fitted: dict[tuple[int, tuple[str, ...]], Fitted] = {}
+
+    def candidates(self) -> list[Fitted]:
+        """What was tried, best first."""
+        if not self.deviating.any():
+            return []
+        tried: list[Fitted] = []
+        levels: list[list[Fitted]] = []
+        for style in range(len(self._grounds)):
+            singles = [self.fit((fault,), style) for fault in self._worth_a_try(self.deviating)]
+            levels.append(sorted((f for f in singles if f.gain > 0), key=lambda f: -f.gain))
+            tried += levels[-1]
+            if any(fitted.residual <= 1 for fitted in tried):
+                return _ranked(tried)
+        # The style in which the leading fault leaves least is the side's own.
+        style = min(range(len(levels)), key=lambda i: levels[i][0].left if levels[i] else np.inf)
+        level = levels[style]
+        for _ in range(2, _MOST_FAULTS + 1):
+            if not level or self._hopeless(levels[style]):
+                break
+            level = self._one_more(level, style)
+            tried += level
+            if any(fitted.residual <= 1 for fitted in level):
+                break
+        return _ranked(tried)
+
+    def _hopeless(self, singles: list[Fitted]) -> bool:
+        """Whether some deviation is not even made smaller by any fault: then no combination explains it."""
+        untouched = self.baseline.alarms(self.side)
+        nearest = np.min([fitted.distance for fitted in singles], axis=0)
+        return bool((self.deviating & (nearest > np.maximum(1.0, 0.8 * untouched))).any())
+
+    def _worth_a_try(self, deviating: NDArray[np.bool_]) -> list[Fault]:
+        facts = {name for name, row in zip(FACTS, deviating.any(axis=1), strict=True) if row}
+        return [
+            fault
+            for ways in FAULTS.values()
+            for fault in ways
+            if facts & set(fault.shows) and (self._evaluation or fault.name != "evaluation-unmasked")
+        ]
+
+    def _one_more(self, level: list[Fitted], style: int) -> list[Fitted]:
+        """Each of the leading candidates with one fault more; stops at the first that reproduces the side."""
+        wanted: dict[tuple[str, ...], tuple[float, tuple[Fault, ...]]] = {}
+        for fitted in [f for f in level if not any(fault.alone for fault in f.faults)][:_BEAM]:
+            for fault in self._worth_a_try(fitted.distance > 1):
+                faults = (*fitted.faults, fault)
+                key = tuple(sorted(f.key for f in faults))
+                if len(set(key)) == len(key) and not fault.alone:
+                    wanted.setdefault(key, (fitted.gain + self.fit((fault,), style).gain, faults))
+        found = []
+        for _, faults in sorted(wanted.values(), key=lambda entry: -entry[0])[:_MOST_COMBINATIONS]:
+            fitted = self.fit(faults, style)
+            found.append(fitted)
+            if fitted.residual <= 1:
+                break
+        return sorted(found, key=lambda fitted: (fitted.residual > 1, -fitted.gain))
+
+    def fit(self, faults: tuple[Fault, ...], style: int) -> Fitted:
+        """The likeliest doses of faults by dataset, and what is left then."""
+        key = (style, tuple(sorted(fault.key for fault in faults)))
+        if key not in self._fitted:
+            self._fitted[key] = self._fit(faults, self._grounds[style]())
+        return self._fitted[key]
+
+    def _fit(self, faults: tuple[Fault, ...], ground: Ground) -> Fitted:
+        corners = list(product((0, 1), repeat=len(faults)))
+        counts = [
+            ground.counts(
+                [fault for fault, on in zip(faults, corner, strict=True) if on], side=self.side, mask_id=self.mask_id
+            )
+            for corner in corners
+        ]
+        k, n = np.stack([c.k for c in counts]), np.stack([c.n for c in counts])
+        groups = k.shape[2]
+        doses, gain = np.zeros((len(faults), groups)), 0.0
+        mixed = Counts(np.empty_like(k[0]), np.empty_like(n[0]))
+        for group in range(groups):
+            fitter = _GroupFit(self, faults, corners, k[:, :, group], n[:, :, group], group)
+            doses[:, group], more = fitter.likeliest()
+            gain += more
+            weights = _weights(corners, doses[:, group][None])[0]
+            mixed.k[:, group], mixed.n[:, group] = weights @ k[:, :, group], weights @ n[:, :, group]
+        distance = self.baseline.distance(self.side, counts[0], mixed)
+        return Fitted(faults=faults, ground=ground, doses=doses, distance=distance, gain=gain)
+
+
+class _GroupFit:
+    """Doses in one dataset."""
+
+    def __init__(
+        self,
+        search: Search,
+        faults: tuple[Fault, ...],
+        corners: list[tuple[int, ...]],
+        k: NDArray[np.float64],
+        n: NDArray[np.float64],
+        group: int,
+    ) -> None:
+        side, shrink = search.side, search.shrink[:, group]
+        rates = np.divide(k, n, out=np.zeros_like(k), where=n > 0)
+        moved = (np.abs(rates - rates[0]) > 1e-9).any(axis=0) | ((n > 0) != (n[0] > 0)).any(axis=0)
+        self.use = np.flatnonzero(moved & (side.n[:, group] > 0))
+        self.k, self.n = k[:, self.use], n[:, self.use]
+        self.hits = (side.k[:, group] / shrink)[self.use]
+        self.misses = ((side.n - side.k)[:, group] / shrink)[self.use]
+        self.floor = np.clip(search.baseline.high[self.use, group], _FLOOR, 1e-3)
+        self.faults, self.corners = faults, corners
+        self.quiet = not search.deviating[:, group].any()
+
+    def likeliest(self) -> tuple[NDArray[np.float64], float]:
+        """Doses (faults,) and the gain in nats; coordinate by coordinate, from the better of nothing and everything."""
+        count = len(self.faults)
+        nothing = np.zeros(count)
+        if not len(self.use) or self.quiet:
+            return nothing, 0.0
+        starts = np.array(list(product((0.0, 1.0), repeat=count)))
+        doses = starts[int(np.argmax(self._likelihood(starts)))].copy()
+        for _ in range(1 if count == 1 else 4):
+            for index, fault in enumerate(self.faults):
+                grid = _DOSES if fault.partial else np.array([0.0, 1.0])
+                trial = np.repeat(doses[None], len(grid), axis=0)
+                trial[:, index] = grid
+                doses = trial[int(np.argmax(self._likelihood(trial)))]
+        for index in range(count):
+            # A dose that hardly anything speaks for is none.
+            without = doses.copy()
+            without[index] = 0.0
+            likelihood = self._likelihood(np.stack([without, doses]))
+            if likelihood[1] - likelihood[0] < _LEAST_GAIN:
+                doses = without
+        likelihood = self._likelihood(np.stack([nothing, doses]))
+        return doses, float(likelihood[1] - likelihood[0])
+
+    def _likelihood(self, doses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(P,) of doses (P, faults)."""
+        weights = _weights(self.corners, doses)
+        k, n = weights @ self.k, weights @ self.n
+        rate = np.clip(np.divide(k, n, out=np.zeros_like(k), where=n > 0), self.floor, 1 - self.floor)
+        # Where faults give no example of a fact, it says nothing.
+        known = n > 0
+        nats: NDArray[np.float64] = (known * (self.hits * np.log(rate) + self.misses * np.log1p(-rate))).sum(axis=1)
+        return nats
+
+
+def _weights(corners: list[tuple[int, ...]], doses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P, corners): how much of each combination of faults there is at doses (P, faults)."""
+    on = np.array(corners, bool)
+    factors = np.where(on[None], doses[:, None], 1 - doses[:, None])
+    weights: NDArray[np.float64] = factors.prod(axis=2)
+    return weights
+
+
+def _ranked(tried: list[Fitted]) -> list[Fitted]:
+    """What reproduces the side first, then by fewest faults, fewest free doses, and what is left."""
+
+    def key(fitted: Fitted) -> tuple[bool, float, float, float]:
+        if fitted.residual > 1:
+            return (True, fitted.left, 0, 0)
+        return (False, len(fitted.names), fitted.free, fitted.residual)
+
+    found: dict[tuple[str, ...], Fitted] = {}
+    for fitted in sorted(tried, key=key):
+        # The same faults in another style of the reference are the same.
+        if fitted.names:
+            found.setdefault(tuple(sorted(fault.key for fault in fitted.faults)), fitted)
+    return list(found.values())
+
+
+def as_candidate(fitted: Fitted, search: Search) -> Candidate:
+    """What a reader is told."""
+    scene = fitted.ground.scene(search.side, search.mask_id)
+    corpus = scene.reference.corpus
+    groups = (*corpus.names, "unknown dataset")
+    described: dict[str, dict[str, Any]] = {}
+    sentences = []
+    offered = [name for number, name in enumerate(groups[:-1]) if (corpus.dataset == number).any()]
+    for fault, doses in zip(fitted.faults, fitted.doses, strict=True):
+        struck = {name: round(float(dose), 4) for name, dose in zip(groups, doses, strict=True) if dose > 0}
+        if not struck:
+            continue
+        entry: dict[str, Any] = {"name": fault.name, "datasets": struck} | ({"how": fault.how} if fault.how else {})
+        if fault.fitted is not None:
+            for key, values in fault.fitted(scene).items():
+                named = dict(zip(groups, values, strict=False))
+                entry[key] = {name: named[name] for name in struck if name in named} if len(values) > 1 else values[0]
+        described[fault.key] = entry
+        sentences.append(f"{fault.says}: {_where(struck, offered)}")
+    values: dict[str, Any] = {"faults": described}
+    if len(described) == 1:
+        values |= {key: value for key, value in next(iter(described.values())).items() if key != "name"}
+    return Candidate(names=fitted.names, says="; ".join(sentences), residual=fitted.residual, values=values)
+
+
+def _where(struck: dict[str, float], offered: list[str]) -> str:
+    if set(struck) >= set(offered) and min(struck.values()) >= _ALL:
+        return "everywhere"
+    return ", ".join(f"{dose:.1%} of {name}" if dose < _ALL else f"all of {name}" for name, dose in struck.items())
+

@@ -1,0 +1,1 @@
+"""What a side computes, fitted: the forward function, losses, gradients, updates, schedules."""

@@ -1,0 +1,170 @@
+"""Is it low precision? The size of a deviation, and its regular part, against the arbiter's own in that precision.
+
+    candidate = low_precision(sides, architecture, declared="float32")
+
+Rounding cannot be reproduced number by number: another order of sums rounds otherwise. Two things can. Its size: RMS
+deviations of every output must lie within the prediction interval of the arbiter's runs in that precision. And what
+rounding the weights alone does, which is the same in every program of that precision: regressed on it, the side's
+deviation must have the coefficient that the arbiter's runs have, near 1, and be nearer to it than to 0. An unknown
+fault of about the same size has no such part.
+
+No numbers at all (NaN, infinities) are reproduced by pure fp16 in the very examples, or not; if a larger ε makes them
+numbers again, ε that fp16 rounds to 0 is the cause, else it is overflow.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from lossary.diagnosis.fit import Candidate
+from lossary.diagnosis.laws.architecture.evidence import (
+    FALSE_ALARMS,
+    Observation,
+    deviation,
+    moved_by_one_ulp,
+    scored,
+    ways_of,
+)
+from lossary.models.arbiter import Architecture, Arithmetic, Outputs, Precision, forward
+
+__all__ = ["low_precision"]
+
+_FORMATS: tuple[Precision, ...] = ("tf32", "bf16", "fp16")
+_NAMES = {"tf32": "TF32 (products of numbers cut to 10 bits)", "bf16": "bfloat16", "fp16": "float16"}
+_FAR = 3.0  # natural logarithm; a format whose first run is off by more is not looked at
+_REPRESENTABLE = 1e-4  # an ε that pure fp16 does not round to 0
+
+
+def low_precision(
+    observations: Sequence[Observation], architecture: Architecture, *, declared: Precision
+) -> list[Candidate]:
+    """Candidates `low-precision` and `half-precision-epsilon`."""
+    formats = [name for name in _FORMATS if name != declared]
+    if not all(np.isfinite(value).all() for observation in observations for value in _used(observation).values()):
+        return _no_numbers(observations, architecture) if declared in ("float32", "fp16") else []
+    exact = [forward(one.parameters, architecture, one.feed) for one in observations]
+    sizes = _sizes(observations, exact, [_answers(one) for one in observations])
+    found = []
+    for name in formats:
+        first = [forward(one.parameters, architecture, one.feed, precision=name) for one in observations]
+        off = np.abs(sizes - _sizes(observations, exact, [vars(run) for run in first]))
+        if np.isfinite(off).all() and off.max(initial=np.inf) <= _FAR:
+            found.append(_judged(observations, architecture, exact, name))
+    return found
+
+
+def _answers(observation: Observation) -> dict[str, NDArray[Any]]:
+    return observation.answers()
+
+
+def _used(observation: Observation) -> dict[str, NDArray[Any]]:
+    return {name: scored(observation.feed, name, value) for name, value in observation.answers().items()}
+
+
+def _sizes(
+    observations: Sequence[Observation], exact: Sequence[Outputs], found: Sequence[Mapping[str, Any]]
+) -> NDArray[np.float64]:
+    """Logarithms of the RMS deviations of all outputs of all observations."""
+    sizes = [
+        deviation(scored(one.feed, name, outputs[name]), scored(one.feed, name, getattr(reference, name)))
+        for one, reference, outputs in zip(observations, exact, found, strict=True)
+        for name in one.answers()
+    ]
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.array(sizes)))
+
+
+def _judged(
+    observations: Sequence[Observation], architecture: Architecture, exact: Sequence[Outputs], name: Precision
+) -> Candidate:
+    answers = [one.answers() for one in observations]
+    rounded = [forward(_rounded_weights(one.parameters, name), architecture, one.feed) for one in observations]
+    sizes, shares = [], []
+    for way in ways_of(name):
+        runs = []
+        for one in observations:
+            parameters = moved_by_one_ulp(one.parameters, way.moved) if way.moved else one.parameters
+            runs.append(vars(forward(parameters, architecture, one.feed, precision=way.arithmetic)))
+        sizes.append(_sizes(observations, exact, runs))
+        shares.append(_share(observations, exact, rounded, runs))
+    table, own_share = np.array(sizes), np.array(shares)
+    side_share = _share(observations, exact, rounded, answers)
+    comparisons = table.shape[1] + 1
+    quantile = float(student.isf(FALSE_ALARMS / comparisons / 2, len(table) - 1)) * np.sqrt(1.0 + 1.0 / len(table))
+    off = np.abs(_sizes(observations, exact, answers) - table.mean(axis=0)) / (quantile * table.std(axis=0, ddof=1))
+    middle = float(own_share.mean())
+    allowed = min(quantile * float(own_share.std(ddof=1)), 0.5 * abs(middle))
+    residual = max(float(off.max()), abs(side_share - middle) / allowed)
+    return Candidate(
+        names=("low-precision",),
+        says=f"It computes in {_NAMES[name]}: the size of the deviation and the part of it that rounded weights make "
+        f"({side_share:.2f} of it, {middle:.2f} in the reference) are those of that precision",
+        residual=residual,
+        values={"precision": name, "weights_share": round(side_share, 3)},
+    )
+
+
+def _rounded_weights(parameters: Mapping[str, NDArray[Any]], name: Precision) -> dict[str, NDArray[Any]]:
+    """Matrices as they enter products of that precision."""
+    rounding = Arithmetic(name)
+    return {key: rounding.as_factor(value) if value.ndim == 2 else value for key, value in parameters.items()}
+
+
+def _share(
+    observations: Sequence[Observation],
+    exact: Sequence[Outputs],
+    rounded: Sequence[Outputs],
+    found: Sequence[Mapping[str, Any]],
+) -> float:
+    """Coefficient of the deviation on what rounding the weights does; observations weigh alike, MLM logits if any."""
+    above, below = 0.0, 0.0
+    for one, reference, weights, outputs in zip(observations, exact, rounded, found, strict=True):
+        answers = one.answers()
+        name = "mlm" if "mlm" in answers else "sop"
+        base = scored(one.feed, name, getattr(reference, name))
+        x = scored(one.feed, name, getattr(weights, name)) - base
+        y = scored(one.feed, name, outputs[name]) - base
+        size = float(np.square(x).sum())
+        if size > 0.0:
+            above += float((x * y).sum()) / size
+            below += 1.0
+    return above / below if below else 0.0
+
+
+def _no_numbers(observations: Sequence[Observation], architecture: Architecture) -> list[Candidate]:
+    """Whether pure fp16 fails in the very examples in which the side does."""
+    larger = {
+        field: max(getattr(architecture, field), _REPRESENTABLE)
+        for field in ("epsilon_embeddings", "epsilon_layers", "epsilon_head")
+    }
+    wrong, cured = 0, True
+    for one in observations:
+        run = forward(one.parameters, architecture, one.feed, precision="fp16")
+        again = forward(one.parameters, replace(architecture, **larger), one.feed, precision="fp16")
+        for name, value in one.answers().items():
+            theirs, ours = (_broken(one, name, values) for values in (value, getattr(run, name)))
+            wrong += int((theirs != ours).sum())
+            cured &= not _broken(one, name, getattr(again, name)).any()
+    return [
+        Candidate(
+            names=("half-precision-epsilon" if cured else "low-precision",),
+            says="It computes layer normalisation in float16, where ε is rounded to 0 and a small variance gives NaN"
+            if cured
+            else "It computes in float16, whose largest number is 65,504",
+            # Counts of examples: none may differ.
+            residual=2.0 * wrong,
+            values={"precision": "fp16"},
+        )
+    ]
+
+
+def _broken(observation: Observation, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which examples hold something that is no number."""
+    if name == "mlm":
+        used = observation.feed.weights > 0
+        return np.asarray((~np.isfinite(values).all(axis=-1) & used).any(axis=-1))
+    return np.asarray(~np.isfinite(values).all(axis=-1))

@@ -1,0 +1,246 @@
+"""Which update law a side follows: its steps from known gradients, fitted to a space of laws.
+
+    fit = identify_update(observation, law, rates=rates)
+    fit.equal                        # the declared law, within rounding
+    fit.best.names, fit.best.values  # ("epsilon-placement", "epsilon-value"), {"placement": "hat", "epsilon": 1e-07, …}
+
+The search starts from the declared law and changes single settings, then pairs of them, then more, until a law
+reproduces the side; continuous settings (ε, β, decay, bounds, rate) are fitted by Gauss-Newton steps that are robust
+against what another fault spoils. It runs on small parameters, in full, because LAMB's ratio needs a whole one; what
+reproduces them is held against all.
+
+Read directly, without search: parameters that never move, weights on a coarser grid than float32's.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lossary.diagnosis.fit import Candidate, Fit
+from lossary.diagnosis.laws.update_evidence import Evidence, UpdateObservation, on_grid
+from lossary.diagnosis.laws.update_moves import known_laws, trials
+from lossary.diagnosis.laws.update_names import candidate_of
+from lossary.diagnosis.laws.update_search import Search, with_step_factors
+from lossary.diagnosis.laws.update_space import Grid, LawSettings, preset
+from lossary.models.update_laws import UpdateLaw
+
+__all__ = ["identify_update"]
+
+_WIDTH = 6  # laws from which the next level starts
+_ALIKE = 2  # of these, that change the same settings
+_CONFIRMED_AT_MOST = 16  # of a level, held against all parameters
+_REFINED_AT_MOST = 4  # of these, fitted to all parameters where a sample is not enough
+_SHOWN = 8  # candidates that did not reproduce the side
+_COARSE: tuple[Grid, ...] = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Node:
+    settings: LawSettings
+    changed: frozenset[str] = frozenset()  # groups of settings
+    fitted: tuple[str, ...] = ()
+    other: str | None = None
+
+
+def identify_update(
+    observation: UpdateObservation,
+    law: UpdateLaw | LawSettings,
+    *,
+    rates: Sequence[float],
+    declared: Mapping[str, Any] | None = None,
+    max_faults: int = 3,
+) -> Fit:
+    """The law that a side follows, as changes of the declared one.
+
+    `rates` are those of the steps, `declared` what the side means to do otherwise (see `LawSettings.of`). Up to
+    `max_faults` settings are changed together. ValueError if the observation does not fit together.
+    """
+    settings = law if isinstance(law, LawSettings) else LawSettings.of(law, declared)
+    evidence = Evidence.of(observation, rates).measured(settings)
+    roots = _roots(evidence, settings)
+    distance = min(evidence.distance(root) for root in roots)
+    how = _how(evidence, observation)
+    if distance <= 1:
+        return Fit(distance=distance, tried=(), how=how)
+    identification = _Identification(evidence, settings, roots)
+    return Fit(distance=distance, tried=identification.run(max_faults), how=how)
+
+
+def _roots(evidence: Evidence, settings: LawSettings) -> list[LawSettings]:
+    """The declared law; of a late first step twice, since t of the corrections may be the step's number or not."""
+    if evidence.first == 0 or not (settings.correct_m or settings.correct_v):
+        return [settings]
+    return [settings, replace(settings, counts="steps")]
+
+
+def _how(evidence: Evidence, observation: UpdateObservation) -> str:
+    parts = ["1 ulp of each weight", f"rounding of a step measured in float32 ({evidence.roundings:.1f} half ulps)"]
+    if observation.rerun is not None:
+        parts.append("the side's own rerun")
+    if still := int(np.sum(evidence.rates == 0)):
+        parts.append(f"{still} of {len(evidence.rates)} steps have rate 0 and show nothing")
+    return "; ".join(parts)
+
+
+class _Identification:
+    """One search over laws."""
+
+    def __init__(self, evidence: Evidence, declared: LawSettings, roots: list[LawSettings]) -> None:
+        coarse = self._coarse(evidence, declared)
+        if coarse is not None:
+            evidence = evidence.kept_in(coarse)
+            roots = [replace(root, grid=coarse) for root in roots]
+        frozen = self._frozen(evidence, roots[0])
+        roots = [replace(root, frozen=frozen) for root in roots]
+        self.declared = declared
+        self.full = Search.on_all(evidence)
+        self.some = Search.on_some(evidence)
+        self.roots = [_Node(settings=root) for root in roots]
+        self.found: dict[tuple[str | None, LawSettings], Candidate] = {}
+
+    @staticmethod
+    def _coarse(evidence: Evidence, declared: LawSettings) -> Grid | None:
+        """The lower precision in which all weights after each step are."""
+        if declared.grid != "float32" or not np.any(evidence.observed):
+            return None
+        return next((grid for grid in _COARSE if on_grid(evidence.after, grid)), None)
+
+    @staticmethod
+    def _frozen(evidence: Evidence, declared: LawSettings) -> frozenset[str]:
+        """Parameters that should have moved and never did, unless none did."""
+        still = evidence.sums(np.abs(evidence.observed).sum(axis=0)) == 0
+        if still.all():
+            return frozenset()
+        predicted = np.abs(evidence.predict(declared).change) > 2 * evidence.ulp
+        should = evidence.sums(predicted.sum(axis=0).astype(np.float64)) > 0
+        return frozenset(name for name, stuck in zip(evidence.names, still & should, strict=True) if stuck)
+
+    def run(self, max_faults: int) -> tuple[Candidate, ...]:
+        """Levels of ever more changes, until one has a law that reproduces the side."""
+        if any(root.settings != self.declared for root in self.roots):
+            self._confirm(self.roots)
+        self._confirm(self._picked_in_full())
+        beam = self.roots
+        # Where the small parameters do what is declared, they say nothing about the large ones.
+        levels = 0 if any(self.some.distance(root.settings) <= 1 for root in self.roots) else max_faults
+        for level in range(levels):
+            children = [child for node in beam for child in self._children(node)]
+            if level == 1:
+                children += self._known()
+            beam = self._leading(children)
+            self._confirm(beam)
+            if self._reproduced():
+                break
+        if not self._reproduced():
+            self._confirm(self._with_step_factors([*self.roots, *beam]))
+        return self._ordered()
+
+    def _children(self, node: _Node) -> Iterable[_Node]:
+        for trial in trials(node.settings, node.changed, self.some.seen_by(node.settings)):
+            settings = self.some.best(trial)
+            if settings != node.settings:
+                yield _Node(
+                    settings=settings,
+                    changed=node.changed.union(trial.groups),
+                    fitted=node.fitted + trial.fitted,
+                    other=trial.other or node.other,
+                )
+
+    def _picked_in_full(self) -> Iterable[_Node]:
+        """Which parameters decay or are adapted: of large ones, too."""
+        for node in self.roots:
+            for kind in ("decayed", "adapted"):
+                if (kind == "decayed" and node.settings.decay) or (kind == "adapted" and node.settings.family == "lamb"):
+                    settings = self.full.picked(node.settings, kind)  # type: ignore[arg-type]
+                    if settings != node.settings:
+                        yield _Node(settings=settings, changed=frozenset([kind]))
+
+    def _known(self) -> Iterable[_Node]:
+        for other, law in known_laws(self.declared):
+            yield _Node(settings=replace(law, grid=self.roots[0].settings.grid), other=other)
+
+    def _leading(self, nodes: list[_Node]) -> list[_Node]:
+        """The laws that fit best, their continuous settings fitted together."""
+        loss = self.some.loss
+        ordered = sorted({(n.other, n.settings): n for n in nodes}.values(), key=lambda n: loss(n.settings))
+        joint = [self._polished(node) if len(node.fitted) > 1 else node for node in ordered[: 3 * _WIDTH]]
+        rest = [node for node in ordered[3 * _WIDTH :] if self.some.distance(node.settings) <= 1]
+        unique = sorted({(n.other, n.settings): n for n in joint}.values(), key=lambda n: loss(n.settings))
+        alike: Counter[frozenset[str]] = Counter()
+        beam = []
+        for node in unique:
+            alike[node.changed] += 1
+            if alike[node.changed] <= _ALIKE:
+                beam.append(node)
+        return [*beam[:_WIDTH], *rest]
+
+    def _polished(self, node: _Node) -> _Node:
+        return replace(node, settings=self.some.polish(node.settings, node.fitted))
+
+    def _confirm(self, nodes: Iterable[_Node]) -> None:
+        """Holds laws against all parameters."""
+        for position, node in enumerate(list(nodes)[:_CONFIRMED_AT_MOST]):
+            settings, residual = self._in_full(node, refined=position < _REFINED_AT_MOST)
+            if residual < self.found.get((node.other, settings), _WORST).residual:
+                candidate = candidate_of(self.declared, settings, other=node.other, residual=residual)
+                if candidate.names:
+                    self.found[(node.other, settings)] = candidate
+
+    def _in_full(self, node: _Node, *, refined: bool) -> tuple[LawSettings, float]:
+        """The law of a node and its distance, refined where large parameters say more than small ones."""
+        exact = node.settings
+        if node.fitted:
+            exact = self.some.polish(exact, node.fitted)
+        distance = self.full.distance
+        residual = distance(exact)
+        if residual > 1 and refined and self.some.distance(exact) <= 1:
+            for kind in ("decayed", "adapted"):
+                if kind in node.changed:
+                    exact = self.full.picked(exact, kind)  # type: ignore[arg-type]
+            exact = self.full.polish(exact, node.fitted, rounds=4) if node.fitted else exact
+            residual = distance(exact)
+        if residual <= 1 and "clip" in node.changed and exact.clip != "none":
+            # A bound that nothing reaches is none.
+            without = replace(exact, clip="none", bound=1.0, clip_replicas=False)
+            if distance(without) <= 1:
+                exact, residual = without, distance(without)
+        if residual <= 1 and node.fitted:
+            exact = self.full.rounded(exact, node.fitted)
+            residual = distance(exact)
+        if exact.decay == 0:
+            # Where and of what nothing decays is no question.
+            plain = self.declared if node.other is None else preset(node.other, self.declared)
+            exact = replace(
+                exact, decay_at=plain.decay_at, decayed=plain.decayed, decay_flips=plain.decay_flips
+            )
+        return exact, residual
+
+    def _with_step_factors(self, nodes: Iterable[_Node]) -> Iterable[_Node]:
+        for node in nodes:
+            settings = with_step_factors(self.full.whole, node.settings)
+            if settings is not None and "rate" not in node.changed:
+                yield replace(node, settings=settings, fitted=())
+
+    def _reproduced(self) -> bool:
+        return any(candidate.reproduces for candidate in self.found.values())
+
+    def _ordered(self) -> tuple[Candidate, ...]:
+        """Fewest faults that reproduce first, then the closest."""
+        ordered = sorted(
+            self.found.values(),
+            key=lambda c: (not c.reproduces, (len(c.names), _listed(c)) if c.reproduces else (0, 0), c.residual),
+        )
+        reproducing = [c for c in ordered if c.reproduces]
+        return (*reproducing, *[c for c in ordered if not c.reproduces][:_SHOWN])
+
+
+def _listed(candidate: Candidate) -> int:
+    """How many parameters a candidate tells apart: a rule before a list."""
+    changes = candidate.values["changes"]
+    return sum(len(changes.get(name, ())) for name in ("decay_flips", "adapt_flips"))
+
+
+_WORST = Candidate(names=(), says="", residual=np.inf)

@@ -1,0 +1,128 @@
+"""Is a run as good as another one, save for a share of positions that it always misses?
+
+    missed_share(accuracies=("51.52", "72.83"), losses=("4.04", "1.3"), vocabulary_size=30000)
+    # 29 % are missed, at 10.7 nats each: worse than a uniform guess (10.3)
+
+If a bad run equals a good one but for a share f of positions that are never right, then accuracy = (1 − f)·good and
+loss = (1 − f)·good + f·cost. Two equations, two unknowns: f and the cost are always found; what speaks is the cost. An
+undertrained model misses positions at little more than they cost anyway; a cost above ln V, a uniform guess, is of
+positions that cannot be right: wrong labels, weights or inputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.diagnosis.printed import Printed
+from lossary.diagnosis.stored import Scores, matched
+
+__all__ = ["MissedShare", "missed_share", "missed_share_of"]
+
+Floats = NDArray[np.float64]
+_RESAMPLES = 1000
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissedShare:
+    """Share of positions never right, and what they cost; bounds are of rounding, or of 95 % where scores were given."""
+
+    share: float
+    share_low: float
+    share_high: float
+    nats: float
+    nats_low: float
+    nats_high: float
+    uniform: float  # nats of a uniform guess
+
+    @property
+    def worse_than_uniform(self) -> bool:
+        """Whether those positions cost more than a uniform guess, whatever rounding or sampling did."""
+        return self.nats_low > self.uniform
+
+    @property
+    def says(self) -> str:
+        against = "worse than" if self.worse_than_uniform else "not shown to be worse than"
+        return (
+            f"as the other run, save for {100 * self.share:.0f} % of positions that are always missed, at "
+            f"{self.nats:.1f} nats each: {against} a uniform guess ({self.uniform:.1f})"
+        )
+
+
+def missed_share(
+    *,
+    accuracies: Sequence["Printed | str | float"],
+    losses: Sequence["Printed | str | float"],
+    vocabulary_size: int,
+) -> MissedShare | None:
+    """From printed numbers of a bad and a good run on one dataset; None unless the bad run is the less accurate."""
+    bad, good = (Printed.of(value, "mlm_accuracy") for value in accuracies)
+    worse, better = (Printed.of(value) for value in losses)
+    if bad.value >= good.value or good.value <= 0:
+        return None
+    ends = []
+    for signs in product((0, 1, -1), repeat=4):
+        a, b, c, d = (p.value + sign * p.rounding for p, sign in zip((bad, good, worse, better), signs, strict=True))
+        share = 1 - a / b
+        if share > 0:
+            ends.append((share, (c - (1 - share) * d) / share))
+    shares, costs = [share for share, _ in ends], [cost for _, cost in ends]
+    return MissedShare(
+        share=ends[0][0],
+        share_low=min(shares),
+        share_high=max(shares),
+        nats=ends[0][1],
+        nats_low=min(costs),
+        nats_high=max(costs),
+        uniform=log(vocabulary_size),
+    )
+
+
+def missed_share_of(
+    bad: Scores, good: Scores, dataset: str, *, vocabulary_size: int, seed: int = 0
+) -> MissedShare | None:
+    """The same from stored scores of both runs on the examples of a dataset; whole examples are drawn again.
+
+    None unless the bad run is the less accurate.
+    """
+    one, two = matched(bad.of(dataset), good.of(dataset))
+    if len(one) < 2 or one.mlm_correct.sum() >= two.mlm_correct.sum():
+        return None
+    rows = np.stack([one.mlm_correct, two.mlm_correct, one.mlm_nats, two.mlm_nats, one.masked], axis=1)
+    share, nats = _solved(rows.sum(axis=0)[None])
+    shares, costs = _solved(_resampled(rows, np.random.default_rng(seed)))
+    kept = shares > 0
+    low, high = np.quantile(shares, [0.025, 0.975])
+    cheap, dear = np.quantile(costs[kept], [0.025, 0.975])
+    return MissedShare(
+        share=float(share[0]),
+        share_low=float(low),
+        share_high=float(high),
+        nats=float(nats[0]),
+        nats_low=float(cheap),
+        nats_high=float(dear),
+        uniform=log(vocabulary_size),
+    )
+
+
+def _resampled(rows: Floats, random: np.random.Generator) -> Floats:
+    """(resamples, columns) sums over examples drawn with replacement, a few resamples at a time."""
+    n = len(rows)
+    step = max(1, _CHUNK // n)
+    parts = []
+    for start in range(0, _RESAMPLES, step):
+        counts = random.multinomial(n, np.full(n, 1 / n), size=min(step, _RESAMPLES - start))
+        parts.append(counts @ rows)
+    return np.concatenate(parts)
+
+
+def _solved(sums: Floats) -> tuple[Floats, Floats]:
+    bad, good, worse, better, masked = sums.T
+    share = 1 - bad / good
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cost = (worse - (1 - share) * better) / (share * masked)
+    return share, cost

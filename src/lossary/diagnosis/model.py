@@ -1,0 +1,109 @@
+"""The records of a diagnosis: causes, outcomes of checks, the verdict on a pair of sides.
+
+A verdict is one of four. `confirmed`: a named fault, put into the reference, makes it do what the side does, within
+measured noise. `stage only`: the side differs there, and nothing in the library reproduces it. `ruled out`: compared,
+and equal within noise. `not observable`: the side cannot show it, and `needs` says what would.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from lossary.diagnosis.fit import Candidate
+
+__all__ = ["STAGES", "Cause", "Diagnosis", "Gap", "Outcome", "Stage", "Verdict"]
+
+Verdict = Literal["confirmed", "stage only", "ruled out", "not observable"]
+Stage = Literal[
+    "settings",
+    "tokenizer",
+    "examples",
+    "stream",
+    "validation",
+    "weights",
+    "forward",
+    "loss",
+    "gradients",
+    "update",
+    "schedule",
+    "training",
+    "dynamics",
+    "evaluation",
+]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """A named fault of one side that an experiment has confirmed."""
+
+    name: str
+    says: str  # one sentence
+    stage: Stage
+    side: str
+    values: Mapping[str, Any] = field(default_factory=dict)  # fitted: {"epsilon": 1e-5}
+    datasets: tuple[str, ...] = ()  # empty: all
+    before: float  # distance of the side from the reference, in units of the tolerance
+    after: float  # the same, once the fault is put into the reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one check found about one side."""
+
+    check: str
+    stage: Stage
+    side: str
+    verdict: Verdict
+    measured: str  # what was compared, and how far apart it is
+    how: str = ""  # how the tolerance was measured
+    causes: tuple[Cause, ...] = ()
+    tried: tuple[Candidate, ...] = ()  # hypotheses put into the reference, best first
+    ties: tuple[str, ...] = ()  # causes that this evidence does not tell from the leading one
+    remains: str = ""  # what the causes do not explain
+    needs: str = ""  # what would make it observable
+    cost_s: float = 0.0  # CPU seconds of the side and of the reference
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """What of the difference between two sides' numbers an experiment on both says."""
+
+    title: str
+    text: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...] = ()
+    causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """All outcomes for one or two sides."""
+
+    study: str
+    sides: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    gaps: tuple[Gap, ...] = ()
+    command: str = ""  # that replays it
+    cost_s: float = 0.0
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """Each named cause once a side, in the order of the stages, the strongest evidence first."""
+        found: dict[tuple[str, str], Cause] = {}
+        for outcome in sorted(self.outcomes, key=lambda outcome: STAGES.index(outcome.stage)):
+            for cause in outcome.causes:
+                found.setdefault((cause.side, cause.name), cause)
+        for gap in self.gaps:
+            for cause in gap.causes:
+                found.setdefault((cause.side, cause.name), cause)
+        return tuple(found.values())
+
+    @property
+    def open(self) -> tuple[Outcome, ...]:
+        """Outcomes that say where something differs, but not why."""
+        return tuple(outcome for outcome in self.outcomes if outcome.verdict == "stage only" or outcome.remains)
+
+    def of(self, verdict: Verdict) -> tuple[Outcome, ...]:
+        """The outcomes with one verdict."""
+        return tuple(outcome for outcome in self.outcomes if outcome.verdict == verdict)
