@@ -34,6 +34,7 @@ _SHAPE = AlbertShape(
     embedding_size=48,
     initializer_range=0.15,
 )
+_MODULES = frozenset({"feed", "torch_trainer", "keras_trainer", "adapter_torch", "adapter_keras", "healthy"})
 _CYRILLIC = str.maketrans("abcdefghijklmnoprstuvzy", "абцдефгхийклмнопрстувзы")
 
 
@@ -121,14 +122,13 @@ def _weights() -> Parameters:
 @contextmanager
 def modules_of_users() -> Iterator[None]:
     """Forgets, at the end, what was imported from adapters' folders, so that another copy can be."""
-    path, before = list(sys.path), set(sys.modules)
+    path = list(sys.path)
     try:
         yield
     finally:
         sys.path[:] = path
-        for name in set(sys.modules) - before:
-            if "." not in name and name.split("_")[0] in ("adapter", "feed", "torch", "keras", "case", "healthy"):
-                del sys.modules[name]
+        for name in [name for name in sys.modules if name in _MODULES or name.startswith("case_")]:
+            del sys.modules[name]
 
 
 def load(path: Path, setup: Setup) -> Any:

@@ -193,8 +193,8 @@ def ask_feeds(side: Any, probe: Probe) -> dict[str, Any]:
     for name, arrays in (
         ("examples", side.examples(probe.documents, epoch=0)),
         ("next", side.examples(probe.documents, epoch=1)),
-        ("stream", side.stream(probe.documents, start=0, stop=48)),
-        ("resumed", side.stream(probe.documents, start=24, stop=48)),
+        ("stream", side.stream(probe.documents, start=0, stop=96)),
+        ("resumed", side.stream(probe.documents, start=48, stop=96)),
         ("validation", side.validation(probe.documents)),
         ("again", side.validation(probe.documents)),
     ):

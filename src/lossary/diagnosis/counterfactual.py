@@ -4,9 +4,9 @@
     for told in rescore(scores, reported, vocabulary_size=30000):
         print(told.says, told.numbers["new_views"], told.reproduces_reported)
 
-A hypothesis that gives every reported number it touches, to its printed digits, leads; `coincidence` says how likely one
-of those tried would have done so by luck. A hypothesis may hold in some datasets only: then all others have to be as
-they were computed.
+A hypothesis that gives every reported number it touches, to its printed digits, leads; `coincidence` says how likely
+one of those tried would have done so by luck. It may hold in some datasets only: then all others have to be as they
+were computed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import log
 from typing import Any
 
-from lossary.diagnosis.missed import MissedShare, missed_share, missed_share_of
+from lossary.diagnosis.missed import CostlyPositions, MissedShare, costly_positions, missed_share, missed_share_of
 from lossary.diagnosis.polarity import SopPolarity, sop_polarity
 from lossary.diagnosis.printed import Printed
 from lossary.diagnosis.rescoring import SCORINGS, Scoring, Setting, as_computed
@@ -23,12 +23,14 @@ from lossary.statistics.estimates import Estimate, weighted_mean
 from lossary.tables.model import Metric
 
 __all__ = [
+    "CostlyPositions",
     "Counterfactual",
     "MissedShare",
     "Printed",
     "Scores",
     "SopPolarity",
     "TotalWeighting",
+    "costly_positions",
     "missed_share",
     "missed_share_of",
     "read_scores",
@@ -83,7 +85,8 @@ def rescore(
     parts = {name: scores.of(name) for name in scores.datasets}
     usual = {name: as_computed(part) for name, part in parts.items()}
     tried = [(scoring, {name: scoring.numbers(part, setting) for name, part in parts.items()}) for scoring in SCORINGS]
-    found = [_judged(scoring, numbers, usual, given, _ranges([n for _, n in tried])) for scoring, numbers in tried]
+    ranges = _ranges([numbers for _, numbers in tried])
+    found = [_judged(scoring, numbers, usual, given, ranges) for scoring, numbers in tried]
     if vocabulary_size is not None:
         found += _uniform_share(usual, given, vocabulary_size)
     if other is not None:
@@ -159,7 +162,8 @@ def _uniform_share(
         if loss is None or accuracy is None or not now.get("mlm_accuracy"):
             continue
         shares = [1 - (accuracy.value + sign * accuracy.rounding) / now["mlm_accuracy"] for sign in (0, 1, -1)]
-        if shares[0] <= 0 or shares[0] >= 1:
+        # Within rounding of none there is nothing to explain.
+        if min(shares) <= 0 or shares[0] >= 1:
             continue
         losses = [(1 - f) * now["mlm_loss"] + f * log(vocabulary_size) for f in shares]
         gives = min(losses) - loss.rounding <= loss.value <= max(losses) + loss.rounding

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lossary.diagnosis.printed import Printed
 from lossary.diagnosis.stored import Scores, matched
 
-__all__ = ["MissedShare", "missed_share", "missed_share_of"]
+__all__ = ["CostlyPositions", "MissedShare", "costly_positions", "missed_share", "missed_share_of"]
 
 Floats = NDArray[np.float64]
 _RESAMPLES = 1000
@@ -29,7 +29,7 @@ _CHUNK = 2_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class MissedShare:
-    """Share of positions never right, and what they cost; bounds are of rounding, or of 95 % where scores were given."""
+    """Share of positions never right, and what they cost; bounds are of rounding, of 95 % where scores were given."""
 
     share: float
     share_low: float
@@ -126,3 +126,40 @@ def _solved(sums: Floats) -> tuple[Floats, Floats]:
     with np.errstate(divide="ignore", invalid="ignore"):
         cost = (worse - (1 - share) * better) / (share * masked)
     return share, cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostlyPositions:
+    """Positions that cost a bad run more than a uniform guess, and whether they fill whole examples."""
+
+    share: float
+    share_good: float  # the same of the other run
+    nats: float  # what they cost the bad run on average; 0 without any
+    nats_good: float  # what they cost the other run
+    examples: float  # share of examples of two positions or more in which all are costly
+    examples_expected: float  # if costly positions fell anywhere
+
+    @property
+    def in_whole_examples(self) -> bool:
+        """Whether whole examples are bad, so that the fault is of the feed of some examples, not of some labels."""
+        return self.examples > 0.5 * self.share and self.examples > 2 * self.examples_expected
+
+
+def costly_positions(bad: Scores, good: Scores, dataset: str, *, vocabulary_size: int) -> CostlyPositions | None:
+    """From the nats of single positions of both runs (`read_scores(…, positions=True)`); None without any."""
+    one, two = matched(bad.of(dataset), good.of(dataset))
+    if not len(one.positions) or len(one.positions) != len(two.positions):
+        return None
+    costly = one.positions > log(vocabulary_size)
+    owner = np.repeat(np.arange(len(one)), one.masked.astype(np.int64))
+    count = np.bincount(owner, weights=costly, minlength=len(one))
+    several = one.masked >= 2
+    share = float(costly.mean())
+    return CostlyPositions(
+        share=share,
+        share_good=float((two.positions > log(vocabulary_size)).mean()),
+        nats=float(one.positions[costly].mean()) if costly.any() else 0.0,
+        nats_good=float(two.positions[costly].mean()) if costly.any() else 0.0,
+        examples=float((count == one.masked)[several].mean()) if several.any() else 0.0,
+        examples_expected=float((share ** one.masked[several]).mean()) if several.any() else 0.0,
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import log
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from lossary.diagnosis.rescoring import flipped_nats
@@ -40,8 +41,7 @@ class SopPolarity:
     @property
     def flipped(self) -> bool:
         """Better than chance with flipped labels, worse than chance without, and not by luck."""
-        better = self.flipped_loss < self.chance or self.flipped_loss < self.loss
-        return self.p_flipped < _LEVEL and better and self.loss > self.chance
+        return self.p_flipped < _LEVEL and self.flipped_loss < self.chance < self.loss
 
     @property
     def right(self) -> bool:
@@ -78,7 +78,7 @@ def sop_polarity(scores: Scores) -> list[SopPolarity]:
     ]
 
 
-def _fisher(label: np.ndarray, answer: np.ndarray) -> list[float]:  # type: ignore[type-arg]
+def _fisher(label: NDArray[np.bool_], answer: NDArray[np.bool_]) -> list[float]:
     """One-sided p of agreeing, and of disagreeing, more than by chance, all margins given."""
     both = int((label & answer).sum())
     table = hypergeom(len(label), int(label.sum()), int(answer.sum()))

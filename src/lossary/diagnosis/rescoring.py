@@ -10,6 +10,7 @@ from math import log
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossary.diagnosis.stored import Scores
 from lossary.tables.model import Metric
@@ -37,7 +38,7 @@ class Scoring:
     values: tuple[tuple[str, Any], ...] = ()
 
 
-def flipped_nats(nats: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def flipped_nats(nats: NDArray[np.float64]) -> NDArray[np.float64]:
     """−ln p of the other one of two labels, from −ln p of one: −ln(1 − e^−nats)."""
     with np.errstate(divide="ignore"):
         return np.asarray(-np.log(-np.expm1(-np.maximum(nats, 1e-300))))
@@ -53,7 +54,7 @@ def as_computed(scores: Scores, setting: Setting = Setting()) -> Numbers:
     return found | _order(scores, scores.pairs)
 
 
-def _order(scores: Scores, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> Numbers:
+def _order(scores: Scores, rows: NDArray[np.bool_]) -> Numbers:
     if not rows.any():
         return {}
     return {

@@ -5,10 +5,11 @@ from lossary.diagnosis.checks.examples import EXAMPLES
 from lossary.diagnosis.checks.forward import FORWARD
 from lossary.diagnosis.checks.gradients import GRADIENTS, REPORTED
 from lossary.diagnosis.checks.loss import LOSS
+from lossary.diagnosis.checks.schedule import SCHEDULE
 from lossary.diagnosis.checks.update import UPDATE
 from lossary.diagnosis.checks.weights import CHECKPOINT, WEIGHTS
 from lossary.diagnosis.engine import Check
 
 __all__ = ["CHECKS"]
 
-CHECKS: tuple[Check, ...] = (WEIGHTS, CHECKPOINT, EXAMPLES, DROPOUT, FORWARD, LOSS, GRADIENTS, REPORTED, UPDATE)
+CHECKS: tuple[Check, ...] = (SCHEDULE, WEIGHTS, CHECKPOINT, EXAMPLES, DROPOUT, FORWARD, LOSS, GRADIENTS, REPORTED, UPDATE)

@@ -33,7 +33,7 @@ _KINDS = np.array([list(Kind).index(fact.kind) for fact in FACTS.values()])
 _COMPARED = _KINDS == list(Kind).index(Kind.COMPARED)
 _DECLARED = _KINDS == list(Kind).index(Kind.DECLARED)
 _HARD = _KINDS == list(Kind).index(Kind.HARD)
-_SEEN_ONLY = np.array([fact.seen_only for fact in FACTS.values()])
+_SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
 _SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"])
 
@@ -99,11 +99,14 @@ class Baseline:
         z[_COMPARED & ~moved.any(axis=1)] = 0.0
         z[~moved & _COMPARED[:, None]] = 0.0
         scale = np.divide(mixture.rate, base.rate, out=np.ones_like(base.rate), where=base.rate > 0)
-        scaled = _outside(side, np.clip(self.low * scale, 0, 1), np.clip(self.high * scale, 0, 1))
+        # A budget may follow what the fault changes, or not.
+        lower, upper = np.minimum(1.0, scale), np.maximum(1.0, scale)
+        scaled = _outside(side, self.low * lower, np.clip(self.high * upper, 0, 1))
         z = np.where(moved & _SCALED[:, None] & (base.rate > 0), scaled, z)
         fisher = moved & ~(_SCALED[:, None] & (base.rate > 0))
         z[fisher] = self._two_samples(side, mixture)[fisher]
-        z[moved & _SEEN_ONLY[:, None] & (mixture.k > 0.5)] = 0.0
+        for row, share in _SHARES.items():
+            z[row] = np.where(moved[row] & (mixture.k[row] > 0.5), z[share], z[row])
         return z / self._critical(REPRODUCED_LEVEL)
 
     def _two_samples(self, side: Rates, mixture: Counts) -> NDArray[np.float64]:

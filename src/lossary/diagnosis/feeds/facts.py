@@ -37,17 +37,15 @@ class Kind(Enum):
 
 # Of examples of which anything is so; how often depends on how much there is in an example, and a share tells better
 # whether a fault has the same.
-_SEEN_ONLY = frozenset(
-    {
-        "padding-scored",
-        "special-scored",
-        "label-out-of-range",
-        "label-is-mask",
-        "label-differs-from-text",
-        "first-altered",
-        "second-altered",
-    }
-)
+_SHARES = {
+    "padding-scored": "padding-scored-share",
+    "special-scored": "special-scored-share",
+    "label-out-of-range": "label-out-of-range-share",
+    "label-is-mask": "label-is-mask-share",
+    "label-differs-from-text": "label-differs-share",
+    "first-altered": "first-altered-share",
+    "second-altered": "second-altered-share",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +58,9 @@ class Fact:
     declared: tuple[float, float] = (0.0, 0.0)
 
     @property
-    def seen_only(self) -> bool:
-        """Whether it raises an alarm, but another fact tells faults apart."""
-        return self.name in _SEEN_ONLY
+    def share(self) -> str | None:
+        """The fact that tells faults apart in the place of this one, which raises alarms only."""
+        return _SHARES.get(self.name)
 
 
 def _table() -> dict[str, Fact]:
@@ -115,6 +113,7 @@ def _table() -> dict[str, Fact]:
         ("mask-rate", "pieces are scored", Kind.DECLARED),
         (f"paired:{KINDS[LONE]}", "examples of documents of one sentence are pairs", Kind.COMPARED),
         (f"paired:{KINDS[ONE_LINE]}", "examples of documents of one line are pairs", Kind.COMPARED),
+        (f"paired:{KINDS[PAIR]}", "examples of pair documents are pairs", Kind.COMPARED),
         ("identical-labelled-swapped", "pairs with the same text twice are labelled swapped", Kind.COMPARED),
         ("other-labelled-swapped", "pairs of two documents are labelled swapped", Kind.COMPARED),
     ]
@@ -185,10 +184,13 @@ class Observed:
     group: NDArray[np.int64]  # (B,) dataset, or their number where unknown
 
 
-def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel) -> Observed:
-    """Counts every fact of a feed that was made of a corpus' documents."""
-    layout = lay_open(feed, tokenizer)
-    aligned = align(layout, corpus, feed.dataset)
+def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Observed | None = None) -> Observed:
+    """Counts every fact of a feed that was made of a corpus' documents.
+
+    `like` is what was observed of a feed with the same pieces, targets and datasets.
+    """
+    layout = lay_open(feed, tokenizer) if like is None else like.layout
+    aligned = align(layout, corpus, feed.dataset) if like is None else like.aligned
     counts = _layout_facts(feed, layout)
     counts |= _mask_facts(feed, layout, tokenizer)
     counts |= _text_facts(layout, aligned, corpus, tokenizer)
@@ -360,12 +362,11 @@ def _pair_facts(feed: Feed, aligned: Aligned, corpus: Corpus) -> Counts:
         "swapped-labelled-in-order": _flag(label == 0, ordered & ~in_order & labelled),
         "swapped": _flag(~in_order, ordered),
         "labelled-swapped": _flag(label == 1, ordered & labelled),
-        f"paired:{KINDS[LONE]}": _flag(pair, found & (kind == LONE)),
-        f"paired:{KINDS[ONE_LINE]}": _flag(pair, found & (kind == ONE_LINE)),
         "identical-labelled-swapped": _flag(label == 1, same & labelled),
         "other-labelled-swapped": _flag(label == 1, other & labelled),
     }
     for number, name in enumerate(KINDS):
+        counts[f"paired:{name}"] = _flag(pair, found & (kind == number))
         counts[f"identical:{name}"] = _flag(same, both & (kind == number))
         counts[f"other-document:{name}"] = _flag(other, both & (kind == number))
     for field in (0, 1):

@@ -60,6 +60,11 @@ class Fault:
     fitted: Callable[[Scene], dict[str, list[float | None]]] | None = None  # what is read from the side, by dataset
 
     @property
+    def keeps_text(self) -> bool:
+        """Whether pieces, targets and documents of the examples stay as they are."""
+        return self.stage is Stage.ARRAYS and self.name not in ("special-token-split", "dataset-missing")
+
+    @property
     def key(self) -> str:
         """Name and way."""
         return f"{self.name} ({self.how})" if self.how else self.name

@@ -27,12 +27,9 @@ class Ground:
     def __init__(self, reference: Reference, style: Style) -> None:
         self.reference, self.style = reference, style
         self.made = [reference.examples(epoch=epoch, style=style) for epoch in range(_EPOCHS)]
-        self.rates = self._counted(self.made)
+        self._observed = [observe(made.feed(), reference.corpus, reference.tokenizer) for made in self.made]
+        self.rates = summed([observed.rates for observed in self._observed])
         self._counts: dict[tuple[str, ...], Counts] = {(): Counts(self.rates.k, self.rates.n)}
-
-    def _counted(self, made: Sequence) -> Rates:
-        reference = self.reference
-        return summed([observe(part.feed(), reference.corpus, reference.tokenizer).rates for part in made])
 
     def scene(self, side: Rates, mask_id: int, epoch: int = 0) -> Scene:
         """What faults look at."""
@@ -45,12 +42,13 @@ class Ground:
         ordered = sorted(faults, key=lambda fault: (fault.stage, fault.key))
         key = tuple(fault.key for fault in ordered)
         if key not in self._counts:
-            struck = []
+            reference, rates = self.reference, []
             for epoch, made in enumerate(self.made):
                 scene = self.scene(side, mask_id, epoch)
                 for fault in ordered:
                     made = fault.put(made, np.ones(len(made), bool), scene)
-                struck.append(made)
-            rates = self._counted(struck)
-            self._counts[key] = Counts(rates.k, rates.n)
+                like = self._observed[epoch] if all(fault.keeps_text for fault in ordered) else None
+                rates.append(observe(made.feed(), reference.corpus, reference.tokenizer, like=like).rates)
+            total = summed(rates)
+            self._counts[key] = Counts(total.k, total.n)
         return self._counts[key]

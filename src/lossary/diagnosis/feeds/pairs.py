@@ -5,14 +5,14 @@
 Each returns examples in which the rows that are True are made anew.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.tokenizer import CLS, SEP
 from lossary.diagnosis.feeds.corpus import LONE, ONE_LINE, PAIR, Corpus
-from lossary.diagnosis.feeds.layout import PADDING, SPECIAL, split_specials
+from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, split_specials
 from lossary.diagnosis.feeds.made import Made, Parts, concatenated, parts_of, relaid, shaped
 from lossary.diagnosis.feeds.reference import Style
 from lossary.diagnosis.feeds.scene import Put, Scene
@@ -193,7 +193,7 @@ def _field(
 
 
 def specials_split(cls: bool, sep: bool) -> Put:
-    """[CLS], [SEP] or both are the pieces that their names fall into; the end of what is too long is cut off."""
+    """[CLS], [SEP] or both are the pieces that their names fall into; the longer segment makes room."""
 
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:
         sequences = split_specials(scene.reference.tokenizer)
@@ -206,23 +206,28 @@ def specials_split(cls: bool, sep: bool) -> Put:
     return apply
 
 
-def _split_row(columns: dict[str, NDArray[np.generic]], row: int, split: dict[int, tuple[int, ...]]) -> None:
+def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tuple[int, ...]]) -> None:
     tokens, part = columns["tokens"][row], columns["part"][row]
-    width = len(tokens)
-    source: list[int] = []
-    pieces: list[int] = []
-    for place in np.flatnonzero(part != PADDING).tolist():
-        names = split.get(int(tokens[place]), ()) if part[place] == SPECIAL else ()
-        for piece in names or (int(tokens[place]),):
-            source.append(place)
-            pieces.append(piece)
-    at = np.array(source[:width])
+    places = np.flatnonzero(part != PADDING)
+    special = part[places] == SPECIAL
+    repeats = np.ones(len(places), np.int64)
+    for name, pieces in split.items():
+        if pieces:
+            repeats[special & (tokens[places] == name)] = len(pieces)
+    over = int(repeats.sum()) - len(tokens)
+    if over > 0:
+        sizes = [int((part[places] == number).sum()) for number in (FIRST, SECOND)]
+        longer = FIRST if sizes[0] >= sizes[1] else SECOND
+        repeats[np.flatnonzero(part[places] == longer)[-over:]] = 0
+    at = np.repeat(places, repeats)
+    shown = np.concatenate([split.get(int(tokens[p]), ()) or [tokens[p]] for p in places[special]])
     count = len(at)
-    special = part[at] == SPECIAL
-    for name in ("tokens", "part", "scored", "inputs", "labels", "attention", "segment_ids"):
-        old = columns[name][row].copy()
+    old = {name: columns[name][row].copy() for name in _BY_PLACE}
+    for name, values in old.items():
         columns[name][row] = PADDING if name == "part" else 0
-        columns[name][row, :count] = old[at]
-    columns["tokens"][row, :count] = pieces[:width]
-    columns["inputs"][row, :count] = np.where(special, pieces[:width], columns["inputs"][row, :count])
+        columns[name][row, :count] = values[at]
+    mine = np.flatnonzero(old["part"][at] == SPECIAL)
+    columns["tokens"][row, mine] = columns["inputs"][row, mine] = shown
 
+
+_BY_PLACE = ("tokens", "part", "scored", "inputs", "labels", "attention", "segment_ids")

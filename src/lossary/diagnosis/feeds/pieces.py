@@ -17,7 +17,8 @@ __all__ = ["Pieces", "take_apart"]
 _MOST_PLACES = 16
 _SHORTEST_GRAM = 3
 _EDGE = 2  # pieces at either end of a segment that another sentence splitter may have cut otherwise
-_LONG = 3  # a stretch that says which document it is from
+_LONG = 4  # a stretch that says which document it is from
+_ENOUGH = 5  # unscored pieces of a segment that say whether it stands somewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,4 +205,6 @@ def _unmatched(
     place = np.arange(len(free)) - np.repeat(begin, size)
     inner = (place >= _EDGE) & (place < np.repeat(size, size) - _EDGE)
     missing = np.concatenate([[0], np.cumsum(~state.covered & ~free & inner)])
-    return missing[begin + size] - missing[begin]
+    known = np.concatenate([[0], np.cumsum(~free)])
+    enough = known[begin + size] - known[begin] >= _ENOUGH
+    return np.where(enough, missing[begin + size] - missing[begin], 0)

@@ -108,6 +108,8 @@ class Reference:
         self.seed = setup.seed if seed is None else seed
         self.maker = Maker(tokenizer=self.tokenizer, settings=Settings.of(setup.recipe), seed=self.seed)
         self._parts = self._tokenised(self.documents)
+        self._examples: dict[tuple[int, Style, bool], Made] = {}
+        self._cuts: dict[tuple[Style, bool, bool], list[tuple[_Part, tuple[Shard, Spans]]]] = {}
         self.corpus = Corpus.of(self.documents, setup.datasets, self._line_ids(), self.tokenizer)
 
     def _tokenised(self, documents: Sequence[Document]) -> list[_Part]:
@@ -134,18 +136,34 @@ class Reference:
 
     def examples(self, *, epoch: int = 0, style: Style = Style.SENTENCES, without_first_lines: bool = False) -> Made:
         """All examples of an epoch; `without_first_lines` is how a reader that drops them would see the documents."""
-        parts = self._tokenised(_without_first_lines(self.documents)) if without_first_lines else self._parts
-        made = [self._made(part, cut, style, epoch) for part in parts if len((cut := self._cut(part, style))[1])]
-        return concatenated(made) if made else self.examples(epoch=epoch, style=style).take(np.zeros(0, np.int64))
+        key = (epoch, style, without_first_lines)
+        if key not in self._examples:
+            # Pairs that run across documents start at every other line (sentence) in one epoch, at the rest in the next.
+            shifted = style.unbroken and style.of_pairs and epoch % 2 == 1
+            cuts = self._all_cut(style, without_first_lines, shifted)
+            made = [self._made(part, cut, style, epoch) for part, cut in cuts]
+            self._examples[key] = concatenated(made) if made else self.examples(epoch=epoch).take(np.zeros(0, np.int64))
+        return self._examples[key]
+
+    def _all_cut(
+        self, style: Style, without_first_lines: bool = False, shifted: bool = False
+    ) -> list[tuple[_Part, tuple[Shard, Spans]]]:
+        """The parts that have spans; these are the same in each epoch."""
+        key = (style, without_first_lines, shifted)
+        if key not in self._cuts:
+            parts = self._tokenised(_without_first_lines(self.documents)) if without_first_lines else self._parts
+            cuts = [(part, self._cut(part, style, shifted)) for part in parts]
+            self._cuts[key] = [(part, cut) for part, cut in cuts if len(cut[1])]
+        return self._cuts[key]
 
     def stream(self, *, start: int, stop: int, shares: dict[str, float] | None = None) -> Made:
         """The examples of steps [start, stop), by declared or other shares."""
         shares = dict(self.setup.shares) if shares is None else shares
         names = [name for name in self.setup.datasets if shares.get(name, 0) > 0]
         cut: dict[str, list[tuple[_Part, Shard, Spans]]] = {name: [] for name in names}
-        for part in self._parts:
+        for part, (shard, spans) in self._all_cut(Style.SENTENCES):
             if (name := self.setup.datasets[part.dataset]) in cut:
-                cut[name].append((part, *self._cut(part, Style.SENTENCES)))
+                cut[name].append((part, shard, spans))
         names = [name for name in names if sum(len(spans) for _, _, spans in cut[name])]
         sizes = [sum(len(spans) for _, _, spans in cut[name]) for name in names]
         order = MixtureOrder(names, shares=[shares[name] for name in names], sizes=sizes, seed=self.seed)
@@ -165,9 +183,9 @@ class Reference:
                 offset += len(spans)
         return concatenated(made).take(np.argsort(np.concatenate(rows), kind="stable"))
 
-    def _cut(self, part: _Part, style: Style) -> tuple[Shard, Spans]:
+    def _cut(self, part: _Part, style: Style, shifted: bool) -> tuple[Shard, Spans]:
         """The shard with a style's units in the place of documents, and its spans."""
-        shard = _restyled(part, style)
+        shard = _restyled(part, style, shifted)
         recipe = self.setup.recipe
         key = stream_key(self.seed, "spans", self.setup.datasets[part.dataset], recipe.sequence_length)
         spans = cut_spans(shard, length=recipe.sequence_length, short_rate=recipe.short_rate, key=key)
@@ -205,7 +223,7 @@ def _part(number: int, rows: list[int], documents: Sequence[Document], tokenizer
     )
 
 
-def _restyled(part: _Part, style: Style) -> Shard:
+def _restyled(part: _Part, style: Style, shifted: bool) -> Shard:
     """The shard with a style's units in the place of documents."""
     shard = part.shard
     if style is Style.SENTENCES or (shard.pair and not style.unbroken):
@@ -222,7 +240,7 @@ def _restyled(part: _Part, style: Style) -> Shard:
         document = np.searchsorted(shard.id_offsets[1:], ends, side="left")
     if style.unbroken:
         document = np.zeros_like(document)
-    place = np.arange(len(ends)) - np.searchsorted(document, document, side="left")
+    place = np.arange(len(ends)) - np.searchsorted(document, document, side="left") + shifted
     last = np.ones(len(ends), bool)
     last[:-1] = (place[:-1] % 2 == 1) | (document[1:] != document[:-1])
     return _with_units(shard, ends[last], ends, pair=True)

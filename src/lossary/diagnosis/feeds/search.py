@@ -88,14 +88,13 @@ class Search:
             singles = [self.fit((fault,), style) for fault in self._worth_a_try(self.deviating)]
             levels.append(sorted((f for f in singles if f.gain > 0), key=lambda f: -f.gain))
             tried += levels[-1]
-            if any(fitted.residual <= 1 for fitted in tried):
+            # The first two styles are at hand; a wrong name may look right in one that is not the side's.
+            if self._hopeless(levels[-1]) or (style >= 1 and any(fitted.residual <= 1 for fitted in tried)):
                 return _ranked(tried)
         # The style in which the leading fault leaves least is the side's own.
         style = min(range(len(levels)), key=lambda i: levels[i][0].left if levels[i] else np.inf)
         level = levels[style]
         for _ in range(2, _MOST_FAULTS + 1):
-            if not level or self._hopeless(levels[style]):
-                break
             level = self._one_more(level, style)
             tried += level
             if any(fitted.residual <= 1 for fitted in level):
@@ -104,6 +103,8 @@ class Search:
 
     def _hopeless(self, singles: list[Fitted]) -> bool:
         """Whether some deviation is not even made smaller by any fault: then no combination explains it."""
+        if not singles:
+            return True
         untouched = self.baseline.alarms(self.side)
         nearest = np.min([fitted.distance for fitted in singles], axis=0)
         return bool((self.deviating & (nearest > np.maximum(1.0, 0.8 * untouched))).any())
@@ -142,25 +143,29 @@ class Search:
         return self._fitted[key]
 
     def _fit(self, faults: tuple[Fault, ...], ground: Ground) -> Fitted:
-        corners = list(product((0, 1), repeat=len(faults)))
-        counts = [
-            ground.counts(
-                [fault for fault, on in zip(faults, corner, strict=True) if on], side=self.side, mask_id=self.mask_id
-            )
-            for corner in corners
-        ]
-        k, n = np.stack([c.k for c in counts]), np.stack([c.n for c in counts])
-        groups = k.shape[2]
+        base = ground.counts([], side=self.side, mask_id=self.mask_id)
+        groups = base.k.shape[1]
         doses, gain = np.zeros((len(faults), groups)), 0.0
-        mixed = Counts(np.empty_like(k[0]), np.empty_like(n[0]))
+        mixed = Counts(base.k.copy(), base.n.copy())
         for group in range(groups):
-            fitter = _GroupFit(self, faults, corners, k[:, :, group], n[:, :, group], group)
-            doses[:, group], more = fitter.likeliest()
+            facts = {name for name, deviates in zip(FACTS, self.deviating[:, group], strict=True) if deviates}
+            active = [number for number, fault in enumerate(faults) if facts & set(fault.shows)]
+            if not active:
+                continue
+            chosen = [faults[number] for number in active]
+            corners = list(product((0, 1), repeat=len(chosen)))
+            counts = [self._corner(chosen, corner, ground) for corner in corners]
+            k, n = (np.stack([getattr(c, name)[:, group] for c in counts]) for name in ("k", "n"))
+            doses[active, group], more = _GroupFit(self, chosen, corners, k, n, group).likeliest()
             gain += more
-            weights = _weights(corners, doses[:, group][None])[0]
-            mixed.k[:, group], mixed.n[:, group] = weights @ k[:, :, group], weights @ n[:, :, group]
-        distance = self.baseline.distance(self.side, counts[0], mixed)
+            weights = _weights(corners, doses[active, group][None])[0]
+            mixed.k[:, group], mixed.n[:, group] = weights @ k, weights @ n
+        distance = self.baseline.distance(self.side, base, mixed)
         return Fitted(faults=faults, ground=ground, doses=doses, distance=distance, gain=gain)
+
+    def _corner(self, faults: Sequence[Fault], corner: tuple[int, ...], ground: Ground) -> Counts:
+        struck = [fault for fault, on in zip(faults, corner, strict=True) if on]
+        return ground.counts(struck, side=self.side, mask_id=self.mask_id)
 
 
 class _GroupFit:
@@ -169,7 +174,7 @@ class _GroupFit:
     def __init__(
         self,
         search: Search,
-        faults: tuple[Fault, ...],
+        faults: Sequence[Fault],
         corners: list[tuple[int, ...]],
         k: NDArray[np.float64],
         n: NDArray[np.float64],
@@ -184,13 +189,12 @@ class _GroupFit:
         self.misses = ((side.n - side.k)[:, group] / shrink)[self.use]
         self.floor = np.clip(search.baseline.high[self.use, group], _FLOOR, 1e-3)
         self.faults, self.corners = faults, corners
-        self.quiet = not search.deviating[:, group].any()
 
     def likeliest(self) -> tuple[NDArray[np.float64], float]:
         """Doses (faults,) and the gain in nats; coordinate by coordinate, from the better of nothing and everything."""
         count = len(self.faults)
         nothing = np.zeros(count)
-        if not len(self.use) or self.quiet:
+        if not len(self.use):
             return nothing, 0.0
         starts = np.array(list(product((0.0, 1.0), repeat=count)))
         doses = starts[int(np.argmax(self._likelihood(starts)))].copy()
@@ -230,12 +234,12 @@ def _weights(corners: list[tuple[int, ...]], doses: NDArray[np.float64]) -> NDAr
 
 
 def _ranked(tried: list[Fitted]) -> list[Fitted]:
-    """What reproduces the side first, then by fewest faults, fewest free doses, and what is left."""
+    """What reproduces the side first: of fewest faults, fewest free doses, likeliest; then what leaves least."""
 
     def key(fitted: Fitted) -> tuple[bool, float, float, float]:
         if fitted.residual > 1:
             return (True, fitted.left, 0, 0)
-        return (False, len(fitted.names), fitted.free, fitted.residual)
+        return (False, len(fitted.names), fitted.free, -fitted.gain)
 
     found: dict[tuple[str, ...], Fitted] = {}
     for fitted in sorted(tried, key=key):

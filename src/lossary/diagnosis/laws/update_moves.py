@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from lossary.diagnosis.laws.update_evidence import Evidence
 from lossary.diagnosis.laws.update_space import PRESETS, DecayAt, EpsilonAt, LawSettings, preset
 
-__all__ = ["Trial", "known_laws", "trials"]
+__all__ = ["EPSILONS", "Trial", "continuous", "known_laws", "trials"]
 
-_EPSILONS = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+EPSILONS = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 _DECAYS = (0.0, 0.001, 0.004, 0.01, 0.05, 0.1)
 _BETA1S = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 _BETA2S = (0.9, 0.95, 0.98, 0.99, 0.999, 0.9999)
@@ -63,7 +63,7 @@ def trials(s: LawSettings, changed: frozenset[str], evidence: Evidence) -> list[
 
 
 def _pairs(singles: Sequence[Trial], evidence: Evidence) -> Iterator[Trial]:
-    fields = {"epsilon_at": ("epsilon", _EPSILONS), "correction": ("epsilon", _EPSILONS), "decay_at": ("decay", _DECAYS)}
+    fields = {"epsilon_at": ("epsilon", EPSILONS), "correction": ("epsilon", EPSILONS), "decay_at": ("decay", _DECAYS)}
     for trial in singles:
         name, values = fields.get(trial.groups[0], ("", ()))
         if name:
@@ -72,6 +72,19 @@ def _pairs(singles: Sequence[Trial], evidence: Evidence) -> Iterator[Trial]:
         elif trial.other and trial.starts[0].family != "lamb":
             rate = next(_rate(trial.starts[0], evidence))
             yield replace(rate, groups=(*trial.groups, *rate.groups), other=trial.other)
+
+
+def continuous(s: LawSettings) -> tuple[str, ...]:
+    """The continuous settings that every law of a family has."""
+    moments = {
+        "adam": ("beta1", "beta2", "epsilon"),
+        "lamb": ("beta1", "beta2", "epsilon"),
+        "adagrad": ("epsilon",),
+        "momentum": ("beta1",),
+        "nesterov": ("beta1",),
+        "sgd": (),
+    }
+    return ("rate_scale", "decay", *moments[s.family])
 
 
 def known_laws(declared: LawSettings) -> Iterator[tuple[str | None, LawSettings]]:
@@ -89,7 +102,7 @@ def _moments(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     if s.family != "adagrad":
         yield _grid("beta1", s, _BETA1S)
     if s.family in ("adam", "lamb", "adagrad"):
-        yield _grid("epsilon", s, _EPSILONS)
+        yield _grid("epsilon", s, EPSILONS)
     if s.family not in ("adam", "lamb"):
         return
     yield _grid("beta2", s, _BETA2S)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.laws.update_evidence import Evidence, finite
-from lossary.diagnosis.laws.update_moves import Trial
+from lossary.diagnosis.laws.update_moves import EPSILONS, Trial
 from lossary.diagnosis.laws.update_space import LawSettings, Scope
 from lossary.models.parameters import is_excluded
 
@@ -53,8 +53,11 @@ class Search:
         chosen = np.zeros(len(order), bool)
         chosen[order[np.cumsum(evidence.sizes[order]) <= _ELEMENTS]] = True
         moved = np.array([np.any(row) for row in np.split(evidence.before[0], evidence.starts[1:])])
+        norms = evidence.norms["tensor"].max(axis=0)
         matrices = [i for i in order if moved[i] and not evidence.excluded[i]]
-        chosen[[*matrices[:_MATRICES], order[0]]] = True
+        # That of the largest gradient shows bounds of clipping that nothing else reaches.
+        loudest = max((i for i in order if evidence.sizes[i] <= 2 * _ELEMENTS), key=lambda i: norms[i], default=order[0])
+        chosen[[*matrices[:_MATRICES], loudest]] = True
         largest = np.abs(evidence.mean).max(axis=0)
         kept = np.zeros(len(largest), bool)
         for start, size in zip(evidence.starts, evidence.sizes, strict=True):
@@ -121,13 +124,22 @@ class Search:
         limits = [_LONGEST if name not in _SCALES else np.inf for name in fields]
         return np.clip(step, -np.array(limits), limits)
 
-    def rounded(self, settings: LawSettings, fields: Sequence[str]) -> LawSettings:
-        """Fitted values with the fewest digits that still reproduce the side; as they are if they do not."""
+    def all_fitted(self, settings: LawSettings, fields: Sequence[str], *, together: Sequence[str]) -> LawSettings:
+        """Continuous settings fitted from afar: ε last, which only elements of small gradients show, then together."""
+        others = [name for name in fields if name != "epsilon"]
+        settings = self.polish(settings, others)
+        if "epsilon" in fields:
+            settings = min((replace(settings, epsilon=value) for value in EPSILONS), key=self.loss)
+            settings = self.polish(settings, ("epsilon",), rounds=4)
+        return self.polish(settings, together)
+
+    def rounded(self, settings: LawSettings, fields: Sequence[str], declared: LawSettings) -> LawSettings:
+        """Fitted values as declared, or else with the fewest digits, where they still reproduce the side."""
         if self.distance(settings) > 1:
             return settings
         for name in fields:
             value = getattr(settings, name)
-            choices = [float(f"{value:.{digits}g}") for digits in range(1, 5)]
+            choices = [getattr(declared, name), *(float(f"{value:.{digits}g}") for digits in range(1, 5))]
             for choice in [0.0, *choices] if name == "decay" else choices:
                 nearby = replace(settings, **{name: choice})
                 if max(nearby.beta1, nearby.beta2) <= _HIGHEST_BETA and self.distance(nearby) <= 1:

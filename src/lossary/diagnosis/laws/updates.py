@@ -21,7 +21,7 @@ import numpy as np
 
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.update_evidence import Evidence, UpdateObservation, on_grid
-from lossary.diagnosis.laws.update_moves import known_laws, trials
+from lossary.diagnosis.laws.update_moves import continuous, known_laws, trials
 from lossary.diagnosis.laws.update_names import candidate_of
 from lossary.diagnosis.laws.update_search import Search, with_step_factors
 from lossary.diagnosis.laws.update_space import Grid, LawSettings, preset
@@ -126,14 +126,18 @@ class _Identification:
         beam = self.roots
         # Where the small parameters do what is declared, they say nothing about the large ones.
         levels = 0 if any(self.some.distance(root.settings) <= 1 for root in self.roots) else max_faults
+        singles: list[_Node] = []
         for level in range(levels):
             children = [child for node in beam for child in self._children(node)]
+            singles = singles or [node for node in children if node.fitted in ((), ("bound",))]
             if level == 1:
                 children += self._known()
             beam = self._leading(children)
             self._confirm(beam)
             if self._reproduced():
                 break
+        if levels and not self._reproduced():
+            self._confirm(self._jointly([*self.roots, *singles, *beam]))
         if not self._reproduced():
             self._confirm(self._with_step_factors([*self.roots, *beam]))
         return self._ordered()
@@ -208,7 +212,7 @@ class _Identification:
             if distance(without) <= 1:
                 exact, residual = without, distance(without)
         if residual <= 1 and node.fitted:
-            exact = self.full.rounded(exact, node.fitted)
+            exact = self.full.rounded(exact, node.fitted, self.declared)
             residual = distance(exact)
         if exact.decay == 0:
             # Where and of what nothing decays is no question.
@@ -217,6 +221,15 @@ class _Identification:
                 exact, decay_at=plain.decay_at, decayed=plain.decayed, decay_flips=plain.decay_flips
             )
         return exact, residual
+
+    def _jointly(self, nodes: Iterable[_Node]) -> list[_Node]:
+        """All continuous settings of some laws fitted together: faults that no path of single changes leads to."""
+        made = []
+        for node in nodes:
+            fields = [name for name in continuous(node.settings) if name not in node.fitted]
+            settings = self.some.all_fitted(node.settings, fields, together=(*fields, *node.fitted))
+            made.append(replace(node, settings=settings, fitted=(*node.fitted, *fields)))
+        return sorted(made, key=lambda node: self.some.loss(node.settings))[:_REFINED_AT_MOST]
 
     def _with_step_factors(self, nodes: Iterable[_Node]) -> Iterable[_Node]:
         for node in nodes:
