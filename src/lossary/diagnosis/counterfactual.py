@@ -95,17 +95,17 @@ def rescore(
     return sorted(found, key=lambda one: (not one.reproduces_reported, len(one.names), one.coincidence, -one.digits))
 
 
-Ranges = Mapping[tuple[str, Metric], tuple[float, float]]
+Ranges = Mapping[tuple[str, Metric], tuple[float, float, int]]
 
 
 def _ranges(tried: Sequence[Mapping[str, Numbers]]) -> Ranges:
-    """The least and the largest number that any way gives, by dataset and metric."""
+    """The least and the largest number that any way gives, and how many ways do, by dataset and metric."""
     found: dict[tuple[str, Metric], list[float]] = {}
     for numbers in tried:
         for dataset, metrics in numbers.items():
             for metric, value in metrics.items():
                 found.setdefault((dataset, metric), []).append(value)
-    return {key: (min(values), max(values)) for key, values in found.items()}
+    return {key: (min(values), max(values), len(values)) for key, values in found.items()}
 
 
 def _judged(
@@ -143,10 +143,10 @@ def _judged(
 
 
 def _luck(won: Sequence[tuple[str, Metric]], given: Mapping[str, Mapping[Metric, Printed]], ranges: Ranges) -> float:
-    """Ways tried × the chance that a number anywhere in their range fits, for each number that was gained."""
-    chance = float(len(SCORINGS))
+    """Ways tried on these numbers × the chance that one anywhere in its range fits, for each that was gained."""
+    chance = float(max((ranges[key][2] for key in won), default=1))
     for dataset, metric in won:
-        low, high = ranges[dataset, metric]
+        low, high, _ = ranges[dataset, metric]
         chance *= min(1.0, 2 * given[dataset][metric].rounding / (high - low)) if high > low else 1.0
     return min(1.0, chance) if won else 1.0
 

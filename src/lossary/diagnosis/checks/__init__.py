@@ -12,4 +12,15 @@ from lossary.diagnosis.engine import Check
 
 __all__ = ["CHECKS"]
 
-CHECKS: tuple[Check, ...] = (SCHEDULE, WEIGHTS, CHECKPOINT, EXAMPLES, DROPOUT, FORWARD, LOSS, GRADIENTS, REPORTED, UPDATE)
+CHECKS: tuple[Check, ...] = (
+    SCHEDULE,
+    WEIGHTS,
+    CHECKPOINT,
+    EXAMPLES,
+    DROPOUT,
+    FORWARD,
+    LOSS,
+    GRADIENTS,
+    REPORTED,
+    UPDATE,
+)

@@ -100,7 +100,9 @@ def _run_reported(subject: Subject) -> Told:
         )
         outputs = [forward(weights, subject.architecture, part, positions="all") for part in parts]
         single = [forward(weights, subject.architecture, part, precision=_precision(subject)) for part in parts]
-        near = max(float(np.abs(a.mlm[_at(part)] - b.mlm).max()) for a, b, part in zip(outputs, single, parts, strict=True))
+        near = max(
+            float(np.abs(a.mlm[_at(part)] - b.mlm).max()) for a, b, part in zip(outputs, single, parts, strict=True)
+        )
         micro = tuple(({"mlm": one.mlm, "sop": one.sop}, part) for one, part in zip(outputs, parts, strict=True))
         # A logit off by δ moves a cross entropy by 2δ at most, and there are two of them.
         observations.append(ReportedObservation(micro=micro, reported=reported, rounding=4 * near))
@@ -108,7 +110,7 @@ def _run_reported(subject: Subject) -> Told:
         observations,
         mlm=_known(laws, "mlm_loss"),
         sop=_known(laws, "sop_loss"),
-        precision=subject.precision,
+        precision=subject.precision,  # type: ignore[arg-type]
     )
     return Told(
         fit=fit,

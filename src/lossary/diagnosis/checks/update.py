@@ -15,9 +15,7 @@ _STEPS, _REPLICAS = 5, 2
 
 def _run(subject: Subject) -> Told:
     if subject.probes.is_large:
-        raise NotObservable(
-            "the model is too large for this fit; an update law shows as well at a small size (--like)"
-        )
+        raise NotObservable("the model is too large for this fit; an update law shows as well at a small size (--like)")
     recipe, first = subject.setup.recipe, subject.first_update
     weights = probe_weights(subject.probes.plain, seed=subject.setup.seed)
     bound = recipe.optimizer.clip_norm or 1.0

@@ -158,7 +158,13 @@ def _telemetry(pair: Pair, run: str) -> Iterator[dict[str, Any]]:
     feed = Feed.of(examples.take(np.linspace(0, len(examples) - 1, min(_EXAMPLES, len(examples))).astype(int)))
     for path in list_checkpoints(pair.folder.checkpoints(run)):
         checkpoint = load_own_checkpoint(path)
-        outputs = forward(checkpoint.parameters, Architecture.of(checkpoint.shape), feed, precision="float32")
+        outputs = forward(
+            checkpoint.parameters,
+            Architecture.of(checkpoint.shape),
+            feed,
+            precision="float32",
+            activations=True,
+        )
         pooled = np.abs(outputs.activations["pooled"])
         yield {
             "step": _step(path),

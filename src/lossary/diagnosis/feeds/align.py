@@ -164,13 +164,13 @@ def _grams_of(texts: _Texts, tokens: NDArray[np.int32], corpus: Corpus) -> _Gram
 
 def _merged(grams: _GramsOfTexts, others: _GramsOfTexts, where: NDArray[np.bool_]) -> _GramsOfTexts:
     """The stretches of one or, where said so, of the other."""
-    columns = (np.where(where if mine.ndim == 1 else where[:, None], theirs, mine) for mine, theirs in _both(grams, others))
+    columns = (
+        np.where(where if mine.ndim == 1 else where[:, None], theirs, mine) for mine, theirs in _both(grams, others)
+    )
     return _GramsOfTexts(*columns)
 
 
-def _both(
-    grams: _GramsOfTexts, others: _GramsOfTexts
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _both(grams: _GramsOfTexts, others: _GramsOfTexts) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     return [(getattr(grams, name), getattr(others, name)) for name in ("size", "shift", "low", "high")]
 
 

@@ -73,10 +73,13 @@ class Baseline:
         high[ROWS["input-kept"]] += chance
         low[ROWS["input-random"]] -= chance
         high[ROWS["input-unknown"]] = chance
-        high[ROWS["unknown-pieces"]] = 1.5 * np.max([_rate(rates, "unknown-pieces") for rates in healthy], axis=0) + 0.002
+        high[ROWS["unknown-pieces"]] = (
+            1.5 * np.max([_rate(rates, "unknown-pieces") for rates in healthy], axis=0) + 0.002
+        )
         row = ROWS["first-line-missing"]
         high[row] = np.max(
-            [*(_noise(rates, row, 1e-4) for rates in healthy), _noise(side.rates, ROWS["last-line-missing"], 0.0)], axis=0
+            [*(_noise(rates, row, 1e-4) for rates in healthy), _noise(side.rates, ROWS["last-line-missing"], 0.0)],
+            axis=0,
         )
         row = ROWS["mask-rate"]
         low[row], high[row] = _mask_rates(side, healthy, settings)

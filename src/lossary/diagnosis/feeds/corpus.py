@@ -81,7 +81,9 @@ class Corpus:
         tokenizer: TokenizerModel,
     ) -> "Corpus":
         """Documents with the pieces of their `texts_of`, by whichever tokenizer."""
-        counts = [1 + doc["text"].count("\n") if isinstance(doc["text"], str) else len(doc["text"]) for doc in documents]
+        counts = [
+            1 + doc["text"].count("\n") if isinstance(doc["text"], str) else len(doc["text"]) for doc in documents
+        ]
         line_offsets = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))]).astype(np.int64)
         sizes = np.array([len(ids) for ids in line_ids], np.int64)
         line_document = np.repeat(np.arange(len(counts)), counts)
@@ -200,7 +202,6 @@ def _kinds(
 def _first_with_text(documents: Sequence[Document]) -> NDArray[np.int64]:
     first: dict[int, int] = {}
     hashes = (
-        normalised_hash((text,) if isinstance(text := document["text"], str) else tuple(text))
-        for document in documents
+        normalised_hash((text,) if isinstance(text := document["text"], str) else tuple(text)) for document in documents
     )
     return np.array([first.setdefault(value, number) for number, value in enumerate(hashes)], np.int64)

@@ -1,9 +1,9 @@
 """What is wrong with the feeds of a side, by name and dose, proven on the reference's own feed.
 
-    fit = explain_examples(side.examples(documents), documents, setup=setup)
-    fit.equal                       # nothing that breaks an invariant or a declared setting
-    fit.best.names, fit.best.values["datasets"]      # ("labels-flipped",) {"notes": 0.05}
-    fit.deviations                  # what the facts say, named or not
+fit = explain_examples(side.examples(documents), documents, setup=setup)
+fit.equal                       # nothing that breaks an invariant or a declared setting
+fit.best.names, fit.best.values["datasets"]      # ("labels-flipped",) {"notes": 0.05}
+fit.deviations                  # what the facts say, named or not
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,10 @@ def explain_examples(
     ]
     # Two styles show what is ambiguous; the third is made if a fault is looked for.
     baseline = Baseline.of(
-        [ground().rates for ground in grounds[:2]], observed, reference.maker.settings, reference.tokenizer.vocabulary_size
+        [ground().rates for ground in grounds[:2]],
+        observed,
+        reference.maker.settings,
+        reference.tokenizer.vocabulary_size,
     )
     search = Search(grounds, observed.rates, baseline, mask_id=_mask_id(observed), evaluation=evaluation)
     alarms = baseline.alarms(observed.rates)

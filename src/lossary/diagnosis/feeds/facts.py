@@ -98,7 +98,11 @@ def _table() -> dict[str, Fact]:
         ("first-altered-share", "unscored pieces of first segments stand in no document there", Kind.COMPARED),
         ("second-altered-share", "unscored pieces of second segments stand in no document there", Kind.COMPARED),
         ("crosses-documents", "examples have a segment of several documents", Kind.INVARIANT),
-        ("label-differs-from-text", "examples have a label that is not the piece which stands in the document", Kind.INVARIANT),
+        (
+            "label-differs-from-text",
+            "examples have a label that is not the piece which stands in the document",
+            Kind.INVARIANT,
+        ),
         ("label-differs-share", "labels are not the piece which stands in the document", Kind.COMPARED),
         ("overlapping", "pairs overlap in their document", Kind.INVARIANT),
         ("in-order-labelled-swapped", "pairs that stand in order are labelled swapped", Kind.INVARIANT),
@@ -118,9 +122,15 @@ def _table() -> dict[str, Fact]:
         ("other-labelled-swapped", "pairs of two documents are labelled swapped", Kind.COMPARED),
     ]
     for kind in KINDS:
-        rows.append((f"identical:{kind}", f"pairs from documents of the kind “{kind}” hold the same text twice", Kind.INVARIANT))
         rows.append(
-            (f"other-document:{kind}", f"pairs from documents of the kind “{kind}” are of two documents", Kind.INVARIANT)
+            (f"identical:{kind}", f"pairs from documents of the kind “{kind}” hold the same text twice", Kind.INVARIANT)
+        )
+        rows.append(
+            (
+                f"other-document:{kind}",
+                f"pairs from documents of the kind “{kind}” are of two documents",
+                Kind.INVARIANT,
+            )
         )
     facts = [Fact(name=name, says=says, kind=kind) for name, says, kind in rows]
     facts += [
@@ -322,9 +332,7 @@ def _altered_share(segment: Segments) -> tuple[NDArray[np.int64], NDArray[np.int
     return np.minimum(segment.unmatched, inner), inner
 
 
-def _documents_pieces(
-    layout: Layout, aligned: Aligned, corpus: Corpus
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def _documents_pieces(layout: Layout, aligned: Aligned, corpus: Corpus) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """(B, T) the documents' pieces where segments were found, and where that is."""
     column = np.arange(layout.tokens.shape[1])
     theirs, known = np.zeros(layout.tokens.shape, np.int32), np.zeros(layout.tokens.shape, bool)
@@ -371,7 +379,9 @@ def _pair_facts(feed: Feed, aligned: Aligned, corpus: Corpus) -> Counts:
         counts[f"other-document:{name}"] = _flag(other, both & (kind == number))
     for field in (0, 1):
         missing = _field_missing(field, aligned, corpus)
-        counts[("first-field-missing", "second-field-missing")[field]] = _flag(missing, clear & (one | ~pair) & (kind == PAIR))
+        counts[("first-field-missing", "second-field-missing")[field]] = _flag(
+            missing, clear & (one | ~pair) & (kind == PAIR)
+        )
     return counts
 
 

@@ -187,7 +187,9 @@ def _fitted_rates(scene: Scene) -> dict[str, list[float | None]]:
 def _other_inputs(made: Made, rows: Rows, scene: Scene) -> Made:
     """What scored places show is drawn by the side's shares."""
     random = scene.maker.random("inputs")
-    mask, kept = (scene.read(name, share)[made.dataset][:, None] for name, share in (("input-masked", 0.8), ("input-kept", 0.1)))
+    mask, kept = (
+        scene.read(name, share)[made.dataset][:, None] for name, share in (("input-masked", 0.8), ("input-kept", 0.1))
+    )
     draw = random.random(made.inputs.shape)
     piece = random.integers(FIRST_PIECE, scene.vocabulary_size, draw.shape)
     shown = np.where(draw < mask, MASK, np.where(draw < mask + kept, made.tokens, piece))
@@ -228,7 +230,9 @@ def _pieces_replaced(shares: tuple[str, str], unknown: bool) -> Put:
         first, second = (scene.read(share, 0.0)[made.dataset][:, None] for share in shares)
         rate = np.where(made.part == FIRST, first, second)
         struck = rows[:, None] & (made.part >= FIRST) & (random.random(made.tokens.shape) < rate)
-        piece = np.full(struck.shape, UNK) if unknown else random.integers(FIRST_PIECE, scene.vocabulary_size, struck.shape)
+        piece = (
+            np.full(struck.shape, UNK) if unknown else random.integers(FIRST_PIECE, scene.vocabulary_size, struck.shape)
+        )
         tokens = np.where(struck, piece, made.tokens).astype(np.int32)
         shows = struck & (made.inputs == made.tokens)
         return made.but(
@@ -262,7 +266,9 @@ def _dataset_left_out(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: AR
     return made.take(np.flatnonzero(~rows))
 
 
-_IDENTICAL = tuple(f"identical:{kind}" for kind in ("one sentence", "one line of several sentences", "several lines", "pair of fields"))
+_IDENTICAL = tuple(
+    f"identical:{kind}" for kind in ("one sentence", "one line of several sentences", "several lines", "pair of fields")
+)
 _OTHER = tuple(name.replace("identical", "other-document") for name in _IDENTICAL)
 _WRONG_ORDER = ("in-order-labelled-swapped", "swapped-labelled-in-order")
 _FIELDS = ("first-field-missing", "second-field-missing")

@@ -1,8 +1,8 @@
 """The reference in one style, and what named faults make of its rates.
 
-    ground = Ground(reference, Style.SENTENCES)
-    ground.rates                                       # untouched, over two epochs
-    ground.counts([fault], side=observed.rates)        # with the fault in every example
+ground = Ground(reference, Style.SENTENCES)
+ground.rates                                       # untouched, over two epochs
+ground.counts([fault], side=observed.rates)        # with the fault in every example
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Examples of the reference with all that faults need to change them: pieces before masking, segments, documents.
 
-    made = Made.of(examples, document)
-    made.feed()                                     # as a side would return it
-    relaid(made, maker, rows, first, second, sop)   # some rows made anew from other segments
+made = Made.of(examples, document)
+made.feed()                                     # as a side would return it
+relaid(made, maker, rows, first, second, sop)   # some rows made anew from other segments
 """
 
 from collections.abc import Callable
@@ -193,9 +193,7 @@ def _widened(made: Made, width: int) -> Made:
     if missing <= 0:
         return made
     pad: Callable[[str, NDArray[Any]], NDArray[Any]] = lambda name, column: (  # noqa: E731
-        column
-        if column.ndim == 1
-        else np.pad(column, ((0, 0), (0, missing)), constant_values=_FILL.get(name, 0))
+        column if column.ndim == 1 else np.pad(column, ((0, 0), (0, missing)), constant_values=_FILL.get(name, 0))
     )
     return Made(**{name: pad(name, column) for name, column in vars(made).items()})
 

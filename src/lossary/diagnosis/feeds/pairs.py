@@ -189,7 +189,9 @@ def _field(
     corpus: Corpus, document: NDArray[np.int64], field: int, width: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     line = corpus.line_offsets[document] + field
-    return shaped([corpus.ids[a:b] for a, b in zip(corpus.line_start[line], corpus.line_stop[line], strict=True)], width)
+    return shaped(
+        [corpus.ids[a:b] for a, b in zip(corpus.line_start[line], corpus.line_stop[line], strict=True)], width
+    )
 
 
 def specials_split(cls: bool, sep: bool) -> Put:

@@ -66,9 +66,7 @@ def tokenizer_at(path: Path) -> TokenizerModel:
     return TokenizerModel(path, digest_file(path))
 
 
-def reference_examples(
-    documents: Sequence[Document], setup: Setup, *, epoch: int, seed: int | None = None
-) -> Feed:
+def reference_examples(documents: Sequence[Document], setup: Setup, *, epoch: int, seed: int | None = None) -> Feed:
     """All training examples of documents in an epoch, in the order of the documents; the setup's seed if none is given."""
     return Reference(documents, setup, seed=seed).examples(epoch=epoch).feed()
 
@@ -283,4 +281,3 @@ def _without_first_lines(documents: Sequence[Document]) -> list[Document]:
         document | {"text": document["text"].partition("\n")[2]} if isinstance(document["text"], str) else document
         for document in documents
     ]
-

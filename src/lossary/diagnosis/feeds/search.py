@@ -69,7 +69,13 @@ class Search:
     """Tries faults on the reference, in each of its styles, against one side."""
 
     def __init__(
-        self, grounds: Sequence[Callable[[], Ground]], side: Rates, baseline: Baseline, *, mask_id: int, evaluation: bool
+        self,
+        grounds: Sequence[Callable[[], Ground]],
+        side: Rates,
+        baseline: Baseline,
+        *,
+        mask_id: int,
+        evaluation: bool,
     ) -> None:
         self.side, self.baseline, self.mask_id = side, baseline, mask_id
         self.deviating = baseline.alarms(side) > 1
@@ -278,4 +284,3 @@ def _where(struck: dict[str, float], offered: list[str]) -> str:
     if set(struck) >= set(offered) and min(struck.values()) >= _ALL:
         return "everywhere"
     return ", ".join(f"{dose:.1%} of {name}" if dose < _ALL else f"all of {name}" for name, dose in struck.items())
-

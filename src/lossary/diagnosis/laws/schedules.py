@@ -61,7 +61,7 @@ _SHAPES: dict[str, Callable[[ScheduleSettings, Floats], Floats]] = {
     "linear after warm-up": lambda s, time: 1.0 - _after_warmup(s, time),
     "cosine": lambda s, time: 0.5 * (1.0 + np.cos(np.pi * _after_warmup(s, time))),
     "cosine from the start": lambda s, time: 0.5 * (1.0 + np.cos(np.pi * np.minimum(time / max(s.steps, 1.0), 1.0))),
-    "constant": lambda s, time: np.ones_like(time),
+    "constant": lambda _, time: np.ones_like(time),
     "inverse root": lambda s, time: np.sqrt(max(s.warmup, 1.0) / np.maximum(time, max(s.warmup, 1.0))),
     "quadratic": lambda s, time: np.maximum(0.0, 1.0 - time / max(s.steps, 1.0)) ** 2,
 }
@@ -75,14 +75,14 @@ class _Change:
     says: Callable[[ScheduleSettings], str]
     variants: Callable[[ScheduleSettings], list[dict[str, Any]]]
     fitted: tuple[str, ...] = ()
-    values: Callable[[ScheduleSettings], dict[str, Any]] = lambda settings: {}
+    values: Callable[[ScheduleSettings], dict[str, Any]] = lambda _: {}
 
 
 _CHANGES: tuple[_Change, ...] = (
     _Change(
         "schedule-times-n",
         lambda s: f"the schedule advances {s.speed:.4g} steps with every step",
-        lambda s: [{"speed": n} for n in (2, 3, 4, 8, 0.5, 0.25)],
+        lambda _: [{"speed": n} for n in (2, 3, 4, 8, 0.5, 0.25)],
         ("speed",),
         lambda s: {"n": s.speed},
     ),
@@ -103,7 +103,7 @@ _CHANGES: tuple[_Change, ...] = (
     _Change(
         "schedule-shape",
         lambda s: f"the rate decays to {s.end:.3g} of the peak",
-        lambda s: [{"end": 0.1}],
+        lambda _: [{"end": 0.1}],
         ("end",),
         lambda s: {"end": s.end},
     ),
@@ -121,7 +121,7 @@ _CHANGES: tuple[_Change, ...] = (
         ("peak",),
         lambda s: {"peak": s.peak},
     ),
-    _Change("warmup-missing", lambda s: "there is no warm-up", lambda s: [{"warmup": 0.0}] if s.warmup else []),
+    _Change("warmup-missing", lambda _: "there is no warm-up", lambda s: [{"warmup": 0.0}] if s.warmup else []),
     _Change(
         "warmup-length",
         lambda s: f"the warm-up takes {s.warmup:.4g} steps",
@@ -141,11 +141,15 @@ def identify_schedule(
     later = None
     if resumed is not None:
         first, values = resumed
-        later = _Seen(np.asarray(values, np.float64), np.arange(first, first + len(values), dtype=np.float64), declared.peak)
+        later = _Seen(
+            np.asarray(values, np.float64), np.arange(first, first + len(values), dtype=np.float64), declared.peak
+        )
     distance = max(part.distance(declared) for part in (seen, later) if part is not None)
     if distance <= 1.0:
         return Fit(distance=distance, tried=(), how=_HOW)
-    base = seen.candidates(declared) if seen.distance(declared) > 1.0 else [_Trial((), declared, seen.distance(declared))]
+    base = (
+        seen.candidates(declared) if seen.distance(declared) > 1.0 else [_Trial((), declared, seen.distance(declared))]
+    )
     tried = [found for trial in base[:_KEPT] for found in _with_resume(trial, later)]
     tried.sort(key=lambda c: (not c.reproduces, len(c.names) if c.reproduces else 0, c.residual))
     return Fit(distance=distance, tried=tuple(c for c in tried if c.names)[:_KEPT], how=_HOW)
@@ -206,7 +210,8 @@ class _Seen:
 
         found = least_squares(error, np.ones(len(names)), xtol=1e-14, ftol=1e-14, gtol=1e-14).x * begin
         fitted = replace(settings, **dict(zip(names, found.tolist(), strict=True)))
-        rounded = replace(settings, **{n: float(f"{v:.4g}") for n, v in zip(names, found.tolist(), strict=True)})
+        short: dict[str, Any] = {n: float(f"{v:.4g}") for n, v in zip(names, found.tolist(), strict=True)}
+        rounded = replace(settings, **short)
         return rounded if self.distance(rounded) <= max(1.0, self.distance(fitted)) else fitted
 
 
@@ -225,4 +230,6 @@ def _with_resume(trial: _Trial, later: _Seen | None) -> Iterator[Candidate]:
 
 
 def _candidate(names: tuple[str, ...], says: dict[str, str], values: dict[str, Any], residual: float) -> Candidate:
-    return Candidate(names=names, says="; ".join(says.values()), residual=residual, values={**values, "sentences": says})
+    return Candidate(
+        names=names, says="; ".join(says.values()), residual=residual, values={**values, "sentences": says}
+    )

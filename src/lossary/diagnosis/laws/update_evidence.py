@@ -37,6 +37,7 @@ _HALF_ULP = 2.0**-24  # relative, of float32
 _UNITS: dict[Grid, float] = {"float32": _HALF_ULP, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 _LEAST_ROUNDINGS = 4.0  # of a step in float32: correction, quotient, decay, rate
 _SAFETY = 2.0  # another order of operations rounds otherwise than the one measured
+_MOST_FREEDOM, _MOST_ALLOWED = 1e-3, 1e-2
 _NO_NUMBER = 1e12
 _CLIP_SLACK = 1e-6  # PyTorch divides by norm + 1e-6
 
@@ -73,7 +74,9 @@ class Evidence:
     mean: Array  # (K, N)
     rates: Array  # (K, 1)
     first: int
-    norms: Mapping[str, Array]  # of gradients: global (K, 1), tensor (K, T), replicas (K, R, 1), replica_tensors (K, R, T)
+    norms: Mapping[
+        str, Array
+    ]  # of gradients: global (K, 1), tensor (K, T), replicas (K, R, 1), replica_tensors (K, R, T)
     ulp: Array  # (K, N)
     rerun: Array | float = 0.0  # (K, N)
     noise: Array | None = None  # (K, T) of the gradients, absolute
@@ -142,7 +145,9 @@ class Evidence:
         sizes = np.add.reduceat(keep.astype(np.intp), self.starts)
         chosen = sizes > 0
         sizes = sizes[chosen]
-        norms = {name: norm if name in ("global", "replicas") else norm[..., chosen] for name, norm in self.norms.items()}
+        norms = {
+            name: norm if name in ("global", "replicas") else norm[..., chosen] for name, norm in self.norms.items()
+        }
         return replace(
             self,
             names=tuple(name for name, wanted in zip(self.names, chosen, strict=True) if wanted),
@@ -200,9 +205,9 @@ class Evidence:
                 rates = rates * np.array(settings.step_factors)[:, None]
             decay = self._decay(settings) if settings.decay_at != "gradient" else None
             total, size = step.change, step.size
-            if decay is not None and (settings.decay_at == "update" or settings.family != "lamb"):
-                if settings.decay_at != "unscaled":
-                    total, size, decay = total + decay, size + np.abs(decay), None
+            apart = settings.decay_at == "unscaled" or (settings.decay_at != "update" and settings.family == "lamb")
+            if decay is not None and not apart:
+                total, size, decay = total + decay, size + np.abs(decay), None
             ratio = self._ratio(settings, total) if settings.family == "lamb" else 1.0
             factor = rates * ratio
             change, size, noise = -factor * total, np.abs(factor) * size, np.abs(factor) * step.noise
@@ -265,7 +270,9 @@ class Evidence:
         if s.clip == "value":
             clipped = np.clip(source, -s.bound, s.bound)
         else:
-            norms = self.norms[("replicas" if replicas else "global") if s.clip == "global" else self._tensors(replicas)]
+            norms = self.norms[
+                ("replicas" if replicas else "global") if s.clip == "global" else self._tensors(replicas)
+            ]
             factor = s.bound / np.maximum(s.bound, norms)
             clipped = source * (factor if s.clip == "global" else self.spread(factor))
         return clipped.mean(axis=1) if replicas else clipped
@@ -300,7 +307,9 @@ class Evidence:
 
     def _ratio(self, s: LawSettings, total: Array) -> Array:
         """LAMB's trust ratio by element, (K, N)."""
-        of_weights = np.minimum(self._once("weight norms", lambda: np.sqrt(self.sums(np.square(self.before)))), s.norm_high)
+        of_weights = np.minimum(
+            self._once("weight norms", lambda: np.sqrt(self.sums(np.square(self.before)))), s.norm_high
+        )
         of_step = np.sqrt(self.sums(np.square(total)))
         defined = (of_weights > 0) & (of_step > 0) & s.is_adapted(self.names)
         ratio = np.clip(of_weights / np.where(defined, of_step, 1), s.ratio_low, s.ratio_high)
@@ -310,8 +319,18 @@ class Evidence:
 
     def tolerance(self, settings: LawSettings, predicted: Predicted) -> Array:
         """Of each element in each step, (K, N)."""
-        relative = self.unit * self.roundings + self._freedom(settings)
-        return self.ulp + relative * predicted.size + self.rerun + predicted.noise
+        relative = self.unit * self.roundings + np.minimum(self._freedom(settings), _MOST_FREEDOM)
+        return self.ulp + np.minimum(relative * predicted.size, self._allowed) + self.rerun + predicted.noise
+
+    @property
+    def _allowed(self) -> Array:
+        """A law of huge terms that cancel is not free: at most so much of the largest step of a parameter."""
+
+        def make() -> Array:
+            largest = np.maximum.reduceat(np.abs(self.observed), self.starts, axis=1)
+            return np.asarray(self.spread(largest * (_MOST_ALLOWED + 8 * self.unit * self.roundings)))
+
+        return np.asarray(self._once("allowed", make))
 
     def _freedom(self, s: LawSettings) -> Array:
         """What the same law may differ by, relative to a step, (K, 1); see the module."""
@@ -376,7 +395,9 @@ def finite(deviations: Array) -> Array:
     """What is no number is no agreement: large, but finite, so that sums stay comparable."""
     if np.isfinite(np.sum(deviations)):
         return deviations
-    return np.clip(np.nan_to_num(deviations, nan=_NO_NUMBER, posinf=_NO_NUMBER, neginf=-_NO_NUMBER), -_NO_NUMBER, _NO_NUMBER)
+    return np.clip(
+        np.nan_to_num(deviations, nan=_NO_NUMBER, posinf=_NO_NUMBER, neginf=-_NO_NUMBER), -_NO_NUMBER, _NO_NUMBER
+    )
 
 
 def _averaged(values: Array, keep: float, add: float) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.laws.update_evidence import Evidence
-from lossary.diagnosis.laws.update_space import PRESETS, DecayAt, EpsilonAt, LawSettings, preset
+from lossary.diagnosis.laws.update_space import PRESETS, DecayAt, EpsilonAt, LawSettings, changed, preset
 
 __all__ = ["EPSILONS", "Trial", "continuous", "known_laws", "trials"]
 
@@ -52,14 +52,25 @@ def trials(s: LawSettings, changed: frozenset[str], evidence: Evidence) -> list[
     """What can be changed in a law beyond the settings that are changed already.
 
     From the declared law also pairs, of which either alone may lead away from the side: ε and its place, decay and its,
-    another optimizer and the rate.
+    another optimizer and the rate, and any two choices of the moments, of the place of decay and of clipping.
     """
     made: list[Trial] = []
     for make in (_moments, _decay, _clipping, _ratio, _rate, _others):
         made.extend(trial for trial in make(s, evidence) if not changed.intersection(trial.groups))
     if not changed:
-        made.extend(list(_pairs(made, evidence)))
+        made += [*_pairs(made, evidence), *_choices(made, evidence)]
     return made
+
+
+def _choices(singles: Sequence[Trial], evidence: Evidence) -> Iterator[Trial]:
+    for first in singles:
+        if first.fitted or first.pick or first.other:
+            continue
+        (changed,) = first.starts
+        later = [trial for make in (_moments, _decay, _clipping) for trial in make(changed, evidence)]
+        for second in later:
+            if not (second.fitted or second.pick) and second.groups > first.groups:
+                yield replace(second, groups=(*first.groups, *second.groups))
 
 
 def _pairs(singles: Sequence[Trial], evidence: Evidence) -> Iterator[Trial]:
@@ -155,7 +166,7 @@ def _ratio(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     yield Trial(groups=("adapted",), starts=[s], pick=True)
     yield Trial(groups=("ratio",), starts=[replace(s, ratio_low=0.01, ratio_high=10.0)])
     for name in ("ratio_high", "norm_high"):
-        yield Trial(groups=("ratio",), starts=[replace(s, **{name: cap}) for cap in _CAPS], fitted=(name,))
+        yield Trial(groups=("ratio",), starts=[changed(s, {name: cap}) for cap in _CAPS], fitted=(name,))
 
 
 def _rate(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
@@ -165,7 +176,9 @@ def _rate(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     factors = [0.1, 0.5, 2.0, 10.0, -1.0, 0.0]
     if np.any(visible):
         factors += _modes(seen[visible] / predicted.change[visible])
-    yield Trial(groups=("rate",), starts=[replace(s, rate_scale=s.rate_scale * f) for f in factors], fitted=("rate_scale",))
+    yield Trial(
+        groups=("rate",), starts=[replace(s, rate_scale=s.rate_scale * f) for f in factors], fitted=("rate_scale",)
+    )
 
 
 def _modes(values: NDArray[Any]) -> list[float]:
@@ -188,4 +201,4 @@ def _others(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
 
 
 def _grid(name: str, s: LawSettings, values: Sequence[float]) -> Trial:
-    return Trial(groups=(name,), starts=[s, *(replace(s, **{name: value}) for value in values)], fitted=(name,))
+    return Trial(groups=(name,), starts=[s, *(changed(s, {name: value}) for value in values)], fitted=(name,))

@@ -1,7 +1,7 @@
 """Names and plain words for what differs between two update laws.
 
-    faults_between(declared, settings)      # [Fault("epsilon-placement", "ε is added to the uncorrected √v", …)]
-    describe_law(settings)                  # "AdamW, ε hat 1e-07, decay 0.004 on everything, no clipping"
+faults_between(declared, settings)      # [Fault("epsilon-placement", "ε is added to the uncorrected √v", …)]
+describe_law(settings)                  # "AdamW, ε hat 1e-07, decay 0.004 on everything, no clipping"
 """
 
 from collections.abc import Iterator, Mapping
@@ -105,7 +105,12 @@ def describe_law(settings: LawSettings) -> str:
 
 
 def _family(s: LawSettings) -> str:
-    named = {"adagrad": "Adagrad", "momentum": "SGD with momentum", "nesterov": "SGD with Nesterov momentum", "sgd": "SGD"}
+    named = {
+        "adagrad": "Adagrad",
+        "momentum": "SGD with momentum",
+        "nesterov": "SGD with Nesterov momentum",
+        "sgd": "SGD",
+    }
     if s.family == "lamb":
         return "LAMB" + (" with bias correction" if s.correct_m and s.correct_v else "")
     if s.family == "adam":

@@ -49,8 +49,8 @@ def probe_gradients(
     """Gradients by step and replica, float32.
 
     The elements of every parameter are spread from 1e-9 to 1e-1, so that ε of any usual size and place matters in
-    some, but for one element, so that clipping by value bites: these carry half of the squared norm, and put the norms
-    of parameters apart. The global norm is below the bound of clipping in some steps and above in others; replicas
+    some, but for one element, so that clipping by value bites: these carry half of the squared norm, and set the norms
+    of parameters apart, the smallest parameter's first. The global norm is below the bound of clipping in some steps and above in others; replicas
     differ, in norm about threefold, so that with two of them clipping before averaging is another law.
     """
     rng = np.random.default_rng([seed, 2])
@@ -59,14 +59,16 @@ def probe_gradients(
     spread = 10.0 ** rng.uniform(_SMALLEST, _LARGEST, sum(sizes))
     ends = np.cumsum(sizes)[:-1]
     outliers = np.concatenate([[0], ends]) + rng.integers(0, sizes)
-    heights = 10.0 ** rng.uniform(-0.5, 0.5, len(outliers))
+    heights = np.geomspace(3.0, 0.3, len(outliers))[np.argsort(np.argsort(sizes, kind="stable"))]
     heights /= np.linalg.norm(heights)
     made: list[list[Arrays]] = []
     for step in range(steps):
         target = bound * _NORMS[step % len(_NORMS)]
         shared = spread * rng.standard_normal(len(spread))
         shared[outliers] = np.linalg.norm(shared) * heights * rng.choice([-1, 1], len(outliers))
-        parts = [shared * (3.0**replica) + 0.5 * spread * rng.standard_normal(len(spread)) for replica in range(replicas)]
+        parts = [
+            shared * (3.0**replica) + 0.5 * spread * rng.standard_normal(len(spread)) for replica in range(replicas)
+        ]
         scale = target / np.linalg.norm(np.mean(parts, axis=0))
         made.append([_named(scale * part, names, ends, parameters) for part in parts])
     return made

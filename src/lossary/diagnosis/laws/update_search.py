@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lossary.diagnosis.laws.update_evidence import Evidence, finite
 from lossary.diagnosis.laws.update_moves import EPSILONS, Trial
-from lossary.diagnosis.laws.update_space import LawSettings, Scope
+from lossary.diagnosis.laws.update_space import LawSettings, Scope, changed
 from lossary.models.parameters import is_excluded
 
 __all__ = ["Search", "with_step_factors"]
@@ -53,11 +53,8 @@ class Search:
         chosen = np.zeros(len(order), bool)
         chosen[order[np.cumsum(evidence.sizes[order]) <= _ELEMENTS]] = True
         moved = np.array([np.any(row) for row in np.split(evidence.before[0], evidence.starts[1:])])
-        norms = evidence.norms["tensor"].max(axis=0)
         matrices = [i for i in order if moved[i] and not evidence.excluded[i]]
-        # That of the largest gradient shows bounds of clipping that nothing else reaches.
-        loudest = max((i for i in order if evidence.sizes[i] <= 2 * _ELEMENTS), key=lambda i: norms[i], default=order[0])
-        chosen[[*matrices[:_MATRICES], loudest]] = True
+        chosen[[*matrices[:_MATRICES], order[0]]] = True
         largest = np.abs(evidence.mean).max(axis=0)
         kept = np.zeros(len(largest), bool)
         for start, size in zip(evidence.starts, evidence.sizes, strict=True):
@@ -141,7 +138,7 @@ class Search:
             value = getattr(settings, name)
             choices = [getattr(declared, name), *(float(f"{value:.{digits}g}") for digits in range(1, 5))]
             for choice in [0.0, *choices] if name == "decay" else choices:
-                nearby = replace(settings, **{name: choice})
+                nearby = changed(settings, {name: choice})
                 if max(nearby.beta1, nearby.beta2) <= _HIGHEST_BETA and self.distance(nearby) <= 1:
                     settings = nearby
                     break
@@ -153,7 +150,7 @@ class Search:
         names = self.seen_by(settings).names
         matrices = frozenset(name for name in names if not is_excluded(name))
         both: list[dict[str, Any]] = [{kind: "all", flips: frozenset()}, {kind: "matrices", flips: matrices}]
-        on, off = (self._by_parameter(replace(settings, **change)) for change in both)
+        on, off = (self._by_parameter(changed(settings, change)) for change in both)
         decided, wanted = np.abs(on - off) > _CLEARLY, on < off
         if not np.any(decided & wanted):
             return settings  # None takes part: that is no question of which.
@@ -162,7 +159,7 @@ class Search:
         for scope in sorted(scopes, key=lambda scope: scope != getattr(settings, kind)):
             inside = np.array([scope == "all" or name in matrices for name in names])
             other = frozenset(name for name, flip in zip(names, decided & (inside != wanted), strict=True) if flip)
-            made.append((len(other), replace(settings, **{kind: scope, flips: other})))
+            made.append((len(other), changed(settings, {kind: scope, flips: other})))
         return min(made, key=lambda pair: pair[0])[1]
 
     def _by_parameter(self, settings: LawSettings) -> NDArray[np.float64]:
@@ -209,4 +206,4 @@ def _moved(settings: LawSettings, name: str, by: float) -> LawSettings:
         value = min(max(0.0, 1 - (1 - value) * np.exp(by)), _HIGHEST_BETA)
     else:
         value = value + by
-    return replace(settings, **{name: float(value)})
+    return changed(settings, {name: float(value)})

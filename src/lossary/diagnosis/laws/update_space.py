@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lossary.models.parameters import is_excluded
 from lossary.models.update_laws import UpdateLaw
 
-__all__ = ["PRESETS", "Clip", "DecayAt", "EpsilonAt", "Family", "Grid", "LawSettings", "Scope", "preset"]
+__all__ = ["changed", "PRESETS", "Clip", "DecayAt", "EpsilonAt", "Family", "Grid", "LawSettings", "Scope", "preset"]
 
 Family = Literal["adam", "lamb", "adagrad", "momentum", "nesterov", "sgd"]
 EpsilonAt = Literal["root", "hat", "inside"]
@@ -133,3 +133,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "sgd": {"family": "sgd", **_OFF, "decay_at": "gradient"},
 }
 PRESETS = tuple(_PRESETS)
+
+
+def changed(settings: LawSettings, values: Mapping[str, Any]) -> LawSettings:
+    """The settings with some of them, chosen by name, replaced."""
+    return replace(settings, **values)

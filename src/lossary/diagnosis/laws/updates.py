@@ -32,7 +32,7 @@ __all__ = ["identify_update"]
 _WIDTH = 6  # laws from which the next level starts
 _ALIKE = 2  # of these, that change the same settings
 _CONFIRMED_AT_MOST = 16  # of a level, held against all parameters
-_REFINED_AT_MOST = 4  # of these, fitted to all parameters where a sample is not enough
+_REFINED_AT_MOST = 3  # of these, fitted to all parameters where a sample is not enough
 _SHOWN = 8  # candidates that did not reproduce the side
 _COARSE: tuple[Grid, ...] = ("bfloat16", "float16")
 
@@ -137,7 +137,8 @@ class _Identification:
             if self._reproduced():
                 break
         if levels and not self._reproduced():
-            self._confirm(self._jointly([*self.roots, *singles, *beam]))
+            beam = self._jointly([*self.roots, *singles, *beam])
+            self._confirm([*beam, *self._leading([child for node in beam for child in self._children(node)])])
         if not self._reproduced():
             self._confirm(self._with_step_factors([*self.roots, *beam]))
         return self._ordered()
@@ -157,7 +158,9 @@ class _Identification:
         """Which parameters decay or are adapted: of large ones, too."""
         for node in self.roots:
             for kind in ("decayed", "adapted"):
-                if (kind == "decayed" and node.settings.decay) or (kind == "adapted" and node.settings.family == "lamb"):
+                if (kind == "decayed" and node.settings.decay) or (
+                    kind == "adapted" and node.settings.family == "lamb"
+                ):
                     settings = self.full.picked(node.settings, kind)  # type: ignore[arg-type]
                     if settings != node.settings:
                         yield _Node(settings=settings, changed=frozenset([kind]))
@@ -217,9 +220,7 @@ class _Identification:
         if exact.decay == 0:
             # Where and of what nothing decays is no question.
             plain = self.declared if node.other is None else preset(node.other, self.declared)
-            exact = replace(
-                exact, decay_at=plain.decay_at, decayed=plain.decayed, decay_flips=plain.decay_flips
-            )
+            exact = replace(exact, decay_at=plain.decay_at, decayed=plain.decayed, decay_flips=plain.decay_flips)
         return exact, residual
 
     def _jointly(self, nodes: Iterable[_Node]) -> list[_Node]:
