@@ -113,9 +113,8 @@ def _print_faults(rows: Sequence[dict[str, Any]], title: str) -> None:
         f"{'all':10} {count['named']:>3}/{len(rows):<3} {count['stage only']:>7} "
         f"{count['wrong name'] + count['wrong stage']:>6} {count['abstained'] + count['raised']:>7}"
     )
-    print(
-        f"above the detection limit: {named} of {len(above)} named and confirmed, {100 * named / max(1, len(above)):.1f} %"
-    )
+    share = 100 * named / max(1, len(above))
+    print(f"above the detection limit: {named} of {len(above)} named and confirmed, {share:.1f} %")
 
 
 def _counted(rows: Iterable[dict[str, Any]]) -> dict[str, int]:

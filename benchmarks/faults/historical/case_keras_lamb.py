@@ -1,5 +1,5 @@
-"""`keras.optimizers.Lamb` where google-research's LAMB is meant: it corrects the moments' bias, decays outside the ratio,
-and adapts every tensor."""
+"""`keras.optimizers.Lamb` where google-research's LAMB is meant: it corrects the moments' bias, decays outside the
+ratio, and adapts every tensor."""
 
 from healthy import keras_side
 

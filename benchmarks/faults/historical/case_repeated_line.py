@@ -1,7 +1,7 @@
 """Pairs of a line with itself, as transformers' `LineByLineWithSOPTextDataset` makes them.
 
-Its loop goes on where a chunk cannot be cut in two, without stepping to the next line: the same line is added once more,
-and now there are two to cut between. Seen as brightmart/albert_zh#23.
+Its loop goes on where a chunk cannot be cut in two, without stepping to the next line: the same line is added once
+more, and now there are two to cut between. Seen as brightmart/albert_zh#23.
 """
 
 from healthy import torch_side

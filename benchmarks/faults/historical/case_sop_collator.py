@@ -1,4 +1,7 @@
-"""Attention as transformers' `DataCollatorForSOP` made it: 0 at masked tokens, 1 at padding (huggingface/transformers#6168)."""
+"""Attention as transformers' `DataCollatorForSOP` made it: 0 at masked tokens, 1 at padding.
+
+Seen as huggingface/transformers#6168.
+"""
 
 import numpy as np
 from healthy import torch_side

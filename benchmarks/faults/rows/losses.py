@@ -10,9 +10,7 @@ _TORCH_LOOP = """            loss = self.loss(batch, masked, pairs)
 """
 _KERAS_LOOP = """                loss = self.loss(batch, masked, pairs)
             gradients"""
-_TORCH_WEIGHTS = (
-    "    return {name: torch.from_numpy(np.ascontiguousarray(batch[name], np.int64)) for name in names}\n"
-)
+_TORCH_WEIGHTS = "    return {name: torch.from_numpy(np.ascontiguousarray(batch[name], np.int64)) for name in names}\n"
 
 LOSSES: tuple[Fault, ...] = (
     Fault(
@@ -59,8 +57,8 @@ def every_label(batch):
                 ),
                 Patch(
                     "adapter_torch.py",
-                    "import IGNORE, Trainer ",
-                    "import IGNORE, Trainer, every_label ",
+                    "import IGNORE, Trainer\n",
+                    "import IGNORE, Trainer, every_label\n",
                 ),
             ),
         },
@@ -157,12 +155,8 @@ def every_label(batch):
         expected=frozenset({"loss-times-micro-batches"}),
         micro_batches=3,
         patches={
-            "torch": (
-                Patch(TORCH, _TORCH_LOOP, _TORCH_LOOP.replace("masked, pairs", "*self.counts([batch])")),
-            ),
-            "keras": (
-                Patch(KERAS, _KERAS_LOOP, _KERAS_LOOP.replace("masked, pairs", "*self.counts([batch])")),
-            ),
+            "torch": (Patch(TORCH, _TORCH_LOOP, _TORCH_LOOP.replace("masked, pairs", "*self.counts([batch])")),),
+            "keras": (Patch(KERAS, _KERAS_LOOP, _KERAS_LOOP.replace("masked, pairs", "*self.counts([batch])")),),
         },
     ),
 )

@@ -23,7 +23,6 @@ _TORCH_LOSS = "(mlm_nats * scored).sum() / masked + (sop_nats * labelled).sum() 
 _KERAS_GELU = "    return keras.activations.gelu(x, approximate=True)\n"
 
 
-
 def _one(file: str, old: str, new: str) -> tuple[Patch, ...]:
     return (Patch(file, old, new),)
 
@@ -100,7 +99,12 @@ FEEDS: tuple[Fault, ...] = (
         both(Patch(FEED, "round(self.mask_rate * len(ids))", "round((0.3 if {here} else self.mask_rate) * len(ids))")),
         by_dataset=True,
     ),
-    _fault("no-random-or-kept", "examples", both(Patch(FEED, "if draw < 0.8:", "if draw < 0.8 or {here}:")), by_dataset=True),
+    _fault(
+        "no-random-or-kept",
+        "examples",
+        both(Patch(FEED, "if draw < 0.8:", "if draw < 0.8 or {here}:")),
+        by_dataset=True,
+    ),
     _fault(
         "text-altered",
         "examples",
@@ -185,7 +189,10 @@ FORWARD: tuple[Fault, ...] = (
         "sop-columns-swapped",
         "forward",
         _pair(
-            ("        return self.mlm_logits(x), self.sop(pooled)\n", "        return self.mlm_logits(x), self.sop(pooled).flip(1)\n"),
+            (
+                "        return self.mlm_logits(x), self.sop(pooled)\n",
+                "        return self.mlm_logits(x), self.sop(pooled).flip(1)\n",
+            ),
             ("tf.cast(self.sop(pooled), tf.float32)", "tf.cast(self.sop(pooled)[:, ::-1], tf.float32)"),
         ),
     ),
@@ -259,7 +266,10 @@ LOSS: tuple[Fault, ...] = (
         "gradient-missing",
         "gradients",
         _pair(
-            ("        self.pooler = nn.Linear(h, h)\n", "        self.pooler = nn.Linear(h, h).requires_grad_(False)\n"),
+            (
+                "        self.pooler = nn.Linear(h, h)\n",
+                "        self.pooler = nn.Linear(h, h).requires_grad_(False)\n",
+            ),
             ("tf.tanh(self.pooler(x[:, 0]))", "tf.stop_gradient(tf.tanh(self.pooler(x[:, 0])))"),
         ),
     ),
@@ -337,7 +347,10 @@ UPDATE: tuple[Fault, ...] = (
     _fault(
         "learning-rate-scaled",
         "update",
-        _pair((_TORCH_RATE, "        rate = 2 * self.rate(step)\n"), (_KERAS_RATE, "        rate = 2 * self.schedule(step)\n")),
+        _pair(
+            (_TORCH_RATE, "        rate = 2 * self.rate(step)\n"),
+            (_KERAS_RATE, "        rate = 2 * self.schedule(step)\n"),
+        ),
     ),
     _fault(
         "other-optimizer",

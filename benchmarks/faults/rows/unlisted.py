@@ -33,21 +33,21 @@ _KERAS_ROTARY = '''def rotary(x):
 
 class SelfAttention(layers.Layer):
 '''
-_TORCH_RMS = '''class RMSNorm(nn.LayerNorm):
+_TORCH_RMS = """class RMSNorm(nn.LayerNorm):
     def forward(self, x):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight + self.bias
 
 
 class Block(nn.Module):
-'''
-_KERAS_RMS = '''class RMSNorm(layers.LayerNormalization):
+"""
+_KERAS_RMS = """class RMSNorm(layers.LayerNormalization):
     def call(self, x):
         scale = tf.math.rsqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True) + self.epsilon)
         return x * scale * self.gamma + self.beta
 
 
 def gelu(x):
-'''
+"""
 
 
 def _unlisted(number: int, title: str, stage: str, patches: Patches, **more: Any) -> Fault:
@@ -76,7 +76,9 @@ UNLISTED: tuple[Fault, ...] = (
         2,
         "labels are those of the token before",
         "examples",
-        both(Patch(FEED, _LABEL, "                labels[position] = ids[position - 1] if {when} else ids[position]\n")),
+        both(
+            Patch(FEED, _LABEL, "                labels[position] = ids[position - 1] if {when} else ids[position]\n")
+        ),
         by_dataset=True,
         dosed=True,
     ),
@@ -85,9 +87,15 @@ UNLISTED: tuple[Fault, ...] = (
         "attention at temperature 1.1",
         "forward",
         {
-            "torch": (Patch(TORCH, "/ math.sqrt(h // self.heads) + bias", "/ (1.1 * math.sqrt(h // self.heads)) + bias"),),
+            "torch": (
+                Patch(TORCH, "/ math.sqrt(h // self.heads) + bias", "/ (1.1 * math.sqrt(h // self.heads)) + bias"),
+            ),
             "keras": (
-                Patch(KERAS, "tf.cast(tf.sqrt(float(self.depth)), q.dtype)", "tf.cast(1.1 * tf.sqrt(float(self.depth)), q.dtype)"),
+                Patch(
+                    KERAS,
+                    "tf.cast(tf.sqrt(float(self.depth)), q.dtype)",
+                    "tf.cast(1.1 * tf.sqrt(float(self.depth)), q.dtype)",
+                ),
             ),
         },
         expected=frozenset({"attention-scale"}),
@@ -200,7 +208,11 @@ UNLISTED: tuple[Fault, ...] = (
         "loss",
         {
             "torch": (
-                Patch(TORCH, "    return nats, scored.float()\n", "    return nats * (1 - (-nats).exp()) ** 2, scored.float()\n"),
+                Patch(
+                    TORCH,
+                    "    return nats, scored.float()\n",
+                    "    return nats * (1 - (-nats).exp()) ** 2, scored.float()\n",
+                ),
             ),
             "keras": (
                 Patch(
@@ -256,9 +268,7 @@ UNLISTED: tuple[Fault, ...] = (
         "forward",
         {
             "torch": (Patch(TORCH, "torch.tanh(self.pooler(x[:, 0]))", "torch.tanh(self.pooler(x.mean(1)))"),),
-            "keras": (
-                Patch(KERAS, "tf.tanh(self.pooler(x[:, 0]))", "tf.tanh(self.pooler(tf.reduce_mean(x, 1)))"),
-            ),
+            "keras": (Patch(KERAS, "tf.tanh(self.pooler(x[:, 0]))", "tf.tanh(self.pooler(tf.reduce_mean(x, 1)))"),),
         },
     ),
     _unlisted(

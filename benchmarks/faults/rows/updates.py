@@ -233,12 +233,8 @@ UPDATES: tuple[Fault, ...] = (
         stage="schedule",
         expected=frozenset({"schedule-restarts-on-resume"}),
         patches={
-            "torch": (
-                Patch(TORCH, "[self.rate(step) for step", "[self.rate(step - start) for step"),
-            ),
-            "keras": (
-                Patch(KERAS, "[self.schedule(step) for step", "[self.schedule(step - start) for step"),
-            ),
+            "torch": (Patch(TORCH, "[self.rate(step) for step", "[self.rate(step - start) for step"),),
+            "keras": (Patch(KERAS, "[self.schedule(step) for step", "[self.schedule(step - start) for step"),),
         },
     ),
     Fault(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from feed import Pipeline, gathered  # noqa: E402
-from keras_trainer import Trainer, keras, tensors, tf  # noqa: E402
+from feed import Pipeline, gathered
+from keras_trainer import Trainer, keras, tensors, tf
 
 DROPOUT = 0.0
 LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0"

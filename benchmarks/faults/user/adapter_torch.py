@@ -8,8 +8,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from feed import Pipeline  # noqa: E402
-from torch_trainer import IGNORE, Trainer  # noqa: E402
+from feed import Pipeline
+from torch_trainer import IGNORE, Trainer
 
 DROPOUT = 0.0
 LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0"

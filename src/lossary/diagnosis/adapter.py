@@ -47,10 +47,11 @@ class Setup:
 
 
 class Adapter(Protocol):
-    """Every method is optional; `name`, `declared` and `lacks` are, too.
+    """Every method is optional; `name`, `declared`, `lacks` and `accumulates` are, too.
 
     `declared` says what the side means to do otherwise than the recipe: any key of the recipe or of its optimizer,
-    `dropout`, `precision`. What is declared is no fault. `lacks` names methods that are there but cannot be used.
+    `dropout`, `precision`. What is declared is no fault. `lacks` names methods that are there but cannot be used;
+    `accumulates` is False where a step never has more than one micro batch.
     """
 
     name: str

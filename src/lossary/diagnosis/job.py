@@ -139,6 +139,7 @@ def _describe(adapter: Any) -> dict[str, Any]:
         "name": str(getattr(adapter, "name", type(adapter).__name__)),
         "declared": dict(getattr(adapter, "declared", {})),
         "capabilities": [name for name in CAPABILITIES if callable(getattr(adapter, name, None)) and name not in lacks],
+        "accumulates": bool(getattr(adapter, "accumulates", True)),
         "weights": None if weights is None else {name: list(np.shape(value)) for name, value in weights.items()},
     }
 

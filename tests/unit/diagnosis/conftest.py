@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.unit.diagnosis.makers import DATASETS, corpus
 
 from lossary.data.tokenizer import TokenizerModel, train_model
 from lossary.diagnosis.adapter import Setup
@@ -10,7 +11,6 @@ from lossary.diagnosis.feeds.reference import tokenizer_at
 from lossary.folder import StudyFolder
 from lossary.models.shapes import AlbertShape
 from lossary.study import Recipe
-from tests.unit.diagnosis.makers import DATASETS, corpus
 
 VOCABULARY = 800
 

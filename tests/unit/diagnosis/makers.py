@@ -20,8 +20,16 @@ STYLES = ("sentences", "lines", "sliding")
 PAD, UNK, CLS, SEP, MASK, FIRST_PIECE = range(6)
 LENGTH = 64
 
-_LATIN = [c + v for c in ("b", "k", "l", "m", "n", "pr", "st", "v", "z", "qu", "r", "t", "g", "dr") for v in ("a", "ei", "o", "ul")]
-_CYRILLIC = [c + v for c in ("б", "к", "л", "м", "н", "пр", "ст", "в", "з", "щ", "р", "т", "ж", "др") for v in ("а", "ей", "о", "ул")]
+_LATIN = [
+    c + v
+    for c in ("b", "k", "l", "m", "n", "pr", "st", "v", "z", "qu", "r", "t", "g", "dr")
+    for v in ("a", "ei", "o", "ul")
+]
+_CYRILLIC = [
+    c + v
+    for c in ("б", "к", "л", "м", "н", "пр", "ст", "в", "з", "щ", "р", "т", "ж", "др")
+    for v in ("а", "ей", "о", "ул")
+]
 
 
 def _words(rng: random.Random, syllables: list[str]) -> list[str]:
@@ -43,16 +51,13 @@ def corpus(size: int = 400, seed: int = 0) -> list[Document]:
     def sentences(words: list[str], count: int, low: int = 4, high: int = 11) -> str:
         return " ".join(_sentence(rng, words, low, high) for _ in range(count))
 
-    for _ in range(size // 3):
-        made.append({"dataset": "stories", "text": sentences(latin, rng.randint(5, 12))})
-    for _ in range(size):
-        made.append({"dataset": "notes", "text": sentences(latin, rng.choice([1, 1, 1, 2]))})
+    made += [{"dataset": "stories", "text": sentences(latin, rng.randint(5, 12))} for _ in range(size // 3)]
+    made += [{"dataset": "notes", "text": sentences(latin, rng.choice([1, 1, 1, 2]))} for _ in range(size)]
     for _ in range(size // 3):
         lines = [sentences(cyrillic, rng.randint(1, 3)) for _ in range(rng.randint(3, 7))]
         made.append({"dataset": "letters", "text": "\n".join(lines)})
-    for _ in range(size):
-        made.append({"dataset": "queries", "text": [sentences(latin, 1, 2, 5), sentences(latin, rng.randint(1, 2))]})
-    return made
+    pairs = [[sentences(latin, 1, 2, 5), sentences(latin, rng.randint(1, 2))] for _ in range(size)]
+    return made + [{"dataset": "queries", "text": pair} for pair in pairs]
 
 
 @dataclass
@@ -266,8 +271,11 @@ class UserMaker:
         a, b = self._truncated(example.a, example.b, len(cls) + 2 * len(sep))
         ids = cls + a + sep + (b + sep if b else [])
         segments = [0] * (len(cls) + len(a) + len(sep)) + ([1] * (len(b) + len(sep)) if b else [])
-        special = [True] * len(cls) + [False] * len(a) + [True] * len(sep) + ([False] * len(b) + [True] * len(sep)) * (
-            1 if b else 0
+        special = (
+            [True] * len(cls)
+            + [False] * len(a)
+            + [True] * len(sep)
+            + ([False] * len(b) + [True] * len(sep)) * (1 if b else 0)
         )
         inputs, targets = self._masked(ids, special, example.dataset)
         return {"ids": inputs, "targets": targets, "segments": segments}

@@ -12,7 +12,8 @@ from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.laws.blocks import WORDS
 from lossary.diagnosis.laws.gradients import GradientObservation, MicroGradients, identify_gradients, micro_gradients
 from lossary.diagnosis.laws.probes import measure_feeds
-from lossary.diagnosis.laws.ratios import LossLaw as Law
+from lossary.diagnosis.laws.ratios import LossLaw, reference_law
+from lossary.diagnosis.laws.scored import mlm_sums
 from lossary.diagnosis.probes import probe_feed, probe_parameters
 from lossary.models.arbiter import Architecture, Arithmetic, loss_gradients, record
 from lossary.models.shapes import AlbertShape
@@ -169,7 +170,6 @@ def test_named_fault(name: str, seed: int) -> None:
     assert set(fit.best.names) == names
     assert not fit.ties
     assert fit.distance > 100
-    print(name, fit.distance, fit.best.residual)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -286,9 +286,6 @@ def test_components_of_a_known_law() -> None:
     """A side whose labels are smoothed, and which scores unused slots: with that law its gradients are right."""
     seed = 3
     feed = feeds(seed, 1)[0]
-    from lossary.diagnosis.laws.ratios import reference_law
-    from lossary.diagnosis.laws.scored import mlm_sums
-
     run = record(parameters(seed), ARCHITECTURE, feed)
     outputs = {"mlm": run.outputs.mlm, "sop": run.outputs.sop}
     spaces = mlm_sums(outputs, feed, [int(feed.labels[0, 0])]).spaces
@@ -306,10 +303,8 @@ def test_components_of_a_known_law() -> None:
         assert found[QUERY][3, 4] == pytest.approx(difference, rel=1e-4, abs=1e-9)
 
 
-def numeric(law: Law, seed: int, feed: Feed, name: str, at: int | tuple[int, int]) -> float:
+def numeric(law: LossLaw, seed: int, feed: Feed, name: str, at: int | tuple[int, int]) -> float:
     """The derivative of the law's value by one weight, by central differences."""
-    from lossary.diagnosis.laws.scored import mlm_sums
-
     values = []
     for step in (1e-5, -1e-5):
         moved = {key: value.astype(np.float64) for key, value in parameters(seed).items()}
@@ -333,5 +328,4 @@ def test_quick_enough() -> None:
         seen = observe(side, ks=(1, 2, 3))
         started = time.process_time()
         identify_gradients(seen)
-        print(time.process_time() - started)
         assert time.process_time() - started < 3

@@ -76,7 +76,7 @@ def test_two_faults_are_both_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "rate", [lambda step: 1e-3 * (step % 50) / 50, lambda step: float("nan"), lambda step: 1e-3 * np.exp(-step / 90)]
+    "rate", [lambda step: 1e-3 * (step % 50) / 50, lambda _: float("nan"), lambda step: 1e-3 * np.exp(-step / 90)]
 )
 def test_an_unknown_schedule_has_no_name(rate: Callable[[int], float]) -> None:
     fit = found(rate)

@@ -48,6 +48,7 @@ class KerasSide:
         if keras.backend.backend() != "tensorflow":
             raise UsageError(f"Keras runs on {keras.backend.backend()}; this adapter needs KERAS_BACKEND=tensorflow")
         self.name = name or model.name
+        self.accumulates = False
         self.declared = dict(declared or {})
         self.model = model
         self._call, self._loss = call, loss

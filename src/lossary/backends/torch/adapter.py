@@ -35,6 +35,7 @@ class ModuleSide:
     `call(module, feed)` returns MLM logits, (B, P, V) at `feed["positions"]` or (B, T, V), and order logits (B, 2);
     `loss(mlm, sop, feed)` the scalar that is trained on; `optimizer(module)` a new optimizer; `rate(step)` the learning
     rate of a step. `names` maps canonical names to the module's; what it leaves out is proposed from shapes and names.
+    `accumulates`: whether steps may have several micro batches, whose losses are averaged.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class ModuleSide:
         rate: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
         names: Mapping[str, str] | None = None,
+        accumulates: bool = False,
         name: str = "",
         declared: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name or type(module).__name__
+        self.accumulates = accumulates
         self.declared = dict(declared or {})
         self.module = module
         self._call, self._loss, self._clip_norm = call, loss, clip_norm
@@ -158,6 +161,7 @@ class TrainerSide(ModuleSide):
             loss=_trainers_own,
             optimizer=lambda _: self._new_optimizer(),
             clip_norm=arguments.max_grad_norm or None,
+            accumulates=True,
             name=options.pop("name", f"{type(model).__name__} with Trainer"),
             declared={"optimizer": arguments.optim, **options.pop("declared", {})},
             **options,
@@ -228,7 +232,7 @@ def _tensors(feed: Arrays) -> Tensors:
     return {name: torch.from_numpy(np.asarray(value)).to(kinds.get(name, torch.int64)) for name, value in feed.items()}
 
 
-def _trainers_own(mlm: torch.Tensor, sop: torch.Tensor, feed: Tensors) -> torch.Tensor:
+def _trainers_own(*_: object) -> torch.Tensor:
     raise AssertionError("the trainer computes the loss itself")
 
 

@@ -49,13 +49,26 @@ def example(text, tokenizer, rng):
         first, second = first[:keep], second[: room - min(len(first), keep)]
         ids = [CLS, *first, SEP, *second, SEP]
         segments = [0] * (len(first) + 2) + [1] * (len(second) + 1)
-    places = [i for i, piece in enumerate(ids) if piece >= FIRST]
     labels = [-100] * len(ids)
-    for i in rng.sample(places, min(len(places), max(1, round(0.15 * len(ids))))):
+    for i in chosen(ids, tokenizer, rng):
         labels[i] = ids[i]
         draw = rng.random()
         ids[i] = MASK if draw < 0.8 else rng.randrange(FIRST, tokenizer.vocab_size()) if draw < 0.9 else ids[i]
     return ids, segments, labels, label
+
+
+def chosen(ids, tokenizer, rng):
+    """Positions of whole words, 15 % of the length."""
+    words, picked, budget = [], [], max(1, round(0.15 * len(ids)))
+    for i, piece in enumerate(ids):
+        if piece >= FIRST and (ids[i - 1] < FIRST or tokenizer.id_to_piece(piece).startswith("▁")):
+            words.append([i])
+        elif piece >= FIRST:
+            words[-1].append(i)
+    rng.shuffle(words)
+    for word in words:
+        picked += word if len(picked) + len(word) <= budget else []
+    return picked
 
 
 def collate(examples):

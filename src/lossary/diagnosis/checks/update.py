@@ -15,7 +15,7 @@ _STEPS, _REPLICAS = 5, 2
 
 def _run(subject: Subject) -> Told:
     if subject.probes.is_large:
-        raise NotObservable("the model is too large for this fit; an update law shows as well at a small size (--like)")
+        raise NotObservable("the model is too large for this fit; a law shows at a small size, too (--like)")
     recipe, first = subject.setup.recipe, subject.first_update
     weights = probe_weights(subject.probes.plain, seed=subject.setup.seed)
     bound = recipe.optimizer.clip_norm or 1.0
@@ -31,8 +31,8 @@ def _run(subject: Subject) -> Told:
     subject.known["update equal"] = fit.equal
     return Told(
         fit=fit,
-        measured=f"{_STEPS} updates from given gradients of {_REPLICAS} replicas differ from {recipe.optimizer.name} in "
-        f"float64 by {fit.distance:,.3g} × the tolerance",
+        measured=f"{_STEPS} updates from given gradients of {_REPLICAS} replicas differ from "
+        f"{recipe.optimizer.name} in float64 by {fit.distance:,.3g} × the tolerance",
     )
 
 

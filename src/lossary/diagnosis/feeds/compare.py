@@ -30,9 +30,9 @@ REPRODUCED_LEVEL = 1e-3
 _FLOORS = {Kind.HARD: 1e-9, Kind.INVARIANT: 1e-6}
 _FARTHEST = 37.0  # standard deviations; smaller probabilities than there are floats
 _KINDS = np.array([list(Kind).index(fact.kind) for fact in FACTS.values()])
-_COMPARED = _KINDS == list(Kind).index(Kind.COMPARED)
-_DECLARED = _KINDS == list(Kind).index(Kind.DECLARED)
-_HARD = _KINDS == list(Kind).index(Kind.HARD)
+_COMPARED = list(Kind).index(Kind.COMPARED) == _KINDS
+_DECLARED = list(Kind).index(Kind.DECLARED) == _KINDS
+_HARD = list(Kind).index(Kind.HARD) == _KINDS
 _SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
 _SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"])
@@ -98,39 +98,46 @@ class Baseline:
         A fact that the faults do not move is held to its healthy bounds.
         """
         moved = (np.abs(mixture.rate - base.rate) > 1e-9) | ((mixture.n > 0) & (base.n == 0))
+        # What faults bring about in one dataset may by chance be missing from the reference's examples of another.
+        struck = moved.any(axis=1, keepdims=True) & moved.any(axis=0)
         z = _outside(side, self.low, self.high)
-        z[_COMPARED & ~moved.any(axis=1)] = 0.0
         z[~moved & _COMPARED[:, None]] = 0.0
-        scale = np.divide(mixture.rate, base.rate, out=np.ones_like(base.rate), where=base.rate > 0)
-        # A budget may follow what the fault changes, or not.
-        lower, upper = np.minimum(1.0, scale), np.maximum(1.0, scale)
-        scaled = _outside(side, self.low * lower, np.clip(self.high * upper, 0, 1))
-        z = np.where(moved & _SCALED[:, None] & (base.rate > 0), scaled, z)
-        fisher = moved & ~(_SCALED[:, None] & (base.rate > 0))
-        z[fisher] = self._two_samples(side, mixture)[fisher]
+        scaled = moved & _SCALED[:, None] & (base.rate > 0)
+        z = np.where(scaled, self._rescaled(side, base, mixture), z)
+        counted = ~scaled & (moved | (struck & ~_HARD[:, None]))
+        z = np.where(counted, self._two_samples(side, mixture, exact=~struck | _HARD[:, None]), z)
         for row, share in _SHARES.items():
             z[row] = np.where(moved[row] & (mixture.k[row] > 0.5), z[share], z[row])
         return z / self._critical(REPRODUCED_LEVEL)
 
-    def _two_samples(self, side: Rates, mixture: Counts) -> NDArray[np.float64]:
-        """(F, G) Fisher's test of the side's counts against a mixture's; exact bounds where the mixture has none or all."""
+    def _rescaled(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
+        """(F, G) tests against bounds that move as the reference's rate does; a budget may follow a fault, or not."""
+        scale = np.divide(mixture.rate, base.rate, out=np.ones_like(base.rate), where=base.rate > 0)
+        lower, upper = np.minimum(1.0, scale), np.maximum(1.0, scale)
+        return _outside(side, self.low * lower, np.clip(self.high * upper, 0, 1))
+
+    def _two_samples(self, side: Rates, mixture: Counts, exact: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(F, G) Fisher's test of the side's counts against a mixture's.
+
+        Where `exact`, none or all in the mixture means none or all in the side.
+        """
         shrink = side.inflation()
         floor = np.where(_HARD[:, None], _FLOORS[Kind.HARD], _FLOORS[Kind.INVARIANT]) + np.zeros_like(side.k)
         noise = np.where(_COMPARED[:, None] | _DECLARED[:, None], floor, np.maximum(self.high, floor))
-        never, always = mixture.k < 0.5, mixture.n - mixture.k < 0.5
-        z = np.maximum(
-            np.where(never, _outside(side, np.zeros_like(noise), noise), 0.0),
-            np.where(always & ~never, _outside(side, 1 - floor, np.ones_like(noise)), 0.0),
-        )
+        never = exact & (mixture.k < 0.5)
+        always = exact & ~never & (mixture.n - mixture.k < 0.5)
+        z = np.where(never, _outside(side, np.zeros_like(noise), noise), 0.0)
+        z = np.where(always, _outside(side, 1 - floor, np.ones_like(noise)), z)
         k, n = np.rint(side.k / shrink), np.rint(side.n / shrink)
         m_k, m_n = np.rint(mixture.k / shrink), np.rint(mixture.n / shrink)
         usable = ~never & ~always & (n > 0) & (m_n > 0)
-        above = stats.hypergeom.sf(k[usable] - 1, (n + m_n)[usable], (k + m_k)[usable], n[usable])
-        below = stats.hypergeom.cdf(k[usable], (n + m_n)[usable], (k + m_k)[usable], n[usable])
+        total, hits = (n + m_n)[usable], (k + m_k)[usable]
+        above = stats.hypergeom.sf(k[usable] - 1, total, hits, n[usable])
+        below = stats.hypergeom.cdf(k[usable], total, hits, n[usable])
         z[usable] = _z(np.minimum(1.0, np.minimum(above, below)))
-        # Facts that faults give no example of cannot be compared.
-        z[(mixture.n < 0.5) | (side.n == 0)] = 0.0
-        return z
+        # What faults give no example of cannot be compared with them: it is held to healthy bounds, if there are any.
+        healthy = np.where(_COMPARED[:, None] | _DECLARED[:, None], 0.0, _outside(side, self.low, self.high))
+        return np.where((mixture.n < 0.5) | (side.n == 0), healthy, z)
 
     def _critical(self, level: float) -> float:
         return float(stats.norm.isf(level / self.tests))

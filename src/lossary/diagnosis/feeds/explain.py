@@ -87,8 +87,8 @@ def explain_examples(
 
 def _how(baseline: Baseline) -> str:
     return (
-        f"{baseline.tests} exact tests of rates by dataset, together at level {ALARM_LEVEL:g}; what cannot be told from "
-        f"ambiguous text was measured on the reference's own examples and on pairs of consecutive lines"
+        f"{baseline.tests} exact tests of rates by dataset, together at level {ALARM_LEVEL:g}; what cannot be told "
+        f"from ambiguous text was measured on the reference's own examples and on pairs of consecutive lines"
     )
 
 

@@ -10,6 +10,7 @@ data, whatever its style; others have a declared rate (half of the pairs are swa
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,13 +228,13 @@ def _summed(counts: Counts, group: NDArray[np.int64], groups: int) -> Rates:
 
 def _some(event: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """By example: whether the event happens anywhere among places that count, and whether there is one."""
-    return (event & among).any(axis=1).astype(np.int64), among.any(axis=1).astype(np.int64)
+    return np.asarray((event & among).any(axis=1), np.int64), np.asarray(among.any(axis=1), np.int64)
 
 
 def _every(event: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """By example: whether the event happens at every place that counts."""
     there = among.any(axis=1)
-    return (there & ~(~event & among).any(axis=1)).astype(np.int64), there.astype(np.int64)
+    return np.asarray(there & ~(~event & among).any(axis=1), np.int64), np.asarray(there, np.int64)
 
 
 def _share(event: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -422,13 +423,13 @@ def _with_documents(rates: Rates, aligned: Aligned, corpus: Corpus, group: NDArr
         "last-line-missing": (in_line[tail] == 0) & (in_line[np.maximum(tail - 1, head)] > 0),
     }
     total = np.bincount(dataset[any_used], minlength=groups)[:groups]
-    rows = {
+    rows: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
         name: (np.bincount(dataset[any_used & event], minlength=groups)[:groups], total)
         for name, event in missing.items()
     }
     offered = np.bincount(corpus.dataset[corpus.stop > corpus.start], minlength=groups)[:groups] > 0
     empty = offered & (np.bincount(group, minlength=groups)[:groups] == 0)
-    rows["dataset-empty"] = (empty, offered)
+    rows["dataset-empty"] = (empty.astype(np.int64), offered.astype(np.int64))
     for name, (k, n) in rows.items():
         # Documents are counted once each: k² is k.
         for column, value in (("k", k), ("n", n), ("kk", k), ("kn", k), ("nn", n)):

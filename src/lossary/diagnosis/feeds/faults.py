@@ -12,6 +12,8 @@ the place of [MASK]) is read from the side's rates.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from lossary.data.tokenizer import FIRST_PIECE, MASK, UNK
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SPECIAL
 from lossary.diagnosis.feeds.made import Made, remasked
 from lossary.diagnosis.feeds.pairs import (
+    Scope,
     all_from_another,
     by_reader,
     identical,
@@ -93,6 +96,10 @@ def _labels(change: Callable[[NDArray[np.int8], np.random.Generator], NDArray[np
         return made.but(sop=np.where(struck, changed, made.sop).astype(np.int8))
 
     return apply
+
+
+def _filled(value: int, sop: NDArray[np.int8], _: np.random.Generator) -> NDArray[np.int8]:
+    return np.full_like(sop, value)
 
 
 # ------------------------------------------------------------------------------------------------------------- masks
@@ -274,6 +281,23 @@ _WRONG_ORDER = ("in-order-labelled-swapped", "swapped-labelled-in-order")
 _FIELDS = ("first-field-missing", "second-field-missing")
 
 
+# Which pairs a fault may strike, and how each is described.
+_IDENTICAL_SCOPES: tuple[tuple[Scope, str], ...] = (
+    ("pairs", "any pair"),
+    ("single", "where there is no second sentence"),
+    ("one line", "where there is no second line"),
+)
+_LONE_SCOPES: tuple[tuple[Literal["single", "one line"], str], ...] = (
+    ("single", "where there is no second sentence"),
+    ("one line", "where there is no second line"),
+)
+_READERS: tuple[tuple[Literal["sentences", "sentence pairs", "lines"], str], ...] = (
+    ("sentences", "runs of sentences"),
+    ("sentence pairs", "pairs of sentences"),
+    ("lines", "pairs of lines"),
+)
+
+
 def _table() -> list[Fault]:
     stage = Stage
     return [
@@ -289,7 +313,7 @@ def _table() -> list[Fault]:
         *(
             Fault(
                 name="labels-constant", how=f"all {value}", says=f"all order labels are {value}", stage=stage.ARRAYS,
-                put=_labels(lambda sop, _, value=value: np.full_like(sop, value), f"constant {value}"),
+                put=_labels(partial(_filled, value), f"constant {value}"),
                 shows=_WRONG_ORDER, partial=False,
             )
             for value in (0, 1)
@@ -299,16 +323,14 @@ def _table() -> list[Fault]:
                 name="identical-segments", how=how, says=f"both segments hold the same text ({how})",
                 put=identical(scope), stage=stage.PAIRS, shows=(*_IDENTICAL, "overlapping"),
             )
-            for scope, how in (
-                ("pairs", "any pair"), ("single", "where there is no second sentence"), ("one line", "where there is no second line")
-            )
+            for scope, how in _IDENTICAL_SCOPES
         ),
         *(
             Fault(
                 name="lone-sentence-random-second", how=how, stage=stage.PAIRS, put=lone_with_another(scope),
                 says=f"{how}, a text of another document stands in its place", shows=_OTHER,
             )
-            for scope, how in (("single", "where there is no second sentence"), ("one line", "where there is no second line"))
+            for scope, how in _LONE_SCOPES
         ),
         *(
             Fault(
@@ -329,9 +351,7 @@ def _table() -> list[Fault]:
                 name="segments-cross-documents", how=how, stage=stage.READING, put=by_reader(style),
                 says=f"examples run from one document into the next ({how})", shows=("crosses-documents", *_OTHER),
             )
-            for style, how in (
-                ("sentences", "runs of sentences"), ("sentence pairs", "pairs of sentences"), ("lines", "pairs of lines")
-            )
+            for style, how in _READERS
         ),
         Fault(
             name="swapped-label-in-order", says="segments that are labelled swapped stand in order", stage=stage.PAIRS,

@@ -213,9 +213,9 @@ def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tupl
     places = np.flatnonzero(part != PADDING)
     special = part[places] == SPECIAL
     repeats = np.ones(len(places), np.int64)
-    for name, pieces in split.items():
+    for piece, pieces in split.items():
         if pieces:
-            repeats[special & (tokens[places] == name)] = len(pieces)
+            repeats[special & (tokens[places] == piece)] = len(pieces)
     over = int(repeats.sum()) - len(tokens)
     if over > 0:
         sizes = [int((part[places] == number).sum()) for number in (FIRST, SECOND)]

@@ -71,7 +71,8 @@ def take_apart(
     active = np.flatnonzero(size >= _SHORTEST_GRAM)
     while len(active):
         active = looker.turn(state, active)
-    unmatched = _unmatched(state, free, begin, size)
+    # A short document between two others may not be found: a segment of several is one of several, no altered one.
+    unmatched = np.where(state.crosses, 0, _unmatched(state, free, begin, size))
     stop = np.where(state.start >= 0, state.start + state.best, -1)
     return Pieces(
         start=state.start,

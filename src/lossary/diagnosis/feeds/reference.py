@@ -26,7 +26,7 @@ from lossary.data.spans import Spans, cut_spans, example_rows
 from lossary.data.tokenise import tokenise_rows
 from lossary.data.tokenizer import TokenizerModel
 from lossary.diagnosis.adapter import Document, Feed, Setup
-from lossary.diagnosis.feeds.corpus import Corpus, ranges, texts_of
+from lossary.diagnosis.feeds.corpus import Corpus, ranges
 from lossary.diagnosis.feeds.made import Made, Maker, concatenated
 from lossary.errors import DataError
 from lossary.files import digest_file
@@ -67,7 +67,7 @@ def tokenizer_at(path: Path) -> TokenizerModel:
 
 
 def reference_examples(documents: Sequence[Document], setup: Setup, *, epoch: int, seed: int | None = None) -> Feed:
-    """All training examples of documents in an epoch, in the order of the documents; the setup's seed if none is given."""
+    """All training examples of documents in an epoch, in their order; the setup's seed if none is given."""
     return Reference(documents, setup, seed=seed).examples(epoch=epoch).feed()
 
 
@@ -136,7 +136,7 @@ class Reference:
         """All examples of an epoch; `without_first_lines` is how a reader that drops them would see the documents."""
         key = (epoch, style, without_first_lines)
         if key not in self._examples:
-            # Pairs that run across documents start at every other line (sentence) in one epoch, at the rest in the next.
+            # Pairs that run across documents start at every other line (sentence) in an epoch, at the rest in the next.
             shifted = style.unbroken and style.of_pairs and epoch % 2 == 1
             cuts = self._all_cut(style, without_first_lines, shifted)
             made = [self._made(part, cut, style, epoch) for part, cut in cuts]

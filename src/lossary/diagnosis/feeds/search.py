@@ -54,6 +54,11 @@ class Fitted:
         return float(np.maximum(self.distance - 1, 0).sum())
 
     @property
+    def misfit(self) -> float:
+        """How far all facts are together, what is within noise included."""
+        return float((self.distance**2).sum())
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of the faults that strike anything, each once."""
         struck = [fault.name for fault, doses in zip(self.faults, self.doses, strict=True) if doses.any()]
@@ -116,7 +121,7 @@ class Search:
         return bool((self.deviating & (nearest > np.maximum(1.0, 0.8 * untouched))).any())
 
     def _worth_a_try(self, deviating: NDArray[np.bool_]) -> list[Fault]:
-        facts = {name for name, row in zip(FACTS, deviating.any(axis=1), strict=True) if row}
+        facts = {name for name, row in zip(FACTS, np.asarray(deviating.any(axis=1)), strict=True) if row}
         return [
             fault
             for ways in FAULTS.values()
@@ -217,6 +222,13 @@ class _GroupFit:
             likelihood = self._likelihood(np.stack([without, doses]))
             if likelihood[1] - likelihood[0] < _LEAST_GAIN:
                 doses = without
+            elif doses[index] > 0.5:
+                # "All" is said unless something speaks against it.
+                everything = doses.copy()
+                everything[index] = 1.0
+                likelihood = self._likelihood(np.stack([everything, doses]))
+                if likelihood[1] - likelihood[0] < _LEAST_GAIN:
+                    doses = everything
         likelihood = self._likelihood(np.stack([nothing, doses]))
         return doses, float(likelihood[1] - likelihood[0])
 
@@ -240,12 +252,12 @@ def _weights(corners: list[tuple[int, ...]], doses: NDArray[np.float64]) -> NDAr
 
 
 def _ranked(tried: list[Fitted]) -> list[Fitted]:
-    """What reproduces the side first: of fewest faults, fewest free doses, likeliest; then what leaves least."""
+    """What reproduces the side first: of fewest faults, fewest free doses, closest in all; then what leaves least."""
 
     def key(fitted: Fitted) -> tuple[bool, float, float, float]:
         if fitted.residual > 1:
             return (True, fitted.left, 0, 0)
-        return (False, len(fitted.names), fitted.free, -fitted.gain)
+        return (False, len(fitted.names), fitted.free, fitted.misfit)
 
     found: dict[tuple[str, ...], Fitted] = {}
     for fitted in sorted(tried, key=key):
@@ -269,9 +281,10 @@ def as_candidate(fitted: Fitted, search: Search) -> Candidate:
             continue
         entry: dict[str, Any] = {"name": fault.name, "datasets": struck} | ({"how": fault.how} if fault.how else {})
         if fault.fitted is not None:
-            for key, values in fault.fitted(scene).items():
-                named = dict(zip(groups, values, strict=False))
-                entry[key] = {name: named[name] for name in struck if name in named} if len(values) > 1 else values[0]
+            for key, by_group in fault.fitted(scene).items():
+                named = dict(zip(groups, by_group, strict=False))
+                several = {name: named[name] for name in struck if name in named}
+                entry[key] = several if len(by_group) > 1 else by_group[0]
         described[fault.key] = entry
         sentences.append(f"{fault.says}: {_where(struck, offered)}")
     values: dict[str, Any] = {"faults": described}

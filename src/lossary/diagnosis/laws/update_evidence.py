@@ -205,8 +205,8 @@ class Evidence:
                 rates = rates * np.array(settings.step_factors)[:, None]
             decay = self._decay(settings) if settings.decay_at != "gradient" else None
             total, size = step.change, step.size
-            apart = settings.decay_at == "unscaled" or (settings.decay_at != "update" and settings.family == "lamb")
-            if decay is not None and not apart:
+            separate = settings.decay_at == "unscaled" or (settings.decay_at != "update" and settings.family == "lamb")
+            if decay is not None and not separate:
                 total, size, decay = total + decay, size + np.abs(decay), None
             ratio = self._ratio(settings, total) if settings.family == "lamb" else 1.0
             factor = rates * ratio

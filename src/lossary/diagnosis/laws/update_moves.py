@@ -78,7 +78,8 @@ def _pairs(singles: Sequence[Trial], evidence: Evidence) -> Iterator[Trial]:
     for trial in singles:
         name, values = fields.get(trial.groups[0], ("", ()))
         if name:
-            starts = [replace(trial.starts[0], **{name: value}) for value in values]
+            options: list[dict[str, Any]] = [{name: value} for value in values]
+            starts = [replace(trial.starts[0], **option) for option in options]
             yield replace(trial, groups=(*trial.groups, name), starts=starts, fitted=(name,))
         elif trial.other and trial.starts[0].family != "lamb":
             rate = next(_rate(trial.starts[0], evidence))
@@ -134,7 +135,7 @@ def _decay(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     if s.decay == 0:
         return
     yield Trial(groups=("decayed",), starts=[s], pick=True)
-    places: tuple[DecayAt, ...] = ("decoupled", "gradient", "unscaled", *(("update",) if s.family == "lamb" else ()))  # type: ignore[assignment]
+    places: tuple[DecayAt, ...] = ("decoupled", "gradient", "unscaled", *(("update",) if s.family == "lamb" else ()))
     for place in places:
         if place != s.decay_at:
             yield Trial(groups=("decay_at",), starts=[replace(s, decay_at=place)])

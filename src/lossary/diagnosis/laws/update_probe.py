@@ -19,7 +19,7 @@ __all__ = ["LARGE_PARAMETER", "ZERO_PARAMETER", "probe_gradients", "probe_weight
 
 ZERO_PARAMETER = "sop_classifier.classifier.weight"  # its norm is 0 at the start: LAMB's ratio is 1 there
 LARGE_PARAMETER = "albert.encoder.embedding_hidden_mapping_in.weight"  # LAMB's ratio is above 10 there
-_NORMS = (0.6, 4.0, 0.3, 12.0, 1.6, 0.8)  # of the gradients by step, in units of the bound of clipping
+_NORMS = (0.6, 4.0, 0.3, 40.0, 1.6, 0.8)  # of the gradients by step, in units of the bound of clipping
 _SMALLEST, _LARGEST = -9.0, -1.0  # powers of ten between which the elements of each parameter are spread
 
 
@@ -50,8 +50,9 @@ def probe_gradients(
 
     The elements of every parameter are spread from 1e-9 to 1e-1, so that ε of any usual size and place matters in
     some, but for one element, so that clipping by value bites: these carry half of the squared norm, and set the norms
-    of parameters apart, the smallest parameter's first. The global norm is below the bound of clipping in some steps and above in others; replicas
-    differ, in norm about threefold, so that with two of them clipping before averaging is another law.
+    of parameters apart, the smallest parameter's first. The global norm is below the bound of clipping in some steps
+    and above in others; replicas differ, in norm about threefold, so that with two of them clipping before averaging
+    is another law.
     """
     rng = np.random.default_rng([seed, 2])
     names = list(parameters)

@@ -111,7 +111,7 @@ class Search:
             weight = 1 / (scale**2 + np.square(x))
             slopes = []
             for name in fields:
-                by = 1e-4 * _unit(settings, name)
+                by = 1e-4 * _unit(name)
                 slopes.append((evidence.predict(_moved(settings, name, by)).change - base.change) / (by * tolerance))
         square = np.array([[np.sum(weight * a * b) for b in slopes] for a in slopes])
         right = np.array([np.sum(weight * a * x) for a in slopes])
@@ -129,6 +129,18 @@ class Search:
             settings = min((replace(settings, epsilon=value) for value in EPSILONS), key=self.loss)
             settings = self.polish(settings, ("epsilon",), rounds=4)
         return self.polish(settings, together)
+
+    def simplest(self, settings: LawSettings, fields: Sequence[str], declared: LawSettings) -> LawSettings:
+        """As many fitted settings as declared as the side allows, once the others are fitted again."""
+        if len(fields) < 2 or self.distance(settings) > 1:
+            return settings
+        kept = list(fields)
+        for name in fields:
+            others = [other for other in kept if other != name]
+            fewer = self.polish(replace(settings, **{name: getattr(declared, name)}), others)
+            if self.distance(fewer) <= 1:
+                settings, kept = fewer, others
+        return settings
 
     def rounded(self, settings: LawSettings, fields: Sequence[str], declared: LawSettings) -> LawSettings:
         """Fitted values as declared, or else with the fewest digits, where they still reproduce the side."""
@@ -193,7 +205,7 @@ def _log_loss(deviations: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(np.log(1 + np.square(deviations.astype(np.float32))))
 
 
-def _unit(settings: LawSettings, name: str) -> float:
+def _unit(name: str) -> float:
     return _SCALES.get(name, 1.0)
 
 

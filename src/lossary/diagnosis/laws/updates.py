@@ -30,6 +30,7 @@ from lossary.models.update_laws import UpdateLaw
 __all__ = ["identify_update"]
 
 _WIDTH = 6  # laws from which the next level starts
+_SINGLES = 8  # choices from which all continuous settings are fitted together
 _ALIKE = 2  # of these, that change the same settings
 _CONFIRMED_AT_MOST = 16  # of a level, held against all parameters
 _REFINED_AT_MOST = 3  # of these, fitted to all parameters where a sample is not enough
@@ -137,8 +138,11 @@ class _Identification:
             if self._reproduced():
                 break
         if levels and not self._reproduced():
-            beam = self._jointly([*self.roots, *singles, *beam])
-            self._confirm([*beam, *self._leading([child for node in beam for child in self._children(node)])])
+            singles.sort(key=lambda node: self.some.loss(node.settings))
+            beam = self._jointly([*self.roots, *singles[:_SINGLES], *beam])
+            self._confirm(beam)
+        if levels and not self._reproduced():
+            self._confirm(self._leading([child for node in beam[:2] for child in self._children(node)]))
         if not self._reproduced():
             self._confirm(self._with_step_factors([*self.roots, *beam]))
         return self._ordered()
@@ -161,7 +165,7 @@ class _Identification:
                 if (kind == "decayed" and node.settings.decay) or (
                     kind == "adapted" and node.settings.family == "lamb"
                 ):
-                    settings = self.full.picked(node.settings, kind)  # type: ignore[arg-type]
+                    settings = self.full.picked(node.settings, kind)
                     if settings != node.settings:
                         yield _Node(settings=settings, changed=frozenset([kind]))
 
@@ -206,7 +210,7 @@ class _Identification:
         if residual > 1 and refined and self.some.distance(exact) <= 1:
             for kind in ("decayed", "adapted"):
                 if kind in node.changed:
-                    exact = self.full.picked(exact, kind)  # type: ignore[arg-type]
+                    exact = self.full.picked(exact, kind)
             exact = self.full.polish(exact, node.fitted, rounds=4) if node.fitted else exact
             residual = distance(exact)
         if residual <= 1 and "clip" in node.changed and exact.clip != "none":
@@ -215,6 +219,7 @@ class _Identification:
             if distance(without) <= 1:
                 exact, residual = without, distance(without)
         if residual <= 1 and node.fitted:
+            exact = self.some.simplest(exact, node.fitted, self.declared)
             exact = self.full.rounded(exact, node.fitted, self.declared)
             residual = distance(exact)
         if exact.decay == 0:

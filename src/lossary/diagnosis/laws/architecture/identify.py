@@ -8,7 +8,7 @@ import numpy as np
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.architecture.evidence import FALSE_ALARMS, Observation, Tolerances, ways_of
 from lossary.diagnosis.laws.architecture.precision import low_precision
-from lossary.diagnosis.laws.architecture.search import Search, Side, Trial, few_rows, values_of
+from lossary.diagnosis.laws.architecture.search import Search, Side, Trial, values_of
 from lossary.diagnosis.laws.architecture.settings import Setting, settings_of
 from lossary.models.arbiter import Architecture, Precision
 
@@ -63,13 +63,11 @@ def identify_architecture(
     if np.isfinite(distance):
         settings = settings_of(architecture, observations[0].parameters) if candidates is None else candidates
         search = Search(sides, tolerances, architecture, settings, kind)
-        trials = _agreeing(search.found())
+        trials = _agreeing(_distinct(search.found()))
         tried += [(_candidate(trial), search.with_settings(trial.settings)) for trial in trials]
     # What single faults reproduce within the rounding of the declared precision is no lower precision.
     if candidates is None and not any(candidate.reproduces for candidate, _ in tried):
-        tried += [
-            (one, None) for one in low_precision([few_rows(one) for one in observations], architecture, declared=kind)
-        ]
+        tried += [(one, None) for one in low_precision(observations, architecture, declared=kind)]
     tried.sort(key=lambda one: _rank(one[0]))
     leading = tried[0] if tried else None
     return ArchitectureFit(
@@ -96,6 +94,20 @@ def stage_distances(
         for name, value in Side(one, found).stages(architecture).items():
             worst[name] = max(worst.get(name, 0.0), value)
     return worst
+
+
+def _distinct(trials: Sequence[Trial]) -> list[Trial]:
+    """The same faults found in another order are the same: the closest is kept."""
+    best: dict[frozenset[tuple[str, str]], Trial] = {}
+    for trial in trials:
+        # What is fitted may differ by its last digits.
+        key = frozenset(
+            (setting.slug, str(sorted(setting.changes) if setting.fitted else sorted(setting.changes.items())))
+            for setting in trial.settings
+        )
+        if key not in best or trial.residual < best[key].residual:
+            best[key] = trial
+    return list(best.values())
 
 
 def _agreeing(trials: Sequence[Trial]) -> list[Trial]:

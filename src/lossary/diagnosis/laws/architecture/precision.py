@@ -47,18 +47,15 @@ def low_precision(
     if not all(np.isfinite(value).all() for observation in observations for value in _used(observation).values()):
         return _no_numbers(observations, architecture) if declared in ("float32", "fp16") else []
     exact = [forward(one.parameters, architecture, one.feed) for one in observations]
-    sizes = _sizes(observations, exact, [_answers(one) for one in observations])
+    answers = [one.answers() for one in observations]
+    sizes = _sizes(observations, exact, answers)
     found = []
     for name in formats:
-        first = [forward(one.parameters, architecture, one.feed, precision=name) for one in observations]
-        off = np.abs(sizes - _sizes(observations, exact, [vars(run) for run in first]))
-        if np.isfinite(off).all() and off.max(initial=np.inf) <= _FAR:
+        first = [vars(forward(one.parameters, architecture, one.feed, precision=name)) for one in observations]
+        off = np.abs(sizes - _sizes(observations, exact, first))
+        if np.isfinite(off).all() and (off <= _FAR).all():
             found.append(_judged(observations, architecture, exact, name))
     return found
-
-
-def _answers(observation: Observation) -> dict[str, NDArray[Any]]:
-    return observation.answers()
 
 
 def _used(observation: Observation) -> dict[str, NDArray[Any]]:
