@@ -58,7 +58,19 @@ def check_healthy(folder: Path) -> None:
             rates = [learning_rate(step, probe.setup.recipe.optimizer, 400) for step in range(400)]
             check(np.allclose(side.learning_rates(0, 400), rates, rtol=1e-12), f"{name}: learning rates")
             check(side.learning_rates(100, 400) == side.learning_rates(0, 400)[100:], f"{name}: rates after a resume")
+        _check_bf16(folder, probe, feed)
         print(f"healthy sides with {optimizer}: agree with each other and with the laws")
+
+
+def _check_bf16(folder: Path, exact: Probe, feed: Feed) -> None:
+    """In bfloat16 both sides answer, and differ from fp32 by no more than that."""
+    for side in SIDES:
+        answers = []
+        for probe in (exact, Probe.make(folder, precision="bf16")):
+            answers.append(ask(load(USER / f"adapter_{side}.py", probe.setup), probe, feed))
+        difference = np.abs(answers[0]["forward"]["mlm"] - answers[1]["forward"]["mlm"])[feed.weights[:, 0] > 0].max()
+        check(1e-4 < difference < 0.3, f"{side}: logits in bfloat16 differ by {difference:.2g}")
+        check(largest(answers[0]["gradients"], answers[1]["gradients"]) < 0.1, f"{side}: gradients in bfloat16")
 
 
 def _check_agreement(torch: Arrays, keras: Arrays, feed: Feed) -> None:

@@ -26,7 +26,7 @@ class SelfAttention(layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.depth = heads, hidden // heads
         self.query, self.key, self.value, self.out = (layers.Dense(hidden, dtype=self.dtype_policy) for _ in range(4))
-        self.drop = layers.Dropout(dropout)
+        self.drop = layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def split(self, x):
         return tf.transpose(tf.reshape(x, (tf.shape(x)[0], -1, self.heads, self.depth)), (0, 2, 1, 3))
@@ -66,9 +66,11 @@ class Albert(keras.Model):
         self.pooler = dense(h)
         self.mlm_dense = dense(e)
         self.mlm_norm = layers.LayerNormalization(epsilon=epsilon, dtype=policy)
-        self.mlm_bias = self.add_weight(shape=(shape.vocabulary_size,), initializer="zeros", name="mlm_bias")
+        self.mlm_bias = self.add_weight(
+            shape=(shape.vocabulary_size,), initializer="zeros", name="mlm_bias", autocast=False
+        )
         self.sop = dense(2)
-        self.drop = layers.Dropout(dropout)
+        self.drop = layers.Dropout(dropout, dtype=policy)
 
     def encode(self, ids, mask, segments, training=False):
         x = self.tokens(ids) + self.places(tf.range(tf.shape(ids)[1])) + self.segments(segments)

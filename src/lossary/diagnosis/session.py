@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from lossary import __version__
 from lossary.backends.process import converse
 from lossary.diagnosis import traces
 from lossary.diagnosis.adapter import Setup
@@ -86,7 +87,7 @@ class Session:
         self._folder = folder
         self._launch = launch
         self._channel: Channel | None = None
-        self._key = digest_json([spec.digest, setup_value(setup)])
+        self._key = digest_json([__version__, spec.digest, setup_value(setup)])
 
     def __enter__(self) -> Self:
         return self

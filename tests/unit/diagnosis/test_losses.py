@@ -19,6 +19,7 @@ from lossary.diagnosis.laws.losses import (
     measure_feeds,
     measure_outputs,
     not_separated,
+    weights_of,
 )
 
 V = 800
@@ -276,6 +277,8 @@ def test_weights_of_the_total(weights: tuple[float, float], name: str, values: d
     for key, value in values.items():
         assert fits["loss"].best.values[key] == pytest.approx(value, abs=1e-5)
     assert fits["mlm_loss"].equal
+    assert weights_of(fits["loss"]) == pytest.approx(weights, abs=1e-5)
+    assert weights_of(fits["mlm_loss"]) == (1.0, 1.0)
 
 
 def test_a_total_alone_shows_the_law_of_its_part_and_a_weight() -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AlbertConfig, AlbertForPreTraining
 
 PAD, CLS, SEP, MASK, FIRST = 0, 2, 3, 4, 5
-LENGTH, BATCH, STEPS, PEAK, WARMUP = 64, 32, 1300, 1e-3, 100
+LENGTH, BATCH, STEPS, PEAK, WARMUP = 64, 32, 1000, 1e-3, 100
 
 
 def new_model(vocabulary, hidden, layers, heads, std):

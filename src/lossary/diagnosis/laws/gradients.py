@@ -12,6 +12,7 @@ tensor; then clipping, and what an earlier step left behind.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,11 @@ def _divided(way: _Way, micro: tuple[MicroGradients, ...], sizes: Floats) -> Flo
 
 def _combinations(blocks: Blocks, ways: Sequence[_Way]) -> Iterator[Hypothesis]:
     """Every way for each objective × a free value × a part of the word embeddings × tensors without gradient."""
-    first, second = (grid.ravel() for grid in np.mgrid[: len(ways), : len(ways)])
+    # Both objectives in one way, or one of them in a common way.
+    kinds = range(len(ways))
+    pairs = [(i, j) for i, j in product(kinds, kinds) if i == j or "pooled" in (ways[i].key, ways[j].key)]
+    pairs += [(i, j) for i, j in product(kinds, kinds) if i != j and ways[j].key in ("mean", "sum")]
+    first, second = (np.array(side) for side in zip(*dict.fromkeys(pairs), strict=True))
     whole = blocks.mlm + blocks.tied
     words = blocks.words
     variants: list[tuple[Floats, Floats, tuple[Part, ...]]] = [

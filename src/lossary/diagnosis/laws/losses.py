@@ -37,6 +37,7 @@ __all__ = [
     "measure_feeds",
     "measure_outputs",
     "not_separated",
+    "weights_of",
 ]
 
 MEASURES = ("loss", *NUMBERS)
@@ -175,6 +176,17 @@ def laws_of(observations: Sequence[MeasureObservation], *, precision: Precision 
             if laws:
                 found[number] = laws[0]
     return found
+
+
+def weights_of(total: Fit) -> tuple[float, float]:
+    """Weights of the MLM and of the SOP loss in a total that was identified, for what follows from it: (1, 1) if it is
+    right, or not known."""
+    if not total.confirmed or total.best is None:
+        return 1.0, 1.0
+    values = total.best.values
+    # A factor of the total; one of a part belongs to that part's law.
+    factor = float(values["factor"]) if total.best.names == ("loss-scaled",) and "factor" in values else 1.0
+    return factor * float(values.get("mlm_weight", 1.0)), factor * float(values.get("sop_weight", 1.0))
 
 
 def not_separated(observations: Sequence[MeasureObservation], number: Number) -> tuple[str, ...]:

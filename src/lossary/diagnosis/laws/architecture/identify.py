@@ -25,6 +25,9 @@ _PRECISIONS: dict[str, Precision] = {
 }
 
 
+_Tried = tuple[Candidate, Architecture | None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArchitectureFit(Fit):
     """A fit that knows the architecture with the leading hypothesis put in."""
@@ -59,15 +62,16 @@ def identify_architecture(
     how = _how(kind, ways, len(answers))
     if distance <= 1.0:
         return ArchitectureFit(distance=distance, tried=(), how=how, architecture=architecture)
-    tried: list[tuple[Candidate, Architecture | None]] = []
-    if np.isfinite(distance):
-        settings = settings_of(architecture, observations[0].parameters) if candidates is None else candidates
-        search = Search(sides, tolerances, architecture, settings, kind)
-        trials = _agreeing(_distinct(search.found()))
-        tried += [(_candidate(trial), search.with_settings(trial.settings)) for trial in trials]
-    # What single faults reproduce within the rounding of the declared precision is no lower precision.
-    if candidates is None and not any(candidate.reproduces for candidate, _ in tried):
-        tried += [(one, None) for one in low_precision(observations, architecture, declared=kind)]
+    settings = settings_of(architecture, observations[0].parameters) if candidates is None else candidates
+    search = Search(sides, tolerances, architecture, settings, kind)
+    tried: list[_Tried] = []
+    for number, trials in enumerate(search.found() if np.isfinite(distance) else [[]]):
+        tried += [(_candidate(trial), search.with_settings(trial.settings)) for trial in _agreeing(_distinct(trials))]
+        # What is reproduced within the rounding of the declared precision is no lower precision.
+        if number == 0 and candidates is None and not _any_reproduces(tried):
+            tried += _low_precision(observations, search, trials[:1], kind)
+        if _any_reproduces(tried):
+            break
     tried.sort(key=lambda one: _rank(one[0]))
     leading = tried[0] if tried else None
     return ArchitectureFit(
@@ -94,6 +98,30 @@ def stage_distances(
         for name, value in Side(one, found).stages(architecture).items():
             worst[name] = max(worst.get(name, 0.0), value)
     return worst
+
+
+def _any_reproduces(tried: Sequence[_Tried]) -> bool:
+    return any(candidate.reproduces for candidate, _ in tried)
+
+
+def _low_precision(
+    observations: Sequence[Observation], search: Search, leading: Sequence[Trial], declared: Precision
+) -> list[_Tried]:
+    """Of the model as it is, and of the model with the leading fault put in."""
+    alone = low_precision(observations, search.with_settings(()), declared=declared)
+    if any(candidate.reproduces for candidate in alone) or not leading:
+        return [(candidate, None) for candidate in alone]
+    fault = _candidate(leading[0])
+    both = [
+        replace(
+            candidate,
+            names=fault.names + candidate.names,
+            says=f"{fault.says}; {candidate.says}",
+            values={**fault.values, **candidate.values},
+        )
+        for candidate in low_precision(observations, search.with_settings(leading[0].settings), declared=declared)
+    ]
+    return [(candidate, None) for candidate in (*alone, *both)]
 
 
 def _distinct(trials: Sequence[Trial]) -> list[Trial]:

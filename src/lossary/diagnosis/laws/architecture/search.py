@@ -1,15 +1,15 @@
 """The search for settings that reproduce a side: singles, then pairs and triples grown from the best.
 
     search = Search(observations, tolerances, architecture, settings)
-    for trial in search.found():
-        trial.settings, trial.residual
+    for trials in search.found():              # of one fault, then of two, …
+        trials[0].settings, trials[0].residual
 
 It is led by a few examples of each observation, and by the side's own results stage by stage where it shows them: a
 stage run from the side's input differs only by that stage's settings. What it finds is confirmed on all examples, from
 the feed to the logits.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -26,13 +26,13 @@ __all__ = ["Search", "Side", "Trial", "few_rows"]
 _ROWS = 4
 _BEAMS = (1, 4, 3)  # trials that singles, pairs and triples are grown from
 _TOLD = 6  # of a size, though they are far off
-_MOST = 3  # faults at once
 _NEAR = 4.0  # a few examples further off than this do not come within the tolerance with the rest
 _FIRST_EPSILONS = (1e-3, 1e-6)
 _SMALLEST, _LARGEST = 1e-14, 10.0  # ε
 _STEPS = 15
 _NUDGE = 1e-3  # relative, for the derivative by ε
 _GAIN = 0.99  # a step that lowers the differences to no less than this share is the last
+_LEAST_GAIN = 0.02  # of the score, or a fault explains nothing
 _SLACK = 0.05  # by which one observation may get worse before a setting is not tried on others
 _RESCUED = 30.0  # rounding of other settings is not larger by more than this, or it is no rounding
 
@@ -151,20 +151,18 @@ class Search:
             changes |= setting.changes
         return replace(self._base, **changes)
 
-    def found(self) -> list[Trial]:
-        """Trials of the fewest faults that reproduce the side, or the closest ones of up to three."""
+    def found(self) -> Iterator[list[Trial]]:
+        """Trials of one fault, of two, of three, each closest first, until some reproduce the side."""
         untouched = self._scored(())
         grown = [untouched] if untouched is not None else []
-        trials: list[Trial] = []
         for beam in _BEAMS:
             grown = self._grown(grown[:beam])
             near = [one for one in grown if one.worst <= _NEAR]
             these = [self._confirmed(one.settings) for one in near]
             far = [one for one in grown[:_TOLD] if one.worst > _NEAR]
-            trials += these + [Trial(settings=one.settings, residual=one.worst, inside=one.worst) for one in far]
+            yield these + [Trial(settings=one.settings, residual=one.worst, inside=one.worst) for one in far]
             if not grown or any(trial.residual <= 1.0 for trial in these):
                 break
-        return trials
 
     def _grown(self, parents: Sequence[_Scored]) -> list[_Scored]:
         """Each of the leading trials with one more fault that improves it, best first."""
@@ -177,7 +175,7 @@ class Search:
                 settings = (*parent.settings, setting)
                 one = self._fitted(settings, parent) if setting.fitted else self._scored(settings, parent)
                 # A fault that changes nothing here explains nothing.
-                if one is not None and one.score < parent.score:
+                if one is not None and one.score < parent.score - _LEAST_GAIN:
                     made.setdefault(self.with_settings(one.settings), one)
         ranked = sorted(made.values(), key=lambda one: one.score)
         leading = [self._fitted_again(one) for one in ranked[:_TOLD]]
