@@ -65,9 +65,8 @@ def check_healthy(folder: Path) -> None:
 def _check_bf16(folder: Path, exact: Probe, feed: Feed) -> None:
     """In bfloat16 both sides answer, and differ from fp32 by no more than that."""
     for side in SIDES:
-        answers = []
-        for probe in (exact, Probe.make(folder, precision="bf16")):
-            answers.append(ask(load(USER / f"adapter_{side}.py", probe.setup), probe, feed))
+        probes = (exact, Probe.make(folder, precision="bf16"))
+        answers = [ask(load(USER / f"adapter_{side}.py", probe.setup), probe, feed) for probe in probes]
         difference = np.abs(answers[0]["forward"]["mlm"] - answers[1]["forward"]["mlm"])[feed.weights[:, 0] > 0].max()
         check(1e-4 < difference < 0.3, f"{side}: logits in bfloat16 differ by {difference:.2g}")
         check(largest(answers[0]["gradients"], answers[1]["gradients"]) < 0.1, f"{side}: gradients in bfloat16")

@@ -6,6 +6,7 @@ from lossary.diagnosis.checks.forward import FORWARD
 from lossary.diagnosis.checks.gradients import GRADIENTS, REPORTED
 from lossary.diagnosis.checks.loss import LOSS
 from lossary.diagnosis.checks.schedule import SCHEDULE
+from lossary.diagnosis.checks.tokenizer import TOKENIZER
 from lossary.diagnosis.checks.update import UPDATE
 from lossary.diagnosis.checks.weights import CHECKPOINT, WEIGHTS
 from lossary.diagnosis.engine import Check
@@ -14,6 +15,7 @@ __all__ = ["CHECKS"]
 
 CHECKS: tuple[Check, ...] = (
     SCHEDULE,
+    TOKENIZER,
     WEIGHTS,
     CHECKPOINT,
     EXAMPLES,

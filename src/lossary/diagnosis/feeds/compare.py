@@ -30,9 +30,9 @@ REPRODUCED_LEVEL = 1e-3
 _FLOORS = {Kind.HARD: 1e-9, Kind.INVARIANT: 1e-6}
 _FARTHEST = 37.0  # standard deviations; smaller probabilities than there are floats
 _KINDS = np.array([list(Kind).index(fact.kind) for fact in FACTS.values()])
-_COMPARED = list(Kind).index(Kind.COMPARED) == _KINDS
-_DECLARED = list(Kind).index(Kind.DECLARED) == _KINDS
-_HARD = list(Kind).index(Kind.HARD) == _KINDS
+_COMPARED = np.asarray(list(Kind).index(Kind.COMPARED) == _KINDS)
+_DECLARED = np.asarray(list(Kind).index(Kind.DECLARED) == _KINDS)
+_HARD = np.asarray(list(Kind).index(Kind.HARD) == _KINDS)
 _SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
 _SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"])

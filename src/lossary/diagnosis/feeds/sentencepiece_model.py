@@ -25,9 +25,7 @@ _SPACE = "▁"
 
 
 @lru_cache(maxsize=32)
-def variant(
-    path: Path, *, rule: str | None = None, leading_space: bool = True, keep_spaces: bool = False
-) -> Encode:
+def variant(path: Path, *, rule: str | None = None, leading_space: bool = True, keep_spaces: bool = False) -> Encode:
     """The pieces of texts by a model whose normaliser follows another rule (its own if None).
 
     Without `leading_space` no space is put in front of a text; with `keep_spaces` spaces in a row stay.

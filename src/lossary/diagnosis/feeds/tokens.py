@@ -84,15 +84,14 @@ def compare_tokens(side_ids: Sequence[Sequence[int]], texts: Sequence[str], toke
 
 def _difference(row: int, side: Ids, own: Ids, texts: list[str], tokenizer: TokenizerModel) -> Difference:
     mine, theirs = own[row], side[row]
-    position = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+    pairs = enumerate(zip(mine, theirs, strict=False))
+    position = next((i for i, (a, b) in pairs if a != b), min(len(mine), len(theirs)))
     pieces = tokenizer.pieces
 
     def shown(ids: list[int]) -> tuple[str, ...]:
         return tuple(pieces[i] if 0 <= i < len(pieces) else f"#{i}" for i in ids[position : position + 10])
 
-    return Difference(
-        text=row, position=position, side=shown(theirs), reference=shown(mine), excerpt=texts[row][:100]
-    )
+    return Difference(text=row, position=position, side=shown(theirs), reference=shown(mine), excerpt=texts[row][:100])
 
 
 # ---------------------------------------------------------------------------------------------------- changes of text
@@ -122,9 +121,7 @@ def changes(tokenizer: TokenizerModel) -> list[Change]:
         Change(name="text-lowercased", says="the text is lower-cased before it is tokenised", text=str.lower),
         Change(name="text-lowercased", says="the text's case is folded before it is tokenised", text=str.casefold),
         Change(name="accents-stripped", says="accents are stripped before tokenising", text=_without_accents),
-        Change(
-            name=altered, says="the text is put in upper case before it is tokenised", text=str.upper
-        ),
+        Change(name=altered, says="the text is put in upper case before it is tokenised", text=str.upper),
         Change(
             name="unknown-pieces",
             says="characters outside of ASCII become <unk>",
@@ -135,7 +132,9 @@ def changes(tokenizer: TokenizerModel) -> list[Change]:
             says="characters outside of Latin-1 become <unk>",
             text=lambda text: re.sub(r"[^\x00-\xff]+", _UNKNOWN, text),
         ),
-        Change(name=altered, says="characters outside of ASCII are dropped", text=lambda t: re.sub(r"[^\x00-\x7f]", "", t)),
+        Change(
+            name=altered, says="characters outside of ASCII are dropped", text=lambda t: re.sub(r"[^\x00-\x7f]", "", t)
+        ),
         Change(name=altered, says="punctuation is set apart by spaces", text=_punctuation_apart),
         Change(name=altered, says="punctuation is dropped", text=_letters_only),
         Change(name=altered, says="control characters are dropped", text=_without_controls),
@@ -152,8 +151,12 @@ def changes(tokenizer: TokenizerModel) -> list[Change]:
         ),
         Change(name=altered, says="no space is put in front of the text", model={"leading_space": False}),
         Change(name=altered, says="spaces in a row are kept", model={"keep_spaces": True}),
-        Change(name=altered, says="the names of special pieces in the text become these pieces", ids=None,
-               values={"specials": True}),
+        Change(
+            name=altered,
+            says="the names of special pieces in the text become these pieces",
+            ids=None,
+            values={"specials": True},
+        ),
     ]
     return found + [_by_rule(rule, tokenizer) for rule in RULES]
 
@@ -276,9 +279,7 @@ class _Tried:
 
 
 class _Trial:
-    def __init__(
-        self, side: Ids, texts: list[str], differing: list[int], own: Ids, tokenizer: TokenizerModel
-    ) -> None:
+    def __init__(self, side: Ids, texts: list[str], differing: list[int], own: Ids, tokenizer: TokenizerModel) -> None:
         self.side, self.texts, self.tokenizer = side, texts, tokenizer
         stride = max(1, len(differing) // _DIFFERING)
         different = set(differing)
@@ -309,7 +310,7 @@ class _Trial:
             if not any(other.wrong == entry.wrong and _among(other, entry) for other in minimal):
                 minimal.append(entry)
         checked = [self._checked(entry) for entry in minimal[:_BEAM]]
-        return sorted(checked, key=lambda candidate: (not candidate.reproduces, len(candidate.names), candidate.residual))
+        return sorted(checked, key=lambda found: (not found.reproduces, len(found.names), found.residual))
 
     def _with_fitted(self, level: list[_Tried]) -> list[_Tried]:
         """The same, and each with a change of ids that its own ids suggest."""
@@ -363,5 +364,3 @@ def _among(few: _Tried, many: _Tried) -> bool:
 
 def _simplest(entry: _Tried) -> tuple[int, int]:
     return (entry.wrong, len(entry.changes))
-
-
