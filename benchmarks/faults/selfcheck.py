@@ -72,7 +72,7 @@ def _check_bf16(folder: Path, exact: Probe, feed: Feed) -> None:
         check(largest(answers[0]["gradients"], answers[1]["gradients"]) < 0.1, f"{side}: gradients in bfloat16")
 
 
-def _check_agreement(torch: Arrays, keras: Arrays, feed: Feed) -> None:
+def _check_agreement(torch: dict[str, Any], keras: dict[str, Any], feed: Feed) -> None:
     rows = np.arange(len(feed))[:, None]
     at_positions = torch["forward"]["mlm"][rows, feed.positions]
     used = feed.weights > 0
@@ -134,7 +134,7 @@ def _texts(feed: Feed) -> set[bytes]:
 
 
 def _unmasked(feed: Feed) -> NDArray[np.int32]:
-    tokens = feed.token_ids.copy()
+    tokens: NDArray[np.int32] = feed.token_ids.copy()
     rows, slots = np.nonzero(feed.weights > 0)
     tokens[rows, feed.positions[rows, slots]] = feed.labels[rows, slots]
     return tokens

@@ -2,7 +2,7 @@
 
 from benchmarks.faults.patching import Fault, Patch
 
-__all__ = ["TORCH_ADAM", "UPDATES", "keras_adam"]
+__all__ = ["UPDATES", "keras_adam", "torch_adam"]
 
 TORCH, KERAS = "torch_trainer.py", "keras_trainer.py"
 _LAMB = {"optimizer": {"name": "lamb"}}
@@ -20,7 +20,7 @@ _KERAS_RATIO = """                w_norm, u_norm = tf.norm(w.value), tf.norm(upd
 """
 _TORCH_DENOMINATOR = '                update = m / (v.sqrt() + group["eps"])'
 _KERAS_DENOMINATOR = "            update = m / (tf.sqrt(v) + s.epsilon)\n"
-TORCH_ADAM = '''class Adam(torch.optim.Optimizer):
+_TORCH_ADAM = '''class Adam(torch.optim.Optimizer):
     """Adam with decoupled decay."""
 
     def __init__(self, groups, lr, betas, eps):
@@ -49,7 +49,7 @@ def torch_adam(*body: str) -> tuple[Patch, ...]:
     """Adam of one's own instead of PyTorch's; `body` is how weights are changed."""
     lines = "".join(f"                {line}\n" for line in body)
     return (
-        Patch(TORCH, _BEFORE_SCHEDULE, TORCH_ADAM.replace("BODY\n", lines + "\n")),
+        Patch(TORCH, _BEFORE_SCHEDULE, _TORCH_ADAM.replace("BODY\n", lines + "\n")),
         Patch(TORCH, _TORCH_NEW, "        return Adam(self.groups(),"),
     )
 

@@ -47,6 +47,7 @@ def write_report(opened: OpenTable, checked: Checked) -> Path:
     ]
     if study is not None:
         sections += [
+            *_diagnoses(folder),
             "## Runs",
             _runs(table, folder),
             "## Curves",
@@ -64,6 +65,11 @@ def write_report(opened: OpenTable, checked: Checked) -> Path:
         json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
     return path
+
+
+def _diagnoses(folder: StudyFolder) -> list[str]:
+    """What `lossary diagnose` wrote of this study, one section a pair of sides."""
+    return [path.read_text(encoding="utf-8").rstrip() for path in sorted(folder.diagnosis.glob("*.md"))]
 
 
 def _worst(checked: Checked) -> str:

@@ -23,6 +23,7 @@ VERBS = (
     "show",
     "compare",
     "check",
+    "diagnose",
     "import",
     "report",
     "export",

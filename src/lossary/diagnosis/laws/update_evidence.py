@@ -345,7 +345,7 @@ class Evidence:
             if corrected:
                 rough = 1 - np.power(np.float32(beta), times.astype(np.float32))
                 exact = 1 - beta**times
-                free = free + power * (np.abs(rough / exact - 1) + (times > 1) * 2.0**-25 / exact)
+                free = free + power * (np.abs(rough / exact - 1) + 2.0**-24 / exact)  # βᵗ itself within an ulp
         return free
 
     def deviations(self, settings: LawSettings) -> Array:

@@ -1,0 +1,131 @@
+"""A whole diagnosis on the command line: adapters whose model is computed in NumPy, healthy and with a fault."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli.command import lossary
+
+from lossary.folder import StudyFolder
+from lossary.study import Study
+
+ADAPTER = """
+from dataclasses import replace
+
+import numpy as np
+
+from lossary.diagnosis.adapter import as_feed
+from lossary.diagnosis.feeds.reference import reference_examples
+from lossary.models.arbiter import Architecture, forward
+from lossary.models.update_laws import learning_rate
+
+
+class Side:
+    name = "numpy"
+
+    def __init__(self, setup):
+        self.setup = setup
+        self.architecture = Architecture.of(setup.shape)
+
+    def load(self, weights):
+        self.held = {name: np.array(value) for name, value in weights.items()}
+
+    def weights(self):
+        return self.held
+
+    def forward(self, feed, *, training=False):
+        out = forward(self.held, self.architecture, as_feed(feed, where="test"), precision="float32")
+        return {"mlm": out.mlm, "sop": out.sop}
+
+    def examples(self, documents, *, epoch):
+        return reference_examples(documents, self.setup, epoch=epoch).arrays()
+
+    def learning_rates(self, start, stop):
+        return [learning_rate(s, self.setup.recipe.optimizer, self.setup.recipe.steps) for s in range(start, stop)]
+
+
+def side(setup):
+    return Side(setup)
+"""
+SCALED = ADAPTER.replace(
+    "        self.architecture = Architecture.of(setup.shape)",
+    """
+        self.held = {}
+        self.architecture = replace(Architecture.of(setup.shape), epsilon_head=1e-5)""",
+)
+HELD = ADAPTER.replace("self.architecture = Architecture", "self.held = {}\n        self.architecture = Architecture")
+FLIPPED = HELD.replace(
+    "return reference_examples(documents, self.setup, epoch=epoch).arrays()",
+    "feed = reference_examples(documents, self.setup, epoch=epoch).arrays()\n"
+    "        order, first = feed['sop_labels'], feed['dataset'] == 0\n"
+    "        return feed | {'sop_labels': np.where(first & (order >= 0), 1 - order, order)}",
+)
+RAISING = HELD.replace("out = forward(", "raise MemoryError('no room')\n        out = forward(")
+
+
+def diagnosed(prepared: tuple[Study, StudyFolder], folder: Path, text: str, *options: str) -> Any:
+    """What the command prints as JSON, and its exit code."""
+    path = folder / "side.py"
+    path.write_text(text)
+    found = lossary("diagnose", str(path), "reference", str(prepared[1].root), "--format", "json", *options)
+    return found.returncode, json.loads(found.stdout)
+
+
+def test_a_healthy_side_is_equal_in_all_that_it_shows(prepared: Any, tmp_path: Path) -> None:
+    code, found = diagnosed(prepared, tmp_path, HELD)
+    verdicts = {outcome["check"]: outcome["verdict"] for outcome in found["outcomes"]}
+    assert code == 0, found["headline"]
+    shown = {"schedule", "weights", "examples", "dropout", "forward"}
+    assert {name for name, verdict in verdicts.items() if verdict == "ruled out"} == shown
+    needs = {outcome["check"]: outcome["needs"] for outcome in found["outcomes"] if outcome["needs"]}
+    assert "`update`" in needs["update"]
+    assert found["causes"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "check", "name", "datasets"),
+    [(SCALED, "forward", "epsilon-head", []), (FLIPPED, "examples", "labels-flipped", ["pairs"])],
+)
+def test_a_fault_is_named_and_confirmed(
+    prepared: Any, tmp_path: Path, text: str, check: str, name: str, datasets: list[str]
+) -> None:
+    code, found = diagnosed(prepared, tmp_path, text, "--check", check)
+    assert code == 1
+    assert [cause["name"] for cause in found["causes"]] == [name]
+    (cause,) = found["causes"]
+    assert cause["datasets"] == datasets
+    assert cause["after"] <= 1 < cause["before"]
+    assert any(f"--check {check}" in outcome["replay"] for outcome in found["outcomes"])
+
+
+def test_a_check_that_is_switched_off_loses_its_faults(prepared: Any, tmp_path: Path) -> None:
+    code, found = diagnosed(prepared, tmp_path, FLIPPED, "--without", "examples")
+    assert code == 0
+    assert found["causes"] == []
+
+
+def test_what_a_side_raises_is_told_and_the_rest_goes_on(prepared: Any, tmp_path: Path) -> None:
+    _, found = diagnosed(prepared, tmp_path, RAISING)
+    needs = {outcome["check"]: outcome["needs"] for outcome in found["outcomes"]}
+    assert "MemoryError: no room" in needs["forward"]
+    assert any(outcome["check"] == "examples" and outcome["verdict"] == "ruled out" for outcome in found["outcomes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nobody",), "no side is called 'nobody'"),
+        (("missing.py",), "no such file"),
+        (("torch_a", "torch_a"), "both sides are 'torch_a'"),
+        (("torch", "reference", "--check", "forwards"), "no check is called 'forwards'"),
+        (("torch", "reference", "--dataset", "pear"), "no dataset is called 'pear'"),
+        (("torch", "reference", "--like", "nobody"), "no run is called 'nobody'"),
+        (("torch", "reference", "--format", "xml"), "no format is called 'xml'"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_one_message(prepared: Any, arguments: tuple[str, ...], message: str) -> None:
+    sides = arguments if len(arguments) > 1 else (*arguments, "reference")
+    found = lossary("diagnose", sides[0], sides[1], str(prepared[1].root), *sides[2:])
+    assert found.returncode == 2
+    assert message in found.stderr
