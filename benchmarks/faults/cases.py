@@ -21,7 +21,7 @@ from lossary.diagnosis.subject import Probes, Subject
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
-__all__ = ["DOSES", "Case", "Result", "Workshop", "cases_of", "score"]
+__all__ = ["DOSES", "Case", "Result", "Workshop", "cases_of", "flat_recipe", "score"]
 
 DOSES = (0.01, 0.05, 0.30)
 _DOCUMENTS = 400
@@ -112,7 +112,7 @@ class Workshop:
             shutil.rmtree(files, ignore_errors=True)
         if not files.is_dir():
             apply(fault, self.side, dataset=case.dataset, dose=1.0 if case.dose is None else case.dose, into=files)
-        return self.diagnose(files, recipe=_flat(fault.recipe), without=without, look=look)
+        return self.diagnose(files, recipe=flat_recipe(fault.recipe), without=without, look=look)
 
     def healthy(self, number: int, recipe: dict[str, Any], *, look: Look) -> tuple[Diagnosis, float]:
         """Diagnoses untouched files under a recipe of one's own."""
@@ -157,7 +157,7 @@ class Workshop:
                 shutil.rmtree(path)
 
 
-def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a study's recipe as the benchmark's study takes them."""
     optimizer = dict(recipe.get("optimizer", {}))
     named = {"optimizer": optimizer.pop("name")} if "name" in optimizer else {}
