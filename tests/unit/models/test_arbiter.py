@@ -1,11 +1,11 @@
 """The arbiter against finite differences, against itself put another way, and against frameworks."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lossary.diagnosis.adapter import Feed
-from lossary.diagnosis.probes import probe_feed, probe_parameters
+from lossary.diagnosis.probes import ProbeKind, probe_feed, probe_parameters
 from lossary.models.arbiter import (
     Architecture,
     Arithmetic,
@@ -126,8 +126,9 @@ def test_gradients_of_every_parameter_are_the_slopes_of_the_loss(
     for _ in range(3):
         direction = random.standard_normal(PARAMETERS[name].shape)
         expected = along({name: direction}, BASE)
-        scale = np.linalg.norm(plain_gradients[name]) * np.linalg.norm(direction) + 1e-3
-        assert abs((plain_gradients[name] * direction).sum() - expected) < 1e-8 * scale
+        scale = np.linalg.norm(plain_gradients[name]) * np.linalg.norm(direction)
+        # The last term: rounding of the loss, divided by the step.
+        assert abs((plain_gradients[name] * direction).sum() - expected) < 1e-8 * scale + 1e-9
     assert plain_gradients[name].shape == PARAMETERS[name].shape
 
 
@@ -319,52 +320,48 @@ class Side:
 
 
 _SIDE = """
-import sys
+import json, sys
 import numpy as np
 from lossary.backends.api import load_backend
 from lossary.diagnosis.own import examples_of
 from lossary.diagnosis.probes import probe_feed, probe_parameters
 from lossary.models.shapes import AlbertShape
 
-name, kind, path, shape = sys.argv[1], sys.argv[2], sys.argv[3], AlbertShape(**eval(sys.argv[4], {}))
+name, folder, shape = sys.argv[1], sys.argv[2], AlbertShape(**json.loads(sys.argv[3]))
 backend = load_backend(name)(shape, device="cpu")
-backend.load_parameters(probe_parameters(shape, 1, kind=kind))
 feed = probe_feed(shape, 1, examples=6, length=12)
 examples = examples_of(feed)
-logits = backend.logits(examples)
 whole = (float(feed.weights.sum()) + 1e-5, float((feed.sop_labels >= 0).sum()))
-found = {f"gradient|{key}": value for key, value in backend.gradients([examples], whole).items()}
-np.savez(path, mlm=logits.mlm, sop=logits.sop, **found)
+for kind in ("plain", "low-variance"):
+    backend.load_parameters(probe_parameters(shape, 1, kind=kind))
+    logits = backend.logits(examples)
+    found = {f"gradient|{key}": value for key, value in backend.gradients([examples], whole).items()}
+    np.savez(f"{folder}/{kind}.npz", mlm=logits.mlm, sop=logits.sop, **found)
 """
 
 
-@pytest.fixture(
-    scope="module", params=[("torch", "plain"), ("torch", "low-variance"), ("tensorflow", "plain")], ids=str
-)
-def side(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Side]:
-    """What a backend computes of the probe, in a process of its own."""
-    backend, kind = request.param
-    path = tmp_path_factory.mktemp(backend) / f"{kind}.npz"
-    sizes = repr({field.name: getattr(SHAPE, field.name) for field in fields(SHAPE)})
+@pytest.fixture(scope="module", params=["torch", "tensorflow"])
+def sides(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[ProbeKind, Side]:
+    """What a backend computes of the probes, in a process of its own."""
+    backend, folder = request.param, tmp_path_factory.mktemp(request.param)
+    sizes = json.dumps({field.name: getattr(SHAPE, field.name) for field in fields(SHAPE)})
     environment = dict(os.environ) | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", _SIDE, backend, kind, str(path), sizes],
-        env=environment,
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", _SIDE, backend, str(folder), sizes]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = np.load(path)
-    slopes = {key.removeprefix("gradient|"): found[key] for key in found.files if key.startswith("gradient|")}
-    return kind, Side(mlm=found["mlm"], sop=found["sop"], gradients=slopes)
+    sides: dict[ProbeKind, Side] = {}
+    for kind in ("plain", "low-variance"):
+        found = np.load(folder / f"{kind}.npz")
+        slopes = {key.removeprefix("gradient|"): found[key] for key in found.files if key.startswith("gradient|")}
+        sides[kind] = Side(mlm=found["mlm"], sop=found["sop"], gradients=slopes)
+    return sides
 
 
 @pytest.mark.frameworks
-def test_frameworks_compute_what_the_arbiter_computes(side: tuple[str, Side]) -> None:
+@pytest.mark.parametrize("kind", ["plain", "low-variance"])
+def test_frameworks_compute_what_the_arbiter_computes(sides: dict[ProbeKind, Side], kind: ProbeKind) -> None:
     """As near to float64 as the arbiter itself in float32, three times over for another order of sums."""
-    kind, found = side
-    parameters = probe_parameters(SHAPE, 1, kind=kind)  # type: ignore[arg-type]
+    found, parameters = sides[kind], probe_parameters(SHAPE, 1, kind=kind)
     exact, single = (record(parameters, BASE, FEED, precision=p) for p in ("float64", "float32"))
     used = FEED.weights > 0
     for name, rows in (("mlm", used), ("sop", np.ones(6, np.bool_))):
