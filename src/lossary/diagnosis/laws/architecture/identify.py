@@ -47,7 +47,7 @@ def identify_architecture(
 
     `architecture` is what the side should compute, `precision` what it should compute it in (fp32, tf32, bf16, fp16).
     `candidates` are the settings to be tried, by default all that are known. `ways` are the runs that measure the
-    tolerance: fewer are faster, for large models, and make it wider.
+    tolerance: fewer are faster, for large models, and make it wider; four is few.
 
     A side within the tolerance is not searched. What no single setting reproduces is tried with two and three. Units,
     and how the tolerance is measured: see `evidence`. Raises ValueError if no observation has logits.

@@ -90,7 +90,7 @@ def _judged(
         names=("low-precision",),
         says=f"It computes in {_NAMES[name]}: the deviation has the size of its rounding, and holds what "
         f"rounded weights do {side_share:.2f} times (the reference in that precision {middle:.2f} times)",
-        residual=max(float(off.max()), abs(side_share - middle) / allowed),
+        residual=float(max(off.max(), abs(side_share - middle) / allowed)),
         values={"precision": name, "weights_share": round(side_share, 3)},
     )
 

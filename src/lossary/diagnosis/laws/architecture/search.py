@@ -21,7 +21,7 @@ from lossary.diagnosis.laws.architecture.settings import Setting
 from lossary.diagnosis.laws.architecture.walk import STAGE_FIELDS, Key, Walker
 from lossary.models.arbiter import Architecture, Arithmetic, Precision
 
-__all__ = ["Search", "Side", "Trial", "few_rows"]
+__all__ = ["Search", "Side", "Trial", "few_rows", "values_of"]
 
 _ROWS = 4
 _BEAMS = (1, 4, 3)  # trials that singles, pairs and triples are grown from
