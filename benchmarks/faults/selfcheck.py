@@ -304,37 +304,51 @@ def _flat(value: Any) -> Any:
 
 
 def check_historical(folder: Path) -> list[str]:
-    """Every historical case loads and answers."""
+    """Every historical case loads, answers, and does not answer like the healthy side."""
     wrong = []
+    healthy: dict[str, dict[str, Any]] = {}
     for case in CASES:
         probe = Probe.make(folder, **{key: dict(value) for key, value in case.recipe.items()})
-        feed = _feed(probe)
-        with modules_of_users(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                side = load(case.adapter, probe.setup)
-                check(not [name for name in CAPABILITIES if not hasattr(side, name)], "methods are missing")
-                ask(side, probe, feed)
-                ask_feeds(side, probe)
-            except Exception as error:
-                wrong.append(f"{case.code}: {type(error).__name__}: {error}")
+        key = f"{case.side} {case.recipe}"
+        if key not in healthy:
+            healthy[key] = _everything(USER / f"adapter_{case.side}.py", probe)
+        try:
+            answers = _everything(case.adapter, probe)
+        except Exception as error:
+            wrong.append(f"{case.name}: {type(error).__name__}: {error}")
+            continue
+        found = differing(answers, healthy[key])
+        if not found:
+            wrong.append(f"{case.name}: answers as the healthy side")
+        if os.environ.get("SELFCHECK_VERBOSE"):
+            print(f"  {case.name:28} {case.side:6}: {', '.join(found)}")
     return wrong
+
+
+def _everything(adapter: Path, probe: Probe) -> dict[str, Any]:
+    with modules_of_users(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        side = load(adapter, probe.setup)
+        check(not [name for name in CAPABILITIES if not hasattr(side, name)], "methods are missing")
+        return ask(side, probe, _feed(probe)) | ask_feeds(side, probe)
 
 
 def main() -> None:
     """Runs everything; a list of faults may be named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("codes", nargs="*", help="only these faults")
-    codes = set(parser.parse_args().codes)
+    parser.add_argument("codes", nargs="*", help="only these faults, `healthy` or `historical`")
+    parser.add_argument("--side", choices=SIDES, help="only this side")
+    arguments = parser.parse_args()
+    codes = set(arguments.codes)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lossary-selfcheck-") as name:
         folder = Path(name)
-        if not codes:
+        if not codes or "healthy" in codes:
             with modules_of_users():
                 check_healthy(folder)
         faults = [fault for fault in (*FAULTS, *UNLISTED, *MORE) if not codes or fault.code in codes]
-        wrong = check_patched(folder, faults, SIDES)
-        if not codes:
+        wrong = check_patched(folder, faults, (arguments.side,) if arguments.side else SIDES)
+        if not codes or "historical" in codes:
             wrong += check_historical(folder)
     print(
         f"{len(faults)} faults on up to two sides, {len(CASES)} historical cases; {time.perf_counter() - started:.0f} s"

@@ -110,7 +110,7 @@ FORWARD: tuple[Fault, ...] = (
     named(
         "mask-ignored",
         "forward",
-        pair((_TORCH_BIAS, "        bias = 0.0\n"), (_KERAS_BIAS, "        bias = 0.0\n")),
+        pair((_TORCH_BIAS, "        bias = 0.0\n"), (_KERAS_BIAS, "        bias = tf.zeros((1, 1, 1, 1))\n")),
     ),
     named(
         "mask-inverted",

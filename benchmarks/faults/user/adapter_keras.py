@@ -47,6 +47,7 @@ def turned(name, value):
 
 
 class KerasSide:
+    splits = True
     name = "keras trainer"
 
     def __init__(self, setup):

@@ -43,6 +43,7 @@ def canonical(state):
 
 
 class TorchSide:
+    splits = True
     name = "torch trainer"
 
     def __init__(self, setup):

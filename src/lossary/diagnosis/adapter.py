@@ -47,11 +47,12 @@ class Setup:
 
 
 class Adapter(Protocol):
-    """Every method is optional; `name`, `declared`, `lacks` and `accumulates` are, too.
+    """Every method is optional; so are `name`, `declared`, `lacks`, `accumulates` and `splits`.
 
     `declared` says what the side means to do otherwise than the recipe: any key of the recipe or of its optimizer,
     `dropout`, `precision`. What is declared is no fault. `lacks` names methods that are there but cannot be used;
-    `accumulates` is False where a step never has more than one micro batch.
+    `accumulates` is False where a step never has more than one micro batch; `splits` is True where `examples` and
+    `stream` leave out the documents that `validation` evaluates.
     """
 
     name: str

@@ -52,6 +52,8 @@ def examine(subject: Subject, checks: Sequence[Check], *, progress: Progress = l
         found = _run(check, subject)
         cost = time.process_time() - started + subject.session.cpu_s - before
         outcomes += [replace(outcome, cost_s=cost / len(found)) for outcome in found]
+        if any(outcome.verdict in ("confirmed", "stage only") for outcome in found):
+            subject.known.setdefault("deviating", []).append(check.name)
     return outcomes
 
 

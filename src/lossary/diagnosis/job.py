@@ -139,6 +139,7 @@ def _describe(adapter: Any) -> dict[str, Any]:
         "name": str(getattr(adapter, "name", type(adapter).__name__)),
         "declared": dict(getattr(adapter, "declared", {})),
         "capabilities": [name for name in CAPABILITIES if callable(getattr(adapter, name, None)) and name not in lacks],
+        "splits": bool(getattr(adapter, "splits", False)),
         "accumulates": bool(getattr(adapter, "accumulates", True)),
         "weights": None if weights is None else {name: list(np.shape(value)) for name, value in weights.items()},
     }
@@ -192,11 +193,11 @@ def _updates(adapter: Any, weights: Arrays, gradients: list[list[Arrays]], first
     return after
 
 
-def _train(adapter: Any, weights: Arrays, feeds: list[Arrays]) -> list[dict[str, Any]]:
+def _train(adapter: Any, weights: Arrays, feeds: list[Arrays], first: int) -> list[dict[str, Any]]:
     adapter.load(weights)
     adapter.restart()
     steps = []
-    for step, feed in enumerate(feeds):
+    for step, feed in enumerate(feeds, first):
         told = adapter.train_step(feed, step=step) or {}
         steps.append({"told": {k: float(v) for k, v in told.items()}, "weights": _copies(adapter.weights())})
     return steps

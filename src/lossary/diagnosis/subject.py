@@ -85,6 +85,11 @@ class Subject:
         return dict(self.session.description["declared"])
 
     @property
+    def splits(self) -> bool:
+        """Whether the side itself keeps documents that it evaluates out of training."""
+        return bool(self.session.description["splits"])
+
+    @property
     def precision(self) -> str:
         return str(self.declared.get("precision", self.setup.recipe.precision))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DATASETS", "STYLES", "Example", "UserMaker", "corpus"]
+__all__ = ["DATASETS", "STYLES", "Example", "UserMaker", "UserStream", "corpus"]
 
 Encode = Callable[[str], list[int]]
 Document = dict[str, Any]
@@ -322,3 +322,95 @@ class UserMaker:
         if draw < 0.8:
             return mask
         return self.rng.randrange(FIRST_PIECE, self.vocabulary) if draw < 0.9 else piece
+
+
+class UserStream:
+    """The training stream of a trainer: datasets drawn by shares, each in epochs that are shuffled anew.
+
+    Faults: `duplicated` (workers), `repeated` (share of documents that come five times), `same-masks`, `same-order`,
+    `shares` (others than declared), `replays` and `skips` (examples, after a resume), `reshuffles` after a resume,
+    `with-replacement` (no fault).
+    """
+
+    def __init__(
+        self,
+        maker: UserMaker,
+        documents: Sequence[Document],
+        declared: dict[str, float],
+        *,
+        seed: int = 0,
+        **faults: Any,
+    ) -> None:
+        self.maker, self.shares, self.seed, self.faults = maker, dict(faults.pop("shares", declared)), seed, faults
+        self.made = maker.pairs(documents)
+
+    def steps(self, start: int, stop: int, batch: int, *, resumed: bool = False) -> dict[str, Any]:
+        """The examples of steps [start, stop)."""
+        first, last = start * batch, stop * batch
+        if resumed:
+            shift = self.faults.get("skips", 0) - self.faults.get("replays", 0)
+            first, last = first + shift, last + shift
+        salt = 1 if resumed and self.faults.get("reshuffles") else 0
+        chosen = self._order(last, salt)[first:last]
+        rows = [self._example(number, epoch) for number, epoch in chosen]
+        return (
+            self.maker.arrays([example for example, _ in rows]) if not self._fixed else self._with_fixed_masks(chosen)
+        )
+
+    @property
+    def _fixed(self) -> bool:
+        return bool(self.faults.get("same-masks"))
+
+    def _order(self, count: int, salt: int) -> list[tuple[int, int]]:
+        rng = random.Random(self.seed * 1000 + salt)
+        names = [name for name, share in self.shares.items() if share > 0]
+        pools = {name: self._pool(name) for name in names}
+        queues: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
+        epochs = dict.fromkeys(names, 0)
+        result: list[tuple[int, int]] = []
+        while len(result) < count:
+            name = rng.choices(names, [self.shares[n] for n in names])[0]
+            if self.faults.get("with-replacement"):
+                result.append((rng.choice(pools[name]), len(result)))
+                continue
+            if not queues[name]:
+                order = list(pools[name])
+                seed = 0 if self.faults.get("same-order") else epochs[name]
+                random.Random(self.seed * 77 + seed + 13 * salt).shuffle(order)
+                queues[name] = [(number, epochs[name]) for number in order][::-1]
+                epochs[name] += 1
+            result += [queues[name].pop()] * int(self.faults.get("duplicated", 1))
+        return result
+
+    def _pool(self, name: str) -> list[int]:
+        dataset = self.maker.datasets.index(name)
+        rows = [number for number, example in enumerate(self.made) if example.dataset == dataset]
+        share = self.faults.get("repeated", 0.0)
+        often = {self.made[row].document for row in rows if random.Random(self.made[row].document).random() < share}
+        return [row for row in rows for _ in range(5 if self.made[row].document in often else 1)]
+
+    def _example(self, number: int, epoch: int) -> tuple[Example, int]:
+        """The example, swapped anew in each epoch."""
+        old = self.made[number]
+        if old.label < 0 or not old.b:
+            return old, epoch
+        a, b = (old.b, old.a) if old.label else (old.a, old.b)
+        swap = random.Random(number * 31 + epoch).random() < 0.5
+        first, second = (b, a) if swap else (a, b)
+        return Example(old.dataset, old.document, first, second, int(swap)), epoch
+
+    def _with_fixed_masks(self, chosen: list[tuple[int, int]]) -> dict[str, Any]:
+        """Masks and swaps were drawn once, when the data was made."""
+        parts = []
+        for number, _ in chosen:
+            self.maker.rng = random.Random(number)
+            parts.append(self.maker.arrays([self.made[number]]))
+        width = max(part["token_ids"].shape[1] for part in parts)
+        return {name: np.concatenate([_wide(part[name], width, name) for part in parts]) for name in parts[0]}
+
+
+def _wide(values: Any, width: int, name: str) -> Any:
+    if values.ndim == 1:
+        return values
+    fill = -100 if name == "mlm_labels" else 0
+    return np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=fill)

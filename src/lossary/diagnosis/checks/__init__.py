@@ -6,8 +6,11 @@ from lossary.diagnosis.checks.forward import FORWARD
 from lossary.diagnosis.checks.gradients import GRADIENTS, REPORTED
 from lossary.diagnosis.checks.loss import LOSS
 from lossary.diagnosis.checks.schedule import SCHEDULE
+from lossary.diagnosis.checks.stream import STREAM
 from lossary.diagnosis.checks.tokenizer import TOKENIZER
+from lossary.diagnosis.checks.training import TRAINING
 from lossary.diagnosis.checks.update import UPDATE
+from lossary.diagnosis.checks.validation import VALIDATION
 from lossary.diagnosis.checks.weights import CHECKPOINT, WEIGHTS
 from lossary.diagnosis.engine import Check
 
@@ -19,10 +22,13 @@ CHECKS: tuple[Check, ...] = (
     WEIGHTS,
     CHECKPOINT,
     EXAMPLES,
+    STREAM,
+    VALIDATION,
     DROPOUT,
     FORWARD,
     LOSS,
     GRADIENTS,
     REPORTED,
     UPDATE,
+    TRAINING,
 )

@@ -7,7 +7,8 @@ import numpy as np
 from lossary.diagnosis.adapter import as_feed
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.corpus import texts_of
-from lossary.diagnosis.feeds.explain import FeedFit, explain_examples
+from lossary.diagnosis.feeds.explain import explain_examples
+from lossary.diagnosis.feeds.outcome import FeedFit
 from lossary.diagnosis.session import NotObservable
 from lossary.diagnosis.subject import Subject
 
@@ -48,9 +49,14 @@ def _datasets(fit: FeedFit, subject: Subject) -> tuple[str, ...]:
 
 
 def _run(subject: Subject) -> Told:
-    arrays = subject.session.ask("examples", documents=subject.documents, epoch=0)
-    feed = as_feed(arrays, where=f"{subject.label}: examples")
-    fit = explain_examples(feed, subject.documents, setup=subject.setup, side_ids=encoded(subject))
+    feed, later = (
+        as_feed(
+            subject.session.ask("examples", documents=subject.documents, epoch=epoch),
+            where=f"{subject.label}: examples",
+        )
+        for epoch in range(2)
+    )
+    fit = explain_examples(feed, subject.documents, setup=subject.setup, side_ids=encoded(subject), next_epoch=later)
     return feed_told(fit, subject, f"{len(feed):,} examples of {len(subject.documents):,} documents")
 
 

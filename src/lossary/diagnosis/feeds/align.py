@@ -40,6 +40,7 @@ class Segments:
     crosses: NDArray[np.bool_]  # (B,) stretches of different documents follow each other
     spliced: NDArray[np.bool_]  # (B,) something inside its document is left out or repeated
     once: NDArray[np.bool_]  # (B,) its text stands once in its document
+    alone: NDArray[np.bool_]  # (B,) and in no other document
 
     @property
     def found(self) -> NDArray[np.bool_]:
@@ -99,7 +100,8 @@ def align(layout: Layout, corpus: Corpus, told: NDArray[np.int16] | None = None)
     rest = np.flatnonzero(places < 0)
     pieces = take_apart(texts.tokens, texts.scored, texts.offset[rest], texts.size[rest], corpus)
     once = _once(places, found.grams, corpus)
-    segments = [_segments(part, texts, places, once, (rest, pieces), corpus, rows) for part in (FIRST, SECOND)]
+    alone = once & ((found.grams.high - found.grams.low) == 1).any(axis=1)
+    segments = [_segments(part, texts, places, (once, alone), (rest, pieces), corpus, rows) for part in (FIRST, SECOND)]
     document = np.where(segments[0].found, segments[0].document, segments[1].document)
     of_document = np.where(document >= 0, corpus.dataset[np.maximum(document, 0)] if len(corpus) else -1, -1)
     return Aligned(first=segments[0], second=segments[1], dataset=np.where(known >= 0, known, of_document))
@@ -356,7 +358,7 @@ def _segments(
     part: int,
     texts: _Texts,
     places: NDArray[np.int64],
-    once: NDArray[np.bool_],
+    unique: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     apart: tuple[NDArray[np.int64], Pieces],
     corpus: Corpus,
     rows: int,
@@ -391,5 +393,6 @@ def _segments(
         unmatched=spread(unmatched, 0),
         crosses=spread(flags["crosses"], False),
         spliced=spread(flags["spliced"], False),
-        once=spread(once, False),
+        once=spread(unique[0], False),
+        alone=spread(unique[1], False),
     )

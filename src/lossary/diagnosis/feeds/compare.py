@@ -20,7 +20,7 @@ from scipy import special, stats
 from lossary.data.assemble import Settings
 from lossary.diagnosis.feeds.facts import FACTS, ROWS, Kind, Observed, Rates
 
-__all__ = ["ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose"]
+__all__ = ["ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose", "moves"]
 
 # Chance of any false alarm on a healthy feed; of refusing a fault that is the right one.
 ALARM_LEVEL = 1e-4
@@ -29,10 +29,17 @@ REPRODUCED_LEVEL = 1e-3
 # is no deviation yet (two are), but one is where no alignment is involved.
 _FLOORS = {Kind.HARD: 1e-9, Kind.INVARIANT: 1e-6}
 _FARTHEST = 37.0  # standard deviations; smaller probabilities than there are floats
-_KINDS = np.array([list(Kind).index(fact.kind) for fact in FACTS.values()])
-_COMPARED = np.asarray(list(Kind).index(Kind.COMPARED) == _KINDS)
-_DECLARED = np.asarray(list(Kind).index(Kind.DECLARED) == _KINDS)
-_HARD = np.asarray(list(Kind).index(Kind.HARD) == _KINDS)
+# Changes of a rate that is a choice, as a share of it, that come from how examples are aligned, not from a fault.
+_UNMOVED = 0.2
+
+
+def _facts_of(kind: Kind) -> NDArray[np.bool_]:
+    """(F,) which facts are of a kind."""
+    return np.array([fact.kind is kind for fact in FACTS.values()])
+
+
+_HARD, _INVARIANT = _facts_of(Kind.HARD), _facts_of(Kind.INVARIANT)
+_DECLARED, _MEASURED, _COMPARED = _facts_of(Kind.DECLARED), _facts_of(Kind.MEASURED), _facts_of(Kind.COMPARED)
 _SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
 _SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"])
@@ -58,8 +65,19 @@ class Baseline:
     tests: int
 
     @classmethod
-    def of(cls, healthy: Sequence[Rates], side: Observed, settings: Settings, vocabulary_size: int) -> Self:
-        """Bounds from what facts are, from the reference in healthy styles, and from declared settings."""
+    def of(
+        cls,
+        healthy: Sequence[Rates],
+        side: Observed,
+        settings: Settings,
+        *,
+        vocabulary_size: int,
+        unknown: NDArray[np.float64],
+    ) -> Self:
+        """Bounds from what facts are, from the reference in healthy styles, and from declared settings.
+
+        `unknown` (G,) are the shares of <unk> in the documents by the side's tokenizer.
+        """
         low, high = np.zeros_like(side.rates.k), np.ones_like(side.rates.k)
         for name, fact in FACTS.items():
             row = ROWS[name]
@@ -73,9 +91,8 @@ class Baseline:
         high[ROWS["input-kept"]] += chance
         low[ROWS["input-random"]] -= chance
         high[ROWS["input-unknown"]] = chance
-        high[ROWS["unknown-pieces"]] = (
-            1.5 * np.max([_rate(rates, "unknown-pieces") for rates in healthy], axis=0) + 0.002
-        )
+        rates = [_rate(rates, "unknown-pieces") for rates in healthy]
+        high[ROWS["unknown-pieces"]] = np.minimum(1.0, 1.5 * np.max([*rates, unknown], axis=0) + 0.002)
         row = ROWS["first-line-missing"]
         high[row] = np.max(
             [*(_noise(rates, row, 1e-4) for rates in healthy), _noise(side.rates, ROWS["last-line-missing"], 0.0)],
@@ -90,25 +107,25 @@ class Baseline:
         """(F, G) how far rates are outside of the healthy bounds; above 1 is a deviation."""
         z = _outside(side, self.low, self.high)
         z[_COMPARED] = 0.0
-        return z / self._critical(ALARM_LEVEL)
+        return z / self.critical(ALARM_LEVEL)
 
     def distance(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
         """(F, G) how far rates are from those of a reference, of counts `base` without faults; at most 1: the same.
 
         A fact that the faults do not move is held to its healthy bounds.
         """
-        moved = (np.abs(mixture.rate - base.rate) > 1e-9) | ((mixture.n > 0) & (base.n == 0))
+        moved = moves(base, mixture)
         # What faults bring about in one dataset may by chance be missing from the reference's examples of another.
-        struck = moved.any(axis=1, keepdims=True) & moved.any(axis=0)
+        struck = moved.any(axis=1, keepdims=True) & moved.any(axis=0) & (_INVARIANT | _MEASURED)[:, None]
         z = _outside(side, self.low, self.high)
         z[~moved & _COMPARED[:, None]] = 0.0
         scaled = moved & _SCALED[:, None] & (base.rate > 0)
         z = np.where(scaled, self._rescaled(side, base, mixture), z)
-        counted = ~scaled & (moved | (struck & ~_HARD[:, None]))
-        z = np.where(counted, self._two_samples(side, mixture, exact=~struck | _HARD[:, None]), z)
+        counted = (moved & ~scaled) | (struck & ~_SCALED[:, None])
+        z = np.where(counted, self._two_samples(side, mixture, exact=~struck), z)
         for row, share in _SHARES.items():
             z[row] = np.where(moved[row] & (mixture.k[row] > 0.5), z[share], z[row])
-        return z / self._critical(REPRODUCED_LEVEL)
+        return z / self.critical(REPRODUCED_LEVEL)
 
     def _rescaled(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
         """(F, G) tests against bounds that move as the reference's rate does; a budget may follow a fault, or not."""
@@ -139,8 +156,15 @@ class Baseline:
         healthy = np.where(_COMPARED[:, None] | _DECLARED[:, None], 0.0, _outside(side, self.low, self.high))
         return np.where((mixture.n < 0.5) | (side.n == 0), healthy, z)
 
-    def _critical(self, level: float) -> float:
+    def critical(self, level: float) -> float:
+        """Standard deviations from which on one of the tests rejects, all together at a level."""
         return float(stats.norm.isf(level / self.tests))
+
+
+def moves(base: Counts, mixture: Counts) -> NDArray[np.bool_]:
+    """(F, G) which rates faults change."""
+    least = np.where(_COMPARED[:, None], _UNMOVED * np.minimum(base.rate, 1 - base.rate), 0.0) + 1e-9
+    return (np.abs(mixture.rate - base.rate) > least) | ((mixture.n > 0) & (base.n == 0))
 
 
 def _z(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -132,6 +132,13 @@ class Corpus:
         numbers[ranges(self.line_start, sizes)] = np.repeat(np.arange(len(sizes)), sizes)
         return numbers
 
+    def shares_of(self, piece: int) -> NDArray[np.float64]:
+        """(G,) the share of a piece in each dataset; 0 for examples of no known one."""
+        inside = self.document >= 0
+        dataset = self.dataset[self.document[inside]]
+        total = np.bincount(dataset, minlength=len(self.names) + 1)
+        return np.bincount(dataset, self.ids[inside] == piece, len(self.names) + 1) / np.maximum(1, total)
+
     def grams(self, size: int) -> Grams:
         """The index of stretches of `size` pieces, 1 to 4."""
         return self._grams[size - 1]

@@ -121,6 +121,7 @@ def _table() -> dict[str, Fact]:
         (f"paired:{KINDS[PAIR]}", "examples of pair documents are pairs", Kind.COMPARED),
         ("identical-labelled-swapped", "pairs with the same text twice are labelled swapped", Kind.COMPARED),
         ("other-labelled-swapped", "pairs of two documents are labelled swapped", Kind.COMPARED),
+        ("other-is-neighbour", "pairs of two documents are of neighbours", Kind.COMPARED),
     ]
     for kind in KINDS:
         rows.append(
@@ -373,6 +374,7 @@ def _pair_facts(feed: Feed, aligned: Aligned, corpus: Corpus) -> Counts:
         "labelled-swapped": _flag(label == 1, ordered & labelled),
         "identical-labelled-swapped": _flag(label == 1, same & labelled),
         "other-labelled-swapped": _flag(label == 1, other & labelled),
+        "other-is-neighbour": _flag(np.abs(_place(first, corpus) - _place(second, corpus)) == 1, other),
     }
     for number, name in enumerate(KINDS):
         counts[f"paired:{name}"] = _flag(pair, found & (kind == number))
@@ -384,6 +386,15 @@ def _pair_facts(feed: Feed, aligned: Aligned, corpus: Corpus) -> Counts:
             missing, clear & (one | ~pair) & (kind == PAIR)
         )
     return counts
+
+
+def _place(segment: Segments, corpus: Corpus) -> NDArray[np.int64]:
+    """(B,) which document of its dataset a segment stands in, empty ones left out; far apart between datasets."""
+    filled = corpus.stop > corpus.start
+    order = np.argsort(corpus.dataset, kind="stable")
+    place = np.empty(len(corpus), np.int64)
+    place[order] = np.cumsum(filled[order]) + 2 * corpus.dataset[order].astype(np.int64)
+    return place[np.maximum(segment.document, 0)]
 
 
 def _field_missing(field: int, aligned: Aligned, corpus: Corpus) -> NDArray[np.bool_]:

@@ -110,6 +110,10 @@ class Reference:
         self._cuts: dict[tuple[Style, bool, bool], list[tuple[_Part, tuple[Shard, Spans]]]] = {}
         self.corpus = Corpus.of(self.documents, setup.datasets, self._line_ids(), self.tokenizer)
 
+    def reseeded(self) -> "Reference":
+        """The same documents with other random numbers."""
+        return Reference(self.documents, self.setup, seed=self.seed + 1, purpose=self._purpose)
+
     def _tokenised(self, documents: Sequence[Document]) -> list[_Part]:
         parts = []
         for number, name in enumerate(self.setup.datasets):

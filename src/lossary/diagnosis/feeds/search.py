@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.diagnosis.feeds.compare import Baseline, Counts
+from lossary.diagnosis.feeds.compare import REPRODUCED_LEVEL, Baseline, Counts, moves
 from lossary.diagnosis.feeds.facts import FACTS, Rates
 from lossary.diagnosis.feeds.faults import FAULTS, Fault
 from lossary.diagnosis.feeds.ground import Ground
@@ -29,6 +29,8 @@ _MOST_COMBINATIONS = 8  # that are tried with one fault more
 _BEAM = 3
 _ALL = 0.985  # a dose from which on "all" is said
 _LEAST_GAIN = 3.0  # nats that a dose must be worth
+_LEAST_GAIN_ELSEWHERE = 8.0  # where nothing deviates by itself
+_PRICE = 4.0  # nats that a free dose costs when faults are ranked
 _DOSES = np.concatenate([[0.0], np.geomspace(5e-4, 1.0, 160), [1.0 - 1e-3, 0.99, 0.98, 0.97, 0.96]])
 _DOSES.sort()
 _FLOOR = 1e-9
@@ -42,6 +44,7 @@ class Fitted:
     ground: Ground
     doses: NDArray[np.float64]
     distance: NDArray[np.float64]  # (F, G)
+    critical: float  # what a distance of 1 is, in standard deviations
     gain: float  # how much likelier than without faults, in nats
 
     @property
@@ -55,8 +58,8 @@ class Fitted:
 
     @property
     def misfit(self) -> float:
-        """How far all facts are together, what is within noise included."""
-        return float((self.distance**2).sum())
+        """How unlikely all facts are together, in nats, as normal deviates have it."""
+        return float(0.5 * ((self.critical * self.distance) ** 2).sum())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,9 +68,10 @@ class Fitted:
         return tuple(dict.fromkeys(struck))
 
     @property
-    def free(self) -> int:
-        """Doses that are neither nothing nor all."""
-        return int(((self.doses > 0) & (self.doses < _ALL)).sum())
+    def price(self) -> float:
+        """What a candidate costs, in nats: doses neither nothing nor all, faults that do two things at once."""
+        free = int(((self.doses > 0) & (self.doses < _ALL)).sum())
+        return _PRICE * free + sum(fault.price for fault in self.faults)
 
 
 class Search:
@@ -100,7 +104,7 @@ class Search:
             levels.append(sorted((f for f in singles if f.gain > 0), key=lambda f: -f.gain))
             tried += levels[-1]
             # The first two styles are at hand; a wrong name may look right in one that is not the side's.
-            if self._hopeless(levels[-1]) or (style >= 1 and any(fitted.residual <= 1 for fitted in tried)):
+            if style >= 1 and (self._hopeless(tried) or any(fitted.residual <= 1 for fitted in tried)):
                 return _ranked(tried)
         # The style in which the leading fault leaves least is the side's own.
         style = min(range(len(levels)), key=lambda i: levels[i][0].left if levels[i] else np.inf)
@@ -141,6 +145,8 @@ class Search:
         found = []
         for _, faults in sorted(wanted.values(), key=lambda entry: -entry[0])[:_MOST_COMBINATIONS]:
             fitted = self.fit(faults, style)
+            if not fitted.doses.any(axis=1).all():
+                continue  # One of them strikes nothing: this is tried already.
             found.append(fitted)
             if fitted.residual <= 1:
                 break
@@ -159,8 +165,7 @@ class Search:
         doses, gain = np.zeros((len(faults), groups)), 0.0
         mixed = Counts(base.k.copy(), base.n.copy())
         for group in range(groups):
-            facts = {name for name, deviates in zip(FACTS, self.deviating[:, group], strict=True) if deviates}
-            active = [number for number, fault in enumerate(faults) if facts & set(fault.shows)]
+            active = self._active(faults, ground, group)
             if not active:
                 continue
             chosen = [faults[number] for number in active]
@@ -172,7 +177,20 @@ class Search:
             weights = _weights(corners, doses[active, group][None])[0]
             mixed.k[:, group], mixed.n[:, group] = weights @ k, weights @ n
         distance = self.baseline.distance(self.side, base, mixed)
-        return Fitted(faults=faults, ground=ground, doses=doses, distance=distance, gain=gain)
+        critical = self.baseline.critical(REPRODUCED_LEVEL)
+        return Fitted(faults=faults, ground=ground, doses=doses, distance=distance, critical=critical, gain=gain)
+
+    def _active(self, faults: tuple[Fault, ...], ground: Ground, group: int) -> list[int]:
+        """Which of the faults may strike in a dataset; of several, those that do by themselves or show there."""
+        if len(faults) == 1:
+            return [0]
+        facts = {name for name, deviates in zip(FACTS, self.deviating[:, group].tolist(), strict=True) if deviates}
+        style = next(number for number, made in enumerate(self._grounds) if made() is ground)
+        return [
+            number
+            for number, fault in enumerate(faults)
+            if facts & set(fault.shows) or self.fit((fault,), style).doses[0, group] > 0
+        ]
 
     def _corner(self, faults: Sequence[Fault], corner: tuple[int, ...], ground: Ground) -> Counts:
         struck = [fault for fault, on in zip(faults, corner, strict=True) if on]
@@ -192,8 +210,9 @@ class _GroupFit:
         group: int,
     ) -> None:
         side, shrink = search.side, search.shrink[:, group]
-        rates = np.divide(k, n, out=np.zeros_like(k), where=n > 0)
-        moved = (np.abs(rates - rates[0]) > 1e-9).any(axis=0) | ((n > 0) != (n[0] > 0)).any(axis=0)
+        base = Counts(k[0][:, None], n[0][:, None])
+        moved = np.any([moves(base, Counts(a[:, None], b[:, None]))[:, 0] for a, b in zip(k, n, strict=True)], axis=0)
+        self.least = _LEAST_GAIN if search.deviating[:, group].any() else _LEAST_GAIN_ELSEWHERE
         self.use = np.flatnonzero(moved & (side.n[:, group] > 0))
         self.k, self.n = k[:, self.use], n[:, self.use]
         self.hits = (side.k[:, group] / shrink)[self.use]
@@ -220,7 +239,7 @@ class _GroupFit:
             without = doses.copy()
             without[index] = 0.0
             likelihood = self._likelihood(np.stack([without, doses]))
-            if likelihood[1] - likelihood[0] < _LEAST_GAIN:
+            if likelihood[1] - likelihood[0] < self.least:
                 doses = without
             elif doses[index] > 0.5:
                 # "All" is said unless something speaks against it.
@@ -252,12 +271,12 @@ def _weights(corners: list[tuple[int, ...]], doses: NDArray[np.float64]) -> NDAr
 
 
 def _ranked(tried: list[Fitted]) -> list[Fitted]:
-    """What reproduces the side first: of fewest faults, fewest free doses, closest in all; then what leaves least."""
+    """What reproduces the side first: of fewest faults, closest with fewest free doses; then what leaves least."""
 
     def key(fitted: Fitted) -> tuple[bool, float, float, float]:
         if fitted.residual > 1:
             return (True, fitted.left, 0, 0)
-        return (False, len(fitted.names), fitted.free, fitted.misfit)
+        return (False, len(fitted.names), fitted.misfit + fitted.price, 0)
 
     found: dict[tuple[str, ...], Fitted] = {}
     for fitted in sorted(tried, key=key):

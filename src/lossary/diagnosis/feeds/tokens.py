@@ -17,7 +17,7 @@ from lossary.data.tokenizer import CLS, MASK, PAD, SEP, UNK, TokenizerModel
 from lossary.diagnosis.feeds.sentencepiece_model import RULES, Encode, normalised_like, variant
 from lossary.diagnosis.fit import Candidate, Fit
 
-__all__ = ["Change", "Difference", "TokenFit", "changes", "compare_tokens"]
+__all__ = ["Change", "Difference", "TokenFit", "changes", "compare_tokens", "encode_with"]
 
 Ids = list[list[int]]
 # Rows that hypotheses are tried on before one is checked on all.
@@ -268,6 +268,22 @@ def _with_specials(encode: Encode, texts: list[str]) -> Ids:
     return result
 
 
+def encode_with(tried: Sequence[Change], texts: Sequence[str], tokenizer: TokenizerModel) -> Ids:
+    """The ids of texts by lossary's tokenizer with some changes."""
+    texts = list(texts)
+    for change in tried:
+        if change.text is not None:
+            texts = [change.text(text) for text in texts]
+    model = {key: value for change in tried for key, value in change.model.items()}
+    encode: Encode = variant(tokenizer.path, **model)
+    specials = any("specials" in change.values for change in tried)
+    ids = _with_specials(encode, texts) if specials else encode(texts)
+    for change in tried:
+        if change.ids is not None:
+            ids = [change.ids(row, text) for row, text in zip(ids, texts, strict=True)]
+    return ids
+
+
 # -------------------------------------------------------------------------------------------------------------- trial
 
 
@@ -323,27 +339,14 @@ class _Trial:
         return [entry for entry in level if entry.changes] + more
 
     def _tried(self, tried: tuple[Change, ...]) -> _Tried:
-        ids = self._encoded(tried, [self.texts[row] for row in self.rows])
+        ids = encode_with(tried, [self.texts[row] for row in self.rows], self.tokenizer)
         return _Tried(tried, self._wrong(ids), ids)
 
     def _wrong(self, ids: Ids) -> int:
         return sum(a != b for a, b in zip(ids, self.sample_side, strict=True))
 
-    def _encoded(self, tried: tuple[Change, ...], texts: list[str]) -> Ids:
-        for change in tried:
-            if change.text is not None:
-                texts = [change.text(text) for text in texts]
-        model = {key: value for change in tried for key, value in change.model.items()}
-        encode: Encode = variant(self.tokenizer.path, **model)
-        specials = any("specials" in change.values for change in tried)
-        ids = _with_specials(encode, texts) if specials else encode(texts)
-        for change in tried:
-            if change.ids is not None:
-                ids = [change.ids(row, text) for row, text in zip(ids, texts, strict=True)]
-        return ids
-
     def _checked(self, entry: _Tried) -> Candidate:
-        ids = self._encoded(entry.changes, self.texts)
+        ids = encode_with(entry.changes, self.texts, self.tokenizer)
         wrong = sum(a != b for a, b in zip(ids, self.side, strict=True))
         values: dict[str, Any] = {"texts_not_reproduced": wrong}
         for change in entry.changes:

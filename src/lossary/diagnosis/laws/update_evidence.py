@@ -27,18 +27,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.adapter import Arrays
+from lossary.diagnosis.laws.update_arrays import Array, averaged, finite, flat, rounded_to, spacing_of
 from lossary.diagnosis.laws.update_space import Grid, LawSettings
 from lossary.models.parameters import is_excluded
 
-__all__ = ["Evidence", "Predicted", "UpdateObservation", "finite", "on_grid", "rounded_to"]
+__all__ = ["Evidence", "Predicted", "UpdateObservation"]
 
-Array = NDArray[np.floating[Any]]
 _HALF_ULP = 2.0**-24  # relative, of float32
 _UNITS: dict[Grid, float] = {"float32": _HALF_ULP, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 _LEAST_ROUNDINGS = 4.0  # of a step in float32: correction, quotient, decay, rate
 _SAFETY = 2.0  # another order of operations rounds otherwise than the one measured
+# What rounding may make of a step at most, relative to it; of a parameter's largest step.
 _MOST_FREEDOM, _MOST_ALLOWED = 1e-3, 1e-2
-_NO_NUMBER = 1e12
+_OF_A_RERUN = 2.0  # two runs, each with noise before and after a step
 _CLIP_SLACK = 1e-6  # PyTorch divides by norm + 1e-6
 
 
@@ -74,11 +75,10 @@ class Evidence:
     mean: Array  # (K, N)
     rates: Array  # (K, 1)
     first: int
-    norms: Mapping[
-        str, Array
-    ]  # of gradients: global (K, 1), tensor (K, T), replicas (K, R, 1), replica_tensors (K, R, T)
+    # Of gradients: global (K, 1), tensor (K, T), replicas (K, R, 1), replica_tensors (K, R, T).
+    norms: Mapping[str, Array]
     ulp: Array  # (K, N)
-    rerun: Array | float = 0.0  # (K, N)
+    rerun: Array | float = 0.0  # (K, N) what the side's own rerun allows
     noise: Array | None = None  # (K, T) of the gradients, absolute
     roundings: float = _LEAST_ROUNDINGS
     unit: float = _HALF_ULP
@@ -101,13 +101,10 @@ class Evidence:
                 raise ValueError(f"{name} has the shapes {sorted(shapes)}; one is expected")
         if not names:
             raise ValueError("weights and gradients share no parameter")
-        weights = np.stack([_flat(arrays, names) for arrays in [observation.start, *steps]])
-        gradients = np.stack([[_flat(part, names) for part in step] for step in observation.gradients])
+        weights = np.stack([flat(arrays, names) for arrays in [observation.start, *steps]])
+        gradients = np.stack([[flat(part, names) for part in step] for step in observation.gradients])
         sizes = np.array([np.size(observation.start[name]) for name in names], np.intp)
         larger = np.maximum(np.abs(weights[:-1]), np.abs(weights[1:]))
-        rerun: Array | float = 0.0
-        if observation.rerun is not None:
-            rerun = np.abs(np.stack([_flat(arrays, names) for arrays in observation.rerun]) - weights[1:])
         made = cls(
             names=names,
             starts=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp),
@@ -119,9 +116,11 @@ class Evidence:
             rates=np.asarray(rates, np.float64)[:, None],
             first=observation.first,
             norms={},
-            ulp=np.spacing(larger.astype(np.float32)).astype(np.float64),
-            rerun=rerun,
+            ulp=spacing_of("float32", larger),
         )
+        if observation.rerun is not None:
+            again = np.stack([flat(arrays, names) for arrays in observation.rerun])
+            made = replace(made, rerun=made.spread(_OF_A_RERUN * made.rms(again - weights[1:])))
         return replace(made, norms=made.gradient_norms())
 
     # --- views ------------------------------------------------------------------------------------------------------
@@ -168,11 +167,7 @@ class Evidence:
         """The same steps of a side that keeps its weights in lower precision."""
         before = self.before.copy()
         before[0] = rounded_to(grid, before[0])
-        coarser = np.maximum(np.abs(before), np.abs(self.after)).astype(np.float32)
-        ulp = np.spacing(coarser).astype(np.float64) * 2.0**16
-        if grid == "float16":
-            with np.errstate(over="ignore", invalid="ignore"):
-                ulp = np.spacing(coarser.astype(np.float16)).astype(np.float64)
+        ulp = spacing_of(grid, np.maximum(np.abs(before), np.abs(self.after)))
         return replace(self, before=before, ulp=ulp, unit=_UNITS[grid], cache={})
 
     def measured(self, settings: LawSettings) -> Self:
@@ -227,7 +222,7 @@ class Evidence:
             return Predicted(gradient, np.abs(gradient), 0.0 if noise is None else self.spread(noise))
         if s.family in ("momentum", "nesterov"):
             moment, size = self._moment(key, gradient, s.beta1, 1.0)
-            spread = 0.0 if noise is None else self.spread(_averaged(noise, s.beta1, 1.0))
+            spread = 0.0 if noise is None else self.spread(averaged(noise, s.beta1, 1.0))
             if s.family == "nesterov":
                 moment, size = gradient + s.beta1 * moment, np.abs(gradient) + s.beta1 * size
             return Predicted(moment, size, spread)
@@ -250,13 +245,13 @@ class Evidence:
         else:
             denominator = root / np.sqrt(of_v) + s.epsilon
         inverse = 1 / (denominator * of_m)
-        spread = 0.0 if noise is None else 2 * inverse * self.spread(_averaged(noise, s.beta1, 1 - s.beta1))
+        spread = 0.0 if noise is None else 2 * inverse * self.spread(averaged(noise, s.beta1, 1 - s.beta1))
         return Predicted(moment * inverse, size * inverse, spread)
 
     def _gradient(self, s: LawSettings) -> tuple[Array, tuple[Any, ...]]:
         """What enters the moments, (K, N): clipped, averaged, with coupled decay; and what it depends on."""
         replicas = s.clip_replicas and self.gradients.shape[1] > 1
-        key: tuple[Any, ...] = ("clip", s.clip, s.bound if s.clip != "none" else None, replicas)
+        key: tuple[Any, ...] = ("clip", s.clip, s.bound if s.clip != "none" else None, replicas, s.gradient_scale)
         gradient = self._once(key, lambda: self._clipped(s, replicas))
         if s.decay_at != "gradient" or s.decay == 0:
             return gradient, key
@@ -264,26 +259,24 @@ class Evidence:
         return self._once(key, lambda: gradient + self._decay(s)), key
 
     def _clipped(self, s: LawSettings, replicas: bool) -> Array:
-        source = self.gradients if replicas else self.mean
+        source = (self.gradients if replicas else self.mean) * s.gradient_scale
         if s.clip == "none":
-            return self.mean
+            return self.mean * s.gradient_scale
         if s.clip == "value":
             clipped = np.clip(source, -s.bound, s.bound)
+        elif s.clip == "global":
+            clipped = source * self._factor(s, "replicas" if replicas else "global")
         else:
-            norms = self.norms[
-                ("replicas" if replicas else "global") if s.clip == "global" else self._tensors(replicas)
-            ]
-            factor = s.bound / np.maximum(s.bound, norms)
-            clipped = source * (factor if s.clip == "global" else self.spread(factor))
+            clipped = source * self.spread(self._factor(s, "replica_tensors" if replicas else "tensor"))
         return clipped.mean(axis=1) if replicas else clipped
 
-    @staticmethod
-    def _tensors(replicas: bool) -> str:
-        return "replica_tensors" if replicas else "tensor"
+    def _factor(self, s: LawSettings, norms: str) -> Array:
+        """What clipping by a norm leaves of gradients."""
+        return np.asarray(s.bound / np.maximum(s.bound, np.abs(s.gradient_scale) * self.norms[norms]))
 
     def _noise_factor(self, s: LawSettings) -> Array | float:
-        """How much of the gradients' noise clipping leaves."""
-        return s.bound / np.maximum(s.bound, self.norms["global"]) if s.clip == "global" else 1.0
+        """How much of the gradients' noise is left once they are clipped."""
+        return s.gradient_scale * (self._factor(s, "global") if s.clip == "global" else 1.0)
 
     def _decay(self, s: LawSettings) -> Array:
         """λ·w where weights decay, (K, N)."""
@@ -293,23 +286,24 @@ class Evidence:
     def _moment(self, key: tuple[Any, ...], gradient: Array, keep: float, add: float) -> tuple[Array, Array]:
         """The first moment after each step, and the same of the gradients' sizes; both (K, N)."""
         return self._once(
-            (*key, "m", keep, add), lambda: (_averaged(gradient, keep, add), _averaged(np.abs(gradient), keep, add))
+            (*key, "m", keep, add), lambda: (averaged(gradient, keep, add), averaged(np.abs(gradient), keep, add))
         )
 
     def _root(self, key: tuple[Any, ...], gradient: Array, keep: float, add: float) -> tuple[Array, Array]:
         """The second moment after each step, and its root; both (K, N)."""
 
         def make() -> tuple[Array, Array]:
-            second = _averaged(np.square(gradient), keep, add)
+            second = averaged(np.square(gradient), keep, add)
             return second, np.sqrt(second)
 
         return self._once((*key, "v", keep, add), make)
 
     def _ratio(self, s: LawSettings, total: Array) -> Array:
         """LAMB's trust ratio by element, (K, N)."""
-        of_weights = np.minimum(
-            self._once("weight norms", lambda: np.sqrt(self.sums(np.square(self.before)))), s.norm_high
-        )
+        of_weights = self._once("weight norms", lambda: np.sqrt(self.sums(np.square(self.before))))
+        if s.decay_at == "decoupled":  # Keras lets weights decay first.
+            of_weights = of_weights * (1 - self.rates * s.rate_scale * self._cast(s.decay * s.is_decayed(self.names)))
+        of_weights = np.minimum(of_weights, s.norm_high)
         of_step = np.sqrt(self.sums(np.square(total)))
         defined = (of_weights > 0) & (of_step > 0) & s.is_adapted(self.names)
         ratio = np.clip(of_weights / np.where(defined, of_step, 1), s.ratio_low, s.ratio_high)
@@ -336,7 +330,7 @@ class Evidence:
         """What the same law may differ by, relative to a step, (K, 1); see the module."""
         free = np.abs(self.rates * s.rate_scale * s.decay)
         if s.clip in ("global", "tensor"):
-            norms = self.norms[s.clip].max(axis=1, keepdims=True)
+            norms = np.abs(s.gradient_scale) * self.norms[s.clip].max(axis=1, keepdims=True)
             free = free + np.maximum.accumulate(np.where(norms > s.bound, _CLIP_SLACK / np.maximum(norms, 1e-30), 0.0))
         if s.family not in ("adam", "lamb"):
             return free
@@ -389,44 +383,3 @@ class Evidence:
                 self.cache.clear()
             self.cache[key] = make()
         return self.cache[key]
-
-
-def finite(deviations: Array) -> Array:
-    """What is no number is no agreement: large, but finite, so that sums stay comparable."""
-    if np.isfinite(np.sum(deviations)):
-        return deviations
-    return np.clip(
-        np.nan_to_num(deviations, nan=_NO_NUMBER, posinf=_NO_NUMBER, neginf=-_NO_NUMBER), -_NO_NUMBER, _NO_NUMBER
-    )
-
-
-def _averaged(values: Array, keep: float, add: float) -> Array:
-    """Σ keepʲ·add·values from the first step to each."""
-    result = np.empty_like(values)
-    state = np.zeros_like(values[0])
-    for row, value in zip(result, values, strict=True):
-        state = keep * state + add * value
-        row[...] = state
-    return result
-
-
-def _flat(arrays: Arrays, names: tuple[str, ...]) -> NDArray[np.float64]:
-    return np.concatenate([np.ravel(arrays[name]) for name in names]).astype(np.float64)
-
-
-def rounded_to(grid: Grid, values: Array) -> NDArray[np.float64]:
-    """Values in lower precision, to the nearest, ties to even."""
-    single = values.astype(np.float32)
-    if grid == "float16":
-        with np.errstate(over="ignore"):
-            return single.astype(np.float16).astype(np.float64)
-    if grid == "bfloat16":
-        raw = single.view(np.uint32)
-        raw = (raw + 0x7FFF + ((raw >> 16) & 1)) & np.uint32(0xFFFF0000)
-        single = raw.view(np.float32)
-    return single.astype(np.float64)
-
-
-def on_grid(values: Array, grid: Grid) -> bool:
-    """Whether all values are ones of a lower precision."""
-    return bool(np.array_equal(rounded_to(grid, values), values))

@@ -55,7 +55,7 @@ def trials(s: LawSettings, changed: frozenset[str], evidence: Evidence) -> list[
     another optimizer and the rate, and any two choices of the moments, of the place of decay and of clipping.
     """
     made: list[Trial] = []
-    for make in (_moments, _decay, _clipping, _ratio, _rate, _others):
+    for make in (_moments, _decay, _clipping, _ratio, _gradient, _rate, _others):
         made.extend(trial for trial in make(s, evidence) if not changed.intersection(trial.groups))
     if not changed:
         made += [*_pairs(made, evidence), *_choices(made, evidence)]
@@ -168,6 +168,12 @@ def _ratio(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     yield Trial(groups=("ratio",), starts=[replace(s, ratio_low=0.01, ratio_high=10.0)])
     for name in ("ratio_high", "norm_high"):
         yield Trial(groups=("ratio",), starts=[changed(s, {name: cap}) for cap in _CAPS], fitted=(name,))
+
+
+def _gradient(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
+    replicas = float(evidence.gradients.shape[1])
+    for factor in () if replicas == 1 else (replicas, 1 / replicas):
+        yield Trial(groups=("gradient_scale",), starts=[replace(s, gradient_scale=factor)])
 
 
 def _rate(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:

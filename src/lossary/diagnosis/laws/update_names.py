@@ -28,22 +28,26 @@ class Fault:
 def candidate_of(declared: LawSettings, settings: LawSettings, *, other: str | None, residual: float) -> Candidate:
     """The hypothesis that the side follows `settings`, or `other`, an optimizer of another name, with changes.
 
-    `values` has the fitted values of each name, `law` (a plain line) and `changes` (fields of LawSettings).
+    `values` has the fitted values of each name, `law` (a plain line), `changes` (fields of LawSettings) and `sentences`
+    (one for each name).
     """
     faults = faults_between(declared, settings, other=other)
     values: dict[str, Any] = {}
+    sentences: dict[str, str] = {}
     for fault in faults:
         values |= fault.values
+        said = sentences.get(fault.name)
+        sentences[fault.name] = f"{said}; {fault.says}" if said else fault.says
     changes = {
         field.name: _plain(getattr(settings, field.name))
         for field in fields(settings)
         if getattr(settings, field.name) != getattr(declared, field.name)
     }
     return Candidate(
-        names=tuple(dict.fromkeys(fault.name for fault in faults)),
+        names=tuple(sentences),
         says="; ".join(fault.says for fault in faults),
         residual=residual,
-        values={**values, "law": describe_law(settings), "changes": changes},
+        values={**values, "law": describe_law(settings), "changes": changes, "sentences": sentences},
     )
 
 
@@ -97,6 +101,8 @@ def describe_law(settings: LawSettings) -> str:
     parts.append(clipped + (" before the replicas are averaged" if s.clip_replicas and s.clip != "none" else ""))
     if s.rate_scale != 1:
         parts.append(f"rate × {s.rate_scale:g}")
+    if s.gradient_scale != 1:
+        parts.append(f"gradients × {s.gradient_scale:g}")
     if s.frozen:
         parts.append(f"{len(s.frozen)} parameters not updated")
     if s.grid != "float32":
@@ -248,6 +254,9 @@ def _ratio(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
 
 
 def _rate(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
+    if a.gradient_scale != b.gradient_scale:
+        says = f"gradients are {b.gradient_scale:.5g} times the given ones before they are clipped"
+        yield Fault(name="gradient-scaled", says=says, values={"gradient_factor": b.gradient_scale})
     if a.rate_scale != b.rate_scale:
         says = f"the step is {b.rate_scale:.5g} times what the learning rate says"
         yield Fault(name="learning-rate-scaled", says=says, values={"factor": b.rate_scale})

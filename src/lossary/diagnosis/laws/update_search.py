@@ -14,17 +14,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.diagnosis.laws.update_evidence import Evidence, finite
+from lossary.diagnosis.laws.update_arrays import finite
+from lossary.diagnosis.laws.update_evidence import Evidence
 from lossary.diagnosis.laws.update_moves import EPSILONS, Trial
 from lossary.diagnosis.laws.update_space import LawSettings, Scope, changed
 from lossary.models.parameters import is_excluded
 
 __all__ = ["Search", "with_step_factors"]
 
-_LOGARITHMIC = ("epsilon", "bound", "ratio_high", "norm_high")
+_LOGARITHMIC = ("epsilon", "bound", "ratio_high", "norm_high", "gradient_scale")
 _SCALES = {"decay": 0.01, "rate_scale": 1.0}
 _LONGEST = 2.3  # a Gauss-Newton step in logarithms: tenfold
-_ELEMENTS = 2500  # of the small parameters that a search looks at in full
+_ELEMENTS = 1500  # of the small parameters that a search looks at in full
 _MATRICES = 3  # that it looks at in full whatever their size
 _SAMPLED = 100  # elements of each parameter
 _INLIERS = 0.25  # share of the elements that another fault may leave alone
@@ -132,13 +133,13 @@ class Search:
 
     def simplest(self, settings: LawSettings, fields: Sequence[str], declared: LawSettings) -> LawSettings:
         """As many fitted settings as declared as the side allows, once the others are fitted again."""
-        if len(fields) < 2 or self.distance(settings) > 1:
+        if len(fields) < 2:
             return settings
         kept = list(fields)
         for name in fields:
             others = [other for other in kept if other != name]
             fewer = self.polish(replace(settings, **{name: getattr(declared, name)}), others)
-            if self.distance(fewer) <= 1:
+            if self.distance(fewer) <= 1 or self.loss(fewer) <= self.loss(settings):
                 settings, kept = fewer, others
         return settings
 

@@ -58,6 +58,7 @@ class LawSettings:
     ratio_low: float = 0.0  # LAMB: the ratio is held to [low, high]
     ratio_high: float = np.inf
     norm_high: float = np.inf  # LAMB: the norm of the weights in it is held below
+    gradient_scale: float = 1.0  # of what is clipped
     rate_scale: float = 1.0
     step_factors: tuple[float, ...] = ()  # a factor of the rate for each step
     frozen: frozenset[str] = frozenset()  # parameters that the optimizer does not know

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from lossary.diagnosis.fit import Candidate, Fit
-from lossary.diagnosis.laws.update_evidence import Evidence, UpdateObservation, on_grid
+from lossary.diagnosis.laws.update_arrays import on_grid
+from lossary.diagnosis.laws.update_evidence import Evidence, UpdateObservation
 from lossary.diagnosis.laws.update_moves import continuous, known_laws, trials
 from lossary.diagnosis.laws.update_names import candidate_of
 from lossary.diagnosis.laws.update_search import Search, with_step_factors
@@ -33,7 +34,7 @@ _WIDTH = 6  # laws from which the next level starts
 _SINGLES = 8  # choices from which all continuous settings are fitted together
 _ALIKE = 2  # of these, that change the same settings
 _CONFIRMED_AT_MOST = 16  # of a level, held against all parameters
-_REFINED_AT_MOST = 3  # of these, fitted to all parameters where a sample is not enough
+_REFINED_AT_MOST = 2  # of these, fitted to all parameters where a sample is not enough
 _SHOWN = 8  # candidates that did not reproduce the side
 _COARSE: tuple[Grid, ...] = ("bfloat16", "float16")
 
@@ -202,24 +203,21 @@ class _Identification:
 
     def _in_full(self, node: _Node, *, refined: bool) -> tuple[LawSettings, float]:
         """The law of a node and its distance, refined where large parameters say more than small ones."""
-        exact = node.settings
+        exact, distance = node.settings, self.full.distance
         if node.fitted:
-            exact = self.some.polish(exact, node.fitted)
-        distance = self.full.distance
+            exact = self.some.simplest(self.some.polish(exact, node.fitted), node.fitted, self.declared)
+        if "clip" in node.changed and exact.clip != "none":
+            # A bound that nothing reaches is none.
+            without = replace(exact, clip="none", bound=1.0, clip_replicas=False)
+            exact = without if self.some.distance(without) <= 1 else exact
         residual = distance(exact)
         if residual > 1 and refined and self.some.distance(exact) <= 1:
             for kind in ("decayed", "adapted"):
                 if kind in node.changed:
                     exact = self.full.picked(exact, kind)
-            exact = self.full.polish(exact, node.fitted, rounds=4) if node.fitted else exact
+            exact = self.full.polish(exact, node.fitted, rounds=2) if node.fitted else exact
             residual = distance(exact)
-        if residual <= 1 and "clip" in node.changed and exact.clip != "none":
-            # A bound that nothing reaches is none.
-            without = replace(exact, clip="none", bound=1.0, clip_replicas=False)
-            if distance(without) <= 1:
-                exact, residual = without, distance(without)
         if residual <= 1 and node.fitted:
-            exact = self.some.simplest(exact, node.fitted, self.declared)
             exact = self.full.rounded(exact, node.fitted, self.declared)
             residual = distance(exact)
         if exact.decay == 0:

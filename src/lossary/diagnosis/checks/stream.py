@@ -1,0 +1,45 @@
+"""In which order are examples trained on: shares, epochs, repeats, and what a process that resumes goes on with?"""
+
+from lossary.diagnosis.adapter import Feed, as_feed
+from lossary.diagnosis.checks.examples import encoded, feed_told
+from lossary.diagnosis.engine import Check, Told
+from lossary.diagnosis.feeds.explain import explain_stream
+from lossary.diagnosis.subject import Subject
+
+__all__ = ["STREAM"]
+
+# So many epochs of the documents tell how evenly examples come, and whether orders and masks come again.
+_EPOCHS = 3
+_EXAMPLES_A_DOCUMENT = 2
+_MOST_EXAMPLES = 12_000
+
+
+def _run(subject: Subject) -> Told:
+    batch = subject.setup.recipe.batch_size
+    wanted = min(_MOST_EXAMPLES, _EPOCHS * _EXAMPLES_A_DOCUMENT * len(subject.documents))
+    stop = max(4, -(-wanted // batch))
+    resume = stop // 2
+    whole, later = _asked(subject, 0, stop), _asked(subject, resume, stop)
+    fit = explain_stream(
+        whole,
+        subject.documents,
+        setup=subject.setup,
+        resumed=later,
+        resumed_at=resume * (len(whole) // stop),
+        side_ids=encoded(subject),
+    )
+    return feed_told(fit, subject, f"{len(whole):,} examples of steps 0 to {stop:,}, and a resume at {resume:,}")
+
+
+def _asked(subject: Subject, start: int, stop: int) -> Feed:
+    arrays = subject.session.ask("stream", documents=subject.documents, start=start, stop=stop)
+    return as_feed(arrays, where=f"{subject.label}: stream")
+
+
+STREAM = Check(
+    name="stream",
+    stage="stream",
+    about="Training examples in their order: shares, repeats, epochs' orders and masks, and the same after a resume.",
+    needs=("stream",),
+    run=_run,
+)
