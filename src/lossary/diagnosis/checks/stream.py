@@ -18,7 +18,8 @@ def _run(subject: Subject) -> Told:
     batch = subject.setup.recipe.batch_size
     wanted = min(_MOST_EXAMPLES, _EPOCHS * _EXAMPLES_A_DOCUMENT * len(subject.documents))
     stop = max(4, -(-wanted // batch))
-    resume = stop // 2
+    # Early, so that a run that skips as much as it had done is still seen.
+    resume = stop // 4
     whole, later = _asked(subject, 0, stop), _asked(subject, resume, stop)
     fit = explain_stream(
         whole,

@@ -414,8 +414,9 @@ def _other_order(found: Resumed, at: int, reference: Reference) -> list[Candidat
     share = found.seen / found.examples
     return [
         _resume(
-            "resume-replays",
-            f"a resumed run draws another order: {found.seen:,} of {found.examples:,} examples were there before",
+            "resume-elsewhere",
+            f"a resumed run goes on elsewhere, in another order or beyond what was asked for: {found.seen:,} of "
+            f"{found.examples:,} examples were there before",
             distance,
             {"how": "another order", "share": round(share, 4)},
         )

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.tokenizer import FIRST_PIECE
-from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.adapter import IGNORED, Feed
 
 __all__ = ["measure_feeds", "measure_outputs"]
 
 _SPREAD = 1.5  # standard deviation of logits
 _RIGHT, _ZERO, _COPIED = 0.45, 0.3, 0.4  # shares of positions that are answered rightly, with class 0, as shown
 _UNLABELLED = 0.25
+_WRAPPED = 0.1
 _SLOTS = 6
 
 
@@ -110,6 +111,9 @@ def measure_outputs(feed: Feed, vocabulary_size: int, *, whole: bool = False, se
         targets, chance = feed.token_ids.copy(), np.full(feed.token_ids.shape, _COPIED)
         zero = random.random(targets.shape) < _ZERO
         targets[zero] = 0
+        # Where -100 is taken for a label that counts from the end, it must be an answer somewhere.
+        wrapped = random.random(targets.shape) < _WRAPPED
+        targets[wrapped] = vocabulary_size + IGNORED if vocabulary_size > -IGNORED else 0
         r, c = np.nonzero(used)
         targets[r, feed.positions[r, c]] = feed.labels[r, c]
         chance[r, feed.positions[r, c]] = _RIGHT

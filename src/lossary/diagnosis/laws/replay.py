@@ -15,7 +15,7 @@ rates times a factor, a moving average of the weights handed out. Single ones fi
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from lossary.models.update_laws import UpdateLaw
 
 __all__ = ["TrainingObservation", "identify_training"]
 
+AddsUp = Literal["", "as computed", "as clipped"]
 GradientOf = Callable[[Arrays, int], Arrays]  # weights, number of the step's feed
 _OF_ONE_ULP = 4.0  # a computation in float32 rounds more often than its inputs
 _OF_ROUGH = 3.0
@@ -56,7 +57,8 @@ class _Plan:
     settings: LawSettings
     feeds: tuple[int, ...]  # of each step
     stale: int = 0  # gradients are of the weights so many steps before
-    adds_up: bool = False
+    # Gradients of earlier steps are added, as they were or as clipping in place (PyTorch) has left them.
+    adds_up: AddsUp = ""
     times: int = 1  # each update is applied so often
     shift: int = 0  # of the rates, in steps
     skipped: frozenset[int] = frozenset()
@@ -183,9 +185,11 @@ class _Replay:
 
     def _changes(self, plan: _Plan) -> Iterator[_Plan]:
         """One thing more that is otherwise."""
-        of_gradients = (plan.adds_up, plan.stale, plan.feeds) != (False, 0, self.declared.feeds)
+        of_gradients = (plan.adds_up, plan.stale, plan.feeds) != ("", 0, self.declared.feeds)
         if not of_gradients and not plan.averaged:
-            yield replace(plan, adds_up=True)
+            yield replace(plan, adds_up="as computed")
+            if plan.settings.clip == "global":
+                yield replace(plan, adds_up="as clipped")
             yield replace(plan, stale=1)
             yield from self._orders(plan)
             yield from self._averages(plan)
@@ -242,7 +246,7 @@ class _Replay:
         """The side's steps, with the gradients and rates of a plan; steps that were skipped are left out."""
         gradients = np.stack([self.gradient(k - plan.stale, plan.feeds[k]) for k in range(self.count)])
         if plan.adds_up:
-            gradients = np.cumsum(gradients, axis=0)
+            gradients[:] = _summed(gradients, plan.settings.bound if plan.adds_up == "as clipped" else np.inf)
         rows = np.array([k for k in range(self.count) if k not in plan.skipped], np.intp)
         return self._with(gradients[rows], np.array(self.rates(plan.shift))[rows, None], rows)
 
@@ -339,7 +343,10 @@ class _Replay:
     def _said(self, plan: _Plan) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
         feeds = list(plan.feeds)
         if plan.adds_up:
-            yield "gradients-not-zeroed", ("gradients of earlier steps are added to those of a step", {})
+            yield (
+                "gradients-not-zeroed",
+                ("gradients of earlier steps are added to those of a step", {"added": plan.adds_up}),
+            )
         if plan.stale:
             yield "gradients-stale", ("gradients are of the weights before the last update", {"steps_old": plan.stale})
         if plan.feeds != self.declared.feeds:
@@ -366,6 +373,15 @@ class _Replay:
         if missing := sorted(s.frozen - self.settings.frozen):
             says = f"{', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''} are not updated"
             yield "parameters-not-updated", (says, {"not_updated": missing})
+
+
+def _summed(gradients: Array, bound: float) -> Array:
+    """Sums (K, N) of the gradients up to each step, of which each step leaves its own, clipped to `bound`, behind."""
+    total, sums = np.zeros_like(gradients[0]), np.empty_like(gradients)
+    for step, gradient in enumerate(gradients):
+        total = sums[step] = total + gradient
+        total = total * min(1.0, bound / max(float(np.linalg.norm(total)), 1e-300))
+    return sums
 
 
 def _deviations(evidence: Evidence, settings: LawSettings, observed: Array, predicted: Predicted) -> Array:
