@@ -12,6 +12,7 @@ from lossary.cli.compare import compare
 from lossary.cli.demo import demo
 from lossary.cli.diagnose import diagnose
 from lossary.cli.evaluate import evaluate
+from lossary.cli.examples import examples
 from lossary.cli.export import export
 from lossary.cli.import_ import import_
 from lossary.cli.init import init
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (demo, init, run, prepare, train, evaluate, show, compare, check, diagnose, report, export):
+for verb in (demo, init, run, prepare, train, evaluate, show, compare, check, diagnose, examples, report, export):
     app.command()(verb)
 # A keyword of Python cannot be the name of a function.
 app.command("import")(import_)

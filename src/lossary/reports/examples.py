@@ -1,0 +1,168 @@
+"""The examples that make the gap: in a terminal, as JSON, as Markdown; and the view that pages show.
+
+A masked position is written `[target| first | second]`: what stood there, then what each run predicted, ✓ where that
+was right.
+"""
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lossary.reports.markdown import escape_markdown
+from lossary.reports.text import plain
+from lossary.tables.examples import Gap, GapRow, Order
+from lossary.tables.texts import ExampleText, MaskedPiece
+
+__all__ = ["FORMATS", "GapView", "examples_json", "examples_markdown", "examples_text", "headline", "label_text"]
+
+_WIDTH = 100
+# As much of a text as a terminal shows; JSON has all of it.
+_LONGEST = 700
+
+
+@dataclass(frozen=True, kw_only=True)
+class GapView:
+    """One page of a gap with the texts of its examples."""
+
+    gap: Gap
+    order: Order
+    rows: list[GapRow]
+    texts: list[ExampleText]
+
+
+def headline(view: GapView) -> list[str]:
+    """What the gap is, and how much of it the examples shown make."""
+    gap = view.gap
+    pair = gap.pair
+    if gap.delta is None:
+        return [f"no example of {pair.dataset} was scored in both {pair.first} and {pair.second}"]
+    unit = "masked position" if pair.measure == "mlm" else "pair"
+    lines = [
+        f"{pair.second} − {pair.first} on {pair.dataset}: {gap.delta:+.3f} nats a {unit}, "
+        f"{len(gap):,} examples paired" + (f", {gap.unmatched:,} scores without a partner" if gap.unmatched else ""),
+        f"{pair.second} loses on {gap.worse:,} examples and gains on {gap.better:,}",
+    ]
+    share = gap.share(view.order, len(view.rows)) if view.rows and view.rows[0].rank == 1 else None
+    if share is not None:
+        lines[-1] += f"; the {len(view.rows)} shown make {100 * share:.0f} % of the difference"
+    return lines
+
+
+def label_text(label: int | None) -> str:
+    """What the sentence-order label says."""
+    return {None: "no pair", 0: "in order", 1: "swapped"}[label]
+
+
+def examples_text(view: GapView) -> str:
+    """Plain text of a fixed width."""
+    lines = [plain(line) for line in headline(view)]
+    first, second = view.gap.pair.first, view.gap.pair.second
+    lines.append(plain(f"[target| {first} | {second}]   ✓ predicted the target"))
+    for row, text in zip(view.rows, view.texts, strict=True):
+        lines += ["", plain(_title(row))]
+        for segment in text.segments:
+            written = "".join(part.text if part.masked is None else _marked(part.text, part.masked) for part in segment)
+            written = plain(written.strip())
+            if len(written) > _LONGEST:
+                written = f"{written[:_LONGEST]} … ({len(written) - _LONGEST:,} characters more)"
+            lines += textwrap.wrap(written, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+        if text.reason:
+            lines.append(f"    — {plain(text.reason)}")
+    return "\n".join(lines) + "\n"
+
+
+def _title(row: GapRow) -> str:
+    parts = [f"{row.rank:>4}  {row.delta:+8.3f} nats", f"row {row.document:,}", f"{row.masked} masked"]
+    parts.append(f"MLM {row.first.nats:.2f} → {row.second.nats:.2f}")
+    if row.sop_label is not None and row.first.sop_nats is not None and row.second.sop_nats is not None:
+        parts.append(f"{label_text(row.sop_label)}, SOP {row.first.sop_nats:.2f} → {row.second.sop_nats:.2f}")
+    return "  ".join(parts)
+
+
+def _marked(text: str, masked: MaskedPiece) -> str:
+    said = " | ".join("✓" if right else piece for right, piece in zip(masked.correct, masked.predicted, strict=True))
+    return f"{' ' if text.startswith(' ') else ''}[{masked.target}| {said}]"
+
+
+def examples_json(view: GapView) -> str:
+    """Everything as JSON."""
+    value = {**gap_value(view), "examples": [_value(row, text) for row, text in _pairs(view)]}
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def gap_value(view: GapView) -> dict[str, Any]:
+    """The gap itself, without its examples."""
+    gap = view.gap
+    return {
+        **asdict(gap.pair),
+        "order": view.order,
+        "delta_nats": gap.delta,
+        "paired": len(gap),
+        "unmatched": gap.unmatched,
+        "worse": gap.worse,
+        "better": gap.better,
+        "histogram": None if gap.histogram is None else asdict(gap.histogram),
+    }
+
+
+def _pairs(view: GapView) -> Sequence[tuple[GapRow, ExampleText]]:
+    return list(zip(view.rows, view.texts, strict=True))
+
+
+def _value(row: GapRow, text: ExampleText) -> dict[str, Any]:
+    scores = {
+        which: {
+            "mlm_nats": score.nats,
+            "mlm_correct": score.correct,
+            "sop_nats": score.sop_nats,
+            "sop_correct": score.sop_correct,
+        }
+        for which, score in (("first", row.first), ("second", row.second))
+    }
+    return {
+        "rank": row.rank,
+        "example": row.example,
+        "row": row.document,
+        "tokens": row.tokens,
+        "masked": row.masked,
+        "sop_label": row.sop_label,
+        "delta_nats": row.delta,
+        **scores,
+        "text_reason": text.reason,
+        "segments": [
+            [
+                {"text": part.text} if part.masked is None else {"text": part.text, "masked": part.masked._asdict()}
+                for part in segment
+            ]
+            for segment in text.segments
+        ],
+    }
+
+
+def examples_markdown(view: GapView) -> str:
+    """A table to paste: one row an example."""
+    pair = view.gap.pair
+    lines = [escape_markdown(line) + "  " for line in headline(view)]
+    first, second = escape_markdown(pair.first), escape_markdown(pair.second)
+    lines += ["", f"| Δ nats | row | order | {first} | {second} | text |", "|---:|---:|---|---:|---:|---|"]
+    sop = pair.measure == "sop"
+    for row, text in _pairs(view):
+        nats = [(s.sop_nats or 0.0) if sop else s.nats for s in (row.first, row.second)]
+        cells = [f"{row.delta:+.3f}", f"{row.document:,}", label_text(row.sop_label), *(f"{n:.2f}" for n in nats)]
+        lines.append("| " + " | ".join([*cells, _markdown_text(text)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_text(text: ExampleText) -> str:
+    if text.reason:
+        return f"— {escape_markdown(text.reason)}"
+    segments = []
+    for segment in text.segments:
+        written = "".join(part.text if part.masked is None else _marked(part.text, part.masked) for part in segment)
+        segments.append(escape_markdown(plain(written.strip())[:_LONGEST]))
+    return " ⏎ ".join(segments)
+
+
+FORMATS = {"terminal": examples_text, "json": examples_json, "markdown": examples_markdown}
