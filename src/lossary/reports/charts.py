@@ -30,7 +30,7 @@ def write_curves(folder: StudyFolder, table: Table) -> Charts:
         import altair
         import vl_convert
     except ImportError:
-        return Charts('Charts need altair and vl-convert: `pip install "lossary[docs]"`.')
+        return Charts('Charts need altair and vl-convert: `pip install "lossary[report]"`.')
     shown = []
     for metric, file in (("mlm_loss", "curves-mlm.svg"), ("sop_loss", "curves-sop.svg")):
         of_metric = [point for point in points if point["metric"] == metric]

@@ -1,0 +1,227 @@
+// What a page does beyond showing: sort, filter, copy, baseline, keys. Without it every table and picture is there already.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  root.classList.add("js");
+  const all = (selector, from = document) => [...from.querySelectorAll(selector)];
+  const one = (selector, from = document) => from.querySelector(selector);
+
+  // --- what is said to everybody, screen readers too
+  const said = one("#said");
+  let quiet;
+  function say(text) {
+    said.textContent = text;
+    said.classList.add("shown");
+    clearTimeout(quiet);
+    quiet = setTimeout(() => said.classList.remove("shown"), 1600);
+  }
+
+  // --- light and dark; a page from disk may have no storage
+  const stored = {
+    get: () => { try { return localStorage.getItem("lossary-theme"); } catch { return null; } },
+    set: (value) => { try { localStorage.setItem("lossary-theme", value); } catch { /* not kept, then */ } },
+  };
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
+  if (["light", "dark"].includes(stored.get())) root.dataset.theme = stored.get();
+  function turn() {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    stored.set(root.dataset.theme);
+    say(root.dataset.theme);
+  }
+
+  // --- tables: sorted by a column; what has no number stands last either way
+  const key = (row, index) => {
+    const cell = row.children[index];
+    if (cell.tagName === "TH") return cell.innerText.trim().toLowerCase();
+    return cell.dataset.v === undefined ? null : Number(cell.dataset.v);
+  };
+  function sort(button) {
+    const head = button.closest("th");
+    const table = head.closest("table");
+    const index = [...head.parentElement.children].indexOf(head);
+    const down = head.getAttribute("aria-sort") === "ascending";
+    all("th[aria-sort]", table).forEach((other) => other.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = [...table.tBodies[0].rows].map((row) => [key(row, index), row]);
+    rows.sort(([a], [b]) => {
+      if (a === null || b === null) return (a === null) - (b === null);
+      const order = typeof a === "string" ? a.localeCompare(b) : a - b;
+      return down ? -order : order;
+    });
+    table.tBodies[0].append(...rows.map(([, row]) => row));
+  }
+
+  // --- filter: words that a dataset's name holds keep rows, words that a run's name holds keep columns
+  function filter(text) {
+    const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+    const has = (name, list) => list.some((word) => name.toLowerCase().includes(word));
+    let rows = 0;
+    let shown = 0;
+    all("table[data-table]").forEach((table) => {
+      const heads = all("th[data-run]", table);
+      const names = all("tbody tr", table).map((row) => row.dataset.name);
+      const ofRuns = words.filter((word) => heads.some((head) => has(head.dataset.run, [word])));
+      const ofRows = words.filter((word) => names.some((name) => has(name, [word])));
+      const none = words.filter((word) => !ofRuns.includes(word) && !ofRows.includes(word));
+      all("tbody tr", table).forEach((row) => {
+        row.hidden = none.length > 0 || (ofRows.length > 0 && !has(row.dataset.name, ofRows));
+        rows += 1;
+        shown += !row.hidden;
+      });
+      const keep = new Set(heads.filter((head) => !ofRuns.length || has(head.dataset.run, ofRuns)));
+      heads.forEach((head) => {
+        const index = [...head.parentElement.children].indexOf(head);
+        head.hidden = !keep.has(head);
+        all("tbody tr, tfoot tr", table).forEach((row) => { row.children[index].hidden = head.hidden; });
+      });
+    });
+    one("#filtered").textContent = words.length ? `${shown} of ${rows} rows` : "";
+  }
+
+  // --- copy what is seen
+  const flat = (text) => text.replace(/\s+/g, " ").trim();
+  function cellText(cell) {
+    const number = one(".n", cell);
+    if (!number) return one(".missing", cell) ? "—" : flat(one(".run, .sort", cell)?.innerText ?? cell.innerText);
+    const parts = [number.innerText, one("i", cell)?.innerText, one(".mark", cell)?.innerText, one(".delta", cell)?.innerText];
+    return flat(parts.filter(Boolean).join(" "));
+  }
+  function matrix(table) {
+    const rows = [one("thead tr:last-child", table), ...all("tbody tr, tfoot tr", table)].filter((row) => !row.hidden);
+    return rows.map((row) => [...row.children].filter((cell) => !cell.hidden).map(cellText));
+  }
+  const escaped = (text) => text.replace(/[\\|`*[\]<>~$]/g, "\\$&");
+  const formula = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text);
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
+  const forms = {
+    markdown: ([head, ...rows]) => [head, head.map((_, i) => (i ? "---:" : "---")), ...rows]
+      .map((row, i) => `| ${row.map(i === 1 ? (cell) => cell : escaped).join(" | ")} |`).join("\n") + "\n",
+    csv: (rows) => rows.map((row) => row.map((cell) => quoted(formula(cell))).join(",")).join("\n") + "\n",
+  };
+  async function copy(button) {
+    const table = one("table", button.closest("details, figure, .block"));
+    const text = forms[button.dataset.copy](matrix(table));
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // A page from disk may not reach the clipboard that way.
+      const area = Object.assign(document.createElement("textarea"), { value: text });
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    root.dataset.copied = text;
+    say(`copied as ${button.innerText}`);
+  }
+
+  // --- baseline: another one than the paired one shows plain differences, without a test, and says so
+  const select = one("#base");
+  const paired = select?.value;
+  function rebase() {
+    const name = select.selectedOptions[0].textContent;
+    all("table[data-table]").forEach((table) => {
+      const heads = all("th[data-run]", table);
+      const base = heads.find((head) => head.dataset.run === name);
+      heads.forEach((head) => {
+        head.classList.toggle("isbase", head === base);
+        one(".sort", head).textContent = head === base ? "base" : "";
+      });
+      const at = base && [...base.parentElement.children].indexOf(base);
+      all("tbody tr, tfoot tr", table).forEach((row) => {
+        heads.forEach((head) => delta(row, [...head.parentElement.children].indexOf(head), at));
+      });
+    });
+    say(`Δ to ${name}`);
+  }
+  function delta(row, index, at) {
+    const cell = row.children[index];
+    let shown = one(".delta", cell);
+    if (!shown) {
+      shown = Object.assign(document.createElement("small"), { className: "delta" });
+      cell.append(shown);
+    }
+    shown.dataset.first ??= JSON.stringify([shown.textContent, shown.title]);
+    if (select.value === paired && shown.dataset.d !== undefined) {
+      [shown.textContent, shown.title] = JSON.parse(shown.dataset.first);
+      return;
+    }
+    const base = at === undefined ? undefined : row.children[at].dataset.v;
+    const value = cell.dataset.v;
+    if (base === undefined || value === undefined || index === at) {
+      [shown.textContent, shown.title] = ["", ""];
+      return;
+    }
+    const difference = (value - base).toFixed(3).replace(/^(-?)0\./, "$1.");
+    shown.textContent = difference.startsWith("-") ? difference : `+${difference}`;
+    shown.title = "difference of the numbers shown; not paired, not tested";
+  }
+
+  // --- keys
+  const sections = () => all("main > section[id]");
+  function step(by) {
+    const list = sections();
+    const here = list.findLastIndex((section) => section.getBoundingClientRect().top < 80);
+    const next = list[Math.min(list.length - 1, Math.max(0, here + by))];
+    next.scrollIntoView();
+    history.replaceState(null, "", `#${next.id}`);
+    const title = one("h1, h2", next);
+    title.tabIndex = -1;
+    title.focus({ preventScroll: true });
+  }
+  const help = one("#help");
+  const keys = {
+    "/": () => { const field = one("#filter"); if (field) { field.scrollIntoView({ block: "center" }); field.focus(); field.select(); } },
+    j: () => step(1),
+    k: () => step(-1),
+    b: () => { if (select) { select.selectedIndex = (select.selectedIndex + 1) % select.length; rebase(); } },
+    d: turn,
+    "?": () => (help.open ? help.close() : help.showModal()),
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, select, textarea")) {
+      if (event.key === "Escape") { event.target.blur(); }
+      return;
+    }
+    if (keys[event.key]) {
+      event.preventDefault();
+      keys[event.key]();
+    }
+  });
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.matches(".sort")) sort(button);
+    else if (button.dataset.copy) copy(button);
+    else if (button.matches("[data-help]")) keys["?"]();
+    else if (button.matches("[data-turn]")) turn();
+  });
+  one("#filter")?.addEventListener("input", (event) => filter(event.target.value));
+  select?.addEventListener("change", rebase);
+
+  // --- a link into a folded part opens it
+  function unfold() {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+    if (target) target.scrollIntoView();
+  }
+  addEventListener("hashchange", unfold);
+  unfold();
+  // Print opens everything, and closes again what was closed.
+  let closed = [];
+  addEventListener("beforeprint", () => { closed = all("details:not([open])"); closed.forEach((part) => { part.open = true; }); });
+  addEventListener("afterprint", () => closed.forEach((part) => { part.open = false; }));
+
+  // --- the section that is read now
+  const links = new Map(all(".top nav a[href^='#']").map((link) => [link.hash.slice(1), link]));
+  if (links.size) {
+    const watch = new IntersectionObserver(() => {
+      const list = sections().filter((section) => links.has(section.id));
+      const here = list.findLast((section) => section.getBoundingClientRect().top < innerHeight / 3) ?? list[0];
+      links.forEach((link, id) => (here && id === here.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
+    }, { rootMargin: "0px 0px -60% 0px", threshold: [0, 0.05, 0.5] });
+    sections().forEach((section) => watch.observe(section));
+  }
+})();
