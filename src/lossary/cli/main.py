@@ -19,6 +19,7 @@ from lossary.cli.init import init
 from lossary.cli.prepare import prepare
 from lossary.cli.report import report
 from lossary.cli.run import run
+from lossary.cli.serve import serve
 from lossary.cli.show import show
 from lossary.cli.train import train
 from lossary.errors import LossaryError
@@ -33,7 +34,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (demo, init, run, prepare, train, evaluate, show, compare, check, diagnose, examples, report, export):
+for verb in (
+    demo,
+    init,
+    run,
+    prepare,
+    train,
+    evaluate,
+    show,
+    compare,
+    check,
+    diagnose,
+    examples,
+    report,
+    serve,
+    export,
+):
     app.command()(verb)
 # A keyword of Python cannot be the name of a function.
 app.command("import")(import_)

@@ -22,6 +22,7 @@ __all__ = [
     "bits_per_byte",
     "comparability",
     "differing_settings",
+    "flat_settings",
     "realised_shares",
     "run_settings",
 ]
@@ -134,7 +135,7 @@ def realised_shares(folder: StudyFolder, run: str) -> dict[str, float]:
 
 def differing_settings(records: Sequence[Mapping[str, Any]]) -> list[Setting]:
     """The settings in which runs differ, from their records; those that all share are not shown."""
-    flat = [_flat(record) for record in records]
+    flat = [flat_settings(record) for record in records]
     keys = sorted({key for record in flat for key in record})
     return [
         Setting(name=key, values=[str(record.get(key, "unknown")) for record in flat])
@@ -152,10 +153,11 @@ def run_settings(folder: StudyFolder, run: str) -> dict[str, Any]:
     return {key: record[key] for key in ("backend", "size", "datasets", "recipe") if key in record}
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by the path of their keys, `optimizer.name`."""
     found: dict[str, Any] = {}
     for key, item in value.items():
-        found |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+        found |= flat_settings(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
     return found
 
 

@@ -54,9 +54,22 @@ class Comparison:
     forced: bool
 
 
-def compare(first: Side, second: Side, *, force: bool = False, bootstrap_seed: int | None = None) -> Comparison:
-    """Compares two runs of one study or of two. Raises UsageError for unknown runs, ScoreError for missing scores."""
-    tables = [build_table(side.study, side.folder, runs=[side.run]) for side in (first, second)]
+def compare(
+    first: Side,
+    second: Side,
+    *,
+    force: bool = False,
+    bootstrap_seed: int | None = None,
+    tables: tuple[Table, Table] | None = None,
+) -> Comparison:
+    """Compares two runs of one study or of two. Raises UsageError for unknown runs, ScoreError for missing scores.
+
+    `tables` are those that hold the runs, where somebody has them already.
+    """
+    tables = tables or (
+        build_table(first.study, first.folder, runs=[first.run]),
+        build_table(second.study, second.folder, runs=[second.run]),
+    )
     columns = [(table, side.run, side.folder) for table, side in zip(tables, (first, second), strict=True)]
     checks = comparability(columns[0], columns[1])
     paths = [_score_path(side) for side in (first, second)]
@@ -154,7 +167,7 @@ def _score_path(side: Side) -> Path:
     return side.folder.scores(header.run, header.step)
 
 
-def _subtracted(tables: list[Table], names: list[str], paths: list[Path], runs: list[str]) -> Table:
+def _subtracted(tables: tuple[Table, Table], names: list[str], paths: list[Path], runs: list[str]) -> Table:
     """One table of both runs under their titles, the second with its differences to the first."""
     if names[0] == names[1]:
         raise UsageError("a run is compared with itself", hint="Name two runs, or another study with --other.")
@@ -197,7 +210,7 @@ def _bootstrap(table: Table, paths: list[Path], seed: int) -> dict[str, Estimate
 
 
 def _bits(
-    tables: list[Table], runs: tuple[str, str], paths: list[Path]
+    tables: tuple[Table, Table], runs: tuple[str, str], paths: list[Path]
 ) -> dict[str, tuple[float | None, float | None]]:
     sizes = []
     for path in paths:
@@ -218,7 +231,7 @@ def _bits(
     return found
 
 
-def _own_mixture(tables: list[Table], first: Side, second: Side) -> Decomposition | None:
+def _own_mixture(tables: tuple[Table, Table], first: Side, second: Side) -> Decomposition | None:
     shares = [realised_shares(side.folder, side.run) for side in (first, second)]
     values = [
         {name: table.cell(side.run, name, "mlm_loss").value for name in share}

@@ -1,0 +1,245 @@
+"""One function a page: what was asked for → views → HTML. Templates escape everything that they are given."""
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from lossary.dashboard.ask import Ask, Missing
+from lossary.dashboard.site import Site
+from lossary.dashboard.views import about_findings, compare_view, dataset_view, progress_rows, run_view
+from lossary.errors import LossaryError
+from lossary.findings.engine import Checked
+from lossary.reports.examples import GapView, headline, label_text
+from lossary.reports.html.views.findings import findings_view
+from lossary.reports.html.views.losses import losses_view
+from lossary.reports.html.views.verdict import verdict_view
+from lossary.reports.text import METRIC_TITLES, plain
+from lossary.tables.examples import MEASURES, ORDERS, GapRow, Pair
+from lossary.tables.load import OpenTable
+from lossary.tables.model import METRICS, Metric, Table
+from lossary.tables.texts import ExampleText
+
+__all__ = ["PAGES", "Content"]
+
+# More cells than this in all metrics together: one metric at a time.
+_MANY_CELLS = 4000
+_ROWS_A_PAGE = 25
+_MOST_PAGES = 10**9
+
+
+class Content(NamedTuple):
+    """A template and what it shows."""
+
+    template: str
+    values: Mapping[str, Any]
+
+
+def losses(site: Site, ask: Ask) -> Content:
+    """The landing page: progress, verdict, loss by dataset; differences to any run that the address names."""
+    snapshot = ask.snapshot
+    values: dict[str, Any] = {"progress": progress_rows(snapshot.progress, ask.links), "reason": snapshot.reason}
+    if snapshot.opened is None:
+        return Content("losses.html", values | {"view": None, "metrics": []})
+    opened, checked = _based(site, ask)
+    table = opened.table
+    metrics = _measured(table)
+    shown = metrics
+    if len(table.cells) > _MANY_CELLS and metrics:
+        shown = [ask.choice("metric", metrics)]
+    view = SimpleNamespace(verdict=verdict_view(table, checked), losses=losses_view(table, ask.links, metrics=shown))
+    query = {"base": ask.query.get("base")}
+    tabs = [(METRIC_TITLES[metric], ask.links.page("", metric=metric, **query), metric in shown) for metric in metrics]
+    return Content("losses.html", values | {"view": view, "metrics": tabs if shown != metrics else []})
+
+
+def _based(site: Site, ask: Ask) -> tuple[OpenTable, Checked]:
+    snapshot = ask.snapshot
+    opened = ask.opened
+    assert snapshot.checked is not None
+    if opened.study is None or "base" not in ask.query or ask.run("base") == opened.table.base:
+        return opened, snapshot.checked
+    return site.with_base(snapshot, ask.run("base"))
+
+
+def _measured(table: Table) -> list[Metric]:
+    having = {cell.metric for cell in table.cells if cell.value is not None}
+    return [metric for metric in METRICS if metric in having]
+
+
+def findings(site: Site, ask: Ask) -> Content:
+    """All findings, what passed and what was skipped."""
+    _, checked = _based(site, ask)
+    return Content("findings.html", {"view": SimpleNamespace(findings=findings_view(checked, ask.links))})
+
+
+def run(site: Site, ask: Ask) -> Content:
+    """One run."""
+    name = ask.run()
+    opened, checked = _based(site, ask)
+    progress = [row for row in progress_rows(ask.snapshot.progress, ask.links) if row.name == plain(name)]
+    values = {
+        "run": run_view(opened, name, ask.links),
+        "progress": progress,
+        "others": [
+            (other.name, ask.links.page("compare", first=other.name, second=name))
+            for other in opened.table.runs
+            if other.name != name
+        ],
+        "view": SimpleNamespace(findings=findings_view(about_findings(checked, run=name), ask.links)),
+    }
+    return Content("run.html", values)
+
+
+def dataset(site: Site, ask: Ask) -> Content:
+    """One dataset."""
+    name = ask.dataset()
+    opened, checked = _based(site, ask)
+    values = {
+        "dataset": dataset_view(opened, name, ask.links),
+        "view": SimpleNamespace(findings=findings_view(about_findings(checked, dataset=name), ask.links)),
+    }
+    return Content("dataset.html", values)
+
+
+def compare(site: Site, ask: Ask) -> Content:
+    """Two runs; the address holds which, and of which other study the second one is."""
+    table = ask.table
+    others = {slug: watched for slug, watched in site.studies.items() if watched.path != ask.snapshot.path}
+    theirs = ask
+    if ask.query.get("other"):
+        watched = others[ask.choice("other", list(others), "")]
+        snapshot = watched.snapshot()
+        theirs = ask._replace(snapshot=snapshot)
+    names = [run.name for run in table.runs]
+    their_names = [run.name for run in theirs.table.runs]
+    first = ask.run("first", default=table.base or names[0] if names else None)
+    second = theirs.run(
+        "second", default=next((name for name in their_names if name != first or theirs is not ask), None)
+    )
+    found, problem = None, None
+    try:
+        found = site.comparison((ask.snapshot, first), (theirs.snapshot, second))
+    except LossaryError as error:
+        problem = error
+    here = theirs is ask and ask.opened.study is not None
+    values = {
+        "runs": names,
+        "their_runs": their_names,
+        "others": list(others),
+        "other": ask.query.get("other", ""),
+        "first": first,
+        "second": second,
+        "swap": ask.links.page("compare", first=second, second=first) if theirs is ask else None,
+        "compared": None if found is None else compare_view(found, ask.links, examples=here),
+        "view": SimpleNamespace(
+            losses=None if found is None or found.table is None else losses_view(found.table, ask.links)
+        ),
+        "problem": problem,
+    }
+    return Content("compare.html", values)
+
+
+def examples(site: Site, ask: Ask) -> Content:
+    """The examples that make the gap between two runs on a dataset, a page at a time."""
+    opened = ask.opened
+    table = opened.table
+    if opened.study is None or len(table.runs) < 2:
+        why = "imported numbers have no examples" if opened.study is None else "a single run has no gap to another one"
+        raise Missing(why, what="pages", known=[("losses", ask.links.page(""))])
+    names = [run.name for run in table.runs]
+    first = ask.run("first", default=table.base or names[0])
+    second = ask.run("second", default=next(name for name in names if name != first))
+    pair = Pair(
+        first=first,
+        second=second,
+        dataset=ask.dataset("dataset", table.datasets[0].name),
+        measure=ask.choice("measure", MEASURES),
+    )
+    order = ask.choice("order", ORDERS)
+    page = ask.number("page", 1, low=1, high=_MOST_PAGES)
+    values: dict[str, Any] = {
+        "runs": names,
+        "datasets": [row.name for row in table.datasets],
+        "pair": pair,
+        "order": order,
+        "orders": ORDERS,
+        "measures": MEASURES,
+    }
+    if first == second:
+        return Content("examples.html", values | {"gap": None, "problem": "A run is compared with itself: choose two."})
+    gap = site.gap(ask.snapshot, pair)
+    pages = max(1, -(-len(gap) // _ROWS_A_PAGE))
+    if page > pages:
+        raise Missing(
+            f"there is no page {page:,}", what="pages", known=[("the last one", _page(ask, pair, order, pages))]
+        )
+    rows = gap.page(order, offset=(page - 1) * _ROWS_A_PAGE, limit=_ROWS_A_PAGE)
+    view = GapView(gap=gap, order=order, rows=rows, texts=_texts(site, ask, pair, rows))
+    values |= {
+        "gap": gap,
+        "headline": [plain(line) for line in headline(view)],
+        "bars": _bars(view),
+        "rows": [_example(row, text, pair) for row, text in zip(rows, view.texts, strict=True)],
+        "page": page,
+        "pages": pages,
+        "turns": {
+            name: _page(ask, pair, order, to) if 1 <= to <= pages and to != page else None
+            for name, to in (("first", 1), ("previous", page - 1), ("next", page + 1), ("last", pages))
+        },
+        "problem": None,
+    }
+    return Content("examples.html", values)
+
+
+def _page(ask: Ask, pair: Pair, order: str, page: int) -> str:
+    return ask.links.page("examples", **vars(pair), order=order, page=page)
+
+
+def _texts(site: Site, ask: Ask, pair: Pair, rows: list[GapRow]) -> list[ExampleText]:
+    try:
+        return site.texts(ask.snapshot).of(pair.dataset, rows)
+    except LossaryError as error:
+        return [ExampleText(segments=[], reason=error.message) for _ in rows]
+
+
+def _bars(view: GapView) -> list[dict[str, Any]]:
+    """The histogram as bars: where each begins and ends, how many examples, its height from 0 to 1."""
+    found = view.gap.histogram
+    if found is None:
+        return []
+    most = max(found.counts)
+    return [
+        {"low": low, "high": high, "count": count, "part": count / most}
+        for low, high, count in zip(found.edges, found.edges[1:], found.counts, strict=False)
+    ]
+
+
+def _example(row: GapRow, text: ExampleText, pair: Pair) -> dict[str, Any]:
+    sop = pair.measure == "sop"
+    return {
+        "row": row,
+        "order": label_text(row.sop_label),
+        "nats": [(score.sop_nats if sop else score.nats) for score in (row.first, row.second)],
+        "text": text,
+        "length": sum(len(part.text) for segment in text.segments for part in segment),
+    }
+
+
+def diagnosis(_: Site, ask: Ask) -> Content:
+    """What `lossary diagnose` wrote of this study."""
+    folder = ask.snapshot.folder
+    paths = sorted(folder.diagnosis.glob("*.md")) if folder is not None else []
+    texts = [(plain(path.stem), path.read_text(encoding="utf-8")) for path in paths]
+    return Content("diagnosis.html", {"diagnoses": texts, "runs": [run.name for run in ask.table.runs]})
+
+
+# By address; the landing page has none.
+PAGES: dict[str, Callable[[Site, Ask], Content]] = {
+    "": losses,
+    "compare": compare,
+    "examples": examples,
+    "findings": findings,
+    "diagnosis": diagnosis,
+    "run": run,
+    "dataset": dataset,
+}

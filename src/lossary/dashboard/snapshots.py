@@ -1,0 +1,213 @@
+"""A study as it was at one moment: table, findings and progress that belong together.
+
+Everything a page says comes from one snapshot. It is made again when a file that it depends on changes, and taken only
+if no such file changed meanwhile; until then the last good one is shown, and says so.
+
+    watched = WatchedStudy(Path("study"))
+    watched.snapshot().opened.table
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from lossary.dashboard.progress import RunProgress, run_progress
+from lossary.errors import LossaryError, ScoreError, ShardError
+from lossary.files import digest_json
+from lossary.findings.engine import Checked, check
+from lossary.findings.folder import subject_of
+from lossary.folder import StudyFolder
+from lossary.study import Study, find_study_file, load_study
+from lossary.tables.load import OpenTable, is_imported, open_table
+
+__all__ = ["Snapshot", "WatchedStudy"]
+
+# What tables, findings, curves and examples are read from, below the folder of a study.
+_PATTERNS = (
+    "imported*",
+    "tokenizer/manifest.json",
+    "validation/*",
+    "prepared/*/manifest.json",
+    "prepared/*/spans-*/manifest.json",
+    "runs/*/run.json",
+    "runs/*/steps.parquet",
+    "runs/*/scores/*.parquet",
+    "diagnosis/*.md",
+    "diagnosis/*.json",
+)
+# Steps of a run in training come every few seconds; a table that is half a second old is as good.
+_LOOK_EVERY_S = 0.5
+_ATTEMPTS = 5
+# Of a long reading, the part of the time that it may take.
+_BUSY = 0.2
+# A reading that takes no longer is waited for; a longer one goes on behind the last good pages.
+_PATIENCE_S = 0.4
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What is known of a study. Without a table, `reason` says why; `note` says why it may be old."""
+
+    path: Path
+    version: str
+    fingerprint: Fingerprint
+    study: Study | None = None
+    folder: StudyFolder | None = None
+    opened: OpenTable | None = None
+    checked: Checked | None = None
+    reason: LossaryError | None = None
+    progress: tuple[RunProgress, ...] = ()
+    note: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As its file calls it; the folder's name as long as that cannot be read."""
+        if self.opened is not None:
+            return self.opened.table.study
+        return self.study.name if self.study is not None else self.path.resolve().name
+
+    @property
+    def has_old_scores(self) -> bool:
+        """Whether scores were replaced, or came or went, since it was taken."""
+        return _scores(self.fingerprint) != _scores(fingerprint(self.path))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is in training."""
+        return any(run.state == "training" for run in self.progress)
+
+
+class _Reading(NamedTuple):
+    snapshot: Snapshot
+    took_s: float
+
+
+class WatchedStudy:
+    """A study, or a folder of imports, and its newest whole snapshot."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reading")
+        self._looked = float("-inf")
+        self._last: _Reading | None = None
+        self._pending: Future[_Reading] | None = None
+        self._not_before = float("-inf")
+
+    def snapshot(self, *, wait: bool = False) -> Snapshot:
+        """The newest snapshot; only the first one, and one that is quickly read, is waited for, unless asked to."""
+        with self._lock:
+            now = time.monotonic()
+            if self._last is not None and self._pending is None:
+                if now - self._looked < _LOOK_EVERY_S and not wait:
+                    return self._last.snapshot
+                self._looked = now
+                if self._last.snapshot.fingerprint == fingerprint(self.path):
+                    return self._last.snapshot
+                if now < self._not_before and not wait:
+                    return replace(self._last.snapshot, note="newer files are there; they are read in a moment")
+            if self._pending is None:
+                self._pending = self._reader.submit(self._read)
+            pending, last = self._pending, self._last
+        if last is None or wait:
+            return pending.result().snapshot
+        if last.took_s < _PATIENCE_S:
+            with suppress(NotYet):
+                return pending.result(_PATIENCE_S).snapshot
+        return replace(last.snapshot, note="newer files are being read")
+
+    def _read(self) -> _Reading:
+        try:
+            started = time.monotonic()
+            found = self._whole()
+            took = time.monotonic() - started
+            reading = _Reading(found, took)
+            with self._lock:
+                self._last = reading
+                self._not_before = time.monotonic() + took * (1 / _BUSY - 1)
+            return reading
+        finally:
+            with self._lock:
+                self._pending = None
+
+    def _whole(self) -> Snapshot:
+        """A snapshot during whose making no file changed; the last good one with a note where that cannot be had."""
+        for attempt in range(_ATTEMPTS):
+            before = fingerprint(self.path)
+            found = _take(self.path, before)
+            if before == fingerprint(self.path):
+                return self._kept(found)
+            time.sleep(0.05 * (attempt + 1))
+        note = "files were replaced as often as they were read"
+        last = self._last
+        if last is not None:
+            # With its old fingerprint, so that the next look reads again.
+            return replace(last.snapshot, note=note)
+        reason = ScoreError(note, where=str(self.path))
+        return replace(found, fingerprint=(), opened=None, checked=None, reason=reason)
+
+    def _kept(self, found: Snapshot) -> Snapshot:
+        """What was found, or the last good snapshot with a note if a study that could be read no longer can."""
+        last = self._last.snapshot if self._last is not None else None
+        if found.reason is None or last is None or last.opened is None:
+            return found
+        note = f"the study cannot be read as it is now: {found.reason}"
+        return replace(
+            last,
+            note=note,
+            version=found.version,
+            fingerprint=found.fingerprint,
+            progress=found.progress or last.progress,
+        )
+
+
+def _take(path: Path, files: Fingerprint) -> Snapshot:
+    """One attempt; what can be read is there even if there is no table yet."""
+    snapshot = Snapshot(path=path, version=digest_json(files), fingerprint=files)
+    try:
+        if not is_imported(path):
+            file = find_study_file(path)
+            study, folder = load_study(file), StudyFolder(file.resolve().parent)
+            snapshot = replace(snapshot, study=study, folder=folder, progress=tuple(run_progress(study, folder)))
+            if not (folder.validation / "manifest.json").is_file():
+                raise ShardError("the study is not prepared yet", where=str(path), hint="Run `lossary run`.")
+        opened = open_table(path)
+        subject = subject_of(opened, where=str(path))
+        opened = opened._replace(table=subject.table)
+        ignore = opened.study.check.ignore if opened.study is not None else {}
+        return replace(snapshot, folder=opened.folder, opened=opened, checked=check(subject, ignore=ignore))
+    except LossaryError as error:
+        return replace(snapshot, reason=error)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        # A file that is replaced while it is read looks damaged in ways that no reader foresees.
+        return replace(snapshot, reason=ScoreError(f"not readable: {error}", where=str(path)))
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Name, inode, time and size of every file that a snapshot depends on: another one takes its place as a whole."""
+    return tuple(sorted(_identities(path)))
+
+
+def _scores(files: Fingerprint) -> Fingerprint:
+    return tuple(file for file in files if "/scores/" in file[0])
+
+
+def _identities(path: Path) -> Iterator[tuple[str, int, int, int]]:
+    root = path if path.is_dir() else path.parent
+    named = [root / "study.toml"] if path.is_dir() else [path]
+    for file in (*named, *(found for pattern in _PATTERNS for found in root.glob(pattern))):
+        # Hidden ones are being written.
+        if file.name.startswith("."):
+            continue
+        with suppress(OSError):
+            status = os.stat(file)
+            yield file.relative_to(root).as_posix(), status.st_ino, status.st_mtime_ns, status.st_size
