@@ -251,7 +251,10 @@ def _environment() -> "Environment":
 
     base = environment()
     assert base.loader is not None
-    return base.overlay(loader=ChoiceLoader([PackageLoader("lossary.dashboard"), base.loader]))
+    own = base.overlay(loader=ChoiceLoader([PackageLoader("lossary.dashboard"), base.loader]))
+    # Options of a form hold a name as it is, and show it without what could turn the direction of text.
+    own.filters = base.filters | {"plain": plain}
+    return own
 
 
 @cache

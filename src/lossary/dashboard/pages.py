@@ -80,11 +80,8 @@ def run(site: Site, ask: Ask) -> Content:
     values = {
         "run": run_view(opened, name, ask.links),
         "progress": progress,
-        "others": [
-            (other.name, ask.links.page("compare", first=other.name, second=name))
-            for other in opened.table.runs
-            if other.name != name
-        ],
+        "name": name,
+        "others": [other.name for other in opened.table.runs if other.name != name],
         "view": SimpleNamespace(findings=findings_view(about_findings(checked, run=name), ask.links)),
     }
     return Content("run.html", values)

@@ -82,8 +82,10 @@ def _title(row: GapRow) -> str:
 
 
 def _marked(text: str, masked: MaskedPiece) -> str:
-    said = " | ".join("✓" if right else piece for right, piece in zip(masked.correct, masked.predicted, strict=True))
-    return f"{' ' if text.startswith(' ') else ''}[{masked.target}| {said}]"
+    said = " | ".join(
+        "✓" if right else piece or "▁" for right, piece in zip(masked.correct, masked.predicted, strict=True)
+    )
+    return f"{' ' if text.startswith(' ') else ''}[{masked.target or '▁'}| {said}]"
 
 
 def examples_json(view: GapView) -> str:

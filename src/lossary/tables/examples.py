@@ -172,7 +172,9 @@ class Gap:
             delta = float(self.deltas[position])
             if first.key != second.key or delta != _delta(first.score, second.score, sop=sop):
                 raise ScoreError("the scores were replaced while they were read", where=str(self.paths[0]))
-            example, tokens, masked, label = first.key
+            example, tokens, masked = first.key
+            # A run without a sentence-order head has no label.
+            label = second.label if first.label is None else first.label
             row = GapRow(
                 rank=offset + number + 1,
                 example=example,
@@ -192,7 +194,8 @@ class Gap:
 
 
 class _Row(NamedTuple):
-    key: tuple[int, int, int, int | None]
+    key: tuple[int, int, int]
+    label: int | None
     score: Score
 
 
@@ -288,4 +291,4 @@ def _read_rows(path: Path, rows: NDArray[np.int64]) -> list[_Row]:
         found = {row[0]: row[1:] for row in _run(connection, query, [_literal(path)], [path]).fetchall()}
     if len(found) < len(rows):
         raise ScoreError("the scores were replaced while they were read", where=str(path))
-    return [_Row(found[row][:4], Score(*found[row][4:])) for row in rows.tolist()]
+    return [_Row(found[row][:3], found[row][3], Score(*found[row][4:])) for row in rows.tolist()]
