@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lossary.folder import StudyFolder
@@ -55,12 +56,13 @@ def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
     ]
     names = [row.name for row in table.datasets]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for part in pool.map(lambda item: _of_file(*item, names), older):
+        for part in pool.map(partial(_of_file, names), older):
             found += part
     return found
 
 
-def _of_file(path: Path, header: ScoreHeader, names: Sequence[str]) -> list[Evaluation]:
+def _of_file(names: Sequence[str], found: tuple[Path, ScoreHeader]) -> list[Evaluation]:
+    path, header = found
     estimates = dataset_estimates(read_columns(path, names), has_sop=header.has_sop)
     return [
         Evaluation(

@@ -4,13 +4,15 @@ What the renderer writes is parsed and written anew: only elements and attribute
 are rounded to a tenth of a pixel, and nothing that runs or loads can come of a name.
 """
 
+import json
 import re
 from typing import Any
 from xml.etree import ElementTree
 
-__all__ = ["file_svg", "inline_svg"]
+__all__ = ["file_svg", "inline_svg", "on_white"]
 
 _SVG = "http://www.w3.org/2000/svg"
+_INK = "#24292f"
 _ELEMENTS = {"svg", "g", "path", "line", "rect", "text", "tspan", "circle"}
 _KEPT = {
     *("width", "height", "viewBox", "transform", "d", "x", "y", "x1", "y1", "x2", "y2", "r", "cx", "cy", "dx", "dy"),
@@ -44,13 +46,15 @@ def inline_svg(spec: dict[str, Any]) -> str:
 
 def file_svg(spec: dict[str, Any]) -> str:
     """A picture to stand in a file of its own: on white, in a dark grey."""
-    text = inline_svg(spec).replace("currentColor", "#24292f")
-    head, _, rest = text.partition(">")
-    return (
-        f'{head} xmlns="{_SVG}" font-family="sans-serif" font-size="11">'
-        + '<rect width="100%" height="100%" fill="#fff"/>'
-        + rest
-    )
+    head, _, rest = inline_svg(on_white(spec)).partition(">")
+    ground = '<rect width="100%" height="100%" fill="#fff"/>'
+    return f'{head} xmlns="{_SVG}" font-family="sans-serif" font-size="11">{ground}{rest}'
+
+
+def on_white(spec: dict[str, Any]) -> dict[str, Any]:
+    """The specification in a dark grey instead of the colour of a page's text, of which a file knows nothing."""
+    found: dict[str, Any] = json.loads(json.dumps(spec).replace('"currentColor"', f'"{_INK}"'))
+    return found | {"background": "#ffffff"}
 
 
 def _slim(element: ElementTree.Element) -> ElementTree.Element | None:

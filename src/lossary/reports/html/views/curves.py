@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
     step: NDArray[np.int64]
     nats: NDArray[np.float64]
-    count: NDArray[np.float64]
+    weight: NDArray[np.float64]
 
 
 class Series(NamedTuple):
@@ -110,8 +110,8 @@ def curves_view(opened: OpenTable, ids: Ids) -> CurvesView:
     part = largest_datasets(table, max(1, _MOST_POINTS // (4 * _FEWEST_BUCKETS * max(len(runs), 1))))
     datasets = [row.name for row in part.datasets]
     if study is None:
-        series, axes = _imported_series(folder.root / CURVES, runs), {}
-        points: list[Evaluation] = []
+        series, points = _imported_series(folder.root / CURVES, runs), list[Evaluation]()
+        axes: dict[str, Axis] = {}
     else:
         series, axes = _recorded(folder, runs)
         points = evaluations(table, folder)
@@ -171,8 +171,8 @@ def _chart(
 
 def _line(run: str, found: Record, buckets: int) -> Line:
     finite = np.isfinite(found.nats)
-    of_finite = Record(*(values[finite] for values in found))
-    loss = of_finite.nats / of_finite.count
+    of_finite = Record(found.step[finite], found.nats[finite], found.weight[finite])
+    loss = of_finite.nats / of_finite.weight
     kept = min_max(of_finite.step, loss, linear=buckets, logarithmic=buckets // 2)
     return Line(
         run=run,
@@ -185,12 +185,12 @@ def _line(run: str, found: Record, buckets: int) -> Line:
 def _window_means(found: Record) -> Series:
     """Σ nats / Σ count over windows of steps, each at the middle of its window; every step where there are few."""
     if len(found.step) <= _WINDOWS:
-        return Series(found.step, found.nats / found.count)
+        return Series(found.step, found.nats / found.weight)
     first, last = found.step[0], found.step[-1]
     window = (found.step - first) * _WINDOWS // (last - first + 1)
     rows, nats, count, middle = (
         np.bincount(window, weights=values, minlength=_WINDOWS)
-        for values in (np.ones(len(window)), found.nats, found.count, found.step)
+        for values in (np.ones(len(window)), found.nats, found.weight, found.step)
     )
     having = rows > 0
     return Series(np.rint(middle[having] / rows[having]).astype(np.int64), nats[having] / count[having])
@@ -304,7 +304,7 @@ def static_charts(view: CurvesView) -> list[ChartView]:
 
 def _values(view: CurvesView, chart: CurveChart, buckets: int) -> dict[str, list[dict[str, Any]]]:
     unit = view.units[0]
-    raw, mean = [], []
+    raw, mean = list[dict[str, Any]](), list[dict[str, Any]]()
     for line in chart.lines:
         step, loss = line.raw
         kept = min_max(step, loss, linear=buckets, logarithmic=1)

@@ -1,6 +1,7 @@
 """The mixture: shares planned and realised, shares of validation and of the loss, epochs of each dataset."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from lossary.data.shards import MANIFEST
 from lossary.files import read_json
@@ -125,7 +126,7 @@ def _shares_of_loss(table: Table, run: str) -> dict[str, float]:
 
 def _chart(table: Table, seen: dict[str, int], of_loss: dict[str, float]) -> tuple[ChartView | None, str]:
     part = largest_datasets(table, _MOST_DATASETS)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in part.datasets:
         shares = {
             "train share, planned": row.train_share,
