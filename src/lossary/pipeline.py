@@ -19,7 +19,7 @@ from lossary.data.shards import MANIFEST
 from lossary.data.validation import prepare_examples
 from lossary.errors import CheckpointError, DataError, Interrupted, LossaryError, RunError, StudyError, UsageError
 from lossary.files import read_json
-from lossary.findings.folder import check_table
+from lossary.findings.folder import check_table, with_base
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import list_checkpoints
 from lossary.reports.findings import summary
@@ -175,8 +175,12 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     if scorable:
         evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
         opened = OpenTable(build_table(study, folder), study, folder)
-        checked = check_table(opened, where=str(folder.root))
-        page = Page(write_report(opened, checked), f"{terminal_text(opened.table)}\n{summary(checked)}")
+        paired = with_base(opened)
+        checked = check_table(paired, where=str(folder.root))
+        written = write_report(paired, checked)
+        if written.note:
+            listener.note(f"no report.html: {written.note}")
+        page = Page(written.page, f"{terminal_text(opened.table)}\n{summary(checked)}")
     if failed is not None:
         raise failed
     return page

@@ -1,14 +1,18 @@
-"""Training curves by dataset as SVG files: every run in one chart, with floor or chance drawn in."""
+"""Pictures beside report.md, as SVG and as PNG: training curves by dataset, and differences between runs."""
 
 from typing import Any, NamedTuple
 
+from lossary.errors import MissingPackage
 from lossary.files import write_atomic
 from lossary.folder import StudyFolder
+from lossary.reports.html.charts.forest import forest_chart
+from lossary.reports.html.charts.svg import file_svg, on_white
+from lossary.reports.html.render import require_packages
 from lossary.reports.text import METRIC_TITLES
 from lossary.results.records import read_steps
 from lossary.tables.model import Metric, Table
 
-__all__ = ["Charts", "write_curves"]
+__all__ = ["Charts", "write_curves", "write_forests"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; dashes repeat the distinction.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
@@ -21,8 +25,8 @@ class Charts(NamedTuple):
     text: str
 
 
-def write_curves(folder: StudyFolder, table: Table) -> Charts:
-    """Writes curves-mlm.svg and curves-sop.svg into the report's folder; needs altair and vl-convert."""
+def write_curves(folder: StudyFolder, table: Table, *, png: bool = False) -> Charts:
+    """Writes curves-mlm and curves-sop (.svg, .png if asked) into the report's folder; needs altair and vl-convert."""
     points = [point for run in table.runs for point in _points(folder, run.name)]
     if not points:
         return Charts("No step records: these runs were not trained here.")
@@ -32,17 +36,46 @@ def write_curves(folder: StudyFolder, table: Table) -> Charts:
     except ImportError:
         return Charts('Charts need altair and vl-convert: `pip install "lossary[report]"`.')
     shown = []
-    for metric, file in (("mlm_loss", "curves-mlm.svg"), ("sop_loss", "curves-sop.svg")):
+    for metric, name in (("mlm_loss", "curves-mlm"), ("sop_loss", "curves-sop")):
         of_metric = [point for point in points if point["metric"] == metric]
         if of_metric:
             chart = _chart(altair, table, of_metric, metric)  # type: ignore[arg-type]
-            svg = vl_convert.vegalite_to_svg(chart.to_dict())
-            with write_atomic(folder.report / file) as temporary:
-                temporary.write_text(svg, encoding="utf-8")
+            spec = chart.to_dict()
+            file = _write_picture(folder, name, vl_convert.vegalite_to_svg(spec), spec, png=png)
             title = METRIC_TITLES[metric]  # type: ignore[index]
             shown.append(f"![{title} in training by dataset, against tokens]({file})")
     text = "Training loss against tokens of the run; means over windows of steps, no smoothing; dashed: the floor."
     return Charts("\n\n".join([text, *shown]))
+
+
+def write_forests(folder: StudyFolder, table: Table, *, png: bool = False) -> list[str]:
+    """Writes forest-mlm and forest-sop, differences to the base; Markdown that shows them, if it can draw."""
+    try:
+        require_packages()
+    except MissingPackage:
+        return []
+    shown = []
+    for metric, name in (("mlm_loss", "forest-mlm"), ("sop_loss", "forest-sop")):
+        found = forest_chart(table, metric)  # type: ignore[arg-type]
+        if found is not None:
+            spec = found[0].spec
+            file = _write_picture(folder, name, file_svg(spec), spec, png=png)
+            shown.append(f"![{METRIC_TITLES[metric]}, paired differences by dataset]({file})")  # type: ignore[index]
+    return shown
+
+
+def _write_picture(folder: StudyFolder, name: str, svg: str, spec: dict[str, Any], *, png: bool) -> str:
+    """Writes a picture; returns the name of the file that Markdown is to show."""
+    with write_atomic(folder.report / f"{name}.svg") as temporary:
+        temporary.write_text(svg, encoding="utf-8")
+    if not png:
+        return f"{name}.svg"
+    import vl_convert
+
+    picture = vl_convert.vegalite_to_png(on_white(spec), scale=2)
+    with write_atomic(folder.report / f"{name}.png") as temporary:
+        temporary.write_bytes(picture)
+    return f"{name}.png"
 
 
 def _points(folder: StudyFolder, run: str) -> list[dict[str, Any]]:

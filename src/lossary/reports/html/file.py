@@ -6,16 +6,18 @@ ever become one.
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lossary.findings.engine import Checked
-from lossary.reports.html.links import Anchors
+from lossary.reports.html.charts.svg import inline_svg
+from lossary.reports.html.engine import chart_engine
 from lossary.reports.html.render import asset, environment, require_packages
 from lossary.reports.html.view import SECTIONS, page_view
 from lossary.tables.load import OpenTable
 
-__all__ = ["content_policy", "html_report"]
+__all__ = ["content_policy", "html_report", "json_block"]
 
 
 class _Page(NamedTuple):
@@ -24,6 +26,8 @@ class _Page(NamedTuple):
     policy: str
     style: str
     scripts: list[str]
+    data: str
+    engine: str
 
 
 def html_report(opened: OpenTable, checked: Checked) -> str:
@@ -31,12 +35,31 @@ def html_report(opened: OpenTable, checked: Checked) -> str:
     require_packages()
     from markupsafe import Markup
 
-    table = opened.table
-    anchors = Anchors([run.name for run in table.runs], [row.name for row in table.datasets])
-    view = page_view(opened, checked, anchors)
-    style, scripts = asset("page.css"), [asset("page.js")]
-    page = _Page(content_policy([style], scripts), Markup(style), [Markup(script) for script in scripts])
-    return environment().get_template("report.html").render(view=view, page=page, sections=SECTIONS)
+    view = page_view(opened, checked)
+    charts = view.charts
+    curves = {chart.id for chart in view.curves.charts}
+    data = {
+        "charts": {chart.id: chart.spec for chart in charts if chart.id not in curves},
+        "runs": [head.name for head in view.heads],
+        "curves": view.curves.payload,
+    }
+    engine, style, script = chart_engine(), asset("page.css"), asset("page.js")
+    page = _Page(
+        policy=content_policy([style], [script, engine.script]),
+        style=Markup(style),
+        scripts=[Markup(script)],
+        data=Markup(json_block(data)),
+        engine=Markup(engine.packed),
+    )
+    pictures = {chart.id: Markup(inline_svg(chart.spec)) for chart in charts}
+    template = environment().get_template("report.html")
+    return template.render(view=view, page=page, pictures=pictures, sections=SECTIONS)
+
+
+def json_block(value: Any) -> str:
+    """JSON that can stand in a script element: no text in it can end the element or begin a comment."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def content_policy(styles: Sequence[str], scripts: Sequence[str]) -> str:

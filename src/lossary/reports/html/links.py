@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lossary.tables.model import Metric
 
-__all__ = ["Anchors", "Links"]
+__all__ = ["Anchors", "Ids", "Links"]
 
 
 class Links(Protocol):
@@ -27,47 +27,49 @@ class Links(Protocol):
         """The examples of a dataset."""
 
 
-class Anchors:
-    """Places inside the one-file report. Ids are made from positions: names may hold anything."""
+class Ids:
+    """Ids of places of a page. They are made from positions: names may hold anything."""
 
-    def __init__(
-        self,
-        runs: Sequence[str],
-        datasets: Sequence[str],
-        *,
-        charts: Collection[tuple[str, str]] = (),
-        examples: Collection[str] = (),
-    ) -> None:
+    def __init__(self, runs: Sequence[str], datasets: Sequence[str]) -> None:
         self._runs = {name: index for index, name in enumerate(runs)}
         self._datasets = {name: index for index, name in enumerate(datasets)}
+
+    def run(self, run: str) -> str:
+        """Of a run's row among the runs."""
+        return f"run-{self._runs[run]}"
+
+    def dataset(self, dataset: str) -> str:
+        """Of a dataset's row in the mixture."""
+        return f"dataset-{self._datasets[dataset]}"
+
+    def curves(self, dataset: str, metric: str) -> str:
+        """Of a chart of curves."""
+        return f"curves-{metric}-{self._datasets[dataset]}"
+
+    def examples(self, dataset: str) -> str:
+        """Of the examples of a dataset."""
+        return f"examples-{self._datasets[dataset]}"
+
+
+class Anchors:
+    """Places inside the one-file report; `charts` and `examples` are those that the report has."""
+
+    def __init__(self, ids: Ids, *, charts: Collection[str], examples: Collection[str]) -> None:
+        self._ids = ids
         self._charts = set(charts)
         self._examples = set(examples)
 
     def run(self, run: str) -> str | None:
-        return f"#{self.run_id(run)}" if run in self._runs else None
+        return f"#{self._ids.run(run)}"
 
     def dataset(self, dataset: str) -> str | None:
-        return f"#{self.dataset_id(dataset)}" if dataset in self._datasets else None
+        return f"#{self._ids.dataset(dataset)}"
 
     def curves(self, dataset: str, metric: Metric) -> str | None:
-        of_loss = f"{metric.split('_')[0]}_loss"
-        return f"#{self.curves_id(dataset, of_loss)}" if (dataset, of_loss) in self._charts else None
+        # Accuracies have no curve of their own: they stand beside the loss.
+        found = self._ids.curves(dataset, f"{metric.split('_')[0]}_loss")
+        return f"#{found}" if found in self._charts else None
 
     def examples(self, dataset: str) -> str | None:
-        return f"#{self.examples_id(dataset)}" if dataset in self._examples else None
-
-    def run_id(self, run: str) -> str:
-        """The id of a run's row among the runs."""
-        return f"run-{self._runs[run]}"
-
-    def dataset_id(self, dataset: str) -> str:
-        """The id of a dataset's row in the mixture."""
-        return f"dataset-{self._datasets[dataset]}"
-
-    def curves_id(self, dataset: str, metric: str) -> str:
-        """The id of a chart of curves."""
-        return f"curves-{metric}-{self._datasets[dataset]}"
-
-    def examples_id(self, dataset: str) -> str:
-        """The id of the examples of a dataset."""
-        return f"examples-{self._datasets[dataset]}"
+        found = self._ids.examples(dataset)
+        return f"#{found}" if found in self._examples else None

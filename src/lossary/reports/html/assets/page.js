@@ -157,6 +157,131 @@
     shown.title = "difference of the numbers shown; not paired, not tested";
   }
 
+  // --- charts: drawn when they come into view; until then, and without the engine, the static picture stands
+  const data = one("#data") ? JSON.parse(one("#data").textContent) : { charts: {}, runs: [], curves: {} };
+  let engine;
+  async function load() {
+    if (window.vegaEmbed) return window.vegaEmbed;
+    const packed = Uint8Array.from(atob(one("#engine").textContent), (character) => character.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    return window.vegaEmbed;
+  }
+  const hiddenRuns = new Set();
+  // Without inline styles, `eval` and buttons: the page's policy allows none of the first two.
+  const options = { ast: true, renderer: "svg", actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+
+  function unpack(text) {
+    const bytes = atob(text);
+    const numbers = [];
+    let value = 0;
+    let scale = 1;
+    for (let i = 0; i < bytes.length; i += 1) {
+      const byte = bytes.charCodeAt(i);
+      value += (byte & 127) * scale;
+      scale *= 128;
+      if (byte < 128) {
+        numbers.push(value % 2 ? -(value + 1) / 2 : value / 2);
+        value = 0;
+        scale = 1;
+      }
+    }
+    const points = [];
+    let step = 0;
+    let loss = 0;
+    for (let i = 0; i < numbers.length; i += 2) {
+      step += numbers[i];
+      loss += numbers[i + 1];
+      points.push([step, loss / 10000]);
+    }
+    return points;
+  }
+
+  const axis = { unit: () => one("#axis-unit")?.value ?? data.curves.units[0], log: (name) => one(`#axis-${name}-log`).checked };
+  // What a step of a run stands for: known at some steps, even in between.
+  function place(run, step, unit) {
+    const known = data.curves.axes[run];
+    if (unit === "steps" || !known) return step;
+    const [steps, tokens, examples] = known;
+    const values = unit === "tokens" ? tokens : examples;
+    let low = 0;
+    let high = steps.length - 1;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (steps[middle] <= step) low = middle; else high = middle;
+    }
+    if (steps[high] === steps[low]) return values[low];
+    return values[low] + ((values[high] - values[low]) * (step - steps[low])) / (steps[high] - steps[low]);
+  }
+
+  function curve(id) {
+    const { template, runs } = data.curves;
+    const chart = data.curves.charts[id];
+    const unit = axis.unit();
+    const logX = axis.log("x");
+    const logY = axis.log("y");
+    const fits = (point) => (!logX || point.x > 0) && (!logY || (point.y > 0 && (point.low ?? 1) > 0));
+    const seen = (run) => !hiddenRuns.has(runs[run]);
+    const along = (packed, run) => unpack(packed).map(([step, y]) => ({ run: runs[run], x: place(run, step, unit), y })).filter(fits);
+    const lines = chart.lines.filter(([run]) => seen(run));
+    const spec = structuredClone(template);
+    spec.datasets = {
+      raw: one("#axis-raw").checked ? lines.flatMap(([run, raw]) => along(raw, run)) : [],
+      mean: lines.flatMap(([run, , mean]) => along(mean, run)),
+      points: chart.points.filter(([run]) => seen(run))
+        .map(([run, step, y, low, high]) => ({ run: runs[run], x: place(run, step, unit), y, low: low ?? y, high: high ?? y })).filter(fits),
+      floor: chart.floor === null || (logY && chart.floor <= 0) ? [] : [{ y: chart.floor }],
+    };
+    spec.layer.forEach(({ encoding }) => {
+      if (encoding.x) Object.assign(encoding.x, { title: unit, scale: { ...encoding.x.scale, type: logX ? "log" : "linear" } });
+      if (encoding.y) encoding.y.scale = { ...encoding.y.scale, zero: false, type: logY ? "log" : "linear" };
+    });
+    return spec;
+  }
+
+  const without = (value) => {
+    if (Array.isArray(value)) return value.filter((item) => !(item && hiddenRuns.has(item.run))).map(without);
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, without(item)]));
+    return value;
+  };
+
+  async function draw(figure) {
+    const id = figure.dataset.chart;
+    const spec = data.curves.charts?.[id] ? curve(id) : without(data.charts[id]);
+    engine ??= load();
+    const embed = await engine;
+    const place = document.createElement("div");
+    const { view } = await embed(place, spec, options);
+    figure.lossary?.finalize();
+    figure.lossary = view;
+    one(".plot", figure).replaceChildren(place);
+    figure.dataset.drawn = "true";
+  }
+  const kept = (figure) => draw(figure).catch(() => { /* the static picture stays */ });
+  const near = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => {
+    target.dataset.near = isIntersecting;
+    if (isIntersecting && target.dataset.drawn !== "true") kept(target);
+  }), { rootMargin: "300px" });
+  const figures = all("figure[data-chart]").filter(({ dataset }) => data.charts[dataset.chart] || data.curves.charts?.[dataset.chart]);
+  figures.forEach((figure) => near.observe(figure));
+  function redraw(which = () => true) {
+    figures.filter(which).forEach((figure) => {
+      figure.dataset.drawn = "false";
+      if (figure.dataset.near === "true") kept(figure);
+    });
+  }
+  document.addEventListener("change", ({ target }) => {
+    if (target.id.startsWith("axis-")) redraw((figure) => data.curves.charts?.[figure.dataset.chart]);
+    if (target.dataset.show !== undefined) {
+      const name = data.runs[Number(target.dataset.show)];
+      if (target.checked) hiddenRuns.delete(name); else hiddenRuns.add(name);
+      all(`input[data-show="${target.dataset.show}"]`).forEach((other) => { other.checked = target.checked; });
+      redraw();
+    }
+  });
+
   // --- keys
   const sections = () => all("main > section[id]");
   function step(by) {
