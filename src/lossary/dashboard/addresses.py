@@ -7,7 +7,8 @@ please. What is asked for is looked up among the names that the study has; it ne
 from collections.abc import Collection
 from urllib.parse import urlencode
 
-from lossary.tables.model import Metric, Table
+from lossary.dashboard.snapshots import Snapshot
+from lossary.tables.model import Metric
 
 __all__ = ["Addresses"]
 
@@ -15,11 +16,14 @@ __all__ = ["Addresses"]
 class Addresses:
     """The `Links` of one study in the dashboard."""
 
-    def __init__(self, slug: str, table: Table | None = None, *, has_scores: bool = False) -> None:
+    def __init__(self, slug: str, snapshot: Snapshot | None = None) -> None:
         self.root = f"/s/{slug}/"
-        self._runs: Collection[str] = {run.name for run in table.runs} if table else ()
-        self._datasets: Collection[str] = {row.name for row in table.datasets} if table else ()
-        self._has_scores = has_scores
+        opened = snapshot.opened if snapshot is not None else None
+        self._runs: Collection[str] = {run.name for run in opened.table.runs} if opened else ()
+        self._datasets: Collection[str] = {row.name for row in opened.table.datasets} if opened else ()
+        # Imported numbers have no examples; whether there are curves the files say.
+        self._has_scores = opened is not None and opened.study is not None
+        self._has_curves = snapshot is not None and snapshot.has_curves
 
     def run(self, run: str) -> str | None:
         return self.page("run", name=run) if run in self._runs else None
@@ -27,9 +31,11 @@ class Addresses:
     def dataset(self, dataset: str) -> str | None:
         return self.page("dataset", name=dataset) if dataset in self._datasets else None
 
-    def curves(self, dataset: str, metric: Metric) -> str | None:
-        measure = metric.partition("_")[0]
-        return self.page("dataset", name=dataset) + f"#curves-{measure}" if dataset in self._datasets else None
+    def curves(self, dataset: str, _: Metric) -> str | None:
+        # Accuracies have no curve of their own: they stand beside the loss.
+        return (
+            self.page("dataset", name=dataset) + "#curves" if self._has_curves and dataset in self._datasets else None
+        )
 
     def examples(self, dataset: str) -> str | None:
         known = self._has_scores and dataset in self._datasets and len(self._runs) > 1

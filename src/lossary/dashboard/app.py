@@ -22,12 +22,14 @@ from starlette.types import ASGIApp
 
 from lossary.dashboard.addresses import Addresses
 from lossary.dashboard.ask import Ask, Missing, Wrong
+from lossary.dashboard.curves import curves_json
 from lossary.dashboard.guard import Guard, host_names, is_loopback
-from lossary.dashboard.pages import PAGES
+from lossary.dashboard.pages import PAGES, Content
 from lossary.dashboard.site import Rendered, Site
 from lossary.dashboard.snapshots import Snapshot
 from lossary.errors import LossaryError, ScoreError, UsageError
-from lossary.reports.html.file import html_report
+from lossary.reports.html.engine import chart_engine
+from lossary.reports.html.file import html_report, json_block
 from lossary.reports.html.render import asset, environment
 from lossary.reports.text import plain
 
@@ -39,6 +41,7 @@ __all__ = ["create_app"]
 # Pages that the bar on top names, by address.
 _TITLES = {
     "": "Losses",
+    "curves": "Curves",
     "compare": "Compare",
     "examples": "Examples",
     "findings": "Findings",
@@ -64,6 +67,7 @@ def create_app(paths: Sequence[Path], *, host: str = "127.0.0.1", token: str | N
         Route("/assets/{name}", app.asset),
         Route("/favicon.ico", app.icon),
         Route("/s/{slug}/state.json", app.state),
+        Route("/s/{slug}/curves.json", app.curves),
         Route("/s/{slug}/report.html", app.report),
         Route("/s/{slug}/", app.page),
         Route("/s/{slug}/{page}", app.page),
@@ -92,6 +96,13 @@ class _Bar(NamedTuple):
     is_current: bool
 
 
+class _NoPictures(dict[str, str]):
+    """Charts are drawn by the page's script: a picture of each would take longer than the page."""
+
+    def __missing__(self, _: str) -> str:
+        return ""
+
+
 class _App:
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -102,7 +113,9 @@ class _App:
         if len(site.studies) == 1:
             return RedirectResponse(f"/s/{next(iter(site.studies))}/", 307)
         rows = [(watched.snapshot(), Addresses(slug)) for slug, watched in site.studies.items()]
-        html = self._html("studies.html", {"rows": [(s, plain(s.name), links.page("")) for s, links in rows]})
+        html = self._html(
+            "studies.html", {"rows": [(s, plain(s.name), links.page("")) for s, links in rows], "data": ""}
+        )
         return _answer(Rendered.of(html))
 
     def page(self, request: Request) -> Response:
@@ -128,11 +141,12 @@ class _App:
         return self._site.pages.get(key, lambda: self._render(slug, page, snapshot, request))
 
     def _render(self, slug: str, page: str, snapshot: Snapshot, request: Request) -> Rendered:
-        has_scores = snapshot.opened is not None and snapshot.opened.study is not None
-        table = snapshot.opened.table if snapshot.opened is not None else None
-        links = Addresses(slug, table, has_scores=has_scores)
-        content = PAGES[page](self._site, Ask(snapshot, links, dict(request.query_params)))
-        return Rendered.of(self._html(content.template, content.values, slug=slug, page=page, snapshot=snapshot))
+        content = PAGES[page](self._site, self._ask(slug, snapshot, request))
+        values = {**content.values, "pictures": _NoPictures(), "data": _data(content)}
+        return Rendered.of(self._html(content.template, values, slug=slug, page=page, snapshot=snapshot))
+
+    def _ask(self, slug: str, snapshot: Snapshot, request: Request) -> Ask:
+        return Ask(snapshot, Addresses(slug, snapshot), dict(request.query_params))
 
     def state(self, request: Request) -> Response:
         """What a page asks again and again: whether there is something new."""
@@ -143,6 +157,12 @@ class _App:
             {"version": snapshot.version, "note": snapshot.note, "running": snapshot.is_running},
             headers={"cache-control": "no-store"},
         )
+
+    def curves(self, request: Request) -> Response:
+        """The curves of a dataset as data."""
+        slug = request.path_params["slug"]
+        self._known(slug, "")
+        return JSONResponse(curves_json(self._ask(slug, self._site.studies[slug].snapshot(), request)))
 
     def report(self, request: Request) -> Response:
         """The one-file report of the state that is shown."""
@@ -208,7 +228,7 @@ class _App:
     def _error(self, request: Request, status: int, message: str, **more: Any) -> Response:
         slug = request.path_params.get("slug")
         slug = slug if slug in self._site.studies else None
-        values = {"message": plain(message), "what": "", "known": [], "hint": None, "status": status} | more
+        values = {"message": plain(message), "what": "", "known": [], "hint": None, "status": status, "data": ""} | more
         return Response(self._html("error.html", values, slug=slug), status, media_type="text/html")
 
     def _html(
@@ -237,6 +257,20 @@ class _App:
         return _environment().get_template(template).render(shell=shell, **values)
 
 
+def _data(content: Content) -> str:
+    """What the charts of a page are drawn from, to stand in its markup; empty if it has none."""
+    from markupsafe import Markup
+
+    if not content.charts and not content.curves:
+        return ""
+    value = {
+        "charts": {chart.id: chart.spec for chart in content.charts},
+        "runs": [head.name for head in content.heads],
+        "curves": dict(content.curves),
+    }
+    return Markup(json_block(value))
+
+
 def _answer(page: Rendered, request: Request | None = None) -> Response:
     headers = {"etag": page.etag}
     if request is not None and request.headers.get("if-none-match") == page.etag:
@@ -263,6 +297,7 @@ def _assets() -> dict[str, tuple[str, str]]:
     return {
         "page.css": (asset("page.css"), "text/css"),
         "page.js": (asset("page.js"), "text/javascript"),
+        "charts.js": (chart_engine().script, "text/javascript"),
         "dashboard.css": (own.joinpath("dashboard.css").read_text(encoding="utf-8"), "text/css"),
         "dashboard.js": (own.joinpath("dashboard.js").read_text(encoding="utf-8"), "text/javascript"),
     }

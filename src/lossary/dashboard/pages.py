@@ -1,7 +1,8 @@
 """One function a page: what was asked for → views → HTML. Templates escape everything that they are given."""
 
-from collections.abc import Callable, Mapping
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from lossary.dashboard.ask import Ask, Missing
@@ -10,8 +11,15 @@ from lossary.dashboard.views import about_findings, compare_view, dataset_view, 
 from lossary.errors import LossaryError
 from lossary.findings.engine import Checked
 from lossary.reports.examples import GapView, headline, label_text
+from lossary.reports.html.charts.forest import forest_chart
+from lossary.reports.html.charts.theme import ChartView
+from lossary.reports.html.view import dots_view
+from lossary.reports.html.views.curves import CurvesView
+from lossary.reports.html.views.diagnosis import diagnoses_view
 from lossary.reports.html.views.findings import findings_view
-from lossary.reports.html.views.losses import losses_view
+from lossary.reports.html.views.losses import RunHead, losses_view, run_heads
+from lossary.reports.html.views.mixture import mixture_view
+from lossary.reports.html.views.provenance import provenance_view
 from lossary.reports.html.views.verdict import verdict_view
 from lossary.reports.text import METRIC_TITLES, plain
 from lossary.tables.examples import MEASURES, ORDERS, GapRow, Pair
@@ -25,13 +33,17 @@ __all__ = ["PAGES", "Content"]
 _MANY_CELLS = 4000
 _ROWS_A_PAGE = 25
 _MOST_PAGES = 10**9
+_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
 class Content(NamedTuple):
-    """A template and what it shows."""
+    """A template and what it shows; `heads` are the runs of its charts, `curves` what its curves are drawn from."""
 
     template: str
     values: Mapping[str, Any]
+    heads: Sequence[RunHead] = ()
+    charts: Sequence[ChartView] = ()
+    curves: Mapping[str, Any] = MappingProxyType({})
 
 
 def losses(site: Site, ask: Ask) -> Content:
@@ -46,10 +58,19 @@ def losses(site: Site, ask: Ask) -> Content:
     shown = metrics
     if len(table.cells) > _MANY_CELLS and metrics:
         shown = [ask.choice("metric", metrics)]
-    view = SimpleNamespace(verdict=verdict_view(table, checked), losses=losses_view(table, ask.links, metrics=shown))
+    view = SimpleNamespace(
+        heads=run_heads(table, ask.links),
+        verdict=verdict_view(table, checked),
+        losses=losses_view(table, ask.links, metrics=shown),
+        dots=dots_view(table),
+        mixture=mixture_view(opened, site.ids(table)),
+        provenance=provenance_view(opened),
+    )
+    charts = [*view.dots.charts, *([view.mixture.chart] if view.mixture.chart else [])]
     query = {"base": ask.query.get("base")}
     tabs = [(METRIC_TITLES[metric], ask.links.page("", metric=metric, **query), metric in shown) for metric in metrics]
-    return Content("losses.html", values | {"view": view, "metrics": tabs if shown != metrics else []})
+    values |= {"view": view, "metrics": tabs if shown != metrics else []}
+    return Content("losses.html", values, view.heads, charts)
 
 
 def _based(site: Site, ask: Ask) -> tuple[OpenTable, Checked]:
@@ -91,11 +112,27 @@ def dataset(site: Site, ask: Ask) -> Content:
     """One dataset."""
     name = ask.dataset()
     opened, checked = _based(site, ask)
-    values = {
-        "dataset": dataset_view(opened, name, ask.links),
-        "view": SimpleNamespace(findings=findings_view(about_findings(checked, dataset=name), ask.links)),
-    }
-    return Content("dataset.html", values)
+    curves = _curves_of(site.curves(ask.snapshot), [site.ids(opened.table).curves(name, m) for m in _LOSSES])
+    view = SimpleNamespace(
+        heads=run_heads(opened.table, ask.links),
+        curves=curves,
+        findings=findings_view(about_findings(checked, dataset=name), ask.links),
+    )
+    values = {"dataset": dataset_view(opened, name, ask.links), "view": view}
+    return Content("dataset.html", values, view.heads, curves=curves.payload)
+
+
+def _curves_of(view: CurvesView, ids: Sequence[str]) -> CurvesView:
+    """The part of all curves that some charts show."""
+    charts = [chart for chart in view.charts if chart.id in ids]
+    payload = {**view.payload, "charts": {chart.id: view.payload["charts"][chart.id] for chart in charts}}
+    return replace(view, charts=charts, notes=[], payload=payload if charts else {})
+
+
+def curves(site: Site, ask: Ask) -> Content:
+    """Training and evaluation of all runs, a chart a dataset."""
+    view = SimpleNamespace(heads=run_heads(ask.table, ask.links), curves=site.curves(ask.snapshot))
+    return Content("curves.html", {"view": view}, view.heads, curves=view.curves.payload)
 
 
 def compare(site: Site, ask: Ask) -> Content:
@@ -119,7 +156,7 @@ def compare(site: Site, ask: Ask) -> Content:
     except LossaryError as error:
         problem = error
     here = theirs is ask and ask.opened.study is not None
-    values = {
+    values: dict[str, Any] = {
         "runs": names,
         "their_runs": their_names,
         "others": list(others),
@@ -128,12 +165,14 @@ def compare(site: Site, ask: Ask) -> Content:
         "second": second,
         "swap": ask.links.page("compare", first=second, second=first) if theirs is ask else None,
         "compared": None if found is None else compare_view(found, ask.links, examples=here),
-        "view": SimpleNamespace(
-            losses=None if found is None or found.table is None else losses_view(found.table, ask.links)
-        ),
         "problem": problem,
     }
-    return Content("compare.html", values)
+    paired = None if found is None else found.table
+    if paired is None:
+        return Content("compare.html", values | {"view": None, "forest": []})
+    charts = [chart for metric in _LOSSES if (chart := forest_chart(paired, metric)) is not None]
+    values |= {"view": SimpleNamespace(losses=losses_view(paired, ask.links)), "forest": charts}
+    return Content("compare.html", values, run_heads(paired, ask.links), [chart for chart, _ in charts])
 
 
 def examples(site: Site, ask: Ask) -> Content:
@@ -223,16 +262,16 @@ def _example(row: GapRow, text: ExampleText, pair: Pair) -> dict[str, Any]:
 
 
 def diagnosis(_: Site, ask: Ask) -> Content:
-    """What `lossary diagnose` wrote of this study."""
-    folder = ask.snapshot.folder
-    paths = sorted(folder.diagnosis.glob("*.md")) if folder is not None else []
-    texts = [(plain(path.stem), path.read_text(encoding="utf-8")) for path in paths]
-    return Content("diagnosis.html", {"diagnoses": texts, "runs": [run.name for run in ask.table.runs]})
+    """What `lossary diagnose` wrote of this study, or what findings suggest."""
+    checked = ask.snapshot.checked
+    assert checked is not None
+    return Content("diagnosis.html", {"view": SimpleNamespace(diagnosis=diagnoses_view(ask.opened.folder, checked))})
 
 
 # By address; the landing page has none.
 PAGES: dict[str, Callable[[Site, Ask], Content]] = {
     "": losses,
+    "curves": curves,
     "compare": compare,
     "examples": examples,
     "findings": findings,

@@ -11,10 +11,13 @@ from lossary.dashboard.snapshots import Snapshot, WatchedStudy
 from lossary.errors import ScoreError
 from lossary.files import digest_bytes
 from lossary.findings.engine import Checked, check
-from lossary.findings.folder import subject_of
+from lossary.findings.folder import subject_of, with_base
+from lossary.reports.html.links import Ids
+from lossary.reports.html.views.curves import CurvesView, curves_view
 from lossary.tables.comparison import Comparison, Side, compare, compare_imported
 from lossary.tables.examples import Gap, Pair, open_gap
 from lossary.tables.load import OpenTable
+from lossary.tables.model import Table
 from lossary.tables.texts import Texts, open_texts
 
 __all__ = ["Rendered", "Site"]
@@ -50,6 +53,7 @@ class Site:
         self._bases: Cache[tuple[OpenTable, Checked]] = Cache(4)
         self._comparisons: Cache[Comparison] = Cache(_FEW)
         self._texts: Cache[Texts] = Cache(4)
+        self._curves: Cache[CurvesView] = Cache(4)
 
     def gap(self, snapshot: Snapshot, pair: Pair) -> Gap:
         """The gap between two runs of a study that was made here."""
@@ -65,6 +69,17 @@ class Site:
         assert folder is not None
         return self._texts.get((snapshot.path, snapshot.version), lambda: open_texts(folder))
 
+    def curves(self, snapshot: Snapshot) -> CurvesView:
+        """The curves of a study's runs, or of an import, decimated."""
+        opened = snapshot.opened
+        assert opened is not None
+        make = _steady([snapshot], lambda: curves_view(opened, self.ids(opened.table)))
+        return self._curves.get((snapshot.path, snapshot.version), make)
+
+    def ids(self, table: Table) -> Ids:
+        """Ids of places in pages on a table."""
+        return Ids([run.name for run in table.runs], [row.name for row in table.datasets])
+
     def with_base(self, snapshot: Snapshot, base: str) -> tuple[OpenTable, Checked]:
         """Table and findings with differences to another run than the one that the study is shown with."""
         opened = snapshot.opened
@@ -72,9 +87,9 @@ class Site:
 
         def make() -> tuple[OpenTable, Checked]:
             bare = opened._replace(table=replace(opened.table, base=None, deltas=[]))
-            subject = subject_of(bare, where=str(snapshot.path), base=base)
+            based = with_base(bare, base=base)
             ignore = opened.study.check.ignore if opened.study is not None else {}
-            return opened._replace(table=subject.table), check(subject, ignore=ignore)
+            return based, check(subject_of(based, where=str(snapshot.path)), ignore=ignore)
 
         return self._bases.get((snapshot.path, snapshot.version, base), _steady([snapshot], make))
 

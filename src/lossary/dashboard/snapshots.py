@@ -22,9 +22,10 @@ from lossary.dashboard.progress import RunProgress, run_progress
 from lossary.errors import LossaryError, ScoreError, ShardError
 from lossary.files import digest_json
 from lossary.findings.engine import Checked, check
-from lossary.findings.folder import subject_of
+from lossary.findings.folder import subject_of, with_base
 from lossary.folder import StudyFolder
 from lossary.study import Study, find_study_file, load_study
+from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable, is_imported, open_table
 
 __all__ = ["Snapshot", "WatchedStudy"]
@@ -79,6 +80,11 @@ class Snapshot:
     def has_old_scores(self) -> bool:
         """Whether scores were replaced, or came or went, since it was taken."""
         return _scores(self.fingerprint) != _scores(fingerprint(self.path))
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether steps of any run are on record."""
+        return any(name.endswith(("/steps.parquet", CURVES)) for name, *_ in self.fingerprint)
 
     @property
     def is_running(self) -> bool:
@@ -180,9 +186,8 @@ def _take(path: Path, files: Fingerprint) -> Snapshot:
             snapshot = replace(snapshot, study=study, folder=folder, progress=tuple(run_progress(study, folder)))
             if not (folder.validation / "manifest.json").is_file():
                 raise ShardError("the study is not prepared yet", where=str(path), hint="Run `lossary run`.")
-        opened = open_table(path)
+        opened = with_base(open_table(path))
         subject = subject_of(opened, where=str(path))
-        opened = opened._replace(table=subject.table)
         ignore = opened.study.check.ignore if opened.study is not None else {}
         return replace(snapshot, folder=opened.folder, opened=opened, checked=check(subject, ignore=ignore))
     except LossaryError as error:

@@ -16,7 +16,7 @@ from lossary.statistics.estimates import Estimate
 from lossary.study import Study
 from lossary.tables.deltas import add_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
-from lossary.tables.scores import dataset_estimates, read_columns
+from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import seed_spreads
 from lossary.tables.totals import totals_of
 
@@ -96,11 +96,10 @@ def _scored_runs(
         files = sorted((folder.run(name) / "scores").glob("*.parquet"))
         if step is not None:
             files = [path for path in files if int(path.stem) == step]
-        of_this_set = [
-            s for s in (Scored(path, read_header(path)) for path in files) if s.header.validation_digest == digest
-        ]
-        if of_this_set:
-            scored.append(of_this_set[-1])
+        newest_first = (Scored(path, read_header(path)) for path in reversed(files))
+        newest = next((s for s in newest_first if s.header.validation_digest == digest), None)
+        if newest is not None:
+            scored.append(newest)
         else:
             why = (
                 "scored on another validation set"
@@ -145,8 +144,7 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
 
 
 def _cells(study: Study, scored: Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
-    scores = read_columns(scored.path, [row.name for row in datasets])
-    estimates = dataset_estimates(scores, has_sop=scored.header.has_sop)
+    estimates = file_estimates(scored.path, [row.name for row in datasets], has_sop=scored.header.has_sop)
     return [
         _cell(study, scored.header, row.name, metric, estimates[row.name][metric], validation)
         for row in datasets

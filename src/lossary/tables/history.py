@@ -9,7 +9,7 @@ from pathlib import Path
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
 from lossary.tables.model import METRICS, Metric, Table
-from lossary.tables.scores import dataset_estimates, read_columns
+from lossary.tables.scores import file_estimates
 
 __all__ = ["Evaluation", "evaluations"]
 
@@ -63,7 +63,7 @@ def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
 
 def _of_file(names: Sequence[str], found: tuple[Path, ScoreHeader]) -> list[Evaluation]:
     path, header = found
-    estimates = dataset_estimates(read_columns(path, names), has_sop=header.has_sop)
+    estimates = file_estimates(path, names, has_sop=header.has_sop)
     return [
         Evaluation(
             run=header.run,

@@ -158,7 +158,7 @@
   }
 
   // --- charts: drawn when they come into view; until then, and without the engine, the static picture stands
-  const data = one("#data") ? JSON.parse(one("#data").textContent) : { charts: {}, runs: [], curves: {} };
+  let data;
   let engine;
   async function load() {
     if (window.vegaEmbed) return window.vegaEmbed;
@@ -264,8 +264,17 @@
     target.dataset.near = isIntersecting;
     if (isIntersecting && target.dataset.drawn !== "true") kept(target);
   }), { rootMargin: "300px" });
-  const figures = all("figure[data-chart]").filter(({ dataset }) => data.charts[dataset.chart] || data.curves.charts?.[dataset.chart]);
-  figures.forEach((figure) => near.observe(figure));
+  let figures = [];
+  // A dashboard puts newer content into the page: its charts begin anew.
+  function begin() {
+    data = one("#data") ? JSON.parse(one("#data").textContent) : { charts: {}, runs: [], curves: {} };
+    near.disconnect();
+    figures.forEach((figure) => figure.lossary?.finalize());
+    figures = all("figure[data-chart]").filter(({ dataset }) => data.charts[dataset.chart] || data.curves.charts?.[dataset.chart]);
+    figures.forEach((figure) => near.observe(figure));
+  }
+  document.addEventListener("lossary:renewed", begin);
+  begin();
   function redraw(which = () => true) {
     figures.filter(which).forEach((figure) => {
       figure.dataset.drawn = "false";

@@ -25,7 +25,17 @@ from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
 
-__all__ = ["CurveChart", "CurvesView", "curves_view", "static_charts"]
+__all__ = [
+    "Axis",
+    "CurveChart",
+    "CurvesView",
+    "Record",
+    "curves_view",
+    "imported_series",
+    "positions",
+    "recorded",
+    "static_charts",
+]
 
 _LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 # Points of all curves together that a page takes: some six bytes each.
@@ -110,10 +120,10 @@ def curves_view(opened: OpenTable, ids: Ids) -> CurvesView:
     part = largest_datasets(table, max(1, _MOST_POINTS // (4 * _FEWEST_BUCKETS * max(len(runs), 1))))
     datasets = [row.name for row in part.datasets]
     if study is None:
-        series, points = _imported_series(folder.root / CURVES, runs), list[Evaluation]()
+        series, points = imported_series(folder.root / CURVES, runs), list[Evaluation]()
         axes: dict[str, Axis] = {}
     else:
-        series, axes = _recorded(folder, runs)
+        series, axes = recorded(folder, runs)
         points = evaluations(table, folder)
     series = {key: found for key, found in series.items() if key[1] in datasets and len(found.step)}
     if not series:
@@ -214,7 +224,8 @@ def _numbers(lines: Iterable[Line], points: Sequence[Evaluation], metric: Metric
     return DataTable(columns=["run", "what", "step", METRIC_TITLES[metric], "95 %"], rows=rows)
 
 
-def _recorded(folder: StudyFolder, runs: Sequence[str]) -> tuple[dict[tuple[str, str, str], Record], dict[str, Axis]]:
+def recorded(folder: StudyFolder, runs: Sequence[str]) -> tuple[dict[tuple[str, str, str], Record], dict[str, Axis]]:
+    """What the step records of runs hold, by run, dataset and metric; and what their steps stand for."""
     series: dict[tuple[str, str, str], Record] = {}
     axes = {}
     for run in runs:
@@ -245,7 +256,7 @@ def _axis(columns: dict[str, NDArray[Any]]) -> Axis:
     return Axis(*(np.asarray(values[knots], np.int64).tolist() for values in (step, tokens, examples)))
 
 
-def _imported_series(path: Path, runs: Sequence[str]) -> dict[tuple[str, str, str], Record]:
+def imported_series(path: Path, runs: Sequence[str]) -> dict[tuple[str, str, str], Record]:
     """Curves of an import by run as the table calls it; of training where there are any, else of evaluation."""
     if not path.is_file():
         return {}
@@ -309,12 +320,12 @@ def _values(view: CurvesView, chart: CurveChart, buckets: int) -> dict[str, list
         step, loss = line.raw
         kept = min_max(step, loss, linear=buckets, logarithmic=1)
         for target, series in ((raw, Series(step[kept], loss[kept])), (mean, line.mean)):
-            x = _positions(view, line.run, series.step, unit)
+            x = positions(view.axes.get(line.run), series.step, unit)
             target += [{"run": plain(line.run), "x": a, "y": b} for a, b in zip(x, series.loss.tolist(), strict=True)]
     points = [
         {
             "run": plain(p.run),
-            "x": _positions(view, p.run, np.array([p.step]), unit)[0],
+            "x": positions(view.axes.get(p.run), np.array([p.step]), unit)[0],
             "y": p.value,
             "low": p.value if p.low is None else p.low,
             "high": p.value if p.high is None else p.high,
@@ -326,9 +337,9 @@ def _values(view: CurvesView, chart: CurveChart, buckets: int) -> dict[str, list
     return {"raw": raw, "mean": mean, "points": points, "floor": floor}
 
 
-def _positions(view: CurvesView, run: str, step: NDArray[np.int64], unit: str) -> list[float]:
-    if unit == "steps" or run not in view.axes:
+def positions(axis: Axis | None, step: NDArray[np.int64], unit: str) -> list[float]:
+    """Where steps stand on an axis of tokens, examples or steps; steps where a run counted nothing else."""
+    if unit == "steps" or axis is None:
         return [float(value) for value in step]
-    axis = view.axes[run]
     found: list[float] = np.interp(step, axis.step, getattr(axis, unit)).tolist()
     return found
