@@ -7,11 +7,12 @@ ever become one.
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lossary.findings.engine import Checked
 from lossary.reports.html.charts.svg import inline_svg
+from lossary.reports.html.charts.theme import CONFIG
 from lossary.reports.html.engine import chart_engine
 from lossary.reports.html.render import asset, environment, require_packages
 from lossary.reports.html.view import SECTIONS, page_view
@@ -39,7 +40,8 @@ def html_report(opened: OpenTable, checked: Checked) -> str:
     charts = view.charts
     curves = {chart.id for chart in view.curves.charts}
     data = {
-        "charts": {chart.id: chart.spec for chart in charts if chart.id not in curves},
+        "config": CONFIG,
+        "charts": {chart.id: _bare(chart.spec) for chart in charts if chart.id not in curves},
         "runs": [head.name for head in view.heads],
         "curves": view.curves.payload,
     }
@@ -54,6 +56,11 @@ def html_report(opened: OpenTable, checked: Checked) -> str:
     pictures = {chart.id: Markup(inline_svg(chart.spec)) for chart in charts}
     template = environment().get_template("report.html")
     return template.render(view=view, page=page, pictures=pictures, sections=SECTIONS)
+
+
+def _bare(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A specification without its theme, which stands in the page once."""
+    return {name: value for name, value in spec.items() if name != "config"}
 
 
 def json_block(value: Any) -> str:

@@ -26,8 +26,9 @@ _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2), (10, 3))
 
 
 class Mark(NamedTuple):
-    """What a run looks like; `path` draws its shape in a box from -6 to 6."""
+    """What a run looks like; `path` draws its shape in a box from -6 to 6, and has an id in a page."""
 
+    id: str
     colour: str
     shape: str
     path: str
@@ -41,5 +42,5 @@ def marks_of(runs: Sequence[str]) -> dict[str, Mark]:
     for index, run in enumerate(runs):
         shape = shapes[index % len(shapes)]
         dash = _DASHES[(index // len(COLOURS) + index) % len(_DASHES)]
-        found[run] = Mark(COLOURS[index % len(COLOURS)], shape, _SHAPES[shape], dash)
+        found[run] = Mark(f"mark-{index}", COLOURS[index % len(COLOURS)], shape, _SHAPES[shape], dash)
     return found

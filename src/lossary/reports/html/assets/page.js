@@ -249,7 +249,7 @@
 
   async function draw(figure) {
     const id = figure.dataset.chart;
-    const spec = data.curves.charts?.[id] ? curve(id) : without(data.charts[id]);
+    const spec = { ...(data.curves.charts?.[id] ? curve(id) : without(data.charts[id])), config: data.config };
     engine ??= load();
     const embed = await engine;
     const place = document.createElement("div");
@@ -353,7 +353,7 @@
   if (links.size) {
     const watch = new IntersectionObserver(() => {
       const list = sections().filter((section) => links.has(section.id));
-      const here = list.findLast((section) => section.getBoundingClientRect().top < innerHeight / 3) ?? list[0];
+      const here = list.findLast((section) => section.getBoundingClientRect().top < 160) ?? list[0];
       links.forEach((link, id) => (here && id === here.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
     }, { rootMargin: "0px 0px -60% 0px", threshold: [0, 0.05, 0.5] });
     sections().forEach((section) => watch.observe(section));

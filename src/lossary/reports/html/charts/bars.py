@@ -33,13 +33,14 @@ def shares_spec(rows: Sequence[dict[str, Any]], order: Sequence[str]) -> dict[st
         "kind:N", legend=legend, scale=altair.Scale(domain=kinds, range=[_KINDS[k][0] for k in kinds])
     )
     shape = altair.Shape("kind:N", legend=legend, scale=altair.Scale(domain=kinds, range=[_KINDS[k][1] for k in kinds]))
-    chart = altair.Chart(altair.Data(values=list(rows)))
+    chart = altair.Chart(altair.NamedData("shares"))
     tooltip = [altair.Tooltip("dataset:N"), altair.Tooltip("kind:N"), altair.Tooltip("share:Q", format=".1%")]
     layers = [
         chart.mark_line(opacity=0.35, strokeWidth=1, color="currentColor").encode(x=x, y=y, detail="dataset:N"),
         chart.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
     ]
-    return specification(altair.layer(*layers).properties(width=_WIDTH, height=22 * len(order) + 10))
+    both = altair.layer(*layers).properties(width=_WIDTH, height=22 * len(order) + 10)
+    return specification(both, shares=rows)
 
 
 class Spread(NamedTuple):
@@ -54,7 +55,7 @@ def histogram_spec(edges: Sequence[float], spreads: Sequence[Spread], all_runs: 
     import altair
 
     values = [
-        {"run": spread.run, "loss": edge, "share": count / max(sum(spread.counts), 1), "examples": count}
+        {"run": spread.run, "loss": edge, "share": round(count / max(sum(spread.counts), 1), 4)}
         for spread in spreads
         for edge, count in zip(edges, [*spread.counts, 0], strict=True)
     ]
@@ -63,10 +64,10 @@ def histogram_spec(edges: Sequence[float], spreads: Sequence[Spread], all_runs: 
     tooltip = [
         altair.Tooltip("run:N"),
         altair.Tooltip("loss:Q", format=".2f", title="loss from"),
-        altair.Tooltip("examples:Q", format=","),
+        altair.Tooltip("share:Q", format=".1%", title="of examples"),
     ]
     chart = (
-        altair.Chart(altair.Data(values=values))
+        altair.Chart(altair.NamedData("bins"))
         .mark_line(interpolate="step-after", strokeWidth=1.4)
         .encode(
             x=altair.X("loss:Q", title="MLM loss of an example, nats", axis=altair.Axis(tickCount=6)),
@@ -75,6 +76,6 @@ def histogram_spec(edges: Sequence[float], spreads: Sequence[Spread], all_runs: 
             strokeDash=dash,
             tooltip=tooltip,
         )
-        .properties(width=330, height=130)
+        .properties(width=306, height=130)
     )
-    return specification(chart)
+    return specification(chart, bins=values)

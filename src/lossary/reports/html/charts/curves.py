@@ -13,7 +13,7 @@ from lossary.reports.html.marks import marks_of
 
 __all__ = ["curves_spec", "filled"]
 
-_WIDTH, _HEIGHT = 330, 190
+_WIDTH, _HEIGHT = 306, 180
 
 
 def curves_spec(runs: Sequence[str]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def curves_spec(runs: Sequence[str]) -> dict[str, Any]:
 
     colour, shape, dash = run_scales(altair, marks_of(runs), runs)
     x = altair.X("x:Q", title="tokens", axis=altair.Axis(format="~s", tickCount=5), scale=altair.Scale(nice=False))
-    y = altair.Y("y:Q", title="nats", axis=altair.Axis(tickCount=5), scale=altair.Scale(zero=False))
+    y = altair.Y("y:Q", title="nats", axis=altair.Axis(tickCount=5, minExtent=30), scale=altair.Scale(zero=False))
     tooltip = [
         altair.Tooltip("run:N"),
         altair.Tooltip("x:Q", format=",.0f", title="x"),
@@ -32,7 +32,7 @@ def curves_spec(runs: Sequence[str]) -> dict[str, Any]:
     points = altair.Chart(altair.NamedData("points"))
     layers = [
         altair.Chart(altair.NamedData("floor")).mark_rule(strokeDash=[3, 3], opacity=0.8).encode(y="y:Q"),
-        raw.mark_line(strokeWidth=1, strokeJoin="round", opacity=0.25).encode(
+        raw.mark_line(strokeWidth=0.8, strokeJoin="round", opacity=0.22).encode(
             x=x, y=y, color=colour, order=altair.Order("x:Q")
         ),
         mean.mark_line(strokeWidth=1.7, strokeJoin="round").encode(
@@ -47,9 +47,8 @@ def curves_spec(runs: Sequence[str]) -> dict[str, Any]:
             tooltip=[*tooltip, altair.Tooltip("low:Q", format=".4f"), altair.Tooltip("high:Q", format=".4f")],
         ),
     ]
-    spec = specification(altair.layer(*layers).properties(width=_WIDTH, height=_HEIGHT))
-    spec["datasets"] = {"raw": [], "mean": [], "points": [], "floor": []}
-    return spec
+    chart = altair.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+    return specification(chart, raw=[], mean=[], points=[], floor=[])
 
 
 def filled(spec: Mapping[str, Any], values: Mapping[str, list[dict[str, Any]]], *, x_title: str) -> dict[str, Any]:

@@ -90,9 +90,9 @@ def _spec(table: Table, metric: Metric, cells: list[Cell], runs: list[str], orde
         altair.Tooltip("low:Q", format=".4f"),
         altair.Tooltip("high:Q", format=".4f"),
     ]
-    points_chart = altair.Chart(altair.Data(values=points))
+    points_chart = altair.Chart(altair.NamedData("points"))
     layers = [
-        altair.Chart(altair.Data(values=lines))
+        altair.Chart(altair.NamedData("lines"))
         .mark_point(
             shape="M0,-1L0,1",
             filled=False,
@@ -118,4 +118,5 @@ def _spec(table: Table, metric: Metric, cells: list[Cell], runs: list[str], orde
         ),
     ]
     height = len(order) * max(_STEP * len(runs) + _GAP, 20)
-    return specification(altair.layer(*layers).properties(width=_WIDTH, height=height))
+    chart = altair.layer(*layers).properties(width=_WIDTH, height=height)
+    return specification(chart, points=points, lines=lines)

@@ -12,7 +12,7 @@ __all__ = ["TOTAL", "forest_chart"]
 
 # Rows of marks that still fit a screen or two.
 _MOST_MARKS = 180
-_WIDTH = 430
+_WIDTH = 370
 _STEP, _GAP = 10, 9
 TOTAL = "total by validation share"
 
@@ -86,10 +86,10 @@ def _spec(table: Table, metric: Metric, deltas: list[Delta], runs: list[str]) ->
         *(altair.Tooltip(f"{field}:Q", format="+.4f") for field in ("difference", "low", "high")),
         altair.Tooltip("verdict:N"),
     ]
-    chart = altair.Chart(altair.Data(values=values))
+    chart = altair.Chart(altair.NamedData("deltas"))
     fill = altair.condition("datum.verdict == 'differs'", altair.value(1), altair.value(0))
     layers = [
-        altair.Chart(altair.Data(values=[{"zero": 0}])).mark_rule(strokeWidth=1.2, opacity=0.7).encode(x="zero:Q"),
+        altair.Chart(altair.NamedData("zero")).mark_rule(strokeWidth=1.2, opacity=0.7).encode(x="zero:Q"),
         chart.mark_rule(strokeWidth=1.6, opacity=0.8).encode(
             x=altair.X("low:Q", title=title), x2="high:Q", y=y, yOffset=offset, color=colour
         ),
@@ -98,4 +98,5 @@ def _spec(table: Table, metric: Metric, deltas: list[Delta], runs: list[str]) ->
         ),
     ]
     height = len(order) * max(_STEP * len(names) + _GAP, 20)
-    return specification(altair.layer(*layers).properties(width=_WIDTH, height=height))
+    both = altair.layer(*layers).properties(width=_WIDTH, height=height)
+    return specification(both, deltas=values, zero=[{"zero": 0}])

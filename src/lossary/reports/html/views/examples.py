@@ -26,10 +26,10 @@ from lossary.tables.model import Table
 
 __all__ = ["DatasetExamples", "ExampleView", "ExamplesView", "Piece", "example_views", "examples_view", "gap_pair"]
 
-_MOST_DATASETS, _MOST_RUNS = 12, 8
+_MOST_DATASETS, _MOST_RUNS = 12, 6
 _WORST = 5
-_POSITIONS = 8
-_BARS = 44
+_POSITIONS = 6
+_BARS = 36
 _WORD_START = "▁"
 
 
@@ -265,8 +265,7 @@ _FOLD = 48
 def _run_score(head: RunHead, score: ExampleScore) -> RunScore:
     sop = "—"
     if score.sop_nats is not None:
-        right = "right" if score.sop_correct else "wrong"
-        sop = f"{right}, {exp(-score.sop_nats):.0%} for the true order"
+        sop = f"{'right' if score.sop_correct else 'wrong'}, {100 * exp(-score.sop_nats):.0f} %"
     loss = number(score.mlm_nats / score.masked if score.masked else None, "mlm_loss")
     return RunScore(head=head, loss=loss, correct=f"{score.mlm_correct} of {score.masked}", sop=sop)
 
