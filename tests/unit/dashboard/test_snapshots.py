@@ -1,0 +1,165 @@
+"""A snapshot is of one moment: what is written while it is read never meets what was there before."""
+
+import re
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tests.scored import score_run
+
+from lossary.dashboard import snapshots
+from lossary.dashboard.app import create_app
+from lossary.dashboard.snapshots import WatchedStudy, fingerprint
+from lossary.folder import StudyFolder
+from lossary.study import Study
+
+RUNS = ("torch_a", "tf_a")
+
+
+@pytest.fixture
+def root(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> Path:
+    path = tmp_path / "study"
+    shutil.copytree(prepared[1].root, path)
+    for run in RUNS:
+        score_run(StudyFolder(path), run)
+    return path
+
+
+def wait_for_newer(watched: WatchedStudy, version: str) -> snapshots.Snapshot:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        found = watched.snapshot()
+        if found.version != version and found.note is None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no newer snapshot came")
+
+
+def test_a_snapshot_stays_until_a_file_changes(root: Path) -> None:
+    watched = WatchedStudy(root)
+    first = watched.snapshot()
+    assert watched.snapshot(wait=True) is first
+    (root / "notes.txt").write_text("no business of the dashboard's")
+    (root / "runs" / "tf_a" / "scores" / ".00000012.parquet.x.tmp").write_bytes(b"half")
+    assert watched.snapshot(wait=True) is first
+    score_run(StudyFolder(root), "tf_a", mean=5.0)
+    second = watched.snapshot(wait=True)
+    assert second.version != first.version
+    assert second.opened is not None
+    assert first.has_old_scores
+    assert not second.has_old_scores
+
+
+def test_what_changed_while_it_was_read_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, taken = WatchedStudy(root), []
+    take = snapshots._take
+
+    def disturbed(*arguments: object) -> snapshots.Snapshot:
+        found = take(*arguments)  # type: ignore[arg-type]
+        taken.append(found)
+        if len(taken) < 3:
+            score_run(StudyFolder(root), "tf_a", mean=5.0 + len(taken))
+        return found
+
+    monkeypatch.setattr(snapshots, "_take", disturbed)
+    found = watched.snapshot()
+    assert len(taken) == 3
+    assert found is taken[-1]
+    assert found.fingerprint == fingerprint(root)
+
+
+def test_where_there_is_never_a_quiet_moment_the_last_good_snapshot_stays(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = WatchedStudy(root)
+    good = watched.snapshot()
+    take = snapshots._take
+    count = [0]
+
+    def disturbed(*arguments: object) -> snapshots.Snapshot:
+        found = take(*arguments)  # type: ignore[arg-type]
+        count[0] += 1
+        score_run(StudyFolder(root), "tf_a", mean=5.0 + count[0])
+        return found
+
+    monkeypatch.setattr(snapshots, "_take", disturbed)
+    score_run(StudyFolder(root), "tf_a", mean=9.0)
+    found = watched.snapshot(wait=True)
+    assert found.opened is good.opened
+    assert found.note is not None
+    assert "replaced" in found.note
+    monkeypatch.setattr(snapshots, "_take", take)
+    assert watched.snapshot(wait=True).note is None
+
+
+def test_a_long_reading_goes_on_behind_the_last_good_snapshot(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(snapshots, "_LOOK_EVERY_S", 0.0)
+    watched = WatchedStudy(root)
+    first = watched.snapshot()
+    go, take = threading.Event(), snapshots._take
+
+    def slow(*arguments: object) -> snapshots.Snapshot:
+        assert go.wait(20)
+        return take(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(snapshots, "_take", slow)
+    watched._not_before = 0.0
+    score_run(StudyFolder(root), "tf_a", mean=5.0)
+    meanwhile = watched.snapshot()
+    assert meanwhile.opened is first.opened
+    assert meanwhile.note == "newer files are being read"
+    go.set()
+    assert wait_for_newer(watched, first.version).opened is not first.opened
+
+
+def test_pages_read_while_scores_are_rewritten_are_whole(root: Path) -> None:
+    """Every version gives all runs of a step the same loss; a page that mixes two would show two."""
+    folder, stop = StudyFolder(root), threading.Event()
+    asked = TestClient(create_app([root]), base_url="http://localhost:8000")
+    asked.get("/s/study/")
+
+    def write() -> None:
+        mean = 2.0
+        while not stop.is_set():
+            mean = 2.0 if mean > 9 else mean + 0.5
+            for run in RUNS:
+                score_run(folder, run, mean=mean)
+            stop.wait(0.3)
+
+    def read(path: str) -> list[tuple[int, str]]:
+        found = []
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            answer = asked.get(path)
+            found.append((answer.status_code, answer.text))
+        return found
+
+    paths = [
+        "/s/study/",
+        "/s/study/compare?first=torch_a&second=tf_a",
+        "/s/study/examples?dataset=stories&first=torch_a&second=tf_a",
+        "/s/study/run?name=tf_a",
+    ]
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with ThreadPoolExecutor(len(paths)) as pool:
+            answers = dict(zip(paths, pool.map(read, paths), strict=True))
+    finally:
+        stop.set()
+        writer.join()
+    for path, found in answers.items():
+        assert len({text for _, text in found}) > 1, path
+        # A study that is replaced as fast as it is read may have to say so, but never breaks.
+        assert {status for status, _ in found} <= {200, 503}, path
+        assert sum(status == 200 for status, _ in found) > len(found) / 2, path
+        assert all(text.rstrip().endswith("</html>") for _, text in found)
+    for status, text in answers[paths[2]]:
+        if status == 200:
+            deltas = [float(delta) for delta in re.findall(r'<b class="(?:lost|gained)">([+-][\d.]+)</b> nats', text)]
+            assert deltas == sorted(deltas, reverse=True)
