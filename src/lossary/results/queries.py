@@ -8,11 +8,8 @@ scores_of({"tf_xl": path}, {("wiki", 17)})                # all that was scored 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import duckdb
-
-from lossary.errors import ScoreError
+from lossary.results.parquet import ask, file_name
 
 __all__ = ["BINS", "BIN_NATS", "ExampleScore", "dearest", "loss_spread", "scores_of", "widest_gaps"]
 
@@ -41,10 +38,10 @@ def loss_spread(paths: Mapping[str, Path]) -> dict[tuple[str, str], dict[int, in
     """By run and dataset: how many examples have an MLM loss (nats a masked position) in which bin of `BIN_NATS`."""
     found: dict[tuple[str, str], dict[int, int]] = {}
     for run, path in paths.items():
-        rows = _ask(
+        rows = ask(
             f"""SELECT dataset, least(greatest(floor(mlm_nats / masked / {BIN_NATS}), 0), {BINS - 1})::INTEGER AS bin,
             count(*) FROM read_parquet(?) WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset, bin""",
-            [str(path)],
+            [file_name(path)],
         )
         for dataset, place, count in rows:
             found.setdefault((run, dataset), {})[place] = count
@@ -56,21 +53,21 @@ def widest_gaps(first: Path, second: Path, most: int) -> dict[str, list[int]]:
 
     An example counts as the same if as many positions of it were masked.
     """
-    rows = _ask(
+    rows = ask(
         f"""SELECT dataset, max_by(a.example, b.mlm_nats - a.mlm_nats, {int(most)}) FROM read_parquet(?) a
         JOIN read_parquet(?) b USING (dataset, example)
         WHERE a.masked = b.masked AND a.masked > 0 AND isfinite(b.mlm_nats - a.mlm_nats) GROUP BY dataset""",
-        [str(first), str(second)],
+        [file_name(first), file_name(second)],
     )
     return {dataset: list(examples) for dataset, examples in rows}
 
 
 def dearest(path: Path, most: int) -> dict[str, list[int]]:
     """By dataset: the examples with the highest loss a masked position, highest first."""
-    rows = _ask(
+    rows = ask(
         f"""SELECT dataset, max_by(example, mlm_nats / masked, {int(most)}) FROM read_parquet(?)
         WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset""",
-        [str(path)],
+        [file_name(path)],
     )
     return {dataset: list(examples) for dataset, examples in rows}
 
@@ -83,24 +80,14 @@ def scores_of(paths: Mapping[str, Path], wanted: Collection[tuple[str, int]]) ->
     keys = set(wanted)
     found = []
     for run, path in paths.items():
-        rows = _ask(
+        rows = ask(
             """SELECT dataset, example, masked, mlm_nats, mlm_correct, sop_label, sop_nats, sop_correct, position_nats,
             predicted FROM read_parquet(?) WHERE example IN (SELECT unnest(?::UBIGINT[])) AND dataset IN
             (SELECT unnest(?::VARCHAR[]))""",
-            [str(path), examples, datasets],
+            [file_name(path), examples, datasets],
         )
         names = [name for name in ExampleScore.__dataclass_fields__ if name != "run"]
         found += [
             ExampleScore(run=run, **dict(zip(names, row, strict=True))) for row in rows if (row[0], row[1]) in keys
         ]
     return found
-
-
-def _ask(query: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
-    try:
-        with duckdb.connect() as connection:
-            rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
-            return rows
-    except duckdb.Error as error:
-        where = str(parameters[0])
-        raise ScoreError(f"not readable: {error}", where=where, hint="Delete it and evaluate again.") from None

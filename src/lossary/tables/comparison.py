@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import duckdb
 import numpy as np
 
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
+from lossary.results.parquet import ask, file_name
 from lossary.results.records import ScoreHeader
 from lossary.statistics.bootstrap import bootstrap_ratio
 from lossary.statistics.decomposition import Decomposition, decompose
@@ -214,10 +214,7 @@ def _bits(
 ) -> dict[str, tuple[float | None, float | None]]:
     sizes = []
     for path in paths:
-        with duckdb.connect() as connection:
-            rows = connection.execute(
-                "SELECT dataset, sum(tokens), sum(bytes) FROM read_parquet(?) GROUP BY dataset", [str(path)]
-            ).fetchall()
+        rows = ask("SELECT dataset, sum(tokens), sum(bytes) FROM read_parquet(?) GROUP BY dataset", [file_name(path)])
         sizes.append({name: (int(tokens), int(count)) for name, tokens, count in rows})
     found = {}
     for row in tables[0].datasets:

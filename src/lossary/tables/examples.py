@@ -8,18 +8,17 @@ DuckDB joins two files of scores and sorts; what is kept are a difference and tw
 of millions of examples reads the rows that it shows and no others. Texts are another module's: `texts.py`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
+from lossary.results.parquet import ask, ask_arrays, file_name
 from lossary.study import Study
 from lossary.tables.build import scored_runs
 
@@ -243,18 +242,9 @@ FROM read_parquet(?, hive_partitioning = false) WHERE file_row_number IN ({rows}
 def read_gap(paths: tuple[Path, Path], pair: Pair) -> Gap:
     """Pairs two files of scores on one dataset; an example counts as the same if its masked positions do."""
     nats = "mlm_nats" if pair.measure == "mlm" else "sop_nats"
-    first, second = (_literal(path) for path in paths)
-    with duckdb.connect() as connection:
-        found = _run(
-            connection,
-            _PAIRED.format(nats=nats),
-            {"first": first, "second": second, "dataset": pair.dataset},
-            paths,
-        ).fetchnumpy()
-        counts = [
-            _run(connection, _COUNTED.format(nats=nats), [path, pair.dataset], paths).fetchall()[0][0]
-            for path in (first, second)
-        ]
+    first, second = (file_name(path) for path in paths)
+    found = ask_arrays(_PAIRED.format(nats=nats), {"first": first, "second": second, "dataset": pair.dataset})
+    counts = [ask(_COUNTED.format(nats=nats), [path, pair.dataset])[0][0] for path in (first, second)]
     deltas = np.asarray(found["delta"], np.float64)
     return Gap(
         pair=pair,
@@ -266,29 +256,13 @@ def read_gap(paths: tuple[Path, Path], pair: Pair) -> Gap:
     )
 
 
-def _literal(path: Path) -> str:
-    """A path as DuckDB reads it: one whose folder has brackets or stars in its name is no pattern."""
-    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
-
-
-def _run(
-    connection: duckdb.DuckDBPyConnection, query: str, values: Any, paths: Sequence[Path]
-) -> duckdb.DuckDBPyConnection:
-    try:
-        return connection.execute(query, values)
-    except duckdb.Error as error:
-        where = ", ".join(map(str, paths))
-        raise ScoreError(f"not readable: {error}", where=where, hint="Delete it and evaluate again.") from None
-
-
 def _read_rows(path: Path, rows: NDArray[np.int64]) -> list[_Row]:
     """The scores at some rows of a file, in their order."""
     if not len(rows):
         return []
-    with duckdb.connect() as connection:
-        # Numbers of rows are ours; as literals they let DuckDB skip what holds none of them.
-        query = _ROWS.format(rows=", ".join(map(str, rows.tolist())))
-        found = {row[0]: row[1:] for row in _run(connection, query, [_literal(path)], [path]).fetchall()}
+    # Numbers of rows are ours; as literals they let DuckDB skip what holds none of them.
+    query = _ROWS.format(rows=", ".join(map(str, rows.tolist())))
+    found = {row[0]: row[1:] for row in ask(query, [file_name(path)])}
     if len(found) < len(rows):
         raise ScoreError("the scores were replaced while they were read", where=str(path))
     return [_Row(found[row][:3], found[row][3], Score(*found[row][4:])) for row in rows.tolist()]

@@ -1,10 +1,10 @@
-"""Scores of one run as columns, and the estimates of each dataset from them; lists of positions are never read."""
+"""Scores of one run as columns, and the estimates of each dataset from their sums; lists of positions are not read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lossary.errors import ScoreError
+from lossary.results.parquet import ask, file_name
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
 from lossary.tables.model import METRICS, Metric
 
@@ -41,12 +42,21 @@ class ScoreColumns:
         return ScoreColumns(datasets=self.datasets, **arrays)
 
 
+class ScoreSums(NamedTuple):
+    """Sums over the scores of one dataset; enough for every estimate."""
+
+    nats: RatioSums
+    correct: RatioSums
+    sop_nats: MeanSums
+    sop_correct: int
+
+
 def dataset_estimates(scores: ScoreColumns, *, has_sop: bool = True) -> dict[str, dict[Metric, Estimate]]:
     """Every metric of every dataset; what does not exist has its reason."""
     counts = np.bincount(scores.dataset, minlength=len(scores.datasets))
     ends = np.cumsum(counts)
     return {
-        name: _estimates(scores, slice(end - count, end), has_sop=has_sop)
+        name: _estimates(_sums(scores, slice(end - count, end)), has_sop=has_sop)
         for name, count, end in zip(scores.datasets, counts, ends, strict=True)
     }
 
@@ -57,31 +67,58 @@ def file_estimates(path: Path, datasets: Sequence[str], *, has_sop: bool) -> dic
         status = path.stat()
     except OSError as error:
         raise ScoreError(f"not readable: {error}", where=str(path), hint="Evaluate again.") from None
-    return _remembered(path, (status.st_ino, status.st_mtime_ns, status.st_size), tuple(datasets), has_sop)
+    sums = _remembered(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+    return {name: _estimates(sums.get(name), has_sop=has_sop) for name in datasets}
+
+
+# Sums of doubles are compensated: they do not lose digits over millions of examples.
+_SUMS = """
+SELECT dataset, count(*), fsum(masked), fsum(masked::DOUBLE * masked),
+       fsum(mlm_nats), fsum(mlm_nats * mlm_nats), fsum(mlm_nats * masked),
+       fsum(mlm_correct), fsum(mlm_correct::DOUBLE * mlm_correct), fsum(mlm_correct::DOUBLE * masked),
+       count(sop), fsum(sop), fsum(sop * sop), fsum(sop * sop * sop), count(*) FILTER (sop IS NOT NULL AND sop_correct)
+FROM (SELECT *, CASE WHEN isnan(sop_nats) THEN NULL ELSE sop_nats END AS sop
+      FROM read_parquet(?, hive_partitioning = false)) GROUP BY dataset
+"""
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _remembered(
-    path: Path, _: tuple[int, int, int], datasets: tuple[str, ...], has_sop: bool
-) -> dict[str, dict[Metric, Estimate]]:
-    return dataset_estimates(read_columns(path, datasets), has_sop=has_sop)
+def _remembered(path: Path, _: tuple[int, int, int]) -> dict[str, ScoreSums]:
+    found = {}
+    for dataset, n, x, xx, y, yy, xy, c, cc, cx, pairs, s, ss, sss, right in ask(_SUMS, [file_name(path)]):
+        found[dataset] = ScoreSums(
+            nats=RatioSums(n, y, x, yy, xy, xx),
+            correct=RatioSums(n, c, x, cc, cx, xx),
+            sop_nats=MeanSums(pairs, s or 0.0, ss or 0.0, sss or 0.0),
+            sop_correct=right,
+        )
+    return found
 
 
-def _estimates(scores: ScoreColumns, part: slice, *, has_sop: bool) -> dict[Metric, Estimate]:
+def _sums(scores: ScoreColumns, part: slice) -> ScoreSums | None:
+    """The sums of one dataset; None without examples."""
     x = scores.masked[part]
     if not len(x):
-        return {metric: Estimate(value=None, reason="no validation example") for metric in METRICS}
-    found: dict[Metric, Estimate] = {}
-    for metric, y in (("mlm_loss", scores.mlm_nats[part]), ("mlm_accuracy", scores.mlm_correct[part])):
-        found[metric] = ratio(RatioSums.of(y, x))  # type: ignore[index]
+        return None
     sop = scores.sop_nats[part]
     labelled = ~np.isnan(sop)
-    sop = sop[labelled]
-    if not len(sop):
+    return ScoreSums(
+        nats=RatioSums.of(scores.mlm_nats[part], x),
+        correct=RatioSums.of(scores.mlm_correct[part], x),
+        sop_nats=MeanSums.of(sop[labelled]),
+        sop_correct=int(scores.sop_correct[part][labelled].sum()),
+    )
+
+
+def _estimates(sums: ScoreSums | None, *, has_sop: bool) -> dict[Metric, Estimate]:
+    if sums is None:
+        return {metric: Estimate(value=None, reason="no validation example") for metric in METRICS}
+    found: dict[Metric, Estimate] = {"mlm_loss": ratio(sums.nats), "mlm_accuracy": ratio(sums.correct)}
+    if not sums.sop_nats.n:
         why = "no example has two sentences" if has_sop else "the checkpoint has no sentence-order head"
         return found | {metric: Estimate(value=None, reason=why) for metric in ("sop_loss", "sop_accuracy")}
-    found["sop_loss"] = mean(MeanSums.of(sop))
-    found["sop_accuracy"] = proportion(int(scores.sop_correct[part][labelled].sum()), len(sop))
+    found["sop_loss"] = mean(sums.sop_nats)
+    found["sop_accuracy"] = proportion(sums.sop_correct, sums.sop_nats.n)
     return found
 
 

@@ -1,0 +1,56 @@
+"""Parquet files asked by DuckDB: one connection in memory for the process, a cursor for each question.
+
+    ask("SELECT count(*) FROM read_parquet(?)", [file_name(path)])
+
+A question runs on one thread: whoever has several files asks for them side by side, and sums do not depend on how
+threads shared the rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from lossary.errors import ScoreError
+
+__all__ = ["ask", "ask_arrays", "file_name"]
+
+
+def file_name(path: Path) -> str:
+    """A path as `read_parquet` takes it: one whose folder has brackets or stars in its name is no pattern."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
+
+
+def ask(query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """All rows of an answer. ScoreError if a file is missing, damaged or of another kind."""
+    with _cursor() as cursor:
+        return list(_executed(cursor, query, parameters).fetchall())
+
+
+def ask_arrays(query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """An answer as NumPy arrays by column. ScoreError as in `ask`."""
+    with _cursor() as cursor:
+        return dict(_executed(cursor, query, parameters).fetchnumpy())
+
+
+def _executed(
+    cursor: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+) -> duckdb.DuckDBPyConnection:
+    try:
+        return cursor.execute(query, parameters)
+    except duckdb.Error as error:
+        values = parameters.values() if isinstance(parameters, Mapping) else parameters
+        where = next((value for value in values if isinstance(value, str)), None)
+        raise ScoreError(f"not readable: {error}", where=where, hint="Delete it and evaluate again.") from None
+
+
+def _cursor() -> duckdb.DuckDBPyConnection:
+    return _connection().cursor()
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    # Opening one takes longer than most questions.
+    return duckdb.connect(config={"threads": 1})
