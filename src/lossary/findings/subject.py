@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lossary.data.shards import PreparedDataset, open_dataset
+from lossary.data.arrow import read_batch
+from lossary.data.shards import MANIFEST, PreparedDataset, open_dataset
 from lossary.data.spans import read_spans
-from lossary.data.validation import load_validation
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
@@ -145,14 +145,19 @@ class Subject:
         return found
 
     def _recorded(self, run: str) -> dict[str, TrainingCurve]:
-        steps = read_steps(self.steps[run])
-        with duckdb.connect() as connection:
-            connection.register("steps", steps)
-            rows = connection.execute(
-                """SELECT dataset, list(step ORDER BY step), list(mlm_nats / masked ORDER BY step) FROM steps
-                WHERE masked > 0 GROUP BY dataset ORDER BY dataset"""
-            ).fetchall()
-        return {name: TrainingCurve(np.array(step, float), np.array(loss, float)) for name, step, loss in rows}
+        steps = read_steps(self.steps[run], ["step", "dataset", "masked", "mlm_nats"])
+        masked, step = steps.column("masked").to_numpy(), steps.column("step").to_numpy()
+        names = steps.column("dataset").combine_chunks()
+        code = np.where(masked > 0, names.indices.to_numpy(zero_copy_only=False), -1)
+        order = np.lexsort((step, code))
+        nats, known = steps.column("mlm_nats").to_numpy(), names.dictionary.to_pylist()
+        found = {}
+        for name, index in sorted(zip(known, range(len(known)), strict=True)):
+            low, high = np.searchsorted(code[order], [index, index + 1])
+            rows = order[low:high]
+            if len(rows):
+                found[name] = TrainingCurve(step[rows].astype(np.float64), nats[rows] / masked[rows])
+        return found
 
 
 def subject_of_table(table: Table, where: str, curves: Path | None = None) -> Subject:
@@ -214,12 +219,12 @@ def _labels(folder: StudyFolder) -> dict[str, LabelCounts]:
     path = folder.validation / "examples.arrow"
     if not path.is_file():
         return {}
-    found = load_validation(folder)
-    examples = found.examples
+    # Whether the set is the frozen one was asked when it was scored: two columns of it are enough here.
+    batch = read_batch(path)
+    dataset, label = (batch.column(name).to_numpy() for name in ("dataset", "sop_labels"))
     return {
         name: LabelCounts(
-            int(((examples.sop_labels >= 0) & (examples.dataset == index)).sum()),
-            int(((examples.sop_labels == 1) & (examples.dataset == index)).sum()),
+            int(((label >= 0) & (dataset == index)).sum()), int(((label == 1) & (dataset == index)).sum())
         )
-        for index, name in enumerate(found.datasets)
+        for index, name in enumerate(read_json(folder.validation / MANIFEST)["datasets"])
     }

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.errors import UsageError
+from lossary.results.parquet import ask, file_name
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, ratio, weighted_mean
 from lossary.statistics.multiplicity import holm
 from lossary.statistics.paired import differs_p, paired_proportion
@@ -23,7 +24,7 @@ from lossary.tables.model import METRICS, DatasetRow, Delta, Metric, Table
 from lossary.tables.scores import ScoreColumns, read_columns
 from lossary.tables.totals import estimate_of
 
-__all__ = ["PairedRuns", "add_deltas", "compare_runs", "with_deltas"]
+__all__ = ["PairedRuns", "add_deltas", "compare_files", "compare_runs", "with_deltas"]
 
 _LEVEL = 0.05
 
@@ -70,6 +71,45 @@ def _align(first: ScoreColumns, second: ScoreColumns) -> tuple[ScoreColumns, Sco
     return first.take(left), second.take(right)
 
 
+# Two files that hold the same examples in the same order, as those of one validation set do, are paired row by row.
+_ROW_BY_ROW = """
+SELECT dataset, count(*), count(*) FILTER (odd), fsum(masked), fsum(masked::DOUBLE * masked),
+       fsum(nats), fsum(nats * nats), fsum(nats * masked),
+       fsum(correct), fsum(correct * correct), fsum(correct * masked),
+       count(sop), fsum(sop), fsum(sop * sop), fsum(sop * sop * sop),
+       count(*) FILTER (sop IS NOT NULL AND gain > 0), count(*) FILTER (sop IS NOT NULL AND gain < 0)
+FROM (SELECT a.dataset AS dataset, a.masked AS masked, b.mlm_nats - a.mlm_nats AS nats,
+             (b.mlm_correct - a.mlm_correct)::DOUBLE AS correct,
+             CASE WHEN isnan(b.sop_nats - a.sop_nats) THEN NULL ELSE b.sop_nats - a.sop_nats END AS sop,
+             b.sop_correct::INT - a.sop_correct::INT AS gain,
+             a.example IS DISTINCT FROM b.example OR a.dataset IS DISTINCT FROM b.dataset
+             OR a.masked IS DISTINCT FROM b.masked AS odd
+      FROM read_parquet($first, hive_partitioning = false) a
+      POSITIONAL JOIN read_parquet($second, hive_partitioning = false) b)
+GROUP BY dataset
+"""
+
+
+def compare_files(first: Path, second: Path, names: Sequence[str]) -> PairedRuns:
+    """As `compare_runs` of two files of scores, on some datasets. ScoreError if one is damaged."""
+    rows = ask(_ROW_BY_ROW, {"first": file_name(first), "second": file_name(second)})
+    if any(odd for _, _, odd, *_ in rows):
+        return compare_runs(read_columns(first, names), read_columns(second, names))
+    sums = {dataset: (n, *rest) for dataset, n, _, *rest in rows}
+    nothing = (0,) * 15
+    return PairedRuns({name: _differences_of_sums(*sums.get(name, nothing)) for name in names}, dict.fromkeys(names, 0))
+
+
+def _differences_of_sums(n: int, x: float, xx: float, *more: float) -> dict[Metric, Estimate]:
+    y, yy, xy, c, cc, cx, pairs, s, ss, sss, gained, lost = (value or 0 for value in more)
+    return {
+        "mlm_loss": ratio(RatioSums(n, y, x, yy, xy, xx)),
+        "mlm_accuracy": ratio(RatioSums(n, c, x, cc, cx, xx)),
+        "sop_loss": mean(MeanSums(int(pairs), s, ss, sss)),
+        "sop_accuracy": paired_proportion(n=int(pairs), gained=int(gained), lost=int(lost)),
+    }
+
+
 def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict[Metric, Estimate]:
     x = first.masked[part]
     found: dict[Metric, Estimate] = {}
@@ -95,10 +135,9 @@ def add_deltas(table: Table, paths: Mapping[str, Path], *, base: str, threads: i
     if base not in paths:
         raise UsageError(f"no run of the table is called {base!r}", hint=f"Runs: {', '.join(paths)}.")
     names = [row.name for row in table.datasets]
-    reference = read_columns(paths[base], names)
     others = [run for run in paths if run != base]
     with ThreadPoolExecutor(threads) as pool:
-        compare = partial(_compare_file, reference, names)
+        compare = partial(compare_files, paths[base], names=names)
         found = dict(zip(others, pool.map(compare, (paths[run] for run in others)), strict=True))
     return with_deltas(table, base, found)
 
@@ -107,10 +146,6 @@ def with_deltas(table: Table, base: str, paired: Mapping[str, PairedRuns]) -> Ta
     """The table with differences to `base`, by run, that were computed before; Holm over all of them."""
     deltas = [delta for run, found in paired.items() for delta in _deltas(table, base, run, found)]
     return replace(table, base=base, deltas=_adjusted(deltas))
-
-
-def _compare_file(reference: ScoreColumns, names: Sequence[str], path: Path) -> PairedRuns:
-    return compare_runs(reference, read_columns(path, names))
 
 
 def _deltas(table: Table, base: str, run: str, paired: PairedRuns) -> list[Delta]:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from lossary.findings.engine import Checked
@@ -19,6 +20,10 @@ from lossary.reports.html.view import SECTIONS, page_view
 from lossary.tables.load import OpenTable
 
 __all__ = ["content_policy", "html_report", "json_block"]
+
+
+# Pictures are drawn outside of Python.
+_THREADS = 2
 
 
 class _Page(NamedTuple):
@@ -53,7 +58,9 @@ def html_report(opened: OpenTable, checked: Checked) -> str:
         data=Markup(json_block(data)),
         engine=Markup(engine.packed),
     )
-    pictures = {chart.id: Markup(inline_svg(chart.spec)) for chart in charts}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        drawn = pool.map(lambda chart: Markup(inline_svg(chart.spec)), charts)
+        pictures = dict(zip([chart.id for chart in charts], drawn, strict=True))
     template = environment().get_template("report.html")
     return template.render(view=view, page=page, pictures=pictures, sections=SECTIONS)
 

@@ -1,0 +1,77 @@
+"""Sums by DuckDB are those of the columns, for files in order, shuffled, of other examples, and without SOP."""
+
+import shutil
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from tests.scored import score_run
+
+from lossary.errors import ScoreError
+from lossary.folder import StudyFolder
+from lossary.results.records import read_header, write_scores
+from lossary.study import Study
+from lossary.tables.deltas import compare_files, compare_runs
+from lossary.tables.scores import dataset_estimates, file_estimates, read_columns
+
+NAMES = ["pairs", "stories", "lines", "nothing"]
+
+
+@pytest.fixture
+def folder(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> StudyFolder:
+    shutil.copytree(prepared[1].root, tmp_path / "a[b]")
+    folder = StudyFolder(tmp_path / "a[b]")
+    score_run(folder, "torch_a")
+    score_run(folder, "tf_a", mean=4.0)
+    return folder
+
+
+def rewrite(path: Path, order: np.ndarray) -> None:
+    write_scores(path, pq.read_table(path).take(order), read_header(path))
+
+
+def same(found: dict, expected: dict) -> None:
+    assert list(found) == list(expected)
+    for dataset, metrics in expected.items():
+        for metric, estimate in metrics.items():
+            assert astuple(found[dataset][metric]) == pytest.approx(astuple(estimate), rel=1e-9), (dataset, metric)
+
+
+@pytest.mark.parametrize("has_sop", [True, False])
+def test_estimates_of_a_file_are_those_of_its_columns(folder: StudyFolder, has_sop: bool) -> None:
+    score_run(folder, "torch_a", has_sop=has_sop)
+    path = folder.scores("torch_a", 12)
+    expected = dataset_estimates(read_columns(path, NAMES), has_sop=has_sop)
+    same(file_estimates(path, NAMES, has_sop=has_sop), expected)
+
+
+def test_estimates_are_remembered_for_the_file_as_it_is(folder: StudyFolder) -> None:
+    path = folder.scores("torch_a", 12)
+    before = file_estimates(path, NAMES, has_sop=True)
+    score_run(folder, "torch_a", mean=8.0)
+    after = file_estimates(path, NAMES, has_sop=True)
+    assert (after["lines"]["mlm_loss"].value or 0) > (before["lines"]["mlm_loss"].value or 0) + 0.5
+    path.write_bytes(b"PAR1")
+    with pytest.raises(ScoreError, match="not readable"):
+        file_estimates(path, NAMES, has_sop=True)
+    path.unlink()
+    with pytest.raises(ScoreError, match="not readable"):
+        file_estimates(path, NAMES, has_sop=True)
+
+
+@pytest.mark.parametrize("how", ["in order", "shuffled", "fewer", "without sop"])
+def test_differences_of_files_are_those_of_their_columns(folder: StudyFolder, how: str) -> None:
+    paths = [folder.scores(run, 12) for run in ("torch_a", "tf_a")]
+    rng = np.random.default_rng(0)
+    if how == "shuffled":
+        rewrite(paths[1], rng.permutation(60))
+    if how == "fewer":
+        rewrite(paths[1], np.sort(rng.choice(60, 41, replace=False)))
+    if how == "without sop":
+        score_run(folder, "tf_a", mean=4.0, has_sop=False)
+    found = compare_files(paths[0], paths[1], NAMES)
+    expected = compare_runs(*(read_columns(path, NAMES) for path in paths))
+    same(found.estimates, expected.estimates)
+    assert found.unmatched == expected.unmatched
