@@ -30,10 +30,10 @@ def largest_datasets(table: Table, most: int) -> Part:
 
 
 def leading_runs(table: Table, most: int) -> tuple[list[RunColumn], str]:
-    """The first runs of the table, always with the base."""
+    """The first runs of the table, always with the base; and a sentence if others are left out."""
     if len(table.runs) <= most:
         return list(table.runs), ""
     kept = table.runs[:most]
     if table.base is not None and all(run.name != table.base for run in kept):
         kept = [*kept[:-1], next(run for run in table.runs if run.name == table.base)]
-    return kept, f"{len(kept)} of {len(table.runs)} runs: the first of the table."
+    return kept, f"{len(kept)} of {len(table.runs)} runs: the first of the table, with the baseline."

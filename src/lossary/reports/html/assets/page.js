@@ -170,8 +170,8 @@
     return window.vegaEmbed;
   }
   const hiddenRuns = new Set();
-  // Without inline styles, `eval` and buttons: the page's policy allows none of the first two.
-  const options = { ast: true, renderer: "svg", actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+  // Without inline styles and `eval`, which the page's policy forbids; of the log only errors (1).
+  const options = { ast: true, renderer: "svg", actions: false, defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
 
   function unpack(text) {
     const bytes = atob(text);

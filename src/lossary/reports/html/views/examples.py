@@ -119,6 +119,7 @@ def examples_view(opened: OpenTable, ids: Ids, heads: Sequence[RunHead]) -> Exam
     names = [run.name for run in runs]
     if pair is not None and pair[1] not in names:
         names[-1 if names[-1] != pair[0] else -2] = pair[1]
+        run_note = f"{len(names)} of {len(table.runs)} runs: the first of the table, the baseline and the worst."
     part = largest_datasets(table, _MOST_DATASETS)
     paths = {found.header.run: found.path for found in scored_runs(study, folder, names)}
     worst = widest_gaps(paths[pair[0]], paths[pair[1]], _WORST) if pair else dearest(paths[names[0]], _WORST)

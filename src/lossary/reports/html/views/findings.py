@@ -8,10 +8,11 @@ from lossary.reports.findings import summary
 from lossary.reports.html.links import Links
 from lossary.reports.text import plain
 
-__all__ = ["FindingView", "FindingsView", "findings_view"]
+__all__ = ["FindingGroup", "FindingView", "FindingsView", "findings_view"]
 
 # So many stand open: a reader sees what matters without a click, and the page does not begin with a wall.
 _OPEN = 2
+_NAMED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,23 @@ class FindingView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FindingGroup:
+    """Findings of one rule and severity, as of several runs; one alone is a group, too."""
+
+    severity: Severity
+    code: str
+    name: str
+    subjects: str
+    findings: list[FindingView]
+    is_open: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class FindingsView:
     """Findings to read, checks that passed, and those that could not be made."""
 
     summary: str
-    findings: list[FindingView]
+    groups: list[FindingGroup]
     passed: list[FindingView]
     skipped: list[FindingView]
 
@@ -48,13 +61,43 @@ def findings_view(checked: Checked, links: Links) -> FindingsView:
     ordered = sorted(shown, key=lambda found: found.ignored is not None)
     return FindingsView(
         summary=summary(checked),
-        findings=[_finding(found, links, index) for index, found in enumerate(ordered)],
+        groups=_groups(ordered, links),
         passed=[_finding(found, links) for found in checked.findings if found.severity == "pass"],
         skipped=[_finding(found, links) for found in checked.findings if found.severity == "skipped"],
     )
 
 
-def _finding(found: Finding, links: Links, index: int | None = None) -> FindingView:
+def _groups(findings: list[Finding], links: Links) -> list[FindingGroup]:
+    """In their order; the first of those to warn of stand open."""
+    by_rule: dict[tuple[Severity, str, bool], list[Finding]] = {}
+    for found in findings:
+        by_rule.setdefault((found.severity, found.code, found.ignored is not None), []).append(found)
+    groups = []
+    for (severity, code, ignored), of_rule in by_rule.items():
+        is_open = severity in ("error", "warning") and not ignored and len(groups) < _OPEN
+        groups.append(
+            FindingGroup(
+                severity=severity,
+                code=code,
+                name=of_rule[0].name,
+                subjects=_subjects(of_rule),
+                findings=[
+                    _finding(found, links, is_open=is_open and index == 0) for index, found in enumerate(of_rule)
+                ],
+                is_open=is_open,
+            )
+        )
+    return groups
+
+
+def _subjects(findings: list[Finding]) -> str:
+    """What several findings are about, in a line."""
+    names = [plain(found.subject) for found in findings]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return "; ".join(names[:_NAMED]) + more
+
+
+def _finding(found: Finding, links: Links, *, is_open: bool = False) -> FindingView:
     p = "" if found.p is None else f"p = {found.p:.2g} after Holm"
     n = "" if found.n is None else f"n = {found.n:,}"
     test = ", ".join(text for text in (found.test, p, n) if text)
@@ -70,5 +113,5 @@ def _finding(found: Finding, links: Links, index: int | None = None) -> FindingV
         next_step=plain(found.next_step),
         ignored=None if found.ignored is None else plain(found.ignored),
         datasets=[(plain(name), links.dataset(name)) for name in found.datasets],
-        is_open=index is not None and index < _OPEN and found.ignored is None and found.severity != "info",
+        is_open=is_open,
     )

@@ -105,11 +105,10 @@ def _epochs(study: Study | None, folder: StudyFolder, run: str, dataset: str, se
 
 
 def _shared_run(table: Table) -> str | None:
-    """The base, else the first run that has a total."""
-    names = [run.name for run in table.runs]
-    for name in ([table.base] if table.base else []) + names:
-        total = table.find_total(name, "mlm_loss", "validation_share")
-        if total is not None and total.value:
+    """The base, else the first run, of those that have a loss on every dataset: of a part there is no share."""
+    counted = [row.name for row in table.datasets if row.validation_share]
+    for name in [*([table.base] if table.base else []), *(run.name for run in table.runs)]:
+        if counted and all(table.cell(name, dataset, "mlm_loss").value is not None for dataset in counted):
             return name
     return None
 
