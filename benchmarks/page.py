@@ -152,14 +152,19 @@ def _client(dashboard: Dashboard, shape: Shape, draw: random.Random, until: floa
     while clock() < until:
         page, query = _question(shape, draw)
         start = clock()
-        connection.request("GET", f"{dashboard.study}{page}?{urlencode(query)}")
-        answer = connection.getresponse()
-        answer.read()
+        try:
+            connection.request("GET", f"{dashboard.study}{page}?{urlencode(query)}")
+            answer = connection.getresponse()
+            answer.read()
+            status = str(answer.status)
+        except (OSError, http.client.HTTPException) as error:
+            status = type(error).__name__
+            connection = dashboard.connect()
         took = 1000 * (clock() - start)
         with watched.lock:
             watched.took[page or "losses"].append(took)
-            if answer.status != 200:
-                watched.failed.append(f"{answer.status} {page}?{urlencode(query)}")
+            if status != "200":
+                watched.failed.append(f"{status} {page}?{urlencode(query)}")
         pause.wait(_THOUGHT_S)
 
 

@@ -1,14 +1,16 @@
 """What the dashboard serves: studies by their addresses, and what was computed of them, within bounds of memory."""
 
 import re
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from lossary.dashboard.cache import Cache
 from lossary.dashboard.snapshots import Snapshot, WatchedStudy
-from lossary.errors import ScoreError
+from lossary.errors import LossaryError, ScoreError
 from lossary.files import digest_bytes
 from lossary.findings.engine import Checked, check
 from lossary.findings.folder import subject_of, with_base
@@ -47,13 +49,24 @@ class Site:
     """All studies that are served. Results are kept by the version of their snapshot, never for another one."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.studies = {slug: WatchedStudy(path) for slug, path in _slugs(paths).items()}
+        self.studies = {slug: WatchedStudy(path, on_newer=self._prepare) for slug, path in _slugs(paths).items()}
         self.pages: Cache[Rendered] = Cache(_PAGES, lambda page: len(page.body))
         self._gaps: Cache[Gap] = Cache(_GAPS, lambda gap: gap.deltas.nbytes * 4)
         self._bases: Cache[tuple[OpenTable, Checked]] = Cache(4)
         self._comparisons: Cache[Comparison] = Cache(_FEW)
         self._texts: Cache[Texts] = Cache(4)
         self._curves: Cache[CurvesView] = Cache(4)
+
+    def _prepare(self, snapshot: Snapshot) -> None:
+        """Begins with the curves, which take longest, before anybody asks for them."""
+
+        def curves() -> None:
+            # Scores that are replaced meanwhile bring a newer snapshot, and whoever asks is told of any other error.
+            with suppress(LossaryError, OSError):
+                self.curves(snapshot)
+
+        if snapshot.opened is not None and snapshot.has_curves:
+            threading.Thread(target=curves, name="curves", daemon=True).start()
 
     def gap(self, snapshot: Snapshot, pair: Pair) -> Gap:
         """The gap between two runs of a study that was made here."""

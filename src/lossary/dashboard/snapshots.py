@@ -10,7 +10,7 @@ if no such file changed meanwhile; until then the last good one is shown, and sa
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
@@ -100,8 +100,10 @@ class _Reading(NamedTuple):
 class WatchedStudy:
     """A study, or a folder of imports, and its newest whole snapshot."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, on_newer: Callable[[Snapshot], None] = lambda _: None) -> None:
+        """`on_newer` is told of every snapshot that was read, in the thread that read it: it must not take long."""
         self.path = path
+        self._on_newer = on_newer
         self._lock = threading.Lock()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reading")
         self._looked = float("-inf")
@@ -140,6 +142,7 @@ class WatchedStudy:
             with self._lock:
                 self._last = reading
                 self._not_before = time.monotonic() + took * (1 / _BUSY - 1)
+            self._on_newer(found)
             return reading
         finally:
             with self._lock:
