@@ -18,6 +18,8 @@ from lossary.reports.charts import write_curves, write_forests
 from lossary.reports.export import csv_text, json_value
 from lossary.reports.findings import findings_markdown, verdict_text
 from lossary.reports.html.file import html_report
+from lossary.reports.html.render import INSTALL
+from lossary.reports.html.view import PageView, page_view
 from lossary.reports.html.views.provenance import provenance_rows
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.text import METRIC_TITLES, delta_text, number, percent, short_count
@@ -69,22 +71,26 @@ def write_report(opened: OpenTable, checked: Checked, options: ReportOptions | N
     """
     table, _, folder = opened
     options = options or ReportOptions()
+    view, note = None, ""
+    try:
+        view = page_view(opened, checked)
+    except MissingPackage as error:
+        note = str(error)
     folder.report.mkdir(parents=True, exist_ok=True)
     path = folder.report / "report.md"
-    _write(path, _shortened(_sections(opened, checked, options), options.max_chars))
+    _write(path, _shortened(_sections(opened, checked, view, options), options.max_chars))
     _write(folder.report / "table.csv", csv_text(table))
     _write(
         folder.report / "table.json",
         json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
-    try:
-        _write(folder.report / "report.html", html_report(opened, checked))
-    except MissingPackage as error:
-        return Written(path, None, str(error))
+    if view is None:
+        return Written(path, None, note)
+    _write(folder.report / "report.html", html_report(view))
     return Written(path, folder.report / "report.html")
 
 
-def _sections(opened: OpenTable, checked: Checked, options: ReportOptions) -> list[_Section]:
+def _sections(opened: OpenTable, checked: Checked, view: PageView | None, options: ReportOptions) -> list[_Section]:
     table, study, folder = opened
     sections = [
         _Section("", f"# {escape_markdown(table.study)}\n\n{verdict(table)} {escape_markdown(_worst(checked))}"),
@@ -96,12 +102,12 @@ def _sections(opened: OpenTable, checked: Checked, options: ReportOptions) -> li
     if table.notes:
         sections.append(_Section("Beware", "\n".join(f"- {escape_markdown(note)}" for note in table.notes)))
     if table.deltas:
-        sections.append(_Section("Run against run", _differences_to_base(table, folder, png=options.png)))
+        sections.append(_Section("Run against run", _differences_to_base(table, folder, view, png=options.png)))
     if study is not None:
         sections += [
             *(_Section("", text) for text in _diagnoses(folder)),
             _Section("Runs", _runs(table, folder)),
-            _Section("Curves", write_curves(folder, table, png=options.png).text),
+            _Section("Curves", _curves(folder, view, png=options.png)),
             _Section("Mixture", _mixture(table, folder)),
             _Section("Provenance", _provenance(opened)),
         ]
@@ -122,7 +128,7 @@ def _shortened(sections: Sequence[_Section], most: int | None) -> str:
         left.append(gone.title or gone.body.split("\n", 1)[0].lstrip("# "))
 
 
-def _differences_to_base(table: Table, folder: StudyFolder, *, png: bool) -> str:
+def _differences_to_base(table: Table, folder: StudyFolder, view: PageView | None, *, png: bool) -> str:
     """Paired differences of the losses to the base, as a table and as pictures."""
     others = [run.name for run in table.runs if run.name != table.base]
     columns = [
@@ -141,7 +147,14 @@ def _differences_to_base(table: Table, folder: StudyFolder, *, png: bool) -> str
         f"Differences to {escape_markdown(table.base or '')}, paired by example: ● differs after Holm, "
         "○ not shown to differ, = too small for the digits shown."
     )
-    return "\n\n".join([about, "\n".join(lines), *write_forests(folder, table, png=png)])
+    pictures = [] if view is None else write_forests(folder, view.pairs.charts, png=png)
+    return "\n\n".join([about, "\n".join(lines), *pictures])
+
+
+def _curves(folder: StudyFolder, view: PageView | None, *, png: bool) -> str:
+    if view is None:
+        return f"Charts need more packages: `{INSTALL}`."
+    return write_curves(folder, view.curves, png=png)
 
 
 def _diagnoses(folder: StudyFolder) -> list[str]:

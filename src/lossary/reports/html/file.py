@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from lossary.findings.engine import Checked
 from lossary.reports.html.charts.svg import inline_svg
 from lossary.reports.html.charts.theme import CONFIG
 from lossary.reports.html.engine import chart_engine
-from lossary.reports.html.render import asset, environment, require_packages
-from lossary.reports.html.view import SECTIONS, page_view
-from lossary.tables.load import OpenTable
+from lossary.reports.html.render import asset, environment
+from lossary.reports.html.view import SECTIONS, PageView
 
 __all__ = ["content_policy", "html_report", "json_block"]
 
@@ -36,12 +34,10 @@ class _Page(NamedTuple):
     engine: str
 
 
-def html_report(opened: OpenTable, checked: Checked) -> str:
-    """The report as one HTML file. Raises MissingPackage if templates or charts have nothing to be made with."""
-    require_packages()
+def html_report(view: PageView) -> str:
+    """The report as one HTML file."""
     from markupsafe import Markup
 
-    view = page_view(opened, checked)
     charts = view.charts
     curves = {chart.id for chart in view.curves.charts}
     data = {

@@ -9,7 +9,7 @@ from lossary.errors import MissingPackage
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["asset", "environment", "require_packages"]
+__all__ = ["INSTALL", "asset", "environment", "require_packages"]
 
 INSTALL = 'pip install "lossary[report]"'
 _PACKAGES = {"jinja2": "Jinja2", "altair": "altair", "vl_convert": "vl-convert-python"}

@@ -6,6 +6,7 @@ from lossary.findings.engine import Checked
 from lossary.reports.html.charts.dots import dots_chart
 from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.links import Anchors, Ids
+from lossary.reports.html.render import require_packages
 from lossary.reports.html.views.curves import CurvesView, curves_view, static_charts
 from lossary.reports.html.views.diagnosis import DiagnosesView, diagnoses_view
 from lossary.reports.html.views.examples import ExamplesView, examples_view
@@ -70,7 +71,11 @@ class PageView:
 
 
 def page_view(opened: OpenTable, checked: Checked) -> PageView:
-    """Views of all sections of a study, or of imported tables; links lead to places of the page itself."""
+    """Views of all sections of a study, or of imported tables; links lead to places of the page itself.
+
+    Raises MissingPackage if there is nothing to make templates or charts with.
+    """
+    require_packages()
     table = opened.table
     ids = Ids([run.name for run in table.runs], [row.name for row in table.datasets])
     curves = curves_view(opened, ids)

@@ -13,6 +13,8 @@ __all__ = ["FindingGroup", "FindingView", "FindingsView", "findings_view"]
 # So many stand open: a reader sees what matters without a click, and the page does not begin with a wall.
 _OPEN = 2
 _NAMED = 4
+# Of one rule, or of checks that passed, so many are listed; `lossary check` lists them all.
+_MOST_FINDINGS, _MOST_CHECKS = 100, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class FindingGroup:
     name: str
     subjects: str
     findings: list[FindingView]
+    total: int
     is_open: bool
 
 
@@ -52,18 +55,24 @@ class FindingsView:
     groups: list[FindingGroup]
     passed: list[FindingView]
     skipped: list[FindingView]
+    num_passed: int
+    num_skipped: int
 
 
 def findings_view(checked: Checked, links: Links) -> FindingsView:
     """All findings of a check."""
     worst = SEVERITIES[:3]
     shown = [found for found in checked.findings if found.severity in worst]
+    passed = [found for found in checked.findings if found.severity == "pass"]
+    skipped = [found for found in checked.findings if found.severity == "skipped"]
     ordered = sorted(shown, key=lambda found: found.ignored is not None)
     return FindingsView(
         summary=summary(checked),
         groups=_groups(ordered, links),
-        passed=[_finding(found, links) for found in checked.findings if found.severity == "pass"],
-        skipped=[_finding(found, links) for found in checked.findings if found.severity == "skipped"],
+        passed=[_finding(found, links) for found in passed[:_MOST_CHECKS]],
+        skipped=[_finding(found, links) for found in skipped[:_MOST_CHECKS]],
+        num_passed=len(passed),
+        num_skipped=len(skipped),
     )
 
 
@@ -82,8 +91,10 @@ def _groups(findings: list[Finding], links: Links) -> list[FindingGroup]:
                 name=of_rule[0].name,
                 subjects=_subjects(of_rule),
                 findings=[
-                    _finding(found, links, is_open=is_open and index == 0) for index, found in enumerate(of_rule)
+                    _finding(found, links, is_open=is_open and index == 0)
+                    for index, found in enumerate(of_rule[:_MOST_FINDINGS])
                 ],
+                total=len(of_rule),
                 is_open=is_open,
             )
         )

@@ -33,6 +33,8 @@ _UNITS: dict[Metric, str] = {
     "sop_loss": "nats a pair",
     "sop_accuracy": "fraction of pairs",
 }
+# Of a table with more cells than this no cell has a text of its own to hover over: it would be most of the page.
+_MOST_ABOUT = 8_000
 _STANDINGS = {"at": ("≈", "not shown to differ from the floor"), "above": ("▲", "above the floor")}
 
 
@@ -222,19 +224,20 @@ def _cell(table: Table, cell: Cell, dataset: str, best: str | None, links: Links
         return CellView(text=text, value=None, reason=plain(cell.reason or "not measured"))
     mark, means = _STANDINGS.get(cell.standing or "", ("", ""))
     delta = table.delta(cell.run, dataset, cell.metric)
+    detailed = len(table.cells) <= _MOST_ABOUT
     return CellView(
         text=text,
         value=cell.value,
         half=half_width(cell),
         mark=mark,
         mark_means=means and f"{means}: {number(cell.floor, cell.metric)}",
-        about=_about(cell),
+        about=_about(cell) if detailed else "",
         href=safe_link(cell.link) or links.run(cell.run),
         chart=links.curves(dataset, cell.metric),
         is_best=text == best,
         delta=delta_text(delta, width=0),
         delta_value=None if delta is None else delta.value,
-        delta_about=_about_delta(delta),
+        delta_about=_about_delta(delta) if detailed else "",
     )
 
 

@@ -13,19 +13,24 @@ from lossary.tables.load import OpenTable
 __all__ = ["ProvenanceView", "dataset_digest", "provenance_rows", "provenance_view"]
 
 
+_MOST_NOTES = 200
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProvenanceView:
     """Names and values, and the warnings of the table."""
 
     rows: list[tuple[str, str]]
     notes: list[str]
+    more_notes: int
 
 
 def provenance_view(opened: OpenTable) -> ProvenanceView:
     """The section of an opened table."""
     return ProvenanceView(
         rows=[(plain(what), plain(value)) for what, value in provenance_rows(opened)],
-        notes=[plain(note) for note in opened.table.notes],
+        notes=[plain(note) for note in opened.table.notes[:_MOST_NOTES]],
+        more_notes=max(0, len(opened.table.notes) - _MOST_NOTES),
     )
 
 
