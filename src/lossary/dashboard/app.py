@@ -29,8 +29,9 @@ from lossary.dashboard.site import Rendered, Site
 from lossary.dashboard.snapshots import Snapshot
 from lossary.errors import LossaryError, ScoreError, UsageError
 from lossary.reports.html.engine import chart_engine
-from lossary.reports.html.file import html_report, json_block
+from lossary.reports.html.file import chart_data, html_report
 from lossary.reports.html.render import asset, environment
+from lossary.reports.html.view import page_view
 from lossary.reports.text import plain
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class _App:
             raise Missing("there is no table yet to report", what="pages", known=[("progress", f"/s/{slug}/")])
         opened, checked = snapshot.opened, snapshot.checked
         made = self._site.pages.get(
-            (slug, "report", snapshot.version), lambda: Rendered.of(html_report(opened, checked))
+            (slug, "report", snapshot.version), lambda: Rendered.of(html_report(page_view(opened, checked)))
         )
         response = _answer(made, request)
         response.headers["content-disposition"] = f'attachment; filename="{slug}-report.html"'
@@ -263,12 +264,7 @@ def _data(content: Content) -> str:
 
     if not content.charts and not content.curves:
         return ""
-    value = {
-        "charts": {chart.id: chart.spec for chart in content.charts},
-        "runs": [head.name for head in content.heads],
-        "curves": dict(content.curves),
-    }
-    return Markup(json_block(value))
+    return Markup(chart_data(content.charts, [head.name for head in content.heads], content.curves))
 
 
 def _answer(page: Rendered, request: Request | None = None) -> Response:

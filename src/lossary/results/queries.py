@@ -6,8 +6,10 @@ scores_of({"tf_xl": path}, {("wiki", 17)})                # all that was scored 
 """
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lossary.results.parquet import ask, file_name
 
@@ -15,6 +17,7 @@ __all__ = ["BINS", "BIN_NATS", "ExampleScore", "dearest", "loss_spread", "scores
 
 # Bins of a loss: fine enough to be put together to any picture; the last one takes what lies beyond.
 BIN_NATS, BINS = 0.05, 500
+_THREADS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +40,10 @@ class ExampleScore:
 def loss_spread(paths: Mapping[str, Path]) -> dict[tuple[str, str], dict[int, int]]:
     """By run and dataset: how many examples have an MLM loss (nats a masked position) in which bin of `BIN_NATS`."""
     found: dict[tuple[str, str], dict[int, int]] = {}
-    for run, path in paths.items():
-        rows = ask(
-            f"""SELECT dataset, least(greatest(floor(mlm_nats / masked / {BIN_NATS}), 0), {BINS - 1})::INTEGER AS bin,
-            count(*) FROM read_parquet(?) WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset, bin""",
-            [file_name(path)],
-        )
+    query = f"""
+        SELECT dataset, least(greatest(floor(mlm_nats / masked / {BIN_NATS}), 0), {BINS - 1})::INTEGER AS bin,
+        count(*) FROM read_parquet(?) WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset, bin"""
+    for run, rows in _ask_each(query, paths):
         for dataset, place, count in rows:
             found.setdefault((run, dataset), {})[place] = count
     return found
@@ -78,16 +79,21 @@ def scores_of(paths: Mapping[str, Path], wanted: Collection[tuple[str, int]]) ->
         return []
     datasets, examples = sorted({name for name, _ in wanted}), sorted({example for _, example in wanted})
     keys = set(wanted)
-    found = []
-    for run, path in paths.items():
-        rows = ask(
-            """SELECT dataset, example, masked, mlm_nats, mlm_correct, sop_label, sop_nats, sop_correct, position_nats,
-            predicted FROM read_parquet(?) WHERE example IN (SELECT unnest(?::UBIGINT[])) AND dataset IN
-            (SELECT unnest(?::VARCHAR[]))""",
-            [file_name(path), examples, datasets],
-        )
-        names = [name for name in ExampleScore.__dataclass_fields__ if name != "run"]
-        found += [
-            ExampleScore(run=run, **dict(zip(names, row, strict=True))) for row in rows if (row[0], row[1]) in keys
-        ]
-    return found
+    query = """
+        SELECT dataset, example, masked, mlm_nats, mlm_correct, sop_label, sop_nats, sop_correct, position_nats,
+        predicted FROM read_parquet(?) WHERE example IN (SELECT unnest(?::UBIGINT[])) AND dataset IN
+        (SELECT unnest(?::VARCHAR[]))"""
+    names = [name for name in ExampleScore.__dataclass_fields__ if name != "run"]
+    return [
+        ExampleScore(run=run, **dict(zip(names, row, strict=True)))
+        for run, rows in _ask_each(query, paths, examples, datasets)
+        for row in rows
+        if (row[0], row[1]) in keys
+    ]
+
+
+def _ask_each(query: str, paths: Mapping[str, Path], *more: Any) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """The answer of each run's file, some files at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        answers = pool.map(lambda path: ask(query, [file_name(path), *more]), paths.values())
+        return list(zip(paths, answers, strict=True))

@@ -125,7 +125,7 @@ def _check_shares(shares: list[dict[str, float] | None]) -> Check:
 
 def realised_shares(folder: StudyFolder, run: str) -> dict[str, float]:
     """Shares of the examples that a run was trained on so far, by dataset; empty if it was not trained here."""
-    steps = read_steps(folder.steps(run))
+    steps = read_steps(folder.steps(run), ["dataset", "examples"])
     if not steps.num_rows:
         return {}
     counts = steps.group_by("dataset").aggregate([("examples", "sum")]).to_pydict()

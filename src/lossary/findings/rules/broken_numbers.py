@@ -1,9 +1,10 @@
 """Losses that are no numbers, and sudden jumps of the training loss."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
-import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
 from lossary.findings.subject import Subject
@@ -29,14 +30,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     if not subject.steps:
         return findings or [skipped(_ID, "curves", "no curve is on record")]
     for run, path in subject.steps.items():
-        steps = read_steps(path)
-        with duckdb.connect() as connection:
-            connection.register("steps", steps)
-            rows = connection.execute(
-                """SELECT step, sum(mlm_nats) / sum(masked), max(gradient_norm) FROM steps
-                GROUP BY step HAVING sum(masked) > 0 ORDER BY step"""
-            ).fetchall()
-        table = np.array(rows, float).reshape(-1, 3)
+        table = _by_step(path)
         broken = table[~np.isfinite(table).all(axis=1), 0]
         jumps = _spikes(table[:, 0], table[:, 1])
         if len(broken):
@@ -48,6 +42,18 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
         else:
             findings.append(passed(_ID, run, f"{len(table):,} steps", "finite, no jump"))
     return findings
+
+
+def _by_step(path: Path) -> NDArray[np.float64]:
+    """Step, loss over all datasets and largest gradient norm of every step that masked anything, (N, 3)."""
+    steps = read_steps(path, ["step", "masked", "mlm_nats", "gradient_norm"])
+    columns = {name: steps.column(name).to_numpy() for name in steps.column_names}
+    step, place = np.unique(columns["step"], return_inverse=True)
+    masked, nats = (np.bincount(place, columns[name], len(step)) for name in ("masked", "mlm_nats"))
+    largest = np.full(len(step), -np.inf)
+    np.maximum.at(largest, place, columns["gradient_norm"])
+    having = masked > 0
+    return np.column_stack([step[having], nats[having] / masked[having], largest[having]]).astype(np.float64)
 
 
 def _imported(subject: Subject) -> list[Finding]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
 from lossary.findings.subject import Subject
 from lossary.models.update_laws import learning_rate
@@ -20,8 +22,10 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     findings = []
     for run, path in subject.steps.items():
         recipe = subject.recipes[run]
-        steps = read_steps(path).select(["step", "learning_rate"]).to_pydict()
-        realised = dict(zip(steps["step"], steps["learning_rate"], strict=True))
+        steps = read_steps(path, ["step", "learning_rate"])
+        step, first_rows = np.unique(steps.column("step").to_numpy(), return_index=True)
+        rates = steps.column("learning_rate").to_numpy()[first_rows]
+        realised = dict(zip(step.tolist(), rates.tolist(), strict=True))
         peak = recipe.optimizer.learning_rate
         # Records count the steps done; the rate is that of the update before.
         off = {

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from lossary.reports.html.charts.svg import inline_svg
-from lossary.reports.html.charts.theme import CONFIG
+from lossary.reports.html.charts.theme import CONFIG, ChartView
 from lossary.reports.html.engine import chart_engine
 from lossary.reports.html.render import asset, environment
 from lossary.reports.html.view import SECTIONS, PageView
 
-__all__ = ["content_policy", "html_report", "json_block"]
+__all__ = ["chart_data", "content_policy", "html_report", "json_block"]
 
 
 # Pictures are drawn outside of Python.
@@ -40,18 +40,13 @@ def html_report(view: PageView) -> str:
 
     charts = view.charts
     curves = {chart.id for chart in view.curves.charts}
-    data = {
-        "config": CONFIG,
-        "charts": {chart.id: _bare(chart.spec) for chart in charts if chart.id not in curves},
-        "runs": [head.name for head in view.heads],
-        "curves": view.curves.payload,
-    }
+    others = [chart for chart in charts if chart.id not in curves]
     engine, style, script = chart_engine(), asset("page.css"), asset("page.js")
     page = _Page(
         policy=content_policy([style], [script, engine.script]),
         style=Markup(style),
         scripts=[Markup(script)],
-        data=Markup(json_block(data)),
+        data=Markup(chart_data(others, [head.name for head in view.heads], view.curves.payload)),
         engine=Markup(engine.packed),
     )
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -61,9 +56,10 @@ def html_report(view: PageView) -> str:
     return template.render(view=view, page=page, pictures=pictures, sections=SECTIONS)
 
 
-def _bare(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A specification without its theme, which stands in the page once."""
-    return {name: value for name, value in spec.items() if name != "config"}
+def chart_data(charts: Sequence[ChartView], runs: Sequence[str], curves: Mapping[str, Any]) -> str:
+    """What the page's script draws charts and curves from; their theme stands in it once."""
+    specs = {chart.id: {name: value for name, value in chart.spec.items() if name != "config"} for chart in charts}
+    return json_block({"config": CONFIG, "charts": specs, "runs": list(runs), "curves": dict(curves)})
 
 
 def json_block(value: Any) -> str:
