@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 FALSE_ALARMS = 0.01  # in one identification of a healthy side
-OUTPUTS = ("mlm", "sop")
 
 
 @dataclass(frozen=True, kw_only=True)
