@@ -323,7 +323,7 @@ def _text_facts(layout: Layout, aligned: Aligned, corpus: Corpus, tokenizer: Tok
     usable = layout.scored & known & (layout.labels >= 0) & (layout.labels < tokenizer.vocabulary_size)
     differs = layout.labels != theirs
     text = (layout.part >= FIRST) & (layout.tokens != UNKNOWN)
-    told = (first.document >= 0) & first.whole & (first.size >= 4)
+    told = (first.document >= 0) & first.whole & first.alone & (first.size >= 4)
     of_document = np.where(told, corpus.dataset[np.maximum(first.document, 0)], -1) if len(corpus) else first.document
     return {
         "first-altered": _altered(first),

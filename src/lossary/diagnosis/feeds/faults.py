@@ -151,11 +151,11 @@ def _table() -> list[Fault]:
         ),
         *(
             Fault(
-                name="labels-constant", how=f"all {value}", says=f"all order labels are {value}", stage=stage.ARRAYS,
-                put=labels_constant(value),
-                shows=_WRONG_ORDER, partial=False,
+                name="labels-constant", how=f"all {value}{more}", says=f"all order labels are {value}{more}",
+                put=labels_constant(value, singles=bool(more)), stage=stage.ARRAYS, shows=_WRONG_ORDER, partial=False,
             )
             for value in (0, 1)
+            for more in ("", ", those of single segments, too")
         ),
         *(
             Fault(
