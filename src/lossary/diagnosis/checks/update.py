@@ -21,7 +21,7 @@ def _run(subject: Subject) -> Told:
     bound = recipe.optimizer.clip_norm or 1.0
     gradients = probe_gradients(weights, seed=subject.setup.seed, steps=_STEPS, replicas=_REPLICAS, bound=bound)
     after = subject.session.ask("updates", weights=weights, gradients=gradients, first=first)
-    rates = [learning_rate(first + step, recipe.optimizer, recipe.steps) for step in range(_STEPS)]
+    rates = _rates(subject, first)
     fit = identify_update(
         UpdateObservation(start=weights, gradients=gradients, weights=after, first=first),
         UpdateLaw.of(recipe.optimizer),
@@ -34,6 +34,14 @@ def _run(subject: Subject) -> Told:
         measured=f"{_STEPS} updates from given gradients of {_REPLICAS} replicas differ from "
         f"{recipe.optimizer.name} in float64 by {fit.distance:,.3g} × the tolerance",
     )
+
+
+def _rates(subject: Subject, first: int) -> list[float]:
+    """Learning rates of the updates: declared, but where the side's schedule is known to be another."""
+    recipe = subject.setup.recipe
+    if "schedule" in subject.known.get("deviating", []):
+        return list(subject.session.ask("learning_rates", start=first, stop=first + _STEPS))
+    return [learning_rate(first + step, recipe.optimizer, recipe.steps) for step in range(_STEPS)]
 
 
 UPDATE = Check(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.tokenizer import CLS, SEP
-from lossary.diagnosis.feeds.corpus import LONE, ONE_LINE, PAIR, Corpus
+from lossary.diagnosis.feeds.corpus import KINDS, LONE, ONE_LINE, PAIR, Corpus
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, split_specials
 from lossary.diagnosis.feeds.made import Made, Parts, concatenated, parts_of, relaid, remasked, shaped
 from lossary.diagnosis.feeds.reference import Reading, Style
@@ -31,6 +31,7 @@ __all__ = [
 Rows = NDArray[np.bool_]
 # Where a maker of pairs may do as it likes: in any pair; where it has no second segment; and in documents of one line.
 Scope = Literal["pairs", "single", "one line"]
+_MOST_CUT = 3.0  # times as many lone sentences may be left by another way of cutting documents
 _DRAWS = 20  # until the other document is another one
 
 
@@ -102,10 +103,27 @@ def lone_with_another(scope: Literal["single", "one line"]) -> Put:
     """What cannot be split is followed by a text of another document."""
 
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:
-        struck = np.flatnonzero(rows & _in_scope(made, scope, scene))
+        lone = _in_scope(made, scope, scene)
+        struck = np.flatnonzero(rows & (lone | _lone_elsewhere(made, lone, scene)))
         return _with_another(made, struck, scene, whole=True)
 
     return apply
+
+
+def _lone_elsewhere(made: Made, lone: NDArray[np.bool_], scene: Scene) -> NDArray[np.bool_]:
+    """Pairs that the side may have cut so that one sentence was left, as many as it has of two documents."""
+    kind = scene.reference.corpus.kind[made.document]
+    random = scene.maker.random("cut otherwise").random(len(made))
+    more = np.zeros(len(made), bool)
+    for number, name in enumerate(KINDS):
+        for dataset, share in enumerate(scene.read(f"other-document:{name}", 0.0)):
+            mine = (kind == number) & (made.dataset == dataset)
+            own = lone[mine].mean() if mine.any() else 1.0
+            if own < share:
+                # Some turn out too short to tell; what is too many, the dose takes back.
+                wanted = min(1.2 * share, _MOST_CUT * own)
+                more |= mine & ~lone & (random < (wanted - own) / (1 - own))
+    return more
 
 
 def negatives_from_another(scope: Literal["single", "one line"] | None) -> Put:
