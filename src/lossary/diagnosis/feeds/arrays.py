@@ -55,16 +55,21 @@ def _segment_ids(change: Callable[[NDArray[np.int32]], NDArray[np.int32]]) -> Pu
 
 labels_flipped: Put = _labels(lambda sop, _: 1 - sop, "flip")
 labels_independent: Put = _labels(lambda sop, random: random.integers(0, 2, sop.shape).astype(np.int8), "independent")
-padding_attended: Put = _attention(lambda made: np.ones(made.part.shape, bool))
+padding_attended: Put = _attention(lambda made: (made.attention == 1) | (made.part == PADDING))
 scored_hidden: Put = _attention(lambda made: (made.attention == 1) & ~made.scored)
 attention_inverted: Put = _attention(lambda made: made.attention == 0)
 segment_ids_zero: Put = _segment_ids(np.zeros_like)
 segment_ids_flipped: Put = _segment_ids(lambda ids: 1 - ids)
 
 
-def labels_constant(value: int) -> Put:
-    """All order labels are the same."""
-    return _labels(lambda sop, _: np.full_like(sop, value), f"constant {value}")
+def labels_constant(value: int, *, singles: bool) -> Put:
+    """All order labels are the same; with `singles`, single segments have one, too."""
+
+    def apply(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001
+        struck = rows if singles else rows & (made.sop >= 0)
+        return made.but(sop=np.where(struck, value, made.sop).astype(np.int8))
+
+    return apply
 
 
 def dataset_left_out(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001

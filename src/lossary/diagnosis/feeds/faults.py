@@ -30,6 +30,7 @@ from lossary.diagnosis.feeds.layout import PADDING, SPECIAL
 from lossary.diagnosis.feeds.made import Made
 from lossary.diagnosis.feeds.masks import (
     all_labels_out_of_range,
+    fitted_after_masking,
     fitted_inputs,
     fitted_rates,
     labels_after_masking,
@@ -41,6 +42,7 @@ from lossary.diagnosis.feeds.masks import (
     other_rate,
     pieces_replaced,
     scored_too,
+    some_labels_after_masking,
     unmasked,
 )
 from lossary.diagnosis.feeds.pairs import (
@@ -54,6 +56,7 @@ from lossary.diagnosis.feeds.pairs import (
     swapped_in_order,
     wrong_field,
 )
+from lossary.diagnosis.feeds.reference import Reading
 from lossary.diagnosis.feeds.scene import Put, Scene
 
 __all__ = ["FAULTS", "Fault", "Stage", "put"]
@@ -148,11 +151,11 @@ def _table() -> list[Fault]:
         ),
         *(
             Fault(
-                name="labels-constant", how=f"all {value}", says=f"all order labels are {value}", stage=stage.ARRAYS,
-                put=labels_constant(value),
-                shows=_WRONG_ORDER, partial=False,
+                name="labels-constant", how=f"all {value}{more}", says=f"all order labels are {value}{more}",
+                put=labels_constant(value, singles=bool(more)), stage=stage.ARRAYS, shows=_WRONG_ORDER, partial=False,
             )
             for value in (0, 1)
+            for more in ("", ", those of single segments, too")
         ),
         *(
             Fault(
@@ -195,7 +198,7 @@ def _table() -> list[Fault]:
         ),
         Fault(
             name="first-line-dropped", says="the first line of documents is dropped", stage=stage.READING,
-            put=by_reader("first line dropped"), shows=("first-line-missing", "dataset-empty"),
+            put=by_reader(Reading.LATER_LINES), shows=("first-line-missing", "dataset-empty"),
         ),
         *(
             Fault(
@@ -207,16 +210,28 @@ def _table() -> list[Fault]:
                 ((0,), "the first field alone"), ((1,), "the second field alone"),
             )
         ),
+        Fault(
+            name="wrong-field", how="the name of the dataset", says="the name of the dataset is read as the text",
+            stage=stage.READING, put=by_reader(Reading.NAME), shows=("document-unused",), partial=False,
+        ),
         *(
             Fault(
-                name="special-token-split", how=how, says=f"{how} is split into pieces of text", stage=stage.ARRAYS,
-                put=specials_split(*which), shows=("no-cls-in-front", "separators-wrong", "cls-split", "sep-split"),
+                name="special-token-split", how=f"{how}; {end} makes room", says=f"{how} is split into pieces of text",
+                put=specials_split(*which, cut=cut), stage=stage.ARRAYS,
+                shows=("no-cls-in-front", "separators-wrong", "cls-split", "sep-split"),
             )
             for which, how in (((True, True), "[CLS] and [SEP]"), ((True, False), "[CLS]"), ((False, True), "[SEP]"))
+            for cut, end in ((False, "the longer segment"), (True, "the end"))
         ),
         Fault(
-            name="labels-are-masked-input", says="labels are taken from the input after it was masked", stage=stage.MASKS,
+            name="labels-are-masked-input", how="whole examples", stage=stage.MASKS,
+            says="labels are taken from the input after it was masked",
             put=labels_after_masking, shows=("label-is-mask", "label-differs-from-text"),
+        ),
+        Fault(
+            name="labels-are-masked-input", how="some labels", price=_FITTED, stage=stage.MASKS, partial=False,
+            says="some labels are taken from the input after it was masked",
+            put=some_labels_after_masking, shows=("label-is-mask", "label-differs-from-text"), fitted=fitted_after_masking,
         ),
         Fault(
             name="padding-is-target", how="too", says="padding is scored, besides the text", stage=stage.MASKS,

@@ -18,6 +18,7 @@ from lossary.diagnosis.feeds.scene import Put, Scene
 
 __all__ = [
     "all_labels_out_of_range",
+    "fitted_after_masking",
     "fitted_inputs",
     "fitted_rates",
     "labels_after_masking",
@@ -29,6 +30,7 @@ __all__ = [
     "other_rate",
     "pieces_replaced",
     "scored_too",
+    "some_labels_after_masking",
     "unmasked",
 ]
 
@@ -80,6 +82,23 @@ def moved_to_padding(made: Made, rows: Rows, scene: Scene) -> Made:
 def labels_after_masking(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001
     """Labels are what the input shows once it was masked."""
     return made.but(labels=np.where(rows[:, None] & made.scored, made.inputs, made.labels))
+
+
+def _share_after_masking(scene: Scene) -> NDArray[np.float64]:
+    """(G,) of targets: of those that show [MASK], as many have the label [MASK]."""
+    return np.minimum(1.0, scene.read("label-is-mask-share", 0.0) / 0.8)
+
+
+def fitted_after_masking(scene: Scene) -> dict[str, list[float | None]]:
+    """The share of labels that are the input's."""
+    return {"share": [round(float(value), 4) for value in _share_after_masking(scene)]}
+
+
+def some_labels_after_masking(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Every now and then a label is what the input shows once it was masked, as often as in the side."""
+    share = _share_after_masking(scene)[made.dataset][:, None]
+    struck = rows[:, None] & made.scored & (scene.maker.random("after masking").random(made.labels.shape) < share)
+    return made.but(labels=np.where(struck, made.inputs, made.labels))
 
 
 def labels_out_of_range(made: Made, rows: Rows, scene: Scene) -> Made:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lossary.data.tokenizer import CLS, SEP
 from lossary.diagnosis.feeds.corpus import LONE, ONE_LINE, PAIR, Corpus
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, split_specials
-from lossary.diagnosis.feeds.made import Made, Parts, concatenated, parts_of, relaid, shaped
-from lossary.diagnosis.feeds.reference import Style
+from lossary.diagnosis.feeds.made import Made, Parts, concatenated, parts_of, relaid, remasked, shaped
+from lossary.diagnosis.feeds.reference import Reading, Style
 from lossary.diagnosis.feeds.scene import Put, Scene
 
 __all__ = [
@@ -153,13 +153,13 @@ _UNBROKEN = {
 }
 
 
-def by_reader(fault: Literal["sentences", "sentence pairs", "lines", "first line dropped"]) -> Put:
+def by_reader(fault: Literal["sentences", "sentence pairs", "lines"] | Reading) -> Put:
     """Examples of documents as a faulty reader gives them, in the place of those that are struck."""
 
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:
         reference = scene.reference
-        if fault == "first line dropped":
-            anew = reference.examples(epoch=scene.epoch, style=scene.style, without_first_lines=True)
+        if isinstance(fault, Reading):
+            anew = reference.examples(epoch=scene.epoch, style=scene.style, reading=fault)
         else:
             anew = reference.examples(epoch=scene.epoch, style=_UNBROKEN[fault])
         struck = np.isin(anew.document, np.unique(made.document[rows]))
@@ -194,21 +194,36 @@ def _field(
     )
 
 
-def specials_split(cls: bool, sep: bool) -> Put:
-    """[CLS], [SEP] or both are the pieces that their names fall into; the longer segment makes room."""
+def specials_split(cls: bool, sep: bool, *, cut: bool) -> Put:
+    """[CLS], [SEP] or both are the pieces that their names fall into; where the side scores them, so are these.
+
+    Room is made by the end of the example, if `cut`, else by the longer segment.
+    """
 
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:
         sequences = split_specials(scene.reference.tokenizer)
         split = {CLS: sequences[0][0] if cls else (), SEP: sequences[1][0] if sep else ()}
         columns = {name: column.copy() for name, column in vars(made).items()}
         for row in np.flatnonzero(rows):
-            _split_row(columns, int(row), split)
-        return Made(**columns)
+            _split_row(columns, int(row), split, cut)
+        result = Made(**columns)
+        scored = np.isin(made.dataset, np.flatnonzero(scene.read("special-scored-share", 0.0) > 0))
+        return _masked_as_text(result, rows & scored, scene)
 
     return apply
 
 
-def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tuple[int, ...]]) -> None:
+def _masked_as_text(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Targets are drawn anew, from all pieces but whole special ones."""
+    text = (made.part == SPECIAL) & (made.tokens != CLS) & (made.tokens != SEP)
+    anew = remasked(made.but(part=np.where(text, FIRST, made.part)), scene.maker)
+    struck = rows[:, None]
+    return made.but(
+        **{name: np.where(struck, getattr(anew, name), getattr(made, name)) for name in ("scored", "inputs", "labels")}
+    )
+
+
+def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tuple[int, ...]], cut: bool) -> None:
     tokens, part = columns["tokens"][row], columns["part"][row]
     places = np.flatnonzero(part != PADDING)
     special = part[places] == SPECIAL
@@ -217,11 +232,11 @@ def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tupl
         if pieces:
             repeats[special & (tokens[places] == piece)] = len(pieces)
     over = int(repeats.sum()) - len(tokens)
-    if over > 0:
+    if over > 0 and not cut:
         sizes = [int((part[places] == number).sum()) for number in (FIRST, SECOND)]
         longer = FIRST if sizes[0] >= sizes[1] else SECOND
         repeats[np.flatnonzero(part[places] == longer)[-over:]] = 0
-    at = np.repeat(places, repeats)
+    at = np.repeat(places, repeats)[: len(tokens)]
     shown = np.concatenate([split.get(int(tokens[p]), ()) or [tokens[p]] for p in places[special]])
     count = len(at)
     old = {name: columns[name][row].copy() for name in _BY_PLACE}
@@ -229,7 +244,7 @@ def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tupl
         columns[name][row] = PADDING if name == "part" else 0
         columns[name][row, :count] = values[at]
     mine = np.flatnonzero(old["part"][at] == SPECIAL)
-    columns["tokens"][row, mine] = columns["inputs"][row, mine] = shown
+    columns["tokens"][row, mine] = columns["inputs"][row, mine] = shown[: len(mine)]
 
 
 _BY_PLACE = ("tokens", "part", "scored", "inputs", "labels", "attention", "segment_ids")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.feeds.compare import REPRODUCED_LEVEL, Baseline, Counts, moves
-from lossary.diagnosis.feeds.facts import FACTS, Rates
+from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Rates
 from lossary.diagnosis.feeds.faults import FAULTS, Fault
 from lossary.diagnosis.feeds.ground import Ground
 from lossary.diagnosis.fit import Candidate
@@ -89,6 +89,7 @@ class Search:
         self.side, self.baseline, self.mask_id = side, baseline, mask_id
         self.deviating = baseline.alarms(side) > 1
         self.shrink = side.inflation()
+        self._kept_out = np.minimum(MOST_HELD_OUT, np.nan_to_num(side.rate("document-unused")))
         self._grounds = grounds
         self._evaluation = evaluation
         self._fitted: dict[tuple[int, tuple[str, ...]], Fitted] = {}
@@ -160,7 +161,7 @@ class Search:
         return self._fitted[key]
 
     def _fit(self, faults: tuple[Fault, ...], ground: Ground) -> Fitted:
-        base = ground.counts([], side=self.side, mask_id=self.mask_id)
+        base = self._corner((), (), ground)
         groups = base.k.shape[1]
         doses, gain = np.zeros((len(faults), groups)), 0.0
         mixed = Counts(base.k.copy(), base.n.copy())
@@ -194,7 +195,12 @@ class Search:
 
     def _corner(self, faults: Sequence[Fault], corner: tuple[int, ...], ground: Ground) -> Counts:
         struck = [fault for fault, on in zip(faults, corner, strict=True) if on]
-        return ground.counts(struck, side=self.side, mask_id=self.mask_id)
+        counts = ground.counts(struck, side=self.side, mask_id=self.mask_id)
+        # What a side keeps out of training, faults find kept out.
+        row = ROWS["document-unused"]
+        k = counts.k.copy()
+        k[row] += (counts.n[row] - k[row]) * self._kept_out
+        return Counts(k, counts.n)
 
 
 class _GroupFit:
@@ -256,8 +262,11 @@ class _GroupFit:
         weights = _weights(self.corners, doses)
         k, n = weights @ self.k, weights @ self.n
         rate = np.clip(np.divide(k, n, out=np.zeros_like(k), where=n > 0), self.floor, 1 - self.floor)
-        # Where faults give no example of a fact, it says nothing.
-        known = n > 0
+        # Where faults give no example of a fact, it says as much as without them.
+        untouched = np.divide(self.k[0], self.n[0], out=np.full_like(self.k[0], np.nan), where=self.n[0] > 0)
+        rate = np.where(n > 0, rate, np.clip(untouched, self.floor, 1 - self.floor))
+        known = ~np.isnan(rate)
+        rate = np.where(known, rate, 0.5)
         nats: NDArray[np.float64] = (known * (self.hits * np.log(rate) + self.misses * np.log1p(-rate))).sum(axis=1)
         return nats
 
