@@ -69,9 +69,15 @@ class Fitted:
 
     @property
     def price(self) -> float:
-        """What a candidate costs, in nats: doses neither nothing nor all, faults that do two things at once."""
+        """What a candidate costs, in nats: doses neither nothing nor all, faults that do two things at once.
+
+        What is read from the side is read by dataset, and costs as much in each.
+        """
         free = int(((self.doses > 0) & (self.doses < _ALL)).sum())
-        return _PRICE * free + sum(fault.price for fault in self.faults)
+        times = [
+            1 if fault.partial else int((doses > 0).sum()) for fault, doses in zip(self.faults, self.doses, strict=True)
+        ]
+        return _PRICE * free + sum(fault.price * count for fault, count in zip(self.faults, times, strict=True))
 
 
 class Search:
