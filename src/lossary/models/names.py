@@ -131,9 +131,9 @@ def _rank(name: str, names: Mapping[str, object]) -> float:
 
 
 def _words(name: str) -> set[str]:
-    parts = re.findall(
-        r"[a-z]+|\d+", re.sub(r"([a-z])([A-Z])", r"\1.\2", name.replace("LayerNorm", "layernorm")).lower()
-    )
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1.\2", name.replace("LayerNorm", "layernorm")).lower()
+    # Numbers say nothing: ALBERT's one layer is number 0, and so is somebody's first of anything.
+    parts = re.findall(r"[a-z]+", spaced)
     return {_SAME_WORD.get(part, part) for part in parts}
 
 
