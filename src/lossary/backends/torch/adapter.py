@@ -82,15 +82,15 @@ class ModuleSide:
     def forward(self, feed: Arrays, *, training: bool = False) -> dict[str, Any]:
         self.module.train(training)
         with torch.no_grad():
-            mlm, sop = self._call(self.module, _tensors(feed))
+            mlm, sop = self._call(self.module, _tensors(feed, self.module))
         return {"mlm": mlm.float().cpu().numpy(), "sop": sop.float().cpu().numpy()}
 
     def measure(self, outputs: dict[str, Any], feed: Arrays) -> dict[str, float]:
         """The loss that is trained on; other losses and metrics are not known here."""
         assert self._loss is not None
-        mlm, sop = (torch.from_numpy(np.asarray(outputs[name], np.float32)) for name in ("mlm", "sop"))
+        mlm, sop = (_logits(outputs, name, self.module) for name in ("mlm", "sop"))
         with torch.no_grad():
-            return {"loss": float(self._loss(mlm, sop, _tensors(feed)))}
+            return {"loss": float(self._loss(mlm, sop, _tensors(feed, self.module)))}
 
     def gradients(self, micro_batches: list[Arrays]) -> Arrays:
         self._accumulate(micro_batches)
@@ -102,7 +102,7 @@ class ModuleSide:
         self.module.zero_grad()
         total = 0.0
         for feed in micro_batches:
-            tensors = _tensors(feed)
+            tensors = _tensors(feed, self.module)
             loss = self._loss(*self._call(self.module, tensors), tensors) / len(micro_batches)
             loss.backward()
             total += float(loss.detach())
@@ -209,11 +209,11 @@ class TrainerSide(ModuleSide):
     def measure(self, outputs: dict[str, Any], feed: Arrays) -> dict[str, float]:
         """The trainer's loss, as if the model's heads had given these logits."""
         heads = [
-            getattr(self.module, head).register_forward_hook(_gives(torch.from_numpy(np.asarray(outputs[name]))))
+            getattr(self.module, head).register_forward_hook(_gives(_logits(outputs, name, self.module)))
             for name, head in _HF_HEADS.items()
         ]
         batches, items = self._trainer.get_batch_samples(
-            iter([_hf_inputs(_tensors(feed))]), 1, self._trainer.args.device
+            iter([_hf_inputs(_tensors(feed, self.module))]), 1, self._trainer.args.device
         )
         try:
             with torch.no_grad():
@@ -225,7 +225,7 @@ class TrainerSide(ModuleSide):
     def _accumulate(self, micro_batches: list[Arrays]) -> float:
         self.module.train()
         self.module.zero_grad()
-        inputs = [_hf_inputs(_tensors(feed)) for feed in micro_batches]
+        inputs = [_hf_inputs(_tensors(feed, self.module)) for feed in micro_batches]
         batches, items = self._trainer.get_batch_samples(iter(inputs), len(inputs), self._trainer.args.device)
         self._trainer.current_gradient_accumulation_steps = len(batches)
         return sum(float(self._trainer.training_step(self.module, batch, items)) for batch in batches)
@@ -256,9 +256,21 @@ def _pairs(module: nn.Module, table: Mapping[str, tuple[int, ...]], names: Mappi
     return given | proposed.require()
 
 
-def _tensors(feed: Arrays) -> Tensors:
-    kinds = {"weights": torch.float32}
-    return {name: torch.from_numpy(np.asarray(value)).to(kinds.get(name, torch.int64)) for name, value in feed.items()}
+def _tensors(feed: Arrays, module: nn.Module) -> Tensors:
+    """The arrays where the module is."""
+    device, kinds = _device(module), {"weights": torch.float32}
+    return {
+        name: torch.from_numpy(np.asarray(value)).to(device, kinds.get(name, torch.int64))
+        for name, value in feed.items()
+    }
+
+
+def _logits(outputs: dict[str, Any], name: str, module: nn.Module) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(outputs[name], np.float32)).to(_device(module))
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
 
 
 # By the names of a side's outputs, the modules that give them in transformers' models.

@@ -33,7 +33,7 @@ def _run(subject: Subject) -> Told:
     own = subject.known.get("rates", [])[first : first + _STEPS]
     if not fit.equal and len(own) == _STEPS and all(rate > 0 for rate in own):
         under = identified(own)
-        fit = under if under.equal or (under.confirmed and _fewer(under, fit)) else fit
+        fit = under if under.equal or (under.confirmed and _simpler(under, fit)) else fit
     subject.known["update equal"] = fit.equal
     return Told(
         fit=fit,
@@ -42,8 +42,8 @@ def _run(subject: Subject) -> Told:
     )
 
 
-def _fewer(one: Fit, other: Fit) -> bool:
-    """Whether a fit needs fewer faults than another, or is the only one that needs none that is not known."""
+def _simpler(one: Fit, other: Fit) -> bool:
+    """Whether a fit needs fewer faults than another, or does without one of the rate."""
     if not other.confirmed or one.best is None or other.best is None:
         return True
     return len(one.best.names) < len(other.best.names) or "learning-rate-scaled" in other.best.names

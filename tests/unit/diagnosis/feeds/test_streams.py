@@ -1,5 +1,6 @@
 """Training streams as users make them: healthy ones are left alone, faults of order are named."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,3 +99,15 @@ def test_what_a_short_stream_cannot_show_is_said(feed_setup: Setup, documents: l
     assert fit.equal
     assert "less than two epochs" in fit.skipped["order of epochs"]
     assert all(name in fit.skipped["evenness"] for name in DATASETS)
+
+
+def test_the_dataset_whose_share_is_another_is_told(feed_setup: Setup, documents: list[Document]) -> None:
+    weights = dict(feed_setup.shares) | {"letters": 3 * feed_setup.shares["letters"]}
+    shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+    fit = explained(feed_setup, documents, shares=shares)
+    assert named(fit) == ("share-differs",)
+    assert fit.best is not None
+    assert "as declared, but that of letters times" in fit.best.says
+    assert fit.best.values["shares"] == pytest.approx(shares, abs=0.05)
+    # What is declared so is no fault.
+    assert explained(replace(feed_setup, shares=shares), documents).equal
