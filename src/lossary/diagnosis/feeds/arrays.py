@@ -38,6 +38,14 @@ def _labels(change: Callable[[NDArray[np.int8], np.random.Generator], NDArray[np
     return apply
 
 
+def _wrong_in_half(sop: NDArray[np.int8], random: np.random.Generator) -> NDArray[np.int8]:
+    """As labels that are drawn, but as many right as wrong: chance takes no part in what is expected of them."""
+    order = np.lexsort((random.random(len(sop)), sop))
+    wrong = np.zeros(len(sop), bool)
+    wrong[order] = np.arange(len(sop)) % 2 == 1
+    return np.where(wrong, 1 - sop, sop)
+
+
 def _attention(change: Callable[[Made], NDArray[np.bool_]]) -> Put:
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001
         return made.but(attention=np.where(rows[:, None], change(made), made.attention).astype(np.int32))
@@ -54,7 +62,7 @@ def _segment_ids(change: Callable[[NDArray[np.int32]], NDArray[np.int32]]) -> Pu
 
 
 labels_flipped: Put = _labels(lambda sop, _: 1 - sop, "flip")
-labels_independent: Put = _labels(lambda sop, random: random.integers(0, 2, sop.shape).astype(np.int8), "independent")
+labels_independent: Put = _labels(_wrong_in_half, "independent")
 padding_attended: Put = _attention(lambda made: (made.attention == 1) | (made.part == PADDING))
 scored_hidden: Put = _attention(lambda made: (made.attention == 1) & ~made.scored)
 attention_inverted: Put = _attention(lambda made: made.attention == 0)

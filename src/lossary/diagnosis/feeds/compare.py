@@ -115,14 +115,18 @@ class Baseline:
         z[_COMPARED] = 0.0
         return z / self.critical(ALARM_LEVEL)
 
-    def distance(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
+    def distance(
+        self, side: Rates, base: Counts, mixture: Counts, *, shows: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """(F, G) how far rates are from those of a reference, of counts `base` without faults; at most 1: the same.
 
         A fact that the faults do not move is held to its healthy bounds, and deviates where it would raise an alarm.
+        `shows` (F,) are facts in which the faults may show, whether or not they do in the reference's examples.
         """
         moved = moves(base, mixture)
-        # What faults bring about in one dataset may by chance be missing from the reference's examples of another.
-        struck = moved.any(axis=1, keepdims=True) & moved.any(axis=0) & (_INVARIANT | _MEASURED)[:, None]
+        # What faults bring about in some examples may by chance be missing from the reference's.
+        brought = moved.any(axis=1) if shows is None else moved.any(axis=1) | shows
+        struck = (brought & (_INVARIANT | _MEASURED))[:, None] & moved.any(axis=0)
         z = _outside(side, self.low, self.high)
         z[~moved & _COMPARED[:, None]] = 0.0
         scaled = moved & _SCALED[:, None] & (base.rate > 0)

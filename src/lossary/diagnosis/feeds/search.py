@@ -69,9 +69,15 @@ class Fitted:
 
     @property
     def price(self) -> float:
-        """What a candidate costs, in nats: doses neither nothing nor all, faults that do two things at once."""
+        """What a candidate costs, in nats: doses neither nothing nor all, faults that do two things at once.
+
+        What is read from the side is read by dataset, and costs as much in each.
+        """
         free = int(((self.doses > 0) & (self.doses < _ALL)).sum())
-        return _PRICE * free + sum(fault.price for fault in self.faults)
+        times = [
+            1 if fault.partial else int((doses > 0).sum()) for fault, doses in zip(self.faults, self.doses, strict=True)
+        ]
+        return _PRICE * free + sum(fault.price * count for fault, count in zip(self.faults, times, strict=True))
 
 
 class Search:
@@ -89,7 +95,7 @@ class Search:
         self.side, self.baseline, self.mask_id = side, baseline, mask_id
         self.deviating = baseline.alarms(side) > 1
         self.shrink = side.inflation()
-        self._kept_out = np.minimum(MOST_HELD_OUT, np.nan_to_num(side.rate("document-unused")))
+        self._unused = np.nan_to_num(side.rate("document-unused"))
         self._grounds = grounds
         self._evaluation = evaluation
         self._fitted: dict[tuple[int, tuple[str, ...]], Fitted] = {}
@@ -177,7 +183,8 @@ class Search:
             gain += more
             weights = _weights(corners, doses[active, group][None])[0]
             mixed.k[:, group], mixed.n[:, group] = weights @ k, weights @ n
-        distance = self.baseline.distance(self.side, base, mixed)
+        shows = np.isin(list(FACTS), [fact for fault in faults for fact in fault.shows])
+        distance = self.baseline.distance(self.side, base, mixed, shows=shows)
         critical = self.baseline.critical(REPRODUCED_LEVEL)
         return Fitted(faults=faults, ground=ground, doses=doses, distance=distance, critical=critical, gain=gain)
 
@@ -196,10 +203,11 @@ class Search:
     def _corner(self, faults: Sequence[Fault], corner: tuple[int, ...], ground: Ground) -> Counts:
         struck = [fault for fault, on in zip(faults, corner, strict=True) if on]
         counts = ground.counts(struck, side=self.side, mask_id=self.mask_id)
-        # What a side keeps out of training, faults find kept out.
+        # What a side keeps out of training, faults find kept out: as much as they leave to be explained.
         row = ROWS["document-unused"]
-        k = counts.k.copy()
-        k[row] += (counts.n[row] - k[row]) * self._kept_out
+        k, own = counts.k.copy(), counts.rate[row]
+        kept_out = np.clip((self._unused - own) / np.maximum(1 - own, 1e-9), 0.0, MOST_HELD_OUT)
+        k[row] += (counts.n[row] - k[row]) * kept_out
         return Counts(k, counts.n)
 
 
