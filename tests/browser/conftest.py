@@ -51,7 +51,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "plain": write_study(root / "plain", Shape()),
         "hostile": write_study(root / "hostile", Shape(missing=True), name=HOSTILE, link="javascript:alert(1)"),
         "bare": write_study(root / "bare", Shape(runs=1, sop=False)),
-        "wide": write_study(root / "wide", Shape(runs=60, datasets=30, examples=4, steps=20)),
+        "wide": write_study(root / "wide", Shape(runs=60, datasets=12, examples=4, steps=20)),
         "imported": _imported(root / "imported"),
     }
     return {name: _report(path) for name, path in studies.items()}
@@ -91,9 +91,16 @@ class Visit:
         self.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
         for figure in self.page.locator("figure[data-chart]").all():
             figure.scroll_into_view_if_needed()
-        self.page.wait_for_function(
-            "[...document.querySelectorAll('figure[data-chart]')].every((f) => f.dataset.drawn === 'true')"
-        )
+        self.until("[...document.querySelectorAll('figure[data-chart]')].every((f) => f.dataset.drawn === 'true')")
+
+    def until(self, expression: str) -> Any:
+        """Waits for an expression to be true; Playwright's own waiting would need `eval`, which the page forbids."""
+        for _ in range(200):
+            value = self.page.evaluate(expression)
+            if value:
+                return value
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"never true: {expression}")
 
 
 WATCH = """

@@ -115,10 +115,11 @@ def test_the_filter_keeps_rows_and_columns(visit: Visiting) -> None:
 
 
 def test_copies_what_is_seen(visit: Visiting) -> None:
-    page = visit("plain").page
+    found = visit("plain")
+    page = found.page
     page.fill("#filter", "dataset_001")
     page.locator("button[data-copy=markdown]").first.click()
-    copied = page.wait_for_function("document.documentElement.dataset.copied").json_value()
+    copied = found.until("document.documentElement.dataset.copied")
     lines = copied.splitlines()
     assert lines[0].startswith("| dataset | train rows |")
     assert lines[1].startswith("|---|---:|") or lines[1].startswith("| --- | ---: |")
@@ -127,7 +128,7 @@ def test_copies_what_is_seen(visit: Visiting) -> None:
     assert len({line.count("|") for line in lines}) == 1
     page.evaluate("delete document.documentElement.dataset.copied")
     page.locator("button[data-copy=csv]").first.click()
-    rows = page.wait_for_function("document.documentElement.dataset.copied").json_value().splitlines()
+    rows = found.until("document.documentElement.dataset.copied").splitlines()
     assert rows[0].startswith("dataset,train rows,train %,val %,floor,run_00")
     assert rows[1].startswith('dataset_001,"2,000"')
 
@@ -151,14 +152,14 @@ def test_keys_move_turn_and_help(visit: Visiting) -> None:
 
 def test_another_baseline_shows_plain_differences_and_the_first_comes_back(visit: Visiting) -> None:
     page = visit("plain").page
-    cell = page.locator("table[data-table=mlm_loss] tbody tr:first-child td").nth(4)
+    cell = page.locator("table[data-table=mlm_loss] tbody tr:first-child td").nth(5)
     tested = cell.locator(".delta").inner_text()
     assert "●" in tested
     page.keyboard.press("b")
     assert page.locator("#base").input_value() == "1"
     assert page.locator("table[data-table=mlm_loss] th.isbase").get_attribute("data-run") == "run_01"
     assert cell.locator(".delta").inner_text() == ""
-    other = page.locator("table[data-table=mlm_loss] tbody tr:first-child td").nth(3)
+    other = page.locator("table[data-table=mlm_loss] tbody tr:first-child td").nth(4)
     assert other.locator(".delta").inner_text().startswith("-")
     assert "not tested" in (other.locator(".delta").get_attribute("title") or "")
     page.select_option("#base", "0")
@@ -169,21 +170,21 @@ def test_axes_may_be_tokens_examples_or_steps_linear_or_logarithmic(visit: Visit
     found = visit("plain")
     page = found.page
     figure = page.locator("#curves figure").first
-    figure.scroll_into_view_if_needed()
     found.drawn()
+    figure.scroll_into_view_if_needed()
     assert "tokens" in figure.locator("svg").inner_html()
     for unit in ("examples", "steps"):
         page.select_option("#axis-unit", unit)
-        page.wait_for_function(f"document.querySelector('#curves figure svg').innerHTML.includes('>{unit}<')")
+        found.until(f"document.querySelector('#curves figure svg').innerHTML.includes('>{unit}<')")
     linear = figure.locator("svg").inner_html()
     page.check("#axis-x-log")
     page.check("#axis-y-log")
-    page.wait_for_function("document.querySelector('#curves figure').dataset.drawn === 'true'")
+    found.until("document.querySelector('#curves figure').dataset.drawn === 'true'")
     assert figure.locator("svg").inner_html() != linear
     marks = "document.querySelectorAll('#curves figure:first-of-type .mark-symbol path').length"
     before = page.evaluate(marks)
     page.locator("#curves input[data-show='1']").uncheck()
-    page.wait_for_function(f"{marks} < {before}")
+    found.until(f"{marks} < {before}")
     assert not page.locator("#dots input[data-show='1']").is_checked()
 
 
@@ -231,9 +232,9 @@ def test_right_to_left_text_is_kept_apart(visit: Visiting) -> None:
 
 
 def test_a_link_into_a_folded_part_opens_it(visit: Visiting) -> None:
-    page = visit("plain").page
-    page.evaluate("location.hash = 'examples-2'")
-    page.wait_for_function("document.getElementById('examples-2').open")
+    found = visit("plain")
+    found.page.evaluate("location.hash = 'examples-2'")
+    found.until("document.getElementById('examples-2').open")
 
 
 def test_the_data_is_json(visit: Visiting) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from lossary.statistics.estimates import Estimate, RatioSums, proportion, ratio, weighted_mean
+from lossary.statistics.missed import missed_positions
 
 SIMULATIONS = 2000
 
@@ -110,3 +111,11 @@ def test_intervals_of_totals_cover_with_a_small_and_a_skewed_dataset() -> None:
         assert total.high is not None
         covered += total.low <= truth <= total.high
     assert 0.93 <= covered / SIMULATIONS <= 0.97
+
+
+@given(st.floats(0.05, 0.95), st.floats(0.1, 20), st.floats(0.1, 1), st.floats(0.1, 10))
+def test_positions_that_are_always_missed_are_found_again(share: float, cost: float, right: float, loss: float) -> None:
+    """Accuracy and loss of a run that is another one save for a share of positions."""
+    found = missed_positions(accuracies=((1 - share) * right, right), losses=((1 - share) * loss + share * cost, loss))
+    assert found.share == pytest.approx(share, rel=1e-9)
+    assert found.nats == pytest.approx(cost, rel=1e-6)

@@ -251,6 +251,11 @@ MODELS: tuple[Fault, ...] = (
                     "self.norm = nn.LayerNorm(e, eps=shape.layer_norm_epsilon)",
                     "self.norm = HalfNorm(e, eps=shape.layer_norm_epsilon)",
                 ),
+                Patch(
+                    TORCH,
+                    "self.mlm_norm = nn.LayerNorm(e, eps=shape.layer_norm_epsilon)",
+                    "self.mlm_norm = HalfNorm(e, eps=shape.layer_norm_epsilon)",
+                ),
             ),
             "keras": (
                 Patch(KERAS, "def gelu(x):\n", _KERAS_HALF),
@@ -261,6 +266,7 @@ MODELS: tuple[Fault, ...] = (
                 ),
                 Patch(KERAS, "self.output_norm = layers.LayerNormalization(", "self.output_norm = HalfNorm("),
                 Patch(KERAS, "self.norm = layers.LayerNormalization(", "self.norm = HalfNorm("),
+                Patch(KERAS, "self.mlm_norm = layers.LayerNormalization(", "self.mlm_norm = HalfNorm("),
             ),
         },
     ),

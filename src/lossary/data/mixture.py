@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,11 +65,6 @@ class MixtureOrder:
             [stream_key(self._seed, "order", self._names[d], int(e)) for d, e in pairs.T.tolist()], np.uint64
         )
         return permute(index, size=self._sizes[dataset], key=keys[which.reshape(-1)])
-
-    @classmethod
-    def of_one(cls, name: str, *, size: int, seed: int) -> Self:
-        """The order of a single dataset."""
-        return cls([name], shares=[1.0], sizes=[size], seed=seed)
 
 
 def _quotas(shares: Sequence[float]) -> NDArray[np.int64]:

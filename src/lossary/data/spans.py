@@ -8,7 +8,6 @@ parts, where the reference would drop all but its first tokens. A pair document 
     spans = cut_spans(shard, length=64, short_rate=0.1, key=stream_key(17, "spans", "wiki"))
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,8 +171,3 @@ def read_spans(path: Path) -> Spans:
         sentence_offsets=ends.offsets.to_numpy(),
         document=batch.column("document").to_numpy(),
     )
-
-
-def spans_in_order(paths: list[Path]) -> Iterator[Spans]:
-    """The spans of each file in turn."""
-    return (read_spans(path) for path in paths)

@@ -15,7 +15,7 @@ from lossary.diagnosis.experiments import EXPERIMENTS, Pair
 from lossary.diagnosis.model import Diagnosis, Gap
 from lossary.diagnosis.session import Launch, NotObservable, Session, launch_process
 from lossary.diagnosis.sides import REFERENCE, Side, resolve
-from lossary.diagnosis.subject import Probes, Subject
+from lossary.diagnosis.subject import Probes, Subject, as_declared
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.study import Study
@@ -107,7 +107,8 @@ def _subject(
     assert side.spec is not None
     session = stack.enter_context(Session(side.spec, side.setup, folder.diagnosis / "traces", launch=launch))
     session.check_shape()
-    return Subject(session=session, setup=side.setup, documents=documents, probes=Probes(setup=side.setup))
+    setup = as_declared(side.setup, session.description["declared"])
+    return Subject(session=session, setup=setup, documents=documents, probes=Probes(setup=setup))
 
 
 def _gaps(pair: Pair, progress: Progress) -> Iterator[Gap]:

@@ -3,10 +3,8 @@
     missed_share(accuracies=("51.52", "72.83"), losses=("4.04", "1.3"), vocabulary_size=30000)
     # 29 % are missed, at 10.7 nats each: worse than a uniform guess (10.3)
 
-If a bad run equals a good one but for a share f of positions that are never right, then accuracy = (1 − f)·good and
-loss = (1 − f)·good + f·cost. Two equations, two unknowns: f and the cost are always found; what speaks is the cost. An
-undertrained model misses positions at little more than they cost anyway; a cost above ln V, a uniform guess, is of
-positions that cannot be right: wrong labels, weights or inputs.
+The formula is that of `lossary.statistics.missed`. An undertrained model misses positions at little more than they cost
+anyway; a cost above ln V, a uniform guess, is of positions that cannot be right: wrong labels, weights or inputs.
 """
 
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from lossary.diagnosis.printed import Printed
 from lossary.diagnosis.stored import Scores, matched
+from lossary.statistics.missed import Missed, missed_positions
 
 __all__ = ["CostlyPositions", "MissedShare", "costly_positions", "missed_share", "missed_share_of"]
 
@@ -67,15 +66,14 @@ def missed_share(
     ends = []
     for signs in product((0, 1, -1), repeat=4):
         a, b, c, d = (p.value + sign * p.rounding for p, sign in zip((bad, good, worse, better), signs, strict=True))
-        share = 1 - a / b
-        if share > 0:
-            ends.append((share, (c - (1 - share) * d) / share))
-    shares, costs = [share for share, _ in ends], [cost for _, cost in ends]
+        if a < b:
+            ends.append(missed_positions(accuracies=(a, b), losses=(c, d)))
+    shares, costs = [end.share for end in ends], [end.nats for end in ends]
     return MissedShare(
-        share=ends[0][0],
+        share=ends[0].share,
         share_low=min(shares),
         share_high=max(shares),
-        nats=ends[0][1],
+        nats=ends[0].nats,
         nats_low=min(costs),
         nats_high=max(costs),
         uniform=log(vocabulary_size),
@@ -120,12 +118,10 @@ def _resampled(rows: Floats, random: np.random.Generator) -> Floats:
     return np.concatenate(parts)
 
 
-def _solved(sums: Floats) -> tuple[Floats, Floats]:
+def _solved(sums: Floats) -> Missed:
     bad, good, worse, better, masked = sums.T
-    share = 1 - bad / good
     with np.errstate(divide="ignore", invalid="ignore"):
-        cost = (worse - (1 - share) * better) / (share * masked)
-    return share, cost
+        return missed_positions(accuracies=(bad, good), losses=(worse / masked, better / masked))
 
 
 @dataclass(frozen=True, kw_only=True)

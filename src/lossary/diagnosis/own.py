@@ -15,7 +15,7 @@ from lossary.data.batches import TrainingData, micro_batches
 from lossary.data.examples import Examples
 from lossary.data.tokenizer import TokenizerModel
 from lossary.diagnosis.adapter import Arrays, Document, Feed, Setup, as_feed
-from lossary.diagnosis.feeds.reference import reference_examples, reference_stream
+from lossary.diagnosis.feeds.reference import reference_examples, reference_stream, reference_validation
 from lossary.files import digest_file
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import load_own_checkpoint
@@ -52,7 +52,7 @@ class OwnSide:
 
     def validation(self, documents: list[Document]) -> Arrays:
         # Frozen: the same examples whenever it is asked, and others than in training.
-        return reference_examples(documents, self._setup, epoch=0, seed=self._setup.seed + 1).arrays()
+        return reference_validation(documents, self._setup).arrays()
 
     def load(self, weights: Parameters) -> None:
         self._backend.load_parameters(weights)

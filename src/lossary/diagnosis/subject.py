@@ -4,26 +4,56 @@ Identified settings are handed on (`known`): a side whose loss is scaled has its
 scaled loss, so that one fault is found once, where it is.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from lossary.data.tokenizer import TokenizerModel
 from lossary.diagnosis.adapter import Document, Feed, Setup
 from lossary.diagnosis.probes import probe_feed, probe_parameters
 from lossary.diagnosis.session import Session
+from lossary.errors import UsageError
 from lossary.files import digest_file
 from lossary.models.arbiter import Architecture
 from lossary.models.parameters import Parameters
+from lossary.study import Optimizer, Recipe
 
-__all__ = ["Probes", "Subject"]
+__all__ = ["Probes", "Subject", "as_declared"]
 
 # Multiplications that a probe's forward pass may cost, so that a real size is probed with fewer examples.
 _PROBE_BUDGET = 6e10
 _PROBE_EXAMPLES, _PROBE_LENGTH = 16, 48
+
+
+def as_declared(setup: Setup, declared: Mapping[str, Any]) -> Setup:
+    """The setup with what a side declares in the place of the recipe's; `optimizer` may be a law's name alone.
+
+    UsageError if a value is none that a recipe may have.
+    """
+    optimizer = {key: value for key, value in declared.items() if key in Optimizer.model_fields and key != "name"}
+    given = declared.get("optimizer", {})
+    optimizer |= {"name": given} if isinstance(given, str) else dict(given)
+    # Precisions that no recipe has may be declared, too: checks read them where they matter.
+    recipe = {
+        key: value
+        for key, value in declared.items()
+        if key in Recipe.model_fields and key not in ("optimizer", "precision")
+    }
+    if not optimizer and not recipe:
+        return setup
+    own = setup.recipe.model_dump()
+    try:
+        found = Recipe.model_validate({**own, **recipe, "optimizer": {**own["optimizer"], **optimizer}})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{first['input']!r} is declared: {first['msg']}", where=f"declared {name}") from None
+    return replace(setup, recipe=found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.errors import UsageError
+
 __all__ = ["Match", "Names", "check_values", "propose_names", "to_canonical", "to_theirs"]
 
 Arrays = Mapping[str, NDArray[np.float32]]
+_MOST_TOLD = 4
 
 # Words that programs use for the same thing; each goes to one of them.
 _SAME_WORD = {
@@ -72,6 +75,24 @@ class Names:
     missing: tuple[str, ...]  # canonical names without a match
     left: tuple[str, ...]  # of theirs
 
+    def require(self) -> dict[str, Match]:
+        """The matches; UsageError if a canonical name has none, or a guess only: weights that are mixed up look like a
+        model that is wrong."""
+        if self.missing:
+            raise UsageError(
+                f"no parameter of the model could be {', '.join(self.missing[:_MOST_TOLD])}",
+                hint=f"Name them: names={{canonical: own}}. Left over: {', '.join(self.left) or 'none'}.",
+            )
+        if self.unclear:
+            guesses = ", ".join(f"{name!r}: {self.pairs[name].theirs!r}" for name in self.unclear[:_MOST_TOLD])
+            raise UsageError(
+                f"names and shapes do not tell which parameter of the model is {self.unclear[0]}"
+                + (f", nor {len(self.unclear) - 1} more" if len(self.unclear) > 1 else ""),
+                hint=f"Name them: names={{canonical: own}}. Guesses: {guesses}"
+                + (", …" if len(self.unclear) > _MOST_TOLD else "."),
+            )
+        return self.pairs
+
 
 def propose_names(theirs: Mapping[str, tuple[int, ...]], table: Mapping[str, tuple[int, ...]]) -> Names:
     """Matches shapes (transposed ones, too; heads may be split off), then names, then order.
@@ -80,26 +101,29 @@ def propose_names(theirs: Mapping[str, tuple[int, ...]], table: Mapping[str, tup
     """
     open_theirs, open_canonical = dict(theirs), dict(table)
     pairs: dict[str, Match] = {}
-    unclear: list[str] = []
     fits = {name: [t for t in theirs if _fits(size, theirs[t]) is not None] for name, size in table.items()}
-    scored = sorted(
-        (
-            (-_likeness(name, t), abs(_rank(name, table) - _rank(t, theirs)), name, t)
-            for name, candidates in fits.items()
-            for t in candidates
-        )
-    )
-    for score, _, name, t in scored:
-        if name not in open_canonical or t not in open_theirs:
-            continue
-        rivals = [other for other in fits[name] if other != t and other in open_theirs]
-        if rivals and max(_likeness(name, other) for other in rivals) >= -score:
-            unclear.append(name)
-        transposed = _fits(table[name], theirs[t])
-        pairs[name] = Match(theirs=t, transposed=bool(transposed))
-        del open_canonical[name], open_theirs[t]
+    likeness = {(name, t): _likeness(name, t) for name, candidates in fits.items() for t in candidates}
+    scored = sorted((-likeness[pair], abs(_rank(pair[0], table) - _rank(pair[1], theirs)), *pair) for pair in likeness)
+    for _, _, name, t in scored:
+        if name in open_canonical and t in open_theirs:
+            pairs[name] = Match(theirs=t, transposed=bool(_fits(table[name], theirs[t])))
+            del open_canonical[name], open_theirs[t]
     ordered = {name: pairs[name] for name in table if name in pairs}
-    return Names(pairs=ordered, unclear=tuple(unclear), missing=tuple(open_canonical), left=tuple(open_theirs))
+    return Names(
+        pairs=ordered, unclear=_unclear(ordered, likeness), missing=tuple(open_canonical), left=tuple(open_theirs)
+    )
+
+
+def _unclear(pairs: Mapping[str, Match], likeness: Mapping[tuple[str, str], float]) -> tuple[str, ...]:
+    """Both matches where a name and one of theirs, each matched otherwise, are as like each other as in their own."""
+    of_names = {name: likeness[name, match.theirs] for name, match in pairs.items()}
+    owners = {match.theirs: name for name, match in pairs.items()}
+    unclear = set()
+    for (name, theirs), value in likeness.items():
+        owner = owners.get(theirs)
+        if owner != name and value >= max(of_names.get(name, -1.0), of_names.get(owner or "", -1.0)):
+            unclear |= {name, owner}
+    return tuple(name for name in pairs if name in unclear)
 
 
 def _rank(name: str, names: Mapping[str, object]) -> float:
@@ -107,9 +131,9 @@ def _rank(name: str, names: Mapping[str, object]) -> float:
 
 
 def _words(name: str) -> set[str]:
-    parts = re.findall(
-        r"[a-z]+|\d+", re.sub(r"([a-z])([A-Z])", r"\1.\2", name.replace("LayerNorm", "layernorm")).lower()
-    )
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1.\2", name.replace("LayerNorm", "layernorm")).lower()
+    # Numbers say nothing: ALBERT's one layer is number 0, and so is somebody's first of anything.
+    parts = re.findall(r"[a-z]+", spaced)
     return {_SAME_WORD.get(part, part) for part in parts}
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lossary.errors import UsageError
 from lossary.models.names import check_values, propose_names, to_canonical, to_theirs
 from lossary.models.parameters import LAYER, initial_parameters, parameter_table
 from lossary.models.shapes import AlbertShape
@@ -74,3 +75,23 @@ def test_what_has_no_match_is_said(gone: str) -> None:
     names = propose_names(theirs, TABLE)
     assert gone in names.missing or gone == "albert.pooler.weight"
     assert "extra" in names.left
+
+
+def test_a_name_that_would_do_for_another_parameter_is_unclear() -> None:
+    """Dense layers that are numbered: "dense" may be the pooler, or the mapping, or any other."""
+    numbered = [f"{LAYER}.attention.{part}.weight" for part in ("query", "key", "value", "dense")]
+    numbered.append("albert.pooler.weight")
+    theirs = {name: size for name, size in TABLE.items() if name not in numbered}
+    theirs |= {f"dense_{number}.kernel": TABLE[name] for number, name in enumerate(numbered)}
+    names = propose_names(theirs, TABLE)
+    assert set(names.unclear) == set(numbered)
+    with pytest.raises(UsageError, match="names and shapes do not tell") as error:
+        names.require()
+    assert "dense_" in str(error.value.hint)
+
+
+def test_what_is_certain_is_required_without_a_word() -> None:
+    assert propose_names(TABLE, TABLE).require() == propose_names(TABLE, TABLE).pairs
+    few = {name: size for name, size in TABLE.items() if name != "predictions.bias"}
+    with pytest.raises(UsageError, match=r"could be predictions\.bias"):
+        propose_names(few, TABLE).require()

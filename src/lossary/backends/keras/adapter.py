@@ -57,11 +57,17 @@ class KerasSide:
         self._sizes = {path: tuple(variable.shape) for path, variable in self._variables.items()}
         self._pairs = _pairs(self._sizes, self._table, names or {})
         optimizer = getattr(model, "optimizer", None)
-        needs = {"gradients": loss, "restart": optimizer, "update": optimizer, "learning_rates": optimizer}
+        needs = {
+            "measure": loss,
+            "gradients": loss,
+            "restart": optimizer,
+            "update": optimizer,
+            "learning_rates": optimizer,
+        }
         needs["train_step"] = loss and optimizer
         self.lacks = {method for method, given in needs.items() if given is None}
-        self._settings = None if optimizer is None else keras.optimizers.serialize(optimizer)
         self._optimizer = optimizer
+        self._start: list[Any] | None = None
 
     def load(self, weights: Arrays) -> None:
         for path, value in to_theirs(weights, self._pairs, self._sizes).items():
@@ -74,6 +80,12 @@ class KerasSide:
     def forward(self, feed: Arrays, *, training: bool = False) -> dict[str, Any]:
         mlm, sop = self._call(self.model, feed, training)
         return {"mlm": keras.ops.convert_to_numpy(mlm), "sop": keras.ops.convert_to_numpy(sop)}
+
+    def measure(self, outputs: dict[str, Any], feed: Arrays) -> dict[str, float]:
+        """The loss that is trained on; other losses and metrics are not known here."""
+        assert self._loss is not None
+        mlm, sop = (keras.ops.convert_to_tensor(np.asarray(outputs[name], np.float32)) for name in ("mlm", "sop"))
+        return {"loss": float(self._loss(mlm, sop, feed))}
 
     def gradients(self, micro_batches: list[Arrays]) -> Arrays:
         gradients, _ = self._accumulate(micro_batches)
@@ -94,8 +106,11 @@ class KerasSide:
         return dict(zip(self._sizes, total, strict=True)), loss_sum
 
     def restart(self) -> None:
-        self._optimizer = keras.optimizers.deserialize(self._settings)
-        self._optimizer.build(list(self._variables.values()))
+        assert self._optimizer is not None
+        if self._start is None:
+            self._start = _start_of(self._optimizer, list(self._variables.values()))
+        for variable, value in zip(self._optimizer.variables, self._start, strict=True):
+            variable.assign(value)
 
     def update(self, gradients: list[Arrays], *, step: int) -> None:
         mean = {name: np.mean([part[name] for part in gradients], axis=0) for name in gradients[0]}
@@ -110,8 +125,7 @@ class KerasSide:
 
     def learning_rates(self, start: int, stop: int) -> list[float]:
         assert self._optimizer is not None
-        if not self._optimizer.built:
-            self.restart()
+        self.restart()
         rates = []
         for step in range(start, stop):
             self._optimizer.iterations.assign(step)
@@ -122,6 +136,15 @@ class KerasSide:
         gradients, loss = self._accumulate([feed])
         self._apply(gradients, step)
         return {"loss": loss}
+
+
+def _start_of(optimizer: Any, variables: list[Any]) -> list[Any]:
+    """Values of all of an optimizer's variables before its first step; of one that was trained, those of its like."""
+    fresh = optimizer
+    if optimizer.built:
+        fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(variables)
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in fresh.variables]
 
 
 def _pairs(
@@ -136,14 +159,9 @@ def _pairs(
     given = {name: Match(theirs=path, transposed=_is_kernel(path)) for name, path in names.items()}
     rest = {path: size for path, size in sizes.items() if path not in names.values()}
     proposed = propose_names(rest, {name: size for name, size in table.items() if name not in names})
-    if proposed.missing:
-        raise UsageError(
-            f"no variable of the model could be {', '.join(proposed.missing[:4])}",
-            hint=f"Name them: names={{canonical: path}}. Left over: {', '.join(proposed.left) or 'none'}.",
-        )
     matched = {
         name: Match(theirs=match.theirs, transposed=match.transposed or _is_kernel(match.theirs))
-        for name, match in proposed.pairs.items()
+        for name, match in proposed.require().items()
     }
     return given | matched
 

@@ -10,6 +10,7 @@ def side(setup):
 
 import tempfile
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class ModuleSide:
         self._call, self._loss, self._clip_norm = call, loss, clip_norm
         self._table = parameter_table(setup.shape)
         self._pairs = _pairs(module, self._table, names or {})
-        needs = {"gradients": loss, "restart": optimizer, "update": optimizer, "learning_rates": rate}
+        needs = {"measure": loss, "gradients": loss, "restart": optimizer, "update": optimizer, "learning_rates": rate}
         needs["train_step"] = loss and optimizer
         self.lacks = {method for method, given in needs.items() if given is None}
         self._make_optimizer = optimizer
@@ -81,8 +82,15 @@ class ModuleSide:
     def forward(self, feed: Arrays, *, training: bool = False) -> dict[str, Any]:
         self.module.train(training)
         with torch.no_grad():
-            mlm, sop = self._call(self.module, _tensors(feed))
+            mlm, sop = self._call(self.module, _tensors(feed, self.module))
         return {"mlm": mlm.float().cpu().numpy(), "sop": sop.float().cpu().numpy()}
+
+    def measure(self, outputs: dict[str, Any], feed: Arrays) -> dict[str, float]:
+        """The loss that is trained on; other losses and metrics are not known here."""
+        assert self._loss is not None
+        mlm, sop = (_logits(outputs, name, self.module) for name in ("mlm", "sop"))
+        with torch.no_grad():
+            return {"loss": float(self._loss(mlm, sop, _tensors(feed, self.module)))}
 
     def gradients(self, micro_batches: list[Arrays]) -> Arrays:
         self._accumulate(micro_batches)
@@ -94,7 +102,7 @@ class ModuleSide:
         self.module.zero_grad()
         total = 0.0
         for feed in micro_batches:
-            tensors = _tensors(feed)
+            tensors = _tensors(feed, self.module)
             loss = self._loss(*self._call(self.module, tensors), tensors) / len(micro_batches)
             loss.backward()
             total += float(loss.detach())
@@ -142,18 +150,26 @@ class ModuleSide:
 
 
 class TrainerSide(ModuleSide):
-    """A transformers model with the settings of a `Trainer`: its optimizer, schedule, clipping and training step.
+    """A transformers model with its `Trainer`: the trainer's own optimizer, schedule, clipping and training step.
 
-    `model` is an `AlbertForPreTraining`, or names its outputs as that does; `arguments` are its `TrainingArguments`.
+    `model` is an `AlbertForPreTraining`, or names its outputs as that does, and `arguments` are its
+    `TrainingArguments`; or it is a `Trainer` (of a class of yours, with an optimizer of yours) that has both. Steps are
+    the arguments' `max_steps`, the recipe's if they say nothing.
     """
 
     def __init__(self, model: Any, setup: Any, *, arguments: Any = None, **options: Any) -> None:
         from transformers import Trainer, TrainingArguments
 
-        if arguments is None:
-            arguments = TrainingArguments(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True)
-        self._trainer = Trainer(model=model, args=arguments)
-        self._steps = setup.recipe.steps
+        if isinstance(model, Trainer):
+            self._trainer = model
+        else:
+            if arguments is None:
+                arguments = TrainingArguments(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True)
+            self._trainer = Trainer(model=model, args=arguments)
+        model, arguments = self._trainer.model, self._trainer.args
+        self._steps = arguments.max_steps if arguments.max_steps > 0 else setup.recipe.steps
+        given = self._trainer.optimizer, self._trainer.lr_scheduler
+        self._given = None if given[0] is None else [(part, deepcopy(part.state_dict())) for part in given if part]
         super().__init__(
             model,
             setup,
@@ -161,40 +177,58 @@ class TrainerSide(ModuleSide):
             loss=_trainers_own,
             optimizer=lambda _: self._new_optimizer(),
             clip_norm=arguments.max_grad_norm or None,
-            accumulates=True,
-            name=options.pop("name", f"{type(model).__name__} with Trainer"),
-            declared={"optimizer": arguments.optim, **options.pop("declared", {})},
+            accumulates=arguments.gradient_accumulation_steps > 1,
+            name=options.pop("name", f"{type(model).__name__} with {type(self._trainer).__name__}"),
             **options,
         )
-        self.lacks = set()
+        self.lacks = set() if all(hasattr(model, head) for head in _HF_HEADS.values()) else {"measure"}
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        self._trainer.optimizer = self._trainer.lr_scheduler = None
+        if self._given is None:
+            self._trainer.optimizer = self._trainer.lr_scheduler = None
+        else:
+            for part, state in self._given:
+                part.load_state_dict(deepcopy(state))
         self._trainer.create_optimizer_and_scheduler(num_training_steps=self._steps)
         found: torch.optim.Optimizer = self._trainer.optimizer
         return found
 
     def learning_rates(self, start: int, stop: int) -> list[float]:
         """The rates of the scheduler after as many steps as were done."""
-        self._new_optimizer()
-        scheduler = self._trainer.lr_scheduler
+        optimizer, scheduler = self._new_optimizer(), self._trainer.lr_scheduler
+        # A step without gradients moves nothing; schedulers want one before theirs.
+        self.module.zero_grad(set_to_none=True)
         rates = []
         for step in range(stop):
             if step >= start:
                 rates.append(float(scheduler.get_last_lr()[0]))
-            self._trainer.optimizer.step()
+            optimizer.step()
             scheduler.step()
         return rates
+
+    def measure(self, outputs: dict[str, Any], feed: Arrays) -> dict[str, float]:
+        """The trainer's loss, as if the model's heads had given these logits."""
+        heads = [
+            getattr(self.module, head).register_forward_hook(_gives(_logits(outputs, name, self.module)))
+            for name, head in _HF_HEADS.items()
+        ]
+        batches, items = self._trainer.get_batch_samples(
+            iter([_hf_inputs(_tensors(feed, self.module))]), 1, self._trainer.args.device
+        )
+        try:
+            with torch.no_grad():
+                return {"loss": float(self._trainer.compute_loss(self.module, batches[0], num_items_in_batch=items))}
+        finally:
+            for head in heads:
+                head.remove()
 
     def _accumulate(self, micro_batches: list[Arrays]) -> float:
         self.module.train()
         self.module.zero_grad()
-        self._trainer.current_gradient_accumulation_steps = len(micro_batches)
-        inputs = [_hf_inputs(_tensors(feed)) for feed in micro_batches]
-        items = sum(int((batch["labels"] != -100).sum()) for batch in inputs)
-        count = items if self._trainer.model_accepts_loss_kwargs else None
-        losses = [float(self._trainer.training_step(self.module, batch, count)) for batch in inputs]
-        return sum(losses)
+        inputs = [_hf_inputs(_tensors(feed, self.module)) for feed in micro_batches]
+        batches, items = self._trainer.get_batch_samples(iter(inputs), len(inputs), self._trainer.args.device)
+        self._trainer.current_gradient_accumulation_steps = len(batches)
+        return sum(float(self._trainer.training_step(self.module, batch, items)) for batch in batches)
 
     def reported_loss(self, micro_batches: list[Arrays]) -> float:
         """What the trainer logs for a step."""
@@ -219,17 +253,33 @@ def _pairs(module: nn.Module, table: Mapping[str, tuple[int, ...]], names: Mappi
     given = {name: Match(theirs=theirs, transposed=own[theirs] != table[name]) for name, theirs in names.items()}
     rest = {name: size for name, size in own.items() if name not in names.values()}
     proposed = propose_names(rest, {name: size for name, size in table.items() if name not in names})
-    if proposed.missing:
-        raise UsageError(
-            f"no parameter of the module could be {', '.join(proposed.missing[:4])}",
-            hint=f"Name them: names={{canonical: own}}. Left over: {', '.join(proposed.left) or 'none'}.",
-        )
-    return given | proposed.pairs
+    return given | proposed.require()
 
 
-def _tensors(feed: Arrays) -> Tensors:
-    kinds = {"weights": torch.float32}
-    return {name: torch.from_numpy(np.asarray(value)).to(kinds.get(name, torch.int64)) for name, value in feed.items()}
+def _tensors(feed: Arrays, module: nn.Module) -> Tensors:
+    """The arrays where the module is."""
+    device, kinds = _device(module), {"weights": torch.float32}
+    return {
+        name: torch.from_numpy(np.asarray(value)).to(device, kinds.get(name, torch.int64))
+        for name, value in feed.items()
+    }
+
+
+def _logits(outputs: dict[str, Any], name: str, module: nn.Module) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(outputs[name], np.float32)).to(_device(module))
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+# By the names of a side's outputs, the modules that give them in transformers' models.
+_HF_HEADS = {"mlm": "predictions", "sop": "sop_classifier"}
+
+
+def _gives(logits: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """A hook that puts other logits in the place of a head's."""
+    return lambda *_: logits
 
 
 def _trainers_own(*_: object) -> torch.Tensor:

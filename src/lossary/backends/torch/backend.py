@@ -20,7 +20,7 @@ from lossary.backends.api import (
     StepOutput,
     row_sums,
 )
-from lossary.backends.torch.law import LawState, global_norm, update
+from lossary.backends.torch.law import LawState, update
 from lossary.data.examples import Examples
 from lossary.errors import UsageError
 from lossary.models.parameters import Parameters, hf_config, is_excluded, parameter_table
@@ -120,10 +120,6 @@ class TorchBackend:
         assert self._state is not None
         tensors = [torch.tensor(gradients[name], device=self._device) for name in self._names]
         return float(update(self._law, self._state, tensors, step=step, rate=rate))
-
-    def gradient_norm(self) -> float:
-        """Of the gradients last accumulated."""
-        return float(global_norm([tensor.grad for tensor in self._parameters if tensor.grad is not None]))
 
     def _accumulate(
         self, micro: Sequence[Examples], denominators: Denominators

@@ -32,6 +32,7 @@ def _run(subject: Subject) -> Told:
     fit = identify_dropout(evaluation, training, reference, noise=_allowed(noise, subject.precision), declared=declared)
     if evaluation > noise and not fit.equal:
         subject.known["random"] = True
+    subject.known["drops"] = training > _allowed(noise, subject.precision)
     return Told(
         fit=fit,
         measured=f"order logits of evaluation passes differ by {evaluation:.2g}, of training passes by {training:.2g}",

@@ -34,6 +34,9 @@ def _steps(feed: Feed) -> list[list[Feed]]:
 
 
 def _require_forward(subject: Subject) -> None:
+    """NotObservable where what a step computes follows from passes that are random, or wrong."""
+    if subject.known.get("drops"):
+        raise NotObservable("training passes drop at random; diagnose the same code with its dropout at 0")
     if subject.known.get("random"):
         raise NotObservable("evaluation passes differ at random; mend that first (see the check `dropout`)")
     if subject.known.get("forward deviates"):

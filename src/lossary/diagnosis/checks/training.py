@@ -61,6 +61,8 @@ def _require_parts(subject: Subject) -> None:
     """Whole steps are judged where their parts are right: else every one of them would differ for a known reason."""
     if subject.probes.is_large:
         raise NotObservable("the model is too large for this fit; a loop shows at a small size, too (--like)")
+    if subject.known.get("drops"):
+        raise NotObservable("training passes drop at random; diagnose the same code with its dropout at 0")
     wrong = [name for name in subject.known.get("deviating", []) if name in _PARTS]
     if wrong:
         raise NotObservable(f"steps are made of parts that differ: {', '.join(wrong)}; mend those first")

@@ -23,6 +23,7 @@ __all__ = ["Aligned", "Segments", "align"]
 
 _MOST_PLACES = 12  # of one text that are looked at; more are found next to the other segment
 _PROBES = 4  # stretches of a segment that are looked up
+_LEAST_SHOWN = 4  # unscored pieces of a segment, so that it can be found by them alone
 _NONE = -1
 
 
@@ -94,7 +95,9 @@ def align(layout: Layout, corpus: Corpus, told: NDArray[np.int16] | None = None)
         again = _Found(_grams_of(texts, unscored, corpus), unscored)
         more = _exact_places(texts, again, corpus)
         chosen = _choose(texts, _only(more, places < 0, places), corpus, known)
-        lost = (places < 0) & (chosen >= 0)
+        # A few pieces stand anywhere.
+        shown = np.add.reduceat(~texts.scored, texts.offset)
+        lost = (places < 0) & (chosen >= 0) & (shown >= _LEAST_SHOWN)
         places = np.where(lost, chosen, places)
         found = _Found(_merged(found.grams, again.grams, lost), found.tokens)
     rest = np.flatnonzero(places < 0)

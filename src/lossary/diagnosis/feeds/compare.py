@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from lossary.data.assemble import Settings
-from lossary.diagnosis.feeds.facts import FACTS, ROWS, Kind, Observed, Rates
+from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Kind, Observed, Rates
 
 __all__ = ["ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose", "moves"]
 
@@ -31,6 +31,7 @@ _FLOORS = {Kind.HARD: 1e-9, Kind.INVARIANT: 1e-6}
 _FARTHEST = 37.0  # standard deviations; smaller probabilities than there are floats
 # Changes of a rate that is a choice, as a share of it, that come from how examples are aligned, not from a fault.
 _UNMOVED = 0.2
+_NONE_OF = 3.0  # none of n leaves rates of up to 3/n open
 
 
 def _facts_of(kind: Kind) -> NDArray[np.bool_]:
@@ -73,16 +74,19 @@ class Baseline:
         *,
         vocabulary_size: int,
         unknown: NDArray[np.float64],
+        evaluation: bool = False,
     ) -> Self:
         """Bounds from what facts are, from the reference in healthy styles, and from declared settings.
 
-        `unknown` (G,) are the shares of <unk> in the documents by the side's tokenizer.
+        `unknown` (G,) are the shares of <unk> in the documents by the side's tokenizer. Examples of an `evaluation` are
+        made of as few documents as one likes.
         """
         low, high = np.zeros_like(side.rates.k), np.ones_like(side.rates.k)
         for name, fact in FACTS.items():
             row = ROWS[name]
             if fact.kind in _FLOORS:
-                high[row] = np.max([_noise(rates, row, _FLOORS[fact.kind]) for rates in healthy], axis=0)
+                floor = max(_FLOORS[fact.kind], fact.rare)
+                high[row] = np.max([_noise(rates, row, floor) for rates in healthy], axis=0)
             elif fact.kind is Kind.DECLARED:
                 low[row], high[row] = fact.declared
         # A random piece is the right one, or <unk> or [MASK], now and then.
@@ -98,6 +102,8 @@ class Baseline:
             [*(_noise(rates, row, 1e-4) for rates in healthy), _noise(side.rates, ROWS["last-line-missing"], 0.0)],
             axis=0,
         )
+        row = ROWS["document-unused"]
+        high[row] = 1.0 if evaluation else _kept_out(healthy[0], MOST_HELD_OUT)
         row = ROWS["mask-rate"]
         low[row], high[row] = _mask_rates(side, healthy, settings)
         tested = (side.rates.n > 0) & ~_COMPARED[:, None]
@@ -109,14 +115,18 @@ class Baseline:
         z[_COMPARED] = 0.0
         return z / self.critical(ALARM_LEVEL)
 
-    def distance(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
+    def distance(
+        self, side: Rates, base: Counts, mixture: Counts, *, shows: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """(F, G) how far rates are from those of a reference, of counts `base` without faults; at most 1: the same.
 
-        A fact that the faults do not move is held to its healthy bounds.
+        A fact that the faults do not move is held to its healthy bounds, and deviates where it would raise an alarm.
+        `shows` (F,) are facts in which the faults may show, whether or not they do in the reference's examples.
         """
         moved = moves(base, mixture)
-        # What faults bring about in one dataset may by chance be missing from the reference's examples of another.
-        struck = moved.any(axis=1, keepdims=True) & moved.any(axis=0) & (_INVARIANT | _MEASURED)[:, None]
+        # What faults bring about in some examples may by chance be missing from the reference's.
+        brought = moved.any(axis=1) if shows is None else moved.any(axis=1) | shows
+        struck = (brought & (_INVARIANT | _MEASURED))[:, None] & moved.any(axis=0)
         z = _outside(side, self.low, self.high)
         z[~moved & _COMPARED[:, None]] = 0.0
         scaled = moved & _SCALED[:, None] & (base.rate > 0)
@@ -125,7 +135,9 @@ class Baseline:
         z = np.where(counted, self._two_samples(side, mixture, exact=~struck), z)
         for row, share in _SHARES.items():
             z[row] = np.where(moved[row] & (mixture.k[row] > 0.5), z[share], z[row])
-        return z / self.critical(REPRODUCED_LEVEL)
+            scaled[row] |= scaled[share]
+            counted[row] |= counted[share]
+        return z / np.where(scaled | counted, self.critical(REPRODUCED_LEVEL), self.critical(ALARM_LEVEL))
 
     def _rescaled(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
         """(F, G) tests against bounds that move as the reference's rate does; a budget may follow a fault, or not."""
@@ -141,6 +153,9 @@ class Baseline:
         shrink = side.inflation()
         floor = np.where(_HARD[:, None], _FLOORS[Kind.HARD], _FLOORS[Kind.INVARIANT]) + np.zeros_like(side.k)
         noise = np.where(_COMPARED[:, None] | _DECLARED[:, None], floor, np.maximum(self.high, floor))
+        # Of choices, none of a few is not never.
+        few = np.where(_COMPARED[:, None], _NONE_OF / np.maximum(mixture.n, _NONE_OF), 0.0)
+        floor, noise = np.maximum(floor, few), np.maximum(noise, few)
         never = exact & (mixture.k < 0.5)
         always = exact & ~never & (mixture.n - mixture.k < 0.5)
         z = np.where(never, _outside(side, np.zeros_like(noise), noise), 0.0)
@@ -189,6 +204,12 @@ def _noise(rates: Rates, row: int, floor: float) -> NDArray[np.float64]:
     """(G,) an upper bound of a rate that is small: two standard deviations and one event above what was counted."""
     k, n = rates.k[row], rates.n[row]
     return np.where(k > 0, np.minimum(1.0, (k + 2 * np.sqrt(k) + 1) / np.maximum(n, 1)), floor)
+
+
+def _kept_out(rates: Rates, share: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """(G,) documents that stand in no example if a share of those that do in the reference are kept out."""
+    rate = _rate(rates, "document-unused")
+    return rate + (1 - rate) * share
 
 
 def _rate(rates: Rates, name: str) -> NDArray[np.float64]:

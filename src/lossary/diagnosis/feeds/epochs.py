@@ -18,6 +18,7 @@ from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, REPRODUCED_LEVEL
 from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.facts import Observed, observe
+from lossary.diagnosis.feeds.layout import UNKNOWN
 from lossary.diagnosis.feeds.made import Made
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation
 from lossary.diagnosis.feeds.reference import Reference
@@ -168,21 +169,26 @@ def _same_masks(first: Observed, second: Observed, groups: int) -> Count:
 
 
 def _same_text(first: Observed, second: Observed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Examples of both with the same pieces in the same order, each used once."""
+    """Examples of both with the same pieces in the same order, each used once.
+
+    Where a label does not say what was masked, the text is not known, and looks the same only under the same masks.
+    """
     found: dict[bytes, list[int]] = {}
-    for row, tokens in enumerate(_trimmed(second)):
+    for row, tokens in _known_texts(second):
         found.setdefault(tokens, []).append(row)
     pairs = []
-    for row, tokens in enumerate(_trimmed(first)):
+    for row, tokens in _known_texts(first):
         if rows := found.get(tokens):
             pairs.append((row, rows.pop(0)))
     left, right = zip(*pairs, strict=True) if pairs else ((), ())
     return np.array(left, np.int64), np.array(right, np.int64)
 
 
-def _trimmed(observed: Observed) -> list[bytes]:
+def _known_texts(observed: Observed) -> list[tuple[int, bytes]]:
+    """Rows of examples, and their pieces."""
     tokens = np.ascontiguousarray(observed.layout.tokens)
-    return [row.tobytes()[: 4 * size] for row, size in zip(tokens, observed.lengths.tolist(), strict=True)]
+    known = np.flatnonzero((tokens != UNKNOWN).all(axis=1)).tolist()
+    return [(row, tokens[row].tobytes()[: 4 * int(observed.lengths[row])]) for row in known]
 
 
 # ---------------------------------------------------------------------------------------------------- within an epoch

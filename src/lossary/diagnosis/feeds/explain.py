@@ -146,8 +146,10 @@ class _Scene:
         if not self.own_tokens and (found := retokenised(side, observed, reference)) is not None:
             before, corpus = observed, found.corpus
             observed = observe(side, corpus, reference.tokenizer)
-            aspects.append(self._text_aspect(found, self._baseline(before, self.corpus).alarms(before.rates)))
-        baseline = self._baseline(observed, corpus)
+            aspects.append(
+                self._text_aspect(found, self._baseline(before, self.corpus, evaluation).alarms(before.rates))
+            )
+        baseline = self._baseline(observed, corpus, evaluation)
         alarms = baseline.alarms(observed.rates)
         search = Search(self.grounds, observed.rates, baseline, mask_id=_mask_id(observed), evaluation=evaluation)
         aspects.append(
@@ -160,7 +162,7 @@ class _Scene:
         )
         return _Found(observed=observed, corpus=corpus, aspects=tuple(aspects))
 
-    def _baseline(self, observed: Observed, corpus: Corpus) -> Baseline:
+    def _baseline(self, observed: Observed, corpus: Corpus, evaluation: bool) -> Baseline:
         # Two styles show what is ambiguous; the third is made if a fault is looked for.
         return Baseline.of(
             [ground().rates for ground in self.grounds[:2]],
@@ -168,6 +170,7 @@ class _Scene:
             self.reference.maker.settings,
             vocabulary_size=self.reference.tokenizer.vocabulary_size,
             unknown=corpus.shares_of(UNK),
+            evaluation=evaluation,
         )
 
     def _text_aspect(self, found: Retokenised, alarms: NDArray[np.float64]) -> Aspect:

@@ -21,8 +21,9 @@ from lossary.diagnosis.feeds.align import Aligned, Segments, align
 from lossary.diagnosis.feeds.corpus import KINDS, LINES, LONE, ONE_LINE, PAIR, Corpus, ranges
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, UNKNOWN, Layout, lay_open
 
-__all__ = ["FACTS", "ROWS", "Fact", "Kind", "Observed", "Rates", "observe", "summed"]
+__all__ = ["FACTS", "MOST_HELD_OUT", "ROWS", "Fact", "Kind", "Observed", "Rates", "observe", "summed"]
 
+MOST_HELD_OUT = 0.6  # of a dataset's documents may be kept out of training
 Counts = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
@@ -49,6 +50,10 @@ _SHARES = {
 }
 
 
+# Rows of one sign are cut into pieces in several ways, by what stands beside them.
+_RARE = {"label-differs-from-text": 1e-5}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fact:
     """One fact; `says` completes "k of n …"."""
@@ -57,6 +62,7 @@ class Fact:
     says: str
     kind: Kind
     declared: tuple[float, float] = (0.0, 0.0)
+    rare: float = 0.0  # a rate at which it happens to healthy text, however much of it is looked at
 
     @property
     def share(self) -> str | None:
@@ -134,8 +140,15 @@ def _table() -> dict[str, Fact]:
                 Kind.INVARIANT,
             )
         )
-    facts = [Fact(name=name, says=says, kind=kind) for name, says, kind in rows]
+    facts = [Fact(name=name, says=says, kind=kind, rare=_RARE.get(name, 0.0)) for name, says, kind in rows]
     facts += [
+        # What a side keeps for validation is its own choice.
+        Fact(
+            name="document-unused",
+            says="documents stand in no example",
+            kind=Kind.DECLARED,
+            declared=(0.0, MOST_HELD_OUT),
+        ),
         Fact(name="swapped", says="pairs are swapped", kind=Kind.DECLARED, declared=(0.5, 0.5)),
         Fact(name="labelled-swapped", says="order labels say swapped", kind=Kind.DECLARED, declared=(0.5, 0.5)),
         Fact(name="input-masked", says="scored positions show [MASK]", kind=Kind.DECLARED, declared=(0.8, 0.8)),
@@ -310,7 +323,7 @@ def _text_facts(layout: Layout, aligned: Aligned, corpus: Corpus, tokenizer: Tok
     usable = layout.scored & known & (layout.labels >= 0) & (layout.labels < tokenizer.vocabulary_size)
     differs = layout.labels != theirs
     text = (layout.part >= FIRST) & (layout.tokens != UNKNOWN)
-    told = (first.document >= 0) & first.whole & (first.size >= 4)
+    told = (first.document >= 0) & first.whole & first.alone & (first.size >= 4)
     of_document = np.where(told, corpus.dataset[np.maximum(first.document, 0)], -1) if len(corpus) else first.document
     return {
         "first-altered": _altered(first),
@@ -335,12 +348,19 @@ def _altered_share(segment: Segments) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def _documents_pieces(layout: Layout, aligned: Aligned, corpus: Corpus) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """(B, T) the documents' pieces where segments were found, and where that is."""
+    """(B, T) the documents' pieces where segments were found whole, and where that is.
+
+    What was found in parts may have been cut into other pieces beside its neighbours.
+    """
     column = np.arange(layout.tokens.shape[1])
     theirs, known = np.zeros(layout.tokens.shape, np.int32), np.zeros(layout.tokens.shape, bool)
     for segment in (aligned.first, aligned.second):
         place = segment.start[:, None] + column - segment.column[:, None]
-        inside = segment.found[:, None] & (place >= segment.start[:, None]) & (place < segment.stop[:, None])
+        inside = (
+            (segment.found & segment.whole)[:, None]
+            & (place >= segment.start[:, None])
+            & (place < segment.stop[:, None])
+        )
         theirs[inside] = corpus.ids[place[inside]]
         known |= inside
     return theirs, known
@@ -438,7 +458,14 @@ def _with_documents(rates: Rates, aligned: Aligned, corpus: Corpus, group: NDArr
         name: (np.bincount(dataset[any_used & event], minlength=groups)[:groups], total)
         for name, event in missing.items()
     }
-    offered = np.bincount(corpus.dataset[corpus.stop > corpus.start], minlength=groups)[:groups] > 0
+    # Documents of the same text are one: an example is found in the first of them.
+    texts = (corpus.stop > corpus.start) & (corpus.same_text == np.arange(len(corpus)))
+    unused = texts & (used[corpus.stop] == used[corpus.start])
+    unused_count, offered_count = (
+        np.bincount(corpus.dataset[which], minlength=groups)[:groups] for which in (unused, texts)
+    )
+    rows["document-unused"] = (unused_count, offered_count)
+    offered = offered_count > 0
     empty = offered & (np.bincount(group, minlength=groups)[:groups] == 0)
     rows["dataset-empty"] = (empty.astype(np.int64), offered.astype(np.int64))
     for name, (k, n) in rows.items():

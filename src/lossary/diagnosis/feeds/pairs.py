@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.tokenizer import CLS, SEP
-from lossary.diagnosis.feeds.corpus import LONE, ONE_LINE, PAIR, Corpus
+from lossary.diagnosis.feeds.corpus import KINDS, LONE, ONE_LINE, PAIR, Corpus
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, split_specials
-from lossary.diagnosis.feeds.made import Made, Parts, concatenated, parts_of, relaid, shaped
-from lossary.diagnosis.feeds.reference import Style
+from lossary.diagnosis.feeds.made import Made, Parts, concatenated, parts_of, relaid, remasked, shaped
+from lossary.diagnosis.feeds.reference import Reading, Style
 from lossary.diagnosis.feeds.scene import Put, Scene
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
 Rows = NDArray[np.bool_]
 # Where a maker of pairs may do as it likes: in any pair; where it has no second segment; and in documents of one line.
 Scope = Literal["pairs", "single", "one line"]
+_MOST_CUT = 3.0  # times as many lone sentences may be left by another way of cutting documents
 _DRAWS = 20  # until the other document is another one
 
 
@@ -102,10 +103,27 @@ def lone_with_another(scope: Literal["single", "one line"]) -> Put:
     """What cannot be split is followed by a text of another document."""
 
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:
-        struck = np.flatnonzero(rows & _in_scope(made, scope, scene))
+        lone = _in_scope(made, scope, scene)
+        struck = np.flatnonzero(rows & (lone | _lone_elsewhere(made, lone, scene)))
         return _with_another(made, struck, scene, whole=True)
 
     return apply
+
+
+def _lone_elsewhere(made: Made, lone: NDArray[np.bool_], scene: Scene) -> NDArray[np.bool_]:
+    """Pairs that the side may have cut so that one sentence was left, as many as it has of two documents."""
+    kind = scene.reference.corpus.kind[made.document]
+    random = scene.maker.random("cut otherwise").random(len(made))
+    more = np.zeros(len(made), bool)
+    for number, name in enumerate(KINDS):
+        for dataset, share in enumerate(scene.read(f"other-document:{name}", 0.0)):
+            mine = (kind == number) & (made.dataset == dataset)
+            own = lone[mine].mean() if mine.any() else 1.0
+            if own < share:
+                # Some turn out too short to tell; what is too many, the dose takes back.
+                wanted = min(1.2 * share, _MOST_CUT * own)
+                more |= mine & ~lone & (random < (wanted - own) / (1 - own))
+    return more
 
 
 def negatives_from_another(scope: Literal["single", "one line"] | None) -> Put:
@@ -153,13 +171,13 @@ _UNBROKEN = {
 }
 
 
-def by_reader(fault: Literal["sentences", "sentence pairs", "lines", "first line dropped"]) -> Put:
+def by_reader(fault: Literal["sentences", "sentence pairs", "lines"] | Reading) -> Put:
     """Examples of documents as a faulty reader gives them, in the place of those that are struck."""
 
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:
         reference = scene.reference
-        if fault == "first line dropped":
-            anew = reference.examples(epoch=scene.epoch, style=scene.style, without_first_lines=True)
+        if isinstance(fault, Reading):
+            anew = reference.examples(epoch=scene.epoch, style=scene.style, reading=fault)
         else:
             anew = reference.examples(epoch=scene.epoch, style=_UNBROKEN[fault])
         struck = np.isin(anew.document, np.unique(made.document[rows]))
@@ -194,21 +212,36 @@ def _field(
     )
 
 
-def specials_split(cls: bool, sep: bool) -> Put:
-    """[CLS], [SEP] or both are the pieces that their names fall into; the longer segment makes room."""
+def specials_split(cls: bool, sep: bool, *, cut: bool) -> Put:
+    """[CLS], [SEP] or both are the pieces that their names fall into; where the side scores them, so are these.
+
+    Room is made by the end of the example, if `cut`, else by the longer segment.
+    """
 
     def apply(made: Made, rows: Rows, scene: Scene) -> Made:
         sequences = split_specials(scene.reference.tokenizer)
         split = {CLS: sequences[0][0] if cls else (), SEP: sequences[1][0] if sep else ()}
         columns = {name: column.copy() for name, column in vars(made).items()}
         for row in np.flatnonzero(rows):
-            _split_row(columns, int(row), split)
-        return Made(**columns)
+            _split_row(columns, int(row), split, cut)
+        result = Made(**columns)
+        scored = np.isin(made.dataset, np.flatnonzero(scene.read("special-scored-share", 0.0) > 0))
+        return _masked_as_text(result, rows & scored, scene)
 
     return apply
 
 
-def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tuple[int, ...]]) -> None:
+def _masked_as_text(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Targets are drawn anew, from all pieces but whole special ones."""
+    text = (made.part == SPECIAL) & (made.tokens != CLS) & (made.tokens != SEP)
+    anew = remasked(made.but(part=np.where(text, FIRST, made.part)), scene.maker)
+    struck = rows[:, None]
+    return made.but(
+        **{name: np.where(struck, getattr(anew, name), getattr(made, name)) for name in ("scored", "inputs", "labels")}
+    )
+
+
+def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tuple[int, ...]], cut: bool) -> None:
     tokens, part = columns["tokens"][row], columns["part"][row]
     places = np.flatnonzero(part != PADDING)
     special = part[places] == SPECIAL
@@ -217,11 +250,11 @@ def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tupl
         if pieces:
             repeats[special & (tokens[places] == piece)] = len(pieces)
     over = int(repeats.sum()) - len(tokens)
-    if over > 0:
+    if over > 0 and not cut:
         sizes = [int((part[places] == number).sum()) for number in (FIRST, SECOND)]
         longer = FIRST if sizes[0] >= sizes[1] else SECOND
         repeats[np.flatnonzero(part[places] == longer)[-over:]] = 0
-    at = np.repeat(places, repeats)
+    at = np.repeat(places, repeats)[: len(tokens)]
     shown = np.concatenate([split.get(int(tokens[p]), ()) or [tokens[p]] for p in places[special]])
     count = len(at)
     old = {name: columns[name][row].copy() for name in _BY_PLACE}
@@ -229,7 +262,7 @@ def _split_row(columns: dict[str, NDArray[Any]], row: int, split: dict[int, tupl
         columns[name][row] = PADDING if name == "part" else 0
         columns[name][row, :count] = values[at]
     mine = np.flatnonzero(old["part"][at] == SPECIAL)
-    columns["tokens"][row, mine] = columns["inputs"][row, mine] = shown
+    columns["tokens"][row, mine] = columns["inputs"][row, mine] = shown[: len(mine)]
 
 
 _BY_PLACE = ("tokens", "part", "scored", "inputs", "labels", "attention", "segment_ids")

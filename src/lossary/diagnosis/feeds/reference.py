@@ -31,7 +31,15 @@ from lossary.diagnosis.feeds.made import Made, Maker, concatenated
 from lossary.errors import DataError
 from lossary.files import digest_file
 
-__all__ = ["Reference", "Style", "reference_examples", "reference_stream", "reference_validation", "tokenizer_at"]
+__all__ = [
+    "Reading",
+    "Reference",
+    "Style",
+    "reference_examples",
+    "reference_stream",
+    "reference_validation",
+    "tokenizer_at",
+]
 
 
 class Style(Enum):
@@ -58,6 +66,14 @@ class Style(Enum):
     def of_pairs(self) -> bool:
         """Whether two lines or sentences make an example."""
         return self not in (Style.SENTENCES, Style.SENTENCES_UNBROKEN)
+
+
+class Reading(Enum):
+    """What is read of documents."""
+
+    TEXT = "their text"
+    LATER_LINES = "their text without its first line"
+    NAME = "the name of their dataset: the first field of a document in the place of its text"
 
 
 @lru_cache(maxsize=4)
@@ -106,8 +122,8 @@ class Reference:
         self.seed = setup.seed if seed is None else seed
         self.maker = Maker(tokenizer=self.tokenizer, settings=Settings.of(setup.recipe), seed=self.seed)
         self._parts = self._tokenised(self.documents)
-        self._examples: dict[tuple[int, Style, bool], Made] = {}
-        self._cuts: dict[tuple[Style, bool, bool], list[tuple[_Part, tuple[Shard, Spans]]]] = {}
+        self._examples: dict[tuple[int, Style, Reading], Made] = {}
+        self._cuts: dict[tuple[Style, Reading, bool], list[tuple[_Part, tuple[Shard, Spans]]]] = {}
         self.corpus = Corpus.of(self.documents, setup.datasets, self._line_ids(), self.tokenizer)
 
     def reseeded(self) -> "Reference":
@@ -136,24 +152,24 @@ class Reference:
                 found.setdefault(int(part.shard.row[document]), []).append(line)
         return [line for row in range(len(self.documents)) for line in found[row]]
 
-    def examples(self, *, epoch: int = 0, style: Style = Style.SENTENCES, without_first_lines: bool = False) -> Made:
-        """All examples of an epoch; `without_first_lines` is how a reader that drops them would see the documents."""
-        key = (epoch, style, without_first_lines)
+    def examples(self, *, epoch: int = 0, style: Style = Style.SENTENCES, reading: Reading = Reading.TEXT) -> Made:
+        """All examples of an epoch, of documents as they are read."""
+        key = (epoch, style, reading)
         if key not in self._examples:
             # Pairs that run across documents start at every other line (sentence) in an epoch, at the rest in the next.
             shifted = style.unbroken and style.of_pairs and epoch % 2 == 1
-            cuts = self._all_cut(style, without_first_lines, shifted)
+            cuts = self._all_cut(style, reading, shifted)
             made = [self._made(part, cut, style, epoch) for part, cut in cuts]
             self._examples[key] = concatenated(made) if made else self.examples(epoch=epoch).take(np.zeros(0, np.int64))
         return self._examples[key]
 
     def _all_cut(
-        self, style: Style, without_first_lines: bool = False, shifted: bool = False
+        self, style: Style, reading: Reading = Reading.TEXT, shifted: bool = False
     ) -> list[tuple[_Part, tuple[Shard, Spans]]]:
         """The parts that have spans; these are the same in each epoch."""
-        key = (style, without_first_lines, shifted)
+        key = (style, reading, shifted)
         if key not in self._cuts:
-            parts = self._tokenised(_without_first_lines(self.documents)) if without_first_lines else self._parts
+            parts = self._parts if reading is Reading.TEXT else self._tokenised(_read(self.documents, reading))
             cuts = [(part, self._cut(part, style, shifted)) for part in parts]
             self._cuts[key] = [(part, cut) for part, cut in cuts if len(cut[1])]
         return self._cuts[key]
@@ -279,8 +295,10 @@ def _ragged(shard: Shard, spans: Spans, index: NDArray[np.int64], dataset: int) 
     )
 
 
-def _without_first_lines(documents: Sequence[Document]) -> list[Document]:
-    """What is left of documents; pairs have fields, not lines."""
+def _read(documents: Sequence[Document], reading: Reading) -> list[Document]:
+    """Documents as a faulty reader gives them; pairs have fields, not lines."""
+    if reading is Reading.NAME:
+        return [document | {"text": document["dataset"]} for document in documents]
     return [
         document | {"text": document["text"].partition("\n")[2]} if isinstance(document["text"], str) else document
         for document in documents

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.feeds.compare import REPRODUCED_LEVEL, Baseline, Counts, moves
-from lossary.diagnosis.feeds.facts import FACTS, Rates
+from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Rates
 from lossary.diagnosis.feeds.faults import FAULTS, Fault
 from lossary.diagnosis.feeds.ground import Ground
 from lossary.diagnosis.fit import Candidate
@@ -69,9 +69,15 @@ class Fitted:
 
     @property
     def price(self) -> float:
-        """What a candidate costs, in nats: doses neither nothing nor all, faults that do two things at once."""
+        """What a candidate costs, in nats: doses neither nothing nor all, faults that do two things at once.
+
+        What is read from the side is read by dataset, and costs as much in each.
+        """
         free = int(((self.doses > 0) & (self.doses < _ALL)).sum())
-        return _PRICE * free + sum(fault.price for fault in self.faults)
+        times = [
+            1 if fault.partial else int((doses > 0).sum()) for fault, doses in zip(self.faults, self.doses, strict=True)
+        ]
+        return _PRICE * free + sum(fault.price * count for fault, count in zip(self.faults, times, strict=True))
 
 
 class Search:
@@ -89,6 +95,7 @@ class Search:
         self.side, self.baseline, self.mask_id = side, baseline, mask_id
         self.deviating = baseline.alarms(side) > 1
         self.shrink = side.inflation()
+        self._unused = np.nan_to_num(side.rate("document-unused"))
         self._grounds = grounds
         self._evaluation = evaluation
         self._fitted: dict[tuple[int, tuple[str, ...]], Fitted] = {}
@@ -160,7 +167,7 @@ class Search:
         return self._fitted[key]
 
     def _fit(self, faults: tuple[Fault, ...], ground: Ground) -> Fitted:
-        base = ground.counts([], side=self.side, mask_id=self.mask_id)
+        base = self._corner((), (), ground)
         groups = base.k.shape[1]
         doses, gain = np.zeros((len(faults), groups)), 0.0
         mixed = Counts(base.k.copy(), base.n.copy())
@@ -176,7 +183,8 @@ class Search:
             gain += more
             weights = _weights(corners, doses[active, group][None])[0]
             mixed.k[:, group], mixed.n[:, group] = weights @ k, weights @ n
-        distance = self.baseline.distance(self.side, base, mixed)
+        shows = np.isin(list(FACTS), [fact for fault in faults for fact in fault.shows])
+        distance = self.baseline.distance(self.side, base, mixed, shows=shows)
         critical = self.baseline.critical(REPRODUCED_LEVEL)
         return Fitted(faults=faults, ground=ground, doses=doses, distance=distance, critical=critical, gain=gain)
 
@@ -194,7 +202,13 @@ class Search:
 
     def _corner(self, faults: Sequence[Fault], corner: tuple[int, ...], ground: Ground) -> Counts:
         struck = [fault for fault, on in zip(faults, corner, strict=True) if on]
-        return ground.counts(struck, side=self.side, mask_id=self.mask_id)
+        counts = ground.counts(struck, side=self.side, mask_id=self.mask_id)
+        # What a side keeps out of training, faults find kept out: as much as they leave to be explained.
+        row = ROWS["document-unused"]
+        k, own = counts.k.copy(), counts.rate[row]
+        kept_out = np.clip((self._unused - own) / np.maximum(1 - own, 1e-9), 0.0, MOST_HELD_OUT)
+        k[row] += (counts.n[row] - k[row]) * kept_out
+        return Counts(k, counts.n)
 
 
 class _GroupFit:
@@ -256,8 +270,11 @@ class _GroupFit:
         weights = _weights(self.corners, doses)
         k, n = weights @ self.k, weights @ self.n
         rate = np.clip(np.divide(k, n, out=np.zeros_like(k), where=n > 0), self.floor, 1 - self.floor)
-        # Where faults give no example of a fact, it says nothing.
-        known = n > 0
+        # Where faults give no example of a fact, it says as much as without them.
+        untouched = np.divide(self.k[0], self.n[0], out=np.full_like(self.k[0], np.nan), where=self.n[0] > 0)
+        rate = np.where(n > 0, rate, np.clip(untouched, self.floor, 1 - self.floor))
+        known = ~np.isnan(rate)
+        rate = np.where(known, rate, 0.5)
         nats: NDArray[np.float64] = (known * (self.hits * np.log(rate) + self.misses * np.log1p(-rate))).sum(axis=1)
         return nats
 

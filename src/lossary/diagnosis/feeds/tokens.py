@@ -34,6 +34,7 @@ class Change:
     says: str
     text: Callable[[str], str] | None = None
     model: dict[str, Any] = field(default_factory=dict)  # arguments of `variant`
+    words: Callable[[str], list[str]] | None = None  # that are looked up whole, in the place of the model
     ids: Callable[[list[int], str], list[int]] | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -148,6 +149,17 @@ def changes(tokenizer: TokenizerModel) -> list[Change]:
                 text=lambda text, form=form: unicodedata.normalize(form, text),  # type: ignore[misc]
             )
             for form in ("NFC", "NFD", "NFKC")
+        ),
+        *(
+            Change(
+                name="unknown-pieces",
+                says=f"{what} are looked up whole; those that are no piece of the vocabulary become <unk>",
+                words=words,
+            )
+            for what, words in (
+                ("words", str.split),
+                ("words and signs of punctuation", lambda text: _punctuation_apart(text).split()),
+            )
         ),
         Change(name=altered, says="no space is put in front of the text", model={"leading_space": False}),
         Change(name=altered, says="spaces in a row are kept", model={"keep_spaces": True}),
@@ -268,6 +280,12 @@ def _with_specials(encode: Encode, texts: list[str]) -> Ids:
     return result
 
 
+def _looked_up(words: Callable[[str], list[str]], tokenizer: TokenizerModel) -> Encode:
+    """A tokenizer that knows whole words only."""
+    ids = {piece: number for number, piece in enumerate(tokenizer.pieces)}
+    return lambda texts: [[ids.get(f"▁{word}", UNK) for word in words(text)] for text in texts]
+
+
 def encode_with(tried: Sequence[Change], texts: Sequence[str], tokenizer: TokenizerModel) -> Ids:
     """The ids of texts by lossary's tokenizer with some changes."""
     texts = list(texts)
@@ -276,6 +294,9 @@ def encode_with(tried: Sequence[Change], texts: Sequence[str], tokenizer: Tokeni
             texts = [change.text(text) for text in texts]
     model = {key: value for change in tried for key, value in change.model.items()}
     encode: Encode = variant(tokenizer.path, **model)
+    for change in tried:
+        if change.words is not None:
+            encode = _looked_up(change.words, tokenizer)
     specials = any("specials" in change.values for change in tried)
     ids = _with_specials(encode, texts) if specials else encode(texts)
     for change in tried:

@@ -40,7 +40,7 @@ def identify_dropout(
         rate, left = _fitted(evaluation, reference)
         distance, residual = evaluation / noise, max(residual, left)
         names.append("dropout-on-at-evaluation")
-        says["dropout-on-at-evaluation"] = f"evaluation drops at random, at a rate near {rate:.2f}"
+        says["dropout-on-at-evaluation"] = f"evaluation drops at random, as a rate near {rate:.2f} would"
         values["rate"] = rate
     if training is not None and declared and training <= noise:
         distance = max(distance, expected / noise)
@@ -52,7 +52,9 @@ def identify_dropout(
         if not declared:
             distance, residual = max(distance, training / noise), max(residual, left)
             names.append("dropout-undeclared")
-            says["dropout-undeclared"] = f"training drops at random, at a rate near {rate:.2f}, and none is declared"
+            says["dropout-undeclared"] = (
+                f"training drops at random, as a rate near {rate:.2f} would, and none is declared"
+            )
             values["training_rate"] = rate
     if not names:
         return Fit(distance=max(evaluation / noise, 0.0), tried=(), how=_HOW)

@@ -25,7 +25,7 @@ from lossary.diagnosis.laws.ratios import LOG2, NUMBERS, Columns, LossLaw, Numbe
 from lossary.diagnosis.laws.reported import ReportedObservation, identify_reported_loss
 from lossary.diagnosis.laws.scales import LOG_PART, Trial, factor_part, scaled, smoothing_part, snapped
 from lossary.diagnosis.laws.scored import Precision, Sums, mlm_sums, sop_sums
-from lossary.diagnosis.laws.totals import identify_total
+from lossary.diagnosis.laws.totals import identify_total, laws_of_total
 
 __all__ = [
     "MEASURES",
@@ -166,7 +166,10 @@ _WHAT: dict[Number, str] = {
 
 
 def laws_of(observations: Sequence[MeasureObservation], *, precision: Precision = "fp32") -> dict[str, LossLaw]:
-    """The law of each number that is known: the reference's where it gives the number, else the leading one."""
+    """The law of each number that is known: the reference's where it gives the number, else the leading one.
+
+    Of a side that measures the total alone, those of its parts, where the total is not the reference's.
+    """
     sums = _sums_of(observations, precision)
     found: dict[str, LossLaw] = {}
     for number in NUMBERS:
@@ -175,6 +178,9 @@ def laws_of(observations: Sequence[MeasureObservation], *, precision: Precision 
             _, laws = _identified(observations, batches, number, "")
             if laws:
                 found[number] = laws[0]
+    if not found and all("loss" in observation.measured for observation in observations):
+        measured, rounding = _measured(observations, "loss")
+        found |= laws_of_total(sums["mlm"], sums["sop"], measured=measured, rounding=rounding)
     return found
 
 

@@ -4,7 +4,7 @@ identify_total(mlm_sums, sop_sums, measured=loss, rounding=zeros, laws={}, how="
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from lossary.diagnosis.laws.scales import (
 )
 from lossary.diagnosis.laws.scored import Part, Sums
 
-__all__ = ["identify_total", "weight_part"]
+__all__ = ["identify_total", "laws_of_total", "weight_part"]
 
 Floats = NDArray[np.float64]
 _KEPT = 40
@@ -69,6 +69,32 @@ def identify_total(
     `laws`: by number, those that give the side's own parts; they are tried first. Without `sop` the total is the
     masked language model's loss alone.
     """
+    distance, found = _explained(mlm, sop, measured, rounding, laws)
+    return fit_of([hypothesis for hypothesis, _ in found], distance=distance, how=how)
+
+
+def laws_of_total(
+    mlm: Sequence[Sums], sop: Sequence[Sums], *, measured: Floats, rounding: Floats
+) -> dict[str, LossLaw]:
+    """The laws of the parts of a total that is not the reference's, their weights in it included.
+
+    Empty where it is the reference's, or where nothing gives it; smoothed targets are left to the parts.
+    """
+    _, found = _explained(mlm, sop, measured, rounding, {})
+    giving = [item for item in found if item[0].residual <= 1.0 and item[1]]
+    if not giving:
+        return {}
+    return min(giving, key=lambda item: (len(item[0].parts), item[0].fitted, item[0].residual))[1]
+
+
+def _explained(
+    mlm: Sequence[Sums],
+    sop: Sequence[Sums],
+    measured: Floats,
+    rounding: Floats,
+    laws: Mapping[str, Sequence[LossLaw]],
+) -> tuple[float, list[tuple[Hypothesis, dict[str, LossLaw]]]]:
+    """How far the total is from the reference's; and hypotheses, each with the laws of both parts."""
     one = _with(columns_of(mlm, "mlm_loss"), laws.get("mlm_loss", ()), mlm, "mlm_loss")
     two = _with(columns_of(sop, "sop_loss"), laws.get("sop_loss", ()), sop, "sop_loss") if sop else _nothing(one)
     first = np.repeat(np.arange(len(one.laws)), len(two.laws))
@@ -78,7 +104,7 @@ def identify_total(
     pairs = _Pairs(np.stack(columns), one.noise[first], two.noise[second])
     healthy = np.array([not one.laws[i].parts and not two.laws[j].parts for i, j in zip(first, second, strict=True)])
     base = [(*one.laws[i].parts, *two.laws[j].parts) for i, j in zip(first, second, strict=True)]
-    found: list[Hypothesis] = []
+    found: list[tuple[Hypothesis, dict[str, LossLaw]]] = []
     distance = np.inf
     for trial, residual, values, errors in _tried(pairs, measured, rounding, has_sop=bool(sop)):
         if trial.key == "plain":
@@ -90,8 +116,23 @@ def identify_total(
             if np.isfinite(residual[k]):
                 numbers = [snapped(float(v), float(e)) for v, e in zip(values[k], errors[k], strict=True)]
                 parts = (*base[k], *trial.parts(numbers))
-                found.append(Hypothesis(parts=parts, residual=float(residual[k]), fitted=len(numbers)))
-    return fit_of(found, distance=distance, how=how)
+                hypothesis = Hypothesis(parts=parts, residual=float(residual[k]), fitted=len(numbers))
+                found.append((hypothesis, _weighed(trial, numbers, one.laws[first[k]], two.laws[second[k]])))
+    return distance, found
+
+
+def _weighed(trial: _Trial, numbers: Sequence[float], mlm: LossLaw, sop: LossLaw) -> dict[str, LossLaw]:
+    """Two laws with the weights that a trial gives them; none of one that smooths."""
+    if trial.smooths:
+        return {}
+    weights = np.array(trial.base)
+    for number, free in zip(numbers, trial.free, strict=True):
+        weights = weights + number * np.array(free)
+    given: dict[str, LossLaw] = {}
+    for key, law, weight in (("mlm_loss", mlm, weights[0]), ("sop_loss", sop, weights[1])):
+        parts = law.parts if weight == 1.0 else (*law.parts, weight_part(key[:3], float(weight)))
+        given[key] = replace(law, factor=law.factor * float(weight), parts=parts)
+    return given
 
 
 def _with(columns: Columns, laws: Sequence[LossLaw], sums: Sequence[Sums], number: Number) -> Columns:

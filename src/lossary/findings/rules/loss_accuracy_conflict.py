@@ -14,6 +14,7 @@ from scipy.special import stdtr
 
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
 from lossary.findings.subject import Subject
+from lossary.statistics.missed import missed_positions
 from lossary.tables.model import Cell, Metric
 
 __all__ = ["RULE", "calibrated_most"]
@@ -122,7 +123,7 @@ def _finding(
     assumed = " (vocabulary size assumed)" if choices == _ALBERT_VOCABULARY and subject.vocabulary_size is None else ""
     means = "the loss and the accuracy were not computed on the same positions, or a part of them has wrong labels"
     if predicted is not None:
-        means = _mixture(subject, pair) or means
+        means = _always_missed(subject, pair) or means
     return Finding(
         code=_ID[0],
         name=_ID[1],
@@ -150,19 +151,21 @@ def _finding(
     )
 
 
-def _mixture(subject: Subject, pair: _Pair) -> str | None:
+def _always_missed(subject: Subject, pair: _Pair) -> str | None:
     """If the run equals the best one but for positions that it always misses: how many, and what they cost."""
     peers = [p for p in _pairs(subject) if p.loss.dataset == pair.loss.dataset and p.loss.metric == pair.loss.metric]
     best = min(peers, key=lambda p: p.loss.value or 0.0)
     if best is pair or not best.accuracy.value or (pair.accuracy.value or 0.0) >= best.accuracy.value:
         return None
-    missed = 1 - (pair.accuracy.value or 0.0) / best.accuracy.value
-    cost = ((pair.loss.value or 0.0) - (1 - missed) * (best.loss.value or 0.0)) / missed
+    missed = missed_positions(
+        accuracies=(pair.accuracy.value or 0.0, best.accuracy.value),
+        losses=(pair.loss.value or 0.0, best.loss.value or 0.0),
+    )
     uniform = log(_choices(subject, pair))
-    against = "worse than a uniform guess" if cost > uniform else "better than a uniform guess"
+    against = "worse than a uniform guess" if missed.nats > uniform else "better than a uniform guess"
     return (
-        f"as if equal to {best.loss.run} save for {100 * missed:.0f} % of positions that are always missed, at "
-        f"{cost:.1f} nats each: {against} ({uniform:.1f} for {_choices(subject, pair):,} pieces)"
+        f"as if equal to {best.loss.run} save for {100 * missed.share:.0f} % of positions that are always missed, at "
+        f"{missed.nats:.1f} nats each: {against} ({uniform:.1f} for {_choices(subject, pair):,} pieces)"
     )
 
 

@@ -7,7 +7,7 @@
 Low precisions are emulated: computed in float32, then rounded. Two kinds of program are known: those that round every
 result (bf16, fp16), and those that round what goes into and comes out of matrix products only, as automatic casting
 does (bf16_products, fp16_products, and tf32, which rounds what goes in). Statistics of layer normalisation and softmax
-are float32 but in pure fp16, where ε = 1e-12 rounds to 0.
+are float32 but in pure fp16, where ε = 1e-12 rounds to 0; in fp16_norms, layer normalisation alone is fp16.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ from numpy.typing import DTypeLike, NDArray
 __all__ = ["Arithmetic", "Array", "Order", "Precision", "as_arithmetic"]
 
 Array = NDArray[Any]
-Precision = Literal["float64", "float32", "tf32", "bf16", "bf16_products", "fp16", "fp16_products"]
+Precision = Literal["float64", "float32", "tf32", "bf16", "bf16_products", "fp16", "fp16_products", "fp16_norms"]
 Order = Literal["plain", "shuffled", "blocks"]
 _BLOCKS = 32
 _SHORTEST_BLOCK = 8
+_LANES = 8
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,19 @@ class Arithmetic:
         """The result of an operation inside statistics."""
         return _to_fp16(array) if self.half else array
 
+    def norm_rounded(self, array: Array) -> Array:
+        """The result of an operation inside layer normalisation."""
+        return _to_fp16(array) if self.precision in ("fp16", "fp16_norms") else array
+
     def product(self, left: Array, right: Array) -> Array:
         """left (…, n, k) @ right (…, k, m)."""
         name = self.precision
         result = self._summed(self.as_factor(left), self.as_factor(right))
-        return result if name in ("float64", "float32", "tf32") else _ROUNDING[name](result)
+        return result if name in ("float64", "float32", "tf32", "fp16_norms") else _ROUNDING[name](result)
 
     def as_factor(self, array: Array) -> Array:
         """What enters a product; a copy if it is rounded."""
-        if self.precision in ("float64", "float32"):
+        if self.precision in ("float64", "float32", "fp16_norms"):
             return array
         # In bf16 and fp16 everything is rounded already, but what comes from outside.
         return _ROUNDING[self.precision](np.array(array, np.float32))
@@ -88,10 +93,27 @@ class Arithmetic:
 
     def mean(self, array: Array) -> Array:
         """Over the last axis, which is kept."""
+        if self.order == "blocks" and self.precision == "fp16_norms":
+            return _mean_of_halves(array)
         if self.order == "shuffled":
             order = np.random.default_rng([self.seed, array.shape[-1]]).permutation(array.shape[-1])
             array = array[..., order]
         return np.asarray(array.mean(axis=-1, keepdims=True))
+
+
+def _mean_of_halves(array: Array) -> Array:
+    """Summed in fp16 in eight lanes, as programs do that have no wider sum."""
+    count = array.shape[-1]
+    lanes = np.zeros((*array.shape[:-1], -(-count // _LANES) * _LANES), array.dtype)
+    lanes[..., :count] = array
+    steps = lanes.reshape(*array.shape[:-1], -1, _LANES)
+    total = steps[..., 0, :]
+    for step in range(1, steps.shape[-2]):
+        total = _to_fp16(total + steps[..., step, :])
+    while total.shape[-1] > 1:
+        half = total.shape[-1] // 2
+        total = _to_fp16(total[..., :half] + total[..., half:])
+    return _to_fp16(total / count)
 
 
 def as_arithmetic(precision: Precision | Arithmetic) -> Arithmetic:

@@ -185,25 +185,32 @@ class Machine:
 
     def norm(self, x: Value, gain: Value, bias: Value, epsilon: float, kind: Norm) -> Value:
         """Normalisation over the last axis."""
-        math, half = self.arithmetic, self.arithmetic.half_rounded
+        math, half = self.arithmetic, self.arithmetic.norm_rounded
         count = x.array.shape[-1]
+        entered, gains, biases = (
+            half(value.array.copy()) if math.precision == "fp16_norms" else value.array for value in (x, gain, bias)
+        )
         degrees = count - 1 if kind == "unbiased" else count
-        mean = half(math.mean(x.array)) if kind != "rms" else np.zeros_like(x.array[..., :1])
-        centred = half(x.array - mean) if kind != "rms" else x.array
+        mean = half(math.mean(entered)) if kind != "rms" else np.zeros_like(entered[..., :1])
+        centred = half(entered - mean) if kind != "rms" else entered
         variance = half(math.mean(half(np.square(centred))))
         if degrees != count:
             variance *= count / degrees
         with np.errstate(all="ignore"):
-            root = half(1.0 / np.sqrt(half(variance + half(np.full(1, epsilon, variance.dtype)))))
-            if math.order == "blocks":
-                slope = root * gain.array
-                result = x.array * slope + (bias.array - mean * slope)
+            deviation = np.sqrt(half(variance + half(np.full(1, epsilon, variance.dtype))))
+            root = half(1.0 / deviation)
+            if math.order == "blocks" and math.precision == "fp16_norms":
+                standard = half(centred / half(deviation))
+                result = half(standard * gains) + biases
+            elif math.order == "blocks":
+                slope = root * gains
+                result = entered * slope + (biases - mean * slope)
                 standard = centred * root if self._record else centred
             else:
                 standard = half(centred * root)
-                result = half(standard * gain.array)
-                result = result + bias.array
-        result = math.rounded(result)
+                result = half(standard * gains)
+                result = result + biases
+        result = half(math.rounded(result))
 
         def back(gradient: Array) -> None:
             gain.receive((gradient * standard).reshape(-1, count).sum(axis=0))

@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 FALSE_ALARMS = 0.01  # in one identification of a healthy side
-OUTPUTS = ("mlm", "sop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +152,9 @@ def ways_of(precision: Precision) -> tuple[Way, ...]:
             for seed in range(4)
             for kind in (precision, products)
         )
+    if precision == "fp16_norms":
+        ordered: tuple[Order, ...] = ("plain", "blocks", "shuffled", "blocks", "shuffled", "blocks")
+        return tuple(Way(Arithmetic(precision, order, seed), seed) for seed, order in enumerate(ordered))
     if precision == "tf32":
         return tuple(Way(Arithmetic(precision, "shuffled" if seed else "plain", seed), seed) for seed in range(8))
     orders: tuple[tuple[Order, int], ...] = (

@@ -4,7 +4,8 @@
 
 Rounding cannot be reproduced number by number: another order of sums rounds otherwise. Two things can. Its size: RMS
 deviations of every output must lie within the prediction interval of the arbiter's runs in that precision. And what
-rounding the weights alone does, which is the same in every program of that precision: regressed on it, the side's
+rounding the weights alone does (of layer normalisation in fp16 alone: what one run of the arbiter does), which is
+the same in every program of that precision: regressed on it, the side's
 deviation must have the coefficient that the arbiter's runs have, near 1, and be nearer to it than to 0. An unknown
 fault of about the same size has no such part.
 
@@ -32,8 +33,13 @@ from lossary.models.arbiter import Architecture, Arithmetic, Outputs, Precision,
 
 __all__ = ["low_precision"]
 
-_FORMATS: tuple[Precision, ...] = ("tf32", "bf16", "fp16")
-_NAMES = {"tf32": "TF32 (products of numbers cut to 10 bits)", "bf16": "bfloat16", "fp16": "float16"}
+_FORMATS: tuple[Precision, ...] = ("tf32", "bf16", "fp16", "fp16_norms")
+_NAMES = {
+    "tf32": "TF32 (products of numbers cut to 10 bits)",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "fp16_norms": "layer normalisation in float16, where ε is rounded to 0",
+}
 _FAR = 1.8  # natural logarithm; a format whose first run is off by more is not looked at
 _REPRESENTABLE = 1e-4  # an ε that pure fp16 does not round to 0
 
@@ -86,10 +92,12 @@ def _judged(
     off = np.abs(_sizes(observations, exact, answers) - sizes.mean(axis=0)) / (quantile * sizes.std(axis=0, ddof=1))
     middle = float(shares.mean())
     allowed = min(quantile * float(shares.std(ddof=1)), 0.5 * abs(middle))
+    norms = name == "fp16_norms"
     return Candidate(
-        names=("low-precision",),
-        says=f"It computes in {_NAMES[name]}: the deviation has the size of its rounding, and holds what "
-        f"rounded weights do {side_share:.2f} times (the reference in that precision {middle:.2f} times)",
+        names=("half-precision-epsilon" if norms else "low-precision",),
+        says=f"It computes {'' if norms else 'in '}{_NAMES[name]}: the deviation has the size of its rounding, and "
+        f"holds what {'one run of the reference does' if norms else 'rounded weights do'} {side_share:.2f} times "
+        f"(other runs of the reference in that precision {middle:.2f} times)",
         residual=float(max(off.max(), abs(side_share - middle) / allowed)),
         values={"precision": name, "weights_share": round(side_share, 3)},
     )
@@ -114,7 +122,9 @@ def _samples(
 
 
 def _with_rounded(observations: Sequence[Observation], architecture: Architecture, name: Precision) -> list[Outputs]:
-    """float64, but for the weights."""
+    """float64, but for the weights; of layer normalisation, which rounds no weights, all of it."""
+    if name == "fp16_norms":
+        return [forward(one.parameters, architecture, one.feed, precision=name) for one in observations]
     return [forward(_rounded_weights(one.parameters, name), architecture, one.feed) for one in observations]
 
 

@@ -82,7 +82,7 @@
   const flat = (text) => text.replace(/\s+/g, " ").trim();
   function cellText(cell) {
     const number = one(".n", cell);
-    if (!number) return one(".missing", cell) ? "—" : flat(one(".run, .sort", cell)?.innerText ?? cell.innerText);
+    if (!number) return one(".missing", cell) ? "—" : flat(cell.dataset.run ?? cell.innerText.replace("↗", ""));
     const parts = [number.innerText, one("i", cell)?.innerText, one(".mark", cell)?.innerText, one(".delta", cell)?.innerText];
     return flat(parts.filter(Boolean).join(" "));
   }
@@ -236,7 +236,7 @@
     };
     spec.layer.forEach(({ encoding }) => {
       if (encoding.x) Object.assign(encoding.x, { title: unit, scale: { ...encoding.x.scale, type: logX ? "log" : "linear" } });
-      if (encoding.y) encoding.y.scale = { ...encoding.y.scale, zero: false, type: logY ? "log" : "linear" };
+      if (encoding.y) encoding.y.scale = logY ? { type: "log" } : { type: "linear", zero: false };
     });
     return spec;
   }
@@ -256,6 +256,8 @@
     const { view } = await embed(place, spec, options);
     figure.lossary?.finalize();
     figure.lossary = view;
+    // The plot has a name of its own; the marks' would be a flood.
+    one("svg", place).setAttribute("aria-hidden", "true");
     one(".plot", figure).replaceChildren(place);
     figure.dataset.drawn = "true";
   }
@@ -295,9 +297,9 @@
   const sections = () => all("main > section[id]");
   function step(by) {
     const list = sections();
-    const here = list.findLastIndex((section) => section.getBoundingClientRect().top < 80);
+    const here = Math.max(0, list.findLastIndex((section) => section.getBoundingClientRect().top < 60));
     const next = list[Math.min(list.length - 1, Math.max(0, here + by))];
-    next.scrollIntoView();
+    next.scrollIntoView({ behavior: "instant" });
     history.replaceState(null, "", `#${next.id}`);
     const title = one("h1, h2", next);
     title.tabIndex = -1;
@@ -332,7 +334,8 @@
     else if (button.matches("[data-help]")) keys["?"]();
     else if (button.matches("[data-turn]")) turn();
   });
-  one("#filter")?.addEventListener("input", (event) => filter(event.target.value));
+  // Some browsers tell of a field that Escape empties by `search` only.
+  ["input", "search"].forEach((name) => one("#filter")?.addEventListener(name, (event) => filter(event.target.value)));
   select?.addEventListener("change", rebase);
 
   // --- a link into a folded part opens it

@@ -12,7 +12,7 @@ __all__ = ["CONFIG", "ChartView", "DataTable", "run_scales", "specification"]
 
 _INK = "currentColor"
 CONFIG: dict[str, Any] = {
-    "background": None,
+    "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": None, "continuousWidth": 320, "continuousHeight": 190},
     "axis": {

@@ -1,0 +1,207 @@
+"""Faults of targets: which places are scored, with which labels, and what the input shows there.
+
+    faulty = other_rate(made, rows, scene)
+
+Each returns examples in which the rows that are True are changed. What a fault leaves open (how many places of padding
+are scored, which id stands in the place of [MASK]) is read from the side's rates.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.data.tokenizer import FIRST_PIECE, MASK, UNK
+from lossary.diagnosis.feeds.layout import FIRST, PADDING
+from lossary.diagnosis.feeds.made import Made, remasked
+from lossary.diagnosis.feeds.scene import Put, Scene
+
+__all__ = [
+    "all_labels_out_of_range",
+    "fitted_after_masking",
+    "fitted_inputs",
+    "fitted_rates",
+    "labels_after_masking",
+    "labels_out_of_range",
+    "moved_to_padding",
+    "no_targets",
+    "other_inputs",
+    "other_mask_id",
+    "other_rate",
+    "pieces_replaced",
+    "scored_too",
+    "some_labels_after_masking",
+    "unmasked",
+]
+
+Rows = NDArray[np.bool_]
+
+
+def _replacements(labels: NDArray[np.int32], scene: Scene, random: np.random.Generator) -> NDArray[np.int32]:
+    """What stands in the input in the place of some pieces, 80/10/10."""
+    draw = random.random(labels.shape)
+    piece = random.integers(FIRST_PIECE, scene.vocabulary_size, labels.shape)
+    return np.where(draw < 0.8, MASK, np.where(draw < 0.9, piece, labels)).astype(np.int32)
+
+
+def scored_too(part: int, share: str) -> Put:
+    """Also places of one part are scored, as many as the side scores."""
+
+    def apply(made: Made, rows: Rows, scene: Scene) -> Made:
+        random = scene.maker.random("scored", share)
+        rate = scene.read(share, scene.maker.settings.mask_rate)[made.dataset]
+        more = rows[:, None] & (made.part == part) & (random.random(made.part.shape) < rate[:, None])
+        return _with_targets(made, more, scene, random)
+
+    return apply
+
+
+def _with_targets(made: Made, more: NDArray[np.bool_], scene: Scene, random: np.random.Generator) -> Made:
+    return made.but(
+        scored=made.scored | more,
+        labels=np.where(more, made.tokens, made.labels),
+        inputs=np.where(more, _replacements(made.tokens, scene, random), made.inputs),
+    )
+
+
+def moved_to_padding(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Scored places are drawn from all places, so that padding takes some from the text."""
+    random = scene.maker.random("moved to padding")
+    padding = made.part == PADDING
+    share = padding.mean(axis=1, keepdims=True)
+    lost = rows[:, None] & made.scored & (random.random(padding.shape) < share)
+    kept = made.but(
+        scored=made.scored & ~lost,
+        labels=np.where(lost, 0, made.labels),
+        inputs=np.where(lost, made.tokens, made.inputs),
+    )
+    rate = made.scored.sum(axis=1, keepdims=True) / padding.shape[1]
+    return _with_targets(kept, rows[:, None] & padding & (random.random(padding.shape) < rate), scene, random)
+
+
+def labels_after_masking(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001
+    """Labels are what the input shows once it was masked."""
+    return made.but(labels=np.where(rows[:, None] & made.scored, made.inputs, made.labels))
+
+
+def _share_after_masking(scene: Scene) -> NDArray[np.float64]:
+    """(G,) of targets: of those that show [MASK], as many have the label [MASK]."""
+    return np.minimum(1.0, scene.read("label-is-mask-share", 0.0) / 0.8)
+
+
+def fitted_after_masking(scene: Scene) -> dict[str, list[float | None]]:
+    """The share of labels that are the input's."""
+    return {"share": [round(float(value), 4) for value in _share_after_masking(scene)]}
+
+
+def some_labels_after_masking(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Every now and then a label is what the input shows once it was masked, as often as in the side."""
+    share = _share_after_masking(scene)[made.dataset][:, None]
+    struck = rows[:, None] & made.scored & (scene.maker.random("after masking").random(made.labels.shape) < share)
+    return made.but(labels=np.where(struck, made.inputs, made.labels))
+
+
+def labels_out_of_range(made: Made, rows: Rows, scene: Scene) -> Made:
+    """As many labels of the struck examples as the side has."""
+    draws = scene.maker.random("out of range").random(made.labels.shape)
+    struck = rows[:, None] & made.scored & (draws < scene.read("label-out-of-range-share", 1.0)[made.dataset][:, None])
+    return made.but(labels=np.where(struck, scene.vocabulary_size, made.labels))
+
+
+def all_labels_out_of_range(made: Made, rows: Rows, scene: Scene) -> Made:
+    """All labels of the struck examples are no piece."""
+    return made.but(labels=np.where(rows[:, None] & made.scored, scene.vocabulary_size, made.labels))
+
+
+def other_rate(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Masks are drawn anew at the rate that the side has."""
+    result = made
+    for number, rate in enumerate(fitted_rates(scene)["rate"]):
+        struck = rows & (made.dataset == number)
+        if rate is None or not struck.any():
+            continue
+        settings = replace(scene.maker.settings, mask_rate=min(0.999, max(1e-6, rate)), max_predictions=None)
+        redone = remasked(result, replace(scene.maker, settings=settings))
+        result = _chosen(redone, result, struck)
+    return result
+
+
+def _chosen(yes: Made, no: Made, rows: Rows) -> Made:
+    """Rows of one or the other."""
+    return Made(
+        **{
+            name: np.where(rows.reshape(-1, *[1] * (column.ndim - 1)), getattr(yes, name), column)
+            for name, column in vars(no).items()
+        }
+    )
+
+
+def fitted_rates(scene: Scene) -> dict[str, list[float | None]]:
+    """The declared rate times how much more or less is scored than in the reference."""
+    rate, own = scene.read("mask-rate", np.nan), scene.own("mask-rate")
+    fitted = scene.maker.settings.mask_rate * rate / own
+    return {"rate": [None if np.isnan(value) else round(float(value), 4) for value in fitted]}
+
+
+def other_inputs(made: Made, rows: Rows, scene: Scene) -> Made:
+    """What scored places show is drawn by the side's shares."""
+    random = scene.maker.random("inputs")
+    mask, kept = (
+        scene.read(name, share)[made.dataset][:, None] for name, share in (("input-masked", 0.8), ("input-kept", 0.1))
+    )
+    draw = random.random(made.inputs.shape)
+    piece = random.integers(FIRST_PIECE, scene.vocabulary_size, draw.shape)
+    shown = np.where(draw < mask, MASK, np.where(draw < mask + kept, made.tokens, piece))
+    return made.but(inputs=np.where(rows[:, None] & made.scored, shown, made.inputs).astype(np.int32))
+
+
+def fitted_inputs(scene: Scene) -> dict[str, list[float | None]]:
+    """The side's shares by dataset, as a candidate's values."""
+    names = {"masked": "input-masked", "kept": "input-kept", "random": "input-random"}
+    return {
+        key: [None if np.isnan(value) else round(float(value), 3) for value in scene.read(name, np.nan)]
+        for key, name in names.items()
+    }
+
+
+def other_mask_id(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Where [MASK] is expected stands the id that the side shows most often there."""
+    struck = rows[:, None] & made.scored & (made.inputs == MASK)
+    return made.but(inputs=np.where(struck, scene.mask_id, made.inputs).astype(np.int32))
+
+
+def unmasked(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001
+    """The input shows what is to be predicted."""
+    return made.but(inputs=np.where(rows[:, None], made.tokens, made.inputs))
+
+
+def no_targets(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001
+    """Nothing is masked, nothing is scored."""
+    struck = rows[:, None]
+    return made.but(
+        inputs=np.where(struck, made.tokens, made.inputs),
+        labels=np.where(struck, 0, made.labels),
+        scored=made.scored & ~struck,
+    )
+
+
+def pieces_replaced(shares: tuple[str, str], unknown: bool) -> Put:
+    """Pieces of the first and second segments are others, as many as in the side."""
+
+    def apply(made: Made, rows: Rows, scene: Scene) -> Made:
+        random = scene.maker.random("pieces", *shares)
+        first, second = (scene.read(share, 0.0)[made.dataset][:, None] for share in shares)
+        rate = np.where(made.part == FIRST, first, second)
+        struck = rows[:, None] & (made.part >= FIRST) & (random.random(made.tokens.shape) < rate)
+        piece = (
+            np.full(struck.shape, UNK) if unknown else random.integers(FIRST_PIECE, scene.vocabulary_size, struck.shape)
+        )
+        tokens = np.where(struck, piece, made.tokens).astype(np.int32)
+        shows = struck & (made.inputs == made.tokens)
+        return made.but(
+            tokens=tokens,
+            labels=np.where(struck & made.scored, tokens, made.labels),
+            inputs=np.where(shows, tokens, made.inputs),
+        )
+
+    return apply

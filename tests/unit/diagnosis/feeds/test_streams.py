@@ -1,0 +1,113 @@
+"""Training streams as users make them: healthy ones are left alone, faults of order are named."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.diagnosis.feeds.planted import encoder, named
+from tests.unit.diagnosis.makers import DATASETS, STYLES, Document, UserMaker, UserStream, corpus
+
+from lossary.diagnosis.adapter import Setup, as_feed
+from lossary.diagnosis.feeds.explain import explain_stream
+from lossary.diagnosis.feeds.outcome import FeedFit
+from lossary.diagnosis.feeds.reference import reference_stream
+
+BATCH, STEPS, RESUMED = 16, 60, 15
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    return corpus(120, seed=3)
+
+
+def streamed(setup: Setup, documents: list[Document], style: str, seed: int, **faults: Any) -> UserStream:
+    maker = UserMaker(encoder(setup), style=style, seed=seed)
+    return UserStream(maker, documents, dict(setup.shares), seed=seed, **faults)
+
+
+def explained(
+    setup: Setup,
+    documents: list[Document],
+    *,
+    style: str = "sentences",
+    seed: int = 1,
+    resumes: bool = True,
+    **faults: Any,
+) -> FeedFit:
+    stream = streamed(setup, documents, style, seed, **faults)
+    whole, part = (
+        as_feed(stream.steps(start, STEPS, BATCH, resumed=start > 0), where="user") for start in (0, RESUMED)
+    )
+    resumed = {"resumed": part, "resumed_at": RESUMED * BATCH} if resumes else {}
+    return explain_stream(whole, documents, setup=setup, **resumed)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_healthy_stream_is_left_alone(feed_setup: Setup, documents: list[Document], style: str, seed: int) -> None:
+    fit = explained(feed_setup, documents, style=style, seed=seed)
+    assert fit.equal, fit.deviations
+    assert not fit.tried
+
+
+def test_examples_drawn_with_replacement_are_a_choice(feed_setup: Setup, documents: list[Document]) -> None:
+    assert explained(feed_setup, documents, **{"with-replacement": True}).equal
+
+
+def test_lossarys_own_stream_is_left_alone(feed_setup: Setup, documents: list[Document]) -> None:
+    whole, part = (reference_stream(documents, feed_setup, start=start, stop=STEPS) for start in (0, RESUMED))
+    fit = explain_stream(whole, documents, setup=feed_setup, resumed=part, resumed_at=RESUMED * BATCH)
+    assert fit.equal, fit.deviations
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ({"duplicated": 2}, "stream-duplicated"),
+        ({"repeated": 0.1}, "repeated-documents"),
+        ({"same-masks": 1}, "same-masks-every-epoch"),
+        ({"same-order": 1}, "same-order-every-epoch"),
+        ({"shares": {"stories": 0.1, "notes": 0.5, "letters": 0.2, "queries": 0.2}}, "share-differs"),
+        ({"shares": {"stories": 0.5, "notes": 0.5, "letters": 0.0, "queries": 0.0}}, "dataset-missing"),
+        ({"replays": RESUMED * BATCH}, "resume-replays"),
+        ({"replays": 100}, "resume-replays"),
+        ({"skips": 100}, "resume-skips"),
+        ({"reshuffles": 1}, "resume-elsewhere"),
+    ],
+)
+def test_a_fault_of_order_is_named(
+    feed_setup: Setup, documents: list[Document], fault: dict[str, Any], name: str
+) -> None:
+    fit = explained(feed_setup, documents, **fault)
+    assert named(fit) == (name,), fit.tried[:3]
+    assert fit.deviations
+
+
+def test_how_far_a_resume_goes_astray_is_told(feed_setup: Setup, documents: list[Document]) -> None:
+    fit = explained(feed_setup, documents, replays=RESUMED * BATCH)
+    assert fit.best is not None
+    assert fit.best.values["examples"] == RESUMED * BATCH
+    assert fit.best.values["steps"] == RESUMED
+    assert "from its start" in fit.best.says
+    # What is not asked cannot be wrong.
+    assert explained(feed_setup, documents, replays=RESUMED * BATCH, resumes=False).equal
+
+
+def test_what_a_short_stream_cannot_show_is_said(feed_setup: Setup, documents: list[Document]) -> None:
+    stream = streamed(feed_setup, documents, "sentences", 1)
+    fit = explain_stream(as_feed(stream.steps(0, 5, BATCH), where="user"), documents, setup=feed_setup)
+    assert fit.equal
+    assert "less than two epochs" in fit.skipped["order of epochs"]
+    assert all(name in fit.skipped["evenness"] for name in DATASETS)
+
+
+def test_the_dataset_whose_share_is_another_is_told(feed_setup: Setup, documents: list[Document]) -> None:
+    weights = dict(feed_setup.shares) | {"letters": 3 * feed_setup.shares["letters"]}
+    shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+    fit = explained(feed_setup, documents, shares=shares)
+    assert named(fit) == ("share-differs",)
+    assert fit.best is not None
+    assert "as declared, but that of letters times" in fit.best.says
+    assert fit.best.values["shares"] == pytest.approx(shares, abs=0.05)
+    # What is declared so is no fault.
+    assert explained(replace(feed_setup, shares=shares), documents).equal
