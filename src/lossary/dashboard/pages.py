@@ -146,6 +146,9 @@ def compare(site: Site, ask: Ask) -> Content:
         theirs = ask._replace(snapshot=snapshot)
     names = [run.name for run in table.runs]
     their_names = [run.name for run in theirs.table.runs]
+    if len(names) + (len(their_names) if theirs is not ask else 0) < 2:
+        why = "A single run: there is none to compare it with."
+        return Content("nothing.html", {"title": "Run against run", "why": why})
     first = ask.run("first", default=table.base or names[0] if names else None)
     second = theirs.run(
         "second", default=next((name for name in their_names if name != first or theirs is not ask), None)
@@ -180,8 +183,9 @@ def examples(site: Site, ask: Ask) -> Content:
     opened = ask.opened
     table = opened.table
     if opened.study is None or len(table.runs) < 2:
-        why = "imported numbers have no examples" if opened.study is None else "a single run has no gap to another one"
-        raise Missing(why, what="pages", known=[("losses", ask.links.page(""))])
+        imported = opened.study is None
+        why = "Imported numbers have no examples." if imported else "A single run has no gap to another one."
+        return Content("nothing.html", {"title": "Examples that make the gap", "why": why})
     names = [run.name for run in table.runs]
     first = ask.run("first", default=table.base or names[0])
     second = ask.run("second", default=next(name for name in names if name != first))

@@ -1,0 +1,261 @@
+"""The dashboard in a real browser: it asks its own origin only, what it offers works, a study that grows fills in."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import uvicorn
+from tests.browser.conftest import HOSTILE, WATCH, Visit, _imported
+from tests.browser.studies import Shape, write_study
+
+from lossary.dashboard.app import create_app
+from lossary.results.records import read_header, write_scores
+
+Visiting = Callable[..., Visit]
+STUDIES = ["plain", "hostile", "bare", "wide", "imported"]
+PAGES = ["", "curves", "compare", "findings", "diagnosis"]
+EXAMPLES = "examples?dataset=dataset_001&first=run_00&second=run_02"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Studies by what is special about them; `live` is written to by tests."""
+    root = tmp_path_factory.mktemp("dashboard")
+    found = {
+        "plain": write_study(root / "plain", Shape()),
+        "hostile": write_study(root / "hostile", Shape(missing=True), name=HOSTILE, link="javascript:alert(1)"),
+        "bare": write_study(root / "bare", Shape(runs=1, sop=False)),
+        "wide": write_study(root / "wide", Shape(runs=60, datasets=30, examples=4, steps=20)),
+        "imported": _imported(root / "imported"),
+    }
+    shutil.copytree(found["plain"], root / "live")
+    return found | {"live": root / "live"}
+
+
+@pytest.fixture(scope="module")
+def origin(folders: dict[str, Path]) -> Iterator[str]:
+    """The address of a dashboard of all studies."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(list(folders.values())), log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listening.close()
+
+
+@pytest.fixture
+def look(browser: Any, origin: str) -> Iterator[Visiting]:
+    """Opens a page of the dashboard; at the end nothing may have gone wrong."""
+    visits: list[Visit] = []
+    contexts = []
+
+    def start(address: str, *, allowed: str = "", **options: Any) -> Visit:
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        contexts.append(context)
+        page = context.new_page()
+        found = Visit(page)
+        page.on(
+            "console",
+            lambda m: (
+                found.wrong.append(m.text)
+                if m.type in ("error", "warning") and not (allowed and allowed in m.text)
+                else None
+            ),
+        )
+        page.on("pageerror", lambda error: found.wrong.append(str(error)))
+        page.on("dialog", lambda dialog: found.wrong.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda r: None if r.url.startswith(f"{origin}/") else found.wrong.append(r.url))
+        page.add_init_script(WATCH)
+        page.goto(f"{origin}/s/{address}")
+        visits.append(found)
+        return found
+
+    yield start
+    try:
+        for found in visits:
+            if found.page.evaluate("typeof violations") == "object":
+                found.wrong += found.page.evaluate("violations")
+            assert not found.wrong
+    finally:
+        for context in contexts:
+            context.close()
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_page_draws_its_charts_without_an_error_or_a_request_elsewhere(look: Visiting, study: str) -> None:
+    for path in PAGES:
+        found = look(f"{study}/{path}")
+        found.drawn()
+        assert found.page.locator("main h1, main h2").count() > 0
+
+
+@pytest.mark.parametrize("study", ["plain", "hostile", "wide"])
+def test_pages_of_runs_datasets_and_examples_too(look: Visiting, study: str) -> None:
+    for path in ("run?name=run_01", "dataset?name=dataset_001", EXAMPLES, "?base=run_00"):
+        found = look(f"{study}/{path}")
+        found.drawn()
+        page = found.page
+        assert page.locator("img").count() == 0
+        hrefs = page.eval_on_selector_all("a[href]", "links => links.map((link) => link.getAttribute('href'))")
+        assert all(href.startswith(("#", "/", "https://")) for href in hrefs)
+
+
+def test_a_page_that_does_not_exist_says_what_does(look: Visiting) -> None:
+    page = look("plain/run?name=nobody", allowed="404").page
+    assert "no run is called 'nobody'" in page.locator("main").inner_text()
+    page.get_by_role("link", name="run_02").click()
+    assert page.locator("h1").inner_text().strip() == "run_02"
+
+
+def test_nothing_is_wider_than_the_window(look: Visiting) -> None:
+    for width in (1280, 390):
+        for address in ("plain/", f"hostile/{EXAMPLES}", "wide/", "wide/run?name=run_01", "imported/compare"):
+            page = look(address, viewport={"width": width, "height": 800}).page
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "plain/",
+        "plain/compare",
+        f"plain/{EXAMPLES}",
+        "plain/run?name=run_01",
+        "plain/dataset?name=dataset_001",
+        "imported/",
+    ],
+)
+def test_axe_finds_nothing_serious(look: Visiting, axe: str, address: str, scheme: str) -> None:
+    found = look(address, color_scheme=scheme, bypass_csp=True)
+    found.drawn()
+    found.page.evaluate(axe)
+    violations = found.page.evaluate("axe.run().then((result) => result.violations)")
+    serious = [
+        (v["id"], node["html"][:200], node["failureSummary"])
+        for v in violations
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"][:3]
+    ]
+    assert not serious
+
+
+def test_sort_filter_and_copy_work_on_pages_of_their_own(look: Visiting) -> None:
+    found = look("plain/dataset?name=dataset_001")
+    page = found.page
+    head = page.locator("#losses th", has_text="MLM loss")
+    for how in ("ascending", "descending"):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == how
+        values = page.eval_on_selector_all(
+            "#losses tbody tr", "rows => rows.map((row) => Number(row.children[1].dataset.v))"
+        )
+        assert values == sorted(values, reverse=how == "descending")
+    page.locator("#losses button[data-copy=markdown]").click()
+    assert found.until("document.documentElement.dataset.copied").startswith("| run | MLM loss |")
+
+
+def test_a_choice_of_runs_is_an_address_and_the_way_back_works(look: Visiting) -> None:
+    page = look("plain/compare?first=run_00&second=run_01").page
+    page.select_option("select[name=second]", "run_02")
+    page.wait_for_url("**/compare?first=run_00&second=run_02**")
+    assert page.locator("#losses th[data-run=run_02]").count() > 0
+    page.get_by_label("swap both runs").click()
+    page.wait_for_url("**/compare?first=run_02&second=run_00")
+    page.go_back()
+    page.wait_for_url("**/compare?first=run_00&second=run_02**")
+
+
+def test_another_baseline_is_paired_by_the_server(look: Visiting) -> None:
+    page = look("plain/").page
+    before = page.locator("table[data-table=mlm_loss] th.isbase").get_attribute("data-run")
+    page.keyboard.press("b")
+    page.wait_for_url("**/plain/?base=*")
+    base = page.locator("table[data-table=mlm_loss] th.isbase").get_attribute("data-run")
+    assert base != before
+    assert page.locator("table[data-table=mlm_loss] .delta", has_text="●").count() > 0
+
+
+def test_pages_of_examples_turn_by_keys(look: Visiting) -> None:
+    page = look(f"plain/{EXAMPLES}").page
+    assert page.locator("ol.examples > li").count() == 25
+    assert page.locator(".masked").count() > 50
+    page.keyboard.press("n")
+    page.wait_for_url("**page=2**")
+    assert page.locator("ol.examples > li").first.get_attribute("value") == "26"
+    page.keyboard.press("p")
+    page.wait_for_url("**page=1**")
+
+
+def test_without_javascript_tables_forms_and_texts_are_there(look: Visiting) -> None:
+    page = look(f"plain/{EXAMPLES}", java_script_enabled=False).page
+    page.select_option("select[name=dataset]", "dataset_002")
+    page.get_by_role("button", name="Show").click()
+    assert "dataset_002" in page.locator(".lead").inner_text()
+
+
+def test_the_report_is_saved(look: Visiting, tmp_path: Path) -> None:
+    page = look("plain/").page
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save as report").click()
+    download.value.save_as(tmp_path / "report.html")
+    assert download.value.suggested_filename == "plain-report.html"
+    assert "run_02" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def worsen(folder: Path, run: str) -> None:
+    """Replaces the newest scores of a run by ones twice as bad."""
+    path = max((folder / "runs" / run / "scores").glob("*.parquet"))
+    table, header = pq.read_table(path), read_header(path)
+    doubled = pc.multiply(table.column("mlm_nats"), 2.0)
+    lists = [[2 * nats for nats in row] for row in table.column("position_nats").to_pylist()]
+    for name, column in (("mlm_nats", doubled), ("position_nats", pa.array(lists, pa.list_(pa.float32())))):
+        table = table.set_column(table.column_names.index(name), name, column)
+    write_scores(path, table, header)
+
+
+def test_new_scores_come_into_an_open_page_and_leave_what_its_reader_set_up(
+    look: Visiting, folders: dict[str, Path]
+) -> None:
+    found = look("live/")
+    page = found.page
+    page.evaluate("window.isTheSamePage = true")
+    cell = page.locator("table[data-table=mlm_loss] tbody tr[data-name=dataset_001] td").nth(4)
+    before = float(cell.get_attribute("data-v") or 0)
+    page.keyboard.press("/")
+    page.keyboard.type("dataset_001")
+    page.locator("details[data-metric=mlm_accuracy] > summary").click()
+    worsen(folders["live"], "run_00")
+    found.until("document.documentElement.dataset.version")
+    deadline = time.monotonic() + 20
+    while float(cell.get_attribute("data-v") or 0) < 1.9 * before and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+    assert float(cell.get_attribute("data-v") or 0) == pytest.approx(2 * before, rel=1e-6)
+    assert page.evaluate("window.isTheSamePage")
+    assert page.locator("#filter").input_value() == "dataset_001"
+    assert page.locator("table[data-table=mlm_loss] tbody tr:visible").count() == 1
+    assert page.locator("details[data-metric=mlm_accuracy]").get_attribute("open") is not None
+    found.drawn()
+
+
+def test_a_study_that_breaks_says_so_on_the_open_page(look: Visiting, folders: dict[str, Path]) -> None:
+    page = look("live/").page
+    file = folders["live"] / "study.toml"
+    good = file.read_text(encoding="utf-8")
+    file.write_text("name = [", encoding="utf-8")
+    try:
+        page.locator("#note", has_text="cannot be read as it is now").wait_for(timeout=20_000)
+        assert "run_00" in page.locator("main").inner_text()
+    finally:
+        file.write_text(good, encoding="utf-8")
+    page.locator("#note").wait_for(state="hidden", timeout=20_000)
