@@ -52,5 +52,6 @@ def _cursor() -> duckdb.DuckDBPyConnection:
 
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
-    # Opening one takes longer than most questions.
-    return duckdb.connect(config={"threads": 1})
+    # Opening one takes longer than most questions. What was read of a file is not kept: it may be replaced, and the
+    # operating system keeps it anyway.
+    return duckdb.connect(config={"threads": 1, "enable_external_file_cache": False})
