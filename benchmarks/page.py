@@ -1,10 +1,10 @@
 """The page at scale: `lossary report` and the dashboard on a study of 40 million scores with texts.
 
 The study (8 runs × 5 steps × 8 datasets × 125,000 examples) is made once and kept in the user's cache. The report is
-timed as a user would; the dashboard is asked by eight clients for a minute. Each looks at two runs and a dataset, asks for
-pages at random with a tenth of a second of thought between an answer and the next question, turns pages of examples, and
-after some ten questions goes on to other runs. Memory is the server's resident set. Targets: report 15 s; 95 of 100
-pages within 200 ms; memory flat over the second half. Neighbours on the machine slow all of it: the load is printed.
+timed as a user would; the dashboard is asked by eight clients for a minute. Each looks at two runs and a dataset, asks
+for pages at random with a tenth of a second of thought between an answer and the next question, turns pages of
+examples, and after some ten questions goes on to other runs. Memory is the server's resident set. Targets: report 15 s;
+95 of 100 pages within 200 ms; memory flat over the second half. Neighbours slow all of it: the load is printed.
 
     python -m benchmarks.page [--clients 8] [--seconds 60] [--quick]
 """

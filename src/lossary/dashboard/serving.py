@@ -14,7 +14,6 @@ from lossary.tables.load import is_imported
 
 __all__ = ["serve"]
 
-# Pages of the same second share what they need; more threads than cores only take it from one another.
 _SHORTEST_TOKEN = 16
 
 

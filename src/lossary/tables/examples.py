@@ -4,14 +4,14 @@
     gap.delta                       # second minus first, in nats, as `lossary compare` has it
     gap.page("worse", offset=0, limit=20)
 
-DuckDB joins two files of scores and sorts; what is kept are a difference and two row numbers an example, so that a page
-of millions of examples reads the rows that it shows and no others. Texts are another module's: `texts.py`.
+DuckDB reads the columns of two files that it takes to pair them; what is kept are a difference and two row numbers an
+example, so that a page of millions of examples reads the rows that it shows. Texts are another module's: `texts.py`.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,16 +222,10 @@ def open_gap(study: Study, folder: StudyFolder, pair: Pair) -> Gap:
     return read_gap((paths[pair.first], paths[pair.second]), pair)
 
 
-_PAIRED = """
-WITH first AS (
-       SELECT *, file_row_number FROM read_parquet($first, hive_partitioning = false) WHERE dataset = $dataset),
-     second AS (
-       SELECT *, file_row_number FROM read_parquet($second, hive_partitioning = false) WHERE dataset = $dataset)
-SELECT first.file_row_number AS first_row, second.file_row_number AS second_row, masked,
-       second.{nats} - first.{nats} AS delta
-FROM first JOIN second USING (example, masked) WHERE delta IS NOT NULL ORDER BY delta, example DESC
+_SCORED = """
+SELECT file_row_number AS row, example, masked, {nats} AS nats
+FROM read_parquet(?, hive_partitioning = false) WHERE dataset = ? AND {nats} IS NOT NULL
 """
-_COUNTED = "SELECT count({nats}) FROM read_parquet(?, hive_partitioning = false) WHERE dataset = ?"
 _ROWS = """
 SELECT file_row_number, example, tokens, masked, sop_label, mlm_nats, mlm_correct, sop_nats, sop_correct,
        position_nats, predicted
@@ -241,19 +235,30 @@ FROM read_parquet(?, hive_partitioning = false) WHERE file_row_number IN ({rows}
 
 def read_gap(paths: tuple[Path, Path], pair: Pair) -> Gap:
     """Pairs two files of scores on one dataset; an example counts as the same if its masked positions do."""
-    nats = "mlm_nats" if pair.measure == "mlm" else "sop_nats"
-    first, second = (file_name(path) for path in paths)
-    found = ask_arrays(_PAIRED.format(nats=nats), {"first": first, "second": second, "dataset": pair.dataset})
-    counts = [ask(_COUNTED.format(nats=nats), [path, pair.dataset])[0][0] for path in (first, second)]
-    deltas = np.asarray(found["delta"], np.float64)
+    query = _SCORED.format(nats="mlm_nats" if pair.measure == "mlm" else "sop_nats")
+    first, second = (ask_arrays(query, [file_name(path), pair.dataset]) for path in paths)
+    scored = len(first["row"]) + len(second["row"])
+    if not np.array_equal(first["example"], second["example"]):
+        _, left, right = np.intersect1d(first["example"], second["example"], assume_unique=True, return_indices=True)
+        first, second = _take(first, left), _take(second, right)
+    same = first["masked"] == second["masked"]
+    if not same.all():
+        first, second = _take(first, same), _take(second, same)
+    delta = np.asarray(second["nats"] - first["nats"], np.float64)
+    # Of equal differences the smaller example comes first where the largest come first.
+    order = np.lexsort((np.iinfo(np.uint64).max - first["example"], delta))
     return Gap(
         pair=pair,
         paths=paths,
-        deltas=deltas,
-        rows=(np.asarray(found["first_row"], np.int64), np.asarray(found["second_row"], np.int64)),
-        weight=int(np.asarray(found["masked"]).sum()) if pair.measure == "mlm" else len(deltas),
-        unmatched=sum(counts) - 2 * len(deltas),
+        deltas=delta[order],
+        rows=(first["row"][order], second["row"][order]),
+        weight=int(first["masked"].sum()) if pair.measure == "mlm" else len(delta),
+        unmatched=scored - 2 * len(delta),
     )
+
+
+def _take(columns: dict[str, NDArray[Any]], rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    return {name: column[rows] for name, column in columns.items()}
 
 
 def _read_rows(path: Path, rows: NDArray[np.int64]) -> list[_Row]:
