@@ -14,7 +14,7 @@ import duckdb
 
 from lossary.errors import ScoreError
 
-__all__ = ["BINS", "BIN_NATS", "ExampleScore", "dearest", "loss_spread", "scores_of", "widest_gaps"]
+__all__ = ["BINS", "BIN_NATS", "ExampleScore", "dearest", "loss_spread", "mlm_losses", "scores_of", "widest_gaps"]
 
 # Bins of a loss: fine enough to be put together to any picture; the last one takes what lies beyond.
 BIN_NATS, BINS = 0.05, 500
@@ -35,6 +35,15 @@ class ExampleScore:
     sop_correct: bool | None
     position_nats: list[float] | None
     predicted: list[int] | None
+
+
+def mlm_losses(path: Path) -> dict[str, float]:
+    """By dataset: Σ nats / Σ masked; datasets without a masked position are left out."""
+    rows = _ask(
+        "SELECT dataset, sum(mlm_nats) / sum(masked) FROM read_parquet(?) GROUP BY dataset HAVING sum(masked) > 0",
+        [str(path)],
+    )
+    return dict(rows)
 
 
 def loss_spread(paths: Mapping[str, Path]) -> dict[tuple[str, str], dict[int, int]]:
