@@ -144,7 +144,9 @@ def _correction(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
 
 
 def _epsilon(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
-    if a.epsilon_at != b.epsilon_at:
+    # Without a correction of v, its root is the same before and after.
+    same = not b.correct_v and {a.epsilon_at, b.epsilon_at} == {"root", "hat"}
+    if a.epsilon_at != b.epsilon_at and not same:
         says = {
             "root": "ε is added to the corrected root of v",
             "hat": "ε is added to the uncorrected root of v (ε hat)",
