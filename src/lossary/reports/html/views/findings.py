@@ -81,7 +81,7 @@ def _groups(findings: list[Finding], links: Links) -> list[FindingGroup]:
     by_rule: dict[tuple[Severity, str, bool], list[Finding]] = {}
     for found in findings:
         by_rule.setdefault((found.severity, found.code, found.ignored is not None), []).append(found)
-    groups = []
+    groups: list[FindingGroup] = []
     for (severity, code, ignored), of_rule in by_rule.items():
         is_open = severity in ("error", "warning") and not ignored and len(groups) < _OPEN
         groups.append(
