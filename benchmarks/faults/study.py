@@ -66,10 +66,10 @@ epsilon = {epsilon}
 clip_norm = {clip_norm}
 [runs.torch]
 backend = "torch"
-size = {{ from = "base", width = 0.0625, depth = 0.1667 }}
+size = {size}
 [runs.tensorflow]
 backend = "tensorflow"
-size = {{ from = "base", width = 0.0625, depth = 0.1667 }}
+size = {size}
 """
 
 DEFAULTS: dict[str, Any] = {
@@ -82,6 +82,7 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.01,
     "epsilon": 1e-6,
     "clip_norm": 1.0,
+    "size": '{ from = "base", width = 0.0625, depth = 0.1667 }',
 }
 
 

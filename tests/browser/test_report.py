@@ -2,9 +2,16 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lossary.findings.folder import check_table
+from lossary.reports.page import write_report
+from lossary.tables.load import open_paired
+
+from .studies import Shape, write_study
 
 Visiting = Callable[..., Any]
 REPORTS = ["plain", "hostile", "bare", "wide", "imported"]
@@ -235,6 +242,14 @@ def test_a_link_into_a_folded_part_opens_it(visit: Visiting) -> None:
     found = visit("plain")
     found.page.evaluate("location.hash = 'examples-2'")
     found.until("document.getElementById('examples-2').open")
+
+
+@pytest.mark.slow
+def test_twelve_runs_on_eight_datasets_make_less_than_two_megabytes(tmp_path: Path) -> None:
+    opened = open_paired(write_study(tmp_path / "study", Shape(runs=12, datasets=8, examples=300, steps=2000)))
+    written = write_report(opened, check_table(opened, where="study"))
+    assert written.html is not None
+    assert written.html.stat().st_size < 2_000_000
 
 
 def test_the_data_is_json(visit: Visiting) -> None:

@@ -241,7 +241,7 @@ UPDATES: tuple[Fault, ...] = (
         code="O11",
         title="the learning rate is too high for the model",
         source="google-research/albert#29",
-        stage="training",
+        stage="dynamics",
         expected=frozenset({"learning-rate-too-high"}),
         recipe={"optimizer": {"learning_rate": 0.05}},
     ),

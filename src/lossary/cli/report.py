@@ -24,11 +24,11 @@ def report(
     ] = None,
 ) -> None:
     """Write report/report.html, one file with everything, and report.md, table.csv, table.json for others to read."""
-    from lossary.findings.folder import check_table, with_base
+    from lossary.findings.folder import check_table
     from lossary.reports.page import ReportOptions, write_report
-    from lossary.tables.load import open_table
+    from lossary.tables.load import open_paired
 
-    opened = with_base(open_table(study, runs=runs, base=base))
+    opened = open_paired(study, runs=runs, base=base)
     checked = check_table(opened, where=str(study))
     written = write_report(opened, checked, ReportOptions(png=png, max_chars=max_chars))
     typer.echo(f"wrote {written.page}")

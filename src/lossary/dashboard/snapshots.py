@@ -22,11 +22,11 @@ from lossary.dashboard.progress import RunProgress, run_progress
 from lossary.errors import LossaryError, ScoreError, ShardError
 from lossary.files import digest_json
 from lossary.findings.engine import Checked, check
-from lossary.findings.folder import subject_of, with_base
+from lossary.findings.folder import subject_of
 from lossary.folder import StudyFolder
 from lossary.study import Study, find_study_file, load_study
 from lossary.tables.imported import CURVES
-from lossary.tables.load import OpenTable, is_imported, open_table
+from lossary.tables.load import OpenTable, is_imported, open_paired
 
 __all__ = ["Snapshot", "WatchedStudy"]
 
@@ -189,7 +189,7 @@ def _take(path: Path, files: Fingerprint) -> Snapshot:
             snapshot = replace(snapshot, study=study, folder=folder, progress=tuple(run_progress(study, folder)))
             if not (folder.validation / "manifest.json").is_file():
                 raise ShardError("the study is not prepared yet", where=str(path), hint="Run `lossary run`.")
-        opened = with_base(open_table(path))
+        opened = open_paired(path)
         subject = subject_of(opened, where=str(path))
         ignore = opened.study.check.ignore if opened.study is not None else {}
         return replace(snapshot, folder=opened.folder, opened=opened, checked=check(subject, ignore=ignore))

@@ -203,6 +203,17 @@ def _train(adapter: Any, weights: Arrays, feeds: list[Arrays], first: int) -> li
     return steps
 
 
+def _course(adapter: Any, weights: Arrays, feeds: list[Arrays], first: int) -> list[float | None]:
+    """The losses that the side's own steps tell."""
+    adapter.load(weights)
+    adapter.restart()
+    losses: list[float | None] = []
+    for step, feed in enumerate(feeds, first):
+        loss = (adapter.train_step(feed, step=step) or {}).get("loss")
+        losses.append(None if loss is None else float(loss))
+    return losses
+
+
 def _copies(weights: Arrays) -> Arrays:
     """Frameworks may hand out views of what the next step overwrites."""
     return {name: np.array(value) for name, value in weights.items()}
@@ -223,6 +234,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "updates": _updates,
     "learning_rates": lambda adapter, start, stop: [float(rate) for rate in adapter.learning_rates(start, stop)],
     "train": _train,
+    "course": _course,
     # lossary's own sides alone: a run goes on from a checkpoint, on its own batches.
     "branch": lambda adapter, **request: adapter.branch(**request),
     "checkpoint": lambda adapter: dict(adapter.checkpoint()),

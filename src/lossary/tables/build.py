@@ -20,7 +20,7 @@ from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import seed_spreads
 from lossary.tables.totals import totals_of
 
-__all__ = ["Scored", "build_table", "scored_runs"]
+__all__ = ["Scored", "best_run", "build_table", "scored_runs"]
 
 _THREADS = 2
 SIGNATURE = "mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:fieller95,hall95,wilson95,welch95"
@@ -75,6 +75,22 @@ def build_table(
         seed_spreads=seed_spreads(study, [found.header.run for found in scored], cells, totals),
     )
     return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
+
+
+def best_run(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None) -> str | None:
+    """The run with the lowest MLM loss in total by validation share, from sums alone; None if fewer than two have one.
+
+    It is what the others are compared with where nobody names another base.
+    """
+    shares = {name: row["share"] for name, row in read_json(folder.validation / MANIFEST)["per_dataset"].items()}
+    totals = {}
+    for found in scored_runs(study, folder, runs):
+        estimates = file_estimates(found.path, list(shares), has_sop=found.header.has_sop)
+        losses = {name: estimates[name]["mlm_loss"].value for name in shares}
+        weight = sum(shares[name] for name, loss in losses.items() if loss is not None)
+        if weight:
+            totals[found.header.run] = sum(shares[name] * (loss or 0.0) for name, loss in losses.items()) / weight
+    return min(totals, key=lambda run: totals[run]) if len(totals) > 1 else None
 
 
 def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> list[Scored]:

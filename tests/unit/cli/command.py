@@ -7,10 +7,15 @@ from pathlib import Path
 __all__ = ["lossary"]
 
 
-def lossary(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def lossary(*arguments: str, cwd: Path | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     """Runs `python -m lossary`; a traceback is never what a user may see."""
     found = subprocess.run(
-        [sys.executable, "-m", "lossary", *arguments], capture_output=True, text=True, timeout=60, cwd=cwd, check=False
+        [sys.executable, "-m", "lossary", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        cwd=cwd,
+        check=False,
     )
     assert "Traceback" not in found.stderr, found.stderr
     return found

@@ -155,7 +155,9 @@ def test_the_documented_example_is_equal_to_the_reference(
     plain: tuple[Study, StudyFolder], tmp_path: Path, kind: str
 ) -> None:
     path = written(tmp_path, kind)
-    found = lossary("diagnose", str(path), "reference", str(plain[1].root), "--documents", "20", "--format", "json")
+    options = ("--documents", "20", "--format", "json")
+    # A framework's import may take long where much else is going on.
+    found = lossary("diagnose", str(path), "reference", str(plain[1].root), *options, timeout_s=600)
     told = json.loads(found.stdout)
     assert found.returncode == 0, told["headline"]
     outcomes = {outcome["check"]: outcome["verdict"] for outcome in told["outcomes"]}

@@ -1,6 +1,7 @@
 """The checks of a diagnosis, one a file, cheapest first; later ones build on what earlier ones have identified."""
 
 from lossary.diagnosis.checks.dropout import DROPOUT
+from lossary.diagnosis.checks.dynamics import DYNAMICS
 from lossary.diagnosis.checks.examples import EXAMPLES
 from lossary.diagnosis.checks.forward import FORWARD
 from lossary.diagnosis.checks.gradients import GRADIENTS, REPORTED
@@ -31,4 +32,5 @@ CHECKS: tuple[Check, ...] = (
     REPORTED,
     UPDATE,
     TRAINING,
+    DYNAMICS,
 )

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from lossary.data.validation import load_validation
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.experiments.pair import Experiment, Pair
+from lossary.diagnosis.laws.course import Course, course_of
 from lossary.diagnosis.model import Cause, Gap
 from lossary.diagnosis.session import Session, SideSpec
 from lossary.diagnosis.sides import Side, run_setup
@@ -24,44 +24,12 @@ from lossary.models.arbiter import Architecture, forward
 from lossary.models.checkpoints import Checkpoint, list_checkpoints, load_own_checkpoint
 from lossary.results.records import read_steps
 
-__all__ = ["DIVERGENCE", "Course", "course_of"]
+__all__ = ["DIVERGENCE"]
 
 # Of the telemetry: enough for a maximum and a share, at any size.
 _EXAMPLES = 16
 _BRANCH_STEPS = 150
 _FACTORS = (1.0, 1 / 3)
-_LEVEL = 1e-4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """The course of a loss over S steps."""
-
-    best_step: int  # where the mean over a window is least
-    best: float
-    last: float
-    rise: float  # of the last window over the best one
-    noise: float  # what a rise has to exceed, from the differences between batches
-
-    @property
-    def rose(self) -> bool:
-        """Whether the loss rose again beyond noise after its minimum."""
-        return self.rise > self.noise
-
-
-def course_of(losses: NDArray[np.float64]) -> Course:
-    """Of losses by step (S,), S at least 8.
-
-    The noise of a mean over w steps is that of consecutive differences, σ = sd(diff)/√2, so that a trend does not
-    count as noise; the bound is Student's at 1e-4 over all windows that the minimum was chosen from.
-    """
-    window = max(4, len(losses) // 20)
-    means = np.convolve(losses, np.full(window, 1 / window), mode="valid")
-    at = int(np.argmin(means))
-    sigma = float(np.std(np.diff(losses), ddof=1)) / np.sqrt(2)
-    bound = stats.t.isf(_LEVEL / len(means), len(losses) - 2) * sigma * np.sqrt(2 / window)
-    best, last = float(means[at]), float(means[-1])
-    return Course(best_step=at + window, best=best, last=last, rise=last - best, noise=float(bound))
 
 
 def _run(pair: Pair) -> Iterator[Gap]:

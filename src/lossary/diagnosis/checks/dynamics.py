@@ -1,0 +1,101 @@
+"""Does training go well, and if it does not: does a third of the learning rate mend it?"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.diagnosis.adapter import Feed, Setup
+from lossary.diagnosis.engine import Check, Told
+from lossary.diagnosis.feeds.reference import reference_stream
+from lossary.diagnosis.fit import Candidate, Fit
+from lossary.diagnosis.laws.course import course_of, late_gap
+from lossary.diagnosis.session import NotObservable, Session
+from lossary.diagnosis.subject import Subject
+from lossary.models.parameters import initial_parameters
+
+__all__ = ["DYNAMICS"]
+
+_FEWEST, _MOST = 64, 160
+_SUSPECT = 0.25  # of what is noise: a rise from which on the second course is worth its cost
+_BROKEN = 1e4  # in the place of a loss that is no number
+_HOW = "noise of a mean over a window of steps, from the differences of consecutive steps, at level 1e-4"
+
+
+def _run(subject: Subject) -> Told:
+    if subject.probes.is_large:
+        raise NotObservable("so many steps of a model of this size are dear; runs show their course (RUN as a side)")
+    wrong = [name for name in subject.known.get("deviating", []) if name not in _ELSEWHERE]
+    if wrong:
+        raise NotObservable(f"steps are made of parts that differ: {', '.join(wrong)}; mend those first")
+    steps = min(subject.setup.recipe.steps, max(_FEWEST, min(_MOST, 4 * subject.setup.recipe.optimizer.warmup)))
+    feeds = _feeds(subject, steps)
+    losses = _losses(subject.session, subject, feeds)
+    course = course_of(losses)
+    told = f"loss of {steps} steps from initial weights: least {course.best:.3f}, last {course.last:.3f}"
+    distance = max(0.0, course.rise / course.noise)
+    if distance <= _SUSPECT:
+        return Told(fit=Fit(distance=distance, tried=(), how=_HOW), measured=f"{told}; no rise beyond noise")
+    less = _with_a_third(subject, feeds)
+    third = course_of(less)
+    # On the same batches, what differs between them cancels.
+    gap, noise = late_gap(losses, less)
+    rate = subject.setup.recipe.optimizer.learning_rate
+    candidate = Candidate(
+        names=("learning-rate-too-high",),
+        says=f"a learning rate of {rate:.3g} is too high for this size and batch: with a third of it the loss of the "
+        f"same batches ends at {third.last:.3f}, not {course.last:.3f}",
+        residual=max(0.0, third.rise / third.noise) if gap > noise else 2.0,
+        values={"learning_rate": rate, "tried": rate / 3},
+    )
+    fit = Fit(distance=max(distance, gap / noise), tried=(candidate,), how=_HOW)
+    return Told(fit=fit, measured=f"{told}; with a third of the rate {third.last:.3f}")
+
+
+def _feeds(subject: Subject, steps: int) -> list[Feed]:
+    """The reference's stream, so that what a side feeds does not matter here."""
+    stream = reference_stream(subject.documents, subject.setup, start=0, stop=steps)
+    batch = subject.setup.recipe.batch_size
+    return [stream.take(np.arange(step * batch, (step + 1) * batch)) for step in range(steps)]
+
+
+def _losses(session: Session, subject: Subject, feeds: list[Feed]) -> NDArray[np.float64]:
+    losses = session.ask(
+        "course",
+        weights=initial_parameters(subject.setup.shape, subject.setup.seed),
+        feeds=[feed.arrays() for feed in feeds],
+        first=subject.first_update,
+    )
+    if any(loss is None for loss in losses):
+        raise NotObservable("`train_step` tells no loss: return {'loss': …}")
+    return np.nan_to_num(np.asarray(losses, np.float64), nan=_BROKEN, posinf=_BROKEN)
+
+
+def _with_a_third(subject: Subject, feeds: list[Feed]) -> NDArray[np.float64]:
+    setup = _a_third(subject.setup)
+    with subject.session.sibling(setup) as session:
+        if session.can("learning_rates"):
+            whole, third = (
+                np.asarray(one.ask("learning_rates", start=0, stop=len(feeds))) for one in (subject.session, session)
+            )
+            if not np.allclose(3 * third, whole, rtol=1e-3):
+                raise NotObservable("the loss rose again, but the side's rates do not follow the setup's recipe")
+        return _losses(session, subject, feeds)
+
+
+def _a_third(setup: Setup) -> Setup:
+    optimizer = setup.recipe.optimizer
+    smaller = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate / 3})
+    return replace(setup, recipe=setup.recipe.model_copy(update={"optimizer": smaller}))
+
+
+# Checks of what is not used here: the reference's stream is fed, no checkpoint is read.
+_ELSEWHERE = ("tokenizer", "checkpoint", "examples", "stream", "validation")
+
+DYNAMICS = Check(
+    name="dynamics",
+    stage="dynamics",
+    about="The side's own steps on the reference's stream: does the loss rise again, and not with a third of the rate?",
+    needs=("load", "restart", "train_step"),
+    run=_run,
+)
