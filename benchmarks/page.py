@@ -2,11 +2,11 @@
 
 The study (8 runs × 5 steps × 8 datasets × 125,000 examples) is made once and kept in the user's cache. The report is
 timed as a user would; the dashboard is asked by eight clients for a minute. Each looks at two runs and a dataset, asks
-for pages at random with a tenth of a second of thought between an answer and the next question, turns pages of
+for pages at random with half a second of thought between an answer and the next question (`--thought`), turns pages of
 examples, and after some ten questions goes on to other runs. Memory is the server's resident set. Targets: report 15 s;
 95 of 100 pages within 200 ms; memory flat over the second half. Neighbours slow all of it: the load is printed.
 
-    python -m benchmarks.page [--clients 8] [--seconds 60] [--quick]
+    python -m benchmarks.page [--clients 8] [--seconds 60] [--thought 0.5] [--quick]
 """
 
 import http.client
@@ -19,6 +19,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import psutil
@@ -28,7 +29,6 @@ from benchmarks.page_study import Shape, page_study
 
 _FULL = Shape(runs=8, steps=5, datasets=8, examples=125_000)
 _QUICK = Shape(runs=4, steps=2, datasets=4, examples=5_000, trained=2_000)
-_THOUGHT_S = 0.1
 _GOES_ON = 0.1
 _WEIGHTS = {
     "": 5,
@@ -55,7 +55,7 @@ class Watched:
 
 def main() -> None:
     """Measures and prints."""
-    options = arguments(__doc__, ("--clients", 8), ("--seconds", 60))
+    options = arguments(__doc__, ("--clients", 8), ("--seconds", 60), ("--thought", 0.5))
     shape = _QUICK if options.quick else _FULL
     seconds = 8 if options.quick else options.seconds
     start = clock()
@@ -68,7 +68,7 @@ def main() -> None:
         first, curves = dashboard.first_page(), dashboard.first_curves()
         print(f"{'first page of the dashboard':<34} {first:.1f} s, first curves {curves:.1f} s later")
         before = dashboard.cpu
-        watched, memory = drive(dashboard, shape, clients=options.clients, seconds=seconds)
+        watched, memory = drive(dashboard, shape, Drive(options.clients, seconds, options.thought))
         cpu = dashboard.cpu - before
     everything = [took for page in watched.took.values() for took in page]
     for page, took in sorted(watched.took.items()):
@@ -157,12 +157,22 @@ class Dashboard:
         return clock() - start
 
 
-def drive(dashboard: Dashboard, shape: Shape, *, clients: int, seconds: float) -> tuple[Watched, list[int]]:
+class Drive(NamedTuple):
+    """How many clients ask for how long, and how long each thinks."""
+
+    clients: int
+    seconds: float
+    thought_s: float
+
+
+def drive(dashboard: Dashboard, shape: Shape, how: Drive) -> tuple[Watched, list[int]]:
     """Lets clients ask for a while; what they saw, and the server's memory every second."""
-    watched, until = Watched(), clock() + seconds
+    watched, until = Watched(), clock() + how.seconds
     threads = [
-        threading.Thread(target=_client, args=(dashboard, shape, random.Random(number), until, watched))
-        for number in range(clients)
+        threading.Thread(
+            target=_client, args=(dashboard, _Reader(shape, random.Random(number)), until, how.thought_s, watched)
+        )
+        for number in range(how.clients)
     ]
     for thread in threads:
         thread.start()
@@ -177,12 +187,11 @@ def drive(dashboard: Dashboard, shape: Shape, *, clients: int, seconds: float) -
     return watched, memory
 
 
-def _client(dashboard: Dashboard, shape: Shape, draw: random.Random, until: float, watched: Watched) -> None:
+def _client(dashboard: Dashboard, reader: "_Reader", until: float, thought_s: float, watched: Watched) -> None:
     connection = dashboard.connect()
     pause = threading.Event()
-    looked_at = _Reader(shape, draw)
     while clock() < until:
-        page, query = looked_at.question()
+        page, query = reader.question()
         start = clock()
         try:
             connection.request("GET", f"{dashboard.study}{page}?{urlencode(query)}")
@@ -197,7 +206,7 @@ def _client(dashboard: Dashboard, shape: Shape, draw: random.Random, until: floa
             watched.took[page or "losses"].append(took)
             if status != "200":
                 watched.failed.append(f"{status} {page}?{urlencode(query)}")
-        pause.wait(_THOUGHT_S)
+        pause.wait(thought_s)
 
 
 class _Reader:

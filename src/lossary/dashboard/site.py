@@ -24,9 +24,8 @@ from lossary.tables.texts import Texts, open_texts
 
 __all__ = ["Rendered", "Site"]
 
-# Bytes of rendered pages, and of paired examples: a page of a large table takes some megabytes, a pair of runs with
-# two million examples 48.
-_PAGES, _GAPS = 64_000_000, 192_000_000
+# Bytes of rendered pages, and of paired examples: a page of a large table takes some megabytes, two million pairs 64.
+_PAGES, _GAPS = 48_000_000, 96_000_000
 _FEW = 32
 
 T = TypeVar("T")

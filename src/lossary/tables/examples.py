@@ -8,6 +8,7 @@ DuckDB reads the columns of two files that it takes to pair them; what is kept a
 example, so that a page of millions of examples reads the rows that it shows. Texts are another module's: `texts.py`.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -163,7 +164,8 @@ class Gap:
         Raises ScoreError if the files of scores are no longer those that were paired.
         """
         at = self.ranks(order, offset=offset, limit=limit)
-        found = [_read_rows(path, rows[at]) for path, rows in zip(self.paths, self.rows, strict=True)]
+        with ThreadPoolExecutor(len(self.paths)) as pool:
+            found = list(pool.map(_read_rows, self.paths, (rows[at] for rows in self.rows)))
         sop = self.pair.measure == "sop"
         page = []
         for number, position in enumerate(at):
@@ -236,7 +238,8 @@ FROM read_parquet(?, hive_partitioning = false) WHERE file_row_number IN ({rows}
 def read_gap(paths: tuple[Path, Path], pair: Pair) -> Gap:
     """Pairs two files of scores on one dataset; an example counts as the same if its masked positions do."""
     query = _SCORED.format(nats="mlm_nats" if pair.measure == "mlm" else "sop_nats")
-    first, second = (ask_arrays(query, [file_name(path), pair.dataset]) for path in paths)
+    with ThreadPoolExecutor(len(paths)) as pool:
+        first, second = pool.map(lambda path: ask_arrays(query, [file_name(path), pair.dataset]), paths)
     scored = len(first["row"]) + len(second["row"])
     if not np.array_equal(first["example"], second["example"]):
         _, left, right = np.intersect1d(first["example"], second["example"], assume_unique=True, return_indices=True)
