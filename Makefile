@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python 3.11+:
-#   make demo     installs into .venv, trains the demo study, prints the table, writes report.md
+#   make demo     installs into .venv, trains the demo study, prints the table, writes report.html
 #   make test     installs into .venv if needed, runs every check and test
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
 
-.PHONY: demo test check unit docs bench install format clean
+.PHONY: browser demo test check unit docs bench install format clean
 
 install: $(VENV)/.installed
 
@@ -19,6 +19,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]'
 	$(BIN)/python -m pip check
 	touch $@
+
+# A browser for the tests of the page. Without one they are skipped, and say so.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "NO BROWSER: install chromium, or the tests in tests/browser are skipped"
 
 demo: install
 	$(BIN)/lossary demo --out demo
@@ -30,7 +36,7 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.reference --check
 
-test: check
+test: check browser
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 docs: install

@@ -254,3 +254,10 @@ def synthetic(tmp_path: Path) -> Callable[..., SyntheticStudy]:
         return SyntheticStudy(tmp_path / "synthetic", runs, **more)
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tests of the page that no browser ran are said loudly, not as one more dot."""
+    reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr}
+    for reason in sorted(reason for reason in reasons if "NOT TESTED IN A BROWSER" in reason):
+        terminalreporter.write_line(reason, red=True, bold=True)

@@ -9,7 +9,7 @@ the stage ends with an error that names all that failed.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +26,7 @@ from lossary.reports.findings import summary
 from lossary.reports.page import write_report
 from lossary.reports.terminal import terminal_text
 from lossary.study import Study
-from lossary.tables.build import build_table
+from lossary.tables.build import best_run, build_table
 from lossary.tables.load import OpenTable
 from lossary.training.loop import is_finished
 
@@ -174,9 +174,12 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     scorable = [run for run in _chosen(study, settings.runs) if list_checkpoints(folder.checkpoints(run))]
     if scorable:
         evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
-        opened = OpenTable(build_table(study, folder), study, folder)
+        opened = OpenTable(build_table(study, folder, base=best_run(study, folder)), study, folder)
         checked = check_table(opened, where=str(folder.root))
-        page = Page(write_report(opened, checked), f"{terminal_text(opened.table)}\n{summary(checked)}")
+        written = write_report(opened, checked)
+        if written.note:
+            listener.note(f"no report.html: {written.note}")
+        page = Page(written.page, f"{terminal_text(replace(opened.table, base=None, deltas=[]))}\n{summary(checked)}")
     if failed is not None:
         raise failed
     return page

@@ -66,6 +66,8 @@ def test_the_page_is_made_with_every_cell(finished: StudyFolder) -> None:
     page = (finished.report / "report.md").read_text()
     assert page.startswith("# tiny\n")
     assert (finished.report / "curves-mlm.svg").is_file()
+    html = (finished.report / "report.html").read_text(encoding="utf-8")
+    assert all(f'<section id="{name}"' in html for name in ("verdict", "curves", "examples", "provenance"))
 
 
 def test_torch_and_tensorflow_agree_to_the_printed_digits(finished: StudyFolder) -> None:

@@ -58,7 +58,7 @@ def demo_why(out: Path) -> None:
         found = diagnose(study, folder, request)
     write_diagnosis(found, folder)
     typer.echo(diagnosis_text(found), nl=False)
-    path = write_report(opened_table, check_table(opened_table, where=str(folder.root)))
+    path = write_report(opened_table, check_table(opened_table, where=str(folder.root))).page
     typer.echo(f"wrote {path}; the line to mend is in {out / 'trainer.py'}")
 
 

@@ -1,6 +1,7 @@
 """`lossary report`: the page of a study."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -9,11 +10,27 @@ from lossary.cli.common import RunsOption, StudyArgument
 __all__ = ["report"]
 
 
-def report(study: StudyArgument = Path(), runs: RunsOption = None) -> None:
-    """Write report/report.md with findings, tables and charts, table.csv and table.json."""
+def report(
+    study: StudyArgument = Path(),
+    runs: RunsOption = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Show paired differences to this run.", show_default="the one with the lowest MLM loss"),
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="Pictures of report.md as PNG, too.")] = False,
+    max_chars: Annotated[
+        int | None,
+        typer.Option(min=1000, help="Leave out sections of report.md, the last first, until it is so short."),
+    ] = None,
+) -> None:
+    """Write report/report.html, one file with everything, and report.md, table.csv, table.json for others to read."""
     from lossary.findings.folder import check_table
-    from lossary.reports.page import write_report
-    from lossary.tables.load import open_table
+    from lossary.reports.page import ReportOptions, write_report
+    from lossary.tables.load import open_paired
 
-    opened = open_table(study, runs=runs)
-    typer.echo(f"wrote {write_report(opened, check_table(opened, where=str(study)))}")
+    opened = open_paired(study, runs=runs, base=base)
+    checked = check_table(opened, where=str(study))
+    written = write_report(opened, checked, ReportOptions(png=png, max_chars=max_chars))
+    typer.echo(f"wrote {written.page}")
+    if written.note:
+        typer.echo(f"no report.html: {written.note}", err=True)

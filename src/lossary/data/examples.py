@@ -4,7 +4,7 @@
 [CLS] A [SEP]              where a document has a single sentence: no sentence-order label
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lossary.data.arrow import read_batch, write_batch
 from lossary.data.tokenizer import CLS
 
-__all__ = ["Examples", "load_examples", "save_examples"]
+__all__ = ["Examples", "find_examples", "load_examples", "save_examples"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,24 @@ def save_examples(path: Path, examples: Examples) -> None:
 
 def load_examples(path: Path) -> Examples:
     """Reads what `save_examples` stored."""
+    return _of_batch(read_batch(path))
+
+
+def find_examples(path: Path, wanted: Collection[tuple[int, int]]) -> Examples:
+    """Of what `save_examples` stored the wanted ones, given as dataset's position and example; the rest is not read."""
     batch = read_batch(path)
+    known = np.isin(batch.column("example").to_numpy(), np.array([example for _, example in wanted], np.uint64))
+    rows = np.flatnonzero(known)
+    keys = zip(
+        batch.column("dataset").to_numpy()[rows].tolist(),
+        batch.column("example").to_numpy()[rows].tolist(),
+        strict=True,
+    )
+    kept = [row for row, key in zip(rows.tolist(), keys, strict=True) if key in wanted]
+    return _of_batch(batch.take(pa.array(kept, pa.int64())))
+
+
+def _of_batch(batch: pa.RecordBatch) -> Examples:
     columns: dict[str, Any] = {}
     for field in fields(Examples):
         column = batch.column(field.name)

@@ -11,7 +11,7 @@ from lossary.tables.deltas import add_deltas
 from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable, open_table
 
-__all__ = ["check_folder", "check_table", "subject_of"]
+__all__ = ["check_folder", "check_table", "subject_of", "with_base"]
 
 
 def check_folder(
@@ -41,8 +41,17 @@ def subject_of(opened: OpenTable, *, where: str, base: str | None = None) -> Sub
             raise UsageError("imported numbers cannot be paired", where="--base", hint="Leave it out.")
         curves = folder.root / CURVES
         return subject_of_table(table, where, curves if curves.is_file() else None)
-    if table.base is None and len(table.runs) > 1:
-        chosen = base or Subject(table=table, where=where).best or table.runs[0].name
-        paths = {s.header.run: s.path for s in scored_runs(study, folder, [run.name for run in table.runs])}
-        table = add_deltas(table, paths, base=chosen)
-    return subject_of_study(study, folder, table)
+    return subject_of_study(study, folder, with_base(opened, base=base).table)
+
+
+def with_base(opened: OpenTable, *, base: str | None = None) -> OpenTable:
+    """The table with paired differences to `base`, else to the run with the lowest MLM loss.
+
+    It stays as it is if it has them already, if there is nothing to pair, or if it was imported.
+    """
+    table, study, folder = opened
+    if study is None or table.base is not None or len(table.runs) < 2:
+        return opened
+    chosen = base or Subject(table=table, where=str(folder.root)).best or table.runs[0].name
+    paths = {s.header.run: s.path for s in scored_runs(study, folder, [run.name for run in table.runs])}
+    return opened._replace(table=add_deltas(table, paths, base=chosen))

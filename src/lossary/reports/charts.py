@@ -1,100 +1,87 @@
-"""Training curves by dataset as SVG files: every run in one chart, with floor or chance drawn in."""
+"""Pictures beside report.md, as SVG and as PNG: training curves by dataset, and differences between runs."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
 
 from lossary.files import write_atomic
 from lossary.folder import StudyFolder
+from lossary.reports.html.charts.svg import file_svg, on_white
+from lossary.reports.html.charts.theme import ChartView
+from lossary.reports.html.views.curves import CurvesView, static_charts
 from lossary.reports.text import METRIC_TITLES
-from lossary.results.records import read_steps
-from lossary.tables.model import Metric, Table
+from lossary.tables.model import Metric
 
-__all__ = ["Charts", "write_curves"]
+__all__ = ["write_curves", "write_forests"]
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; dashes repeat the distinction.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
-_POINTS = 80
-
-
-class Charts(NamedTuple):
-    """Markdown that shows the charts, or says why there are none."""
-
-    text: str
+_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
+# Of one picture: more panels nobody reads, and no renderer draws in time.
+_MOST_PANELS = 12
 
 
-def write_curves(folder: StudyFolder, table: Table) -> Charts:
-    """Writes curves-mlm.svg and curves-sop.svg into the report's folder; needs altair and vl-convert."""
-    points = [point for run in table.runs for point in _points(folder, run.name)]
-    if not points:
-        return Charts("No step records: these runs were not trained here.")
-    try:
-        import altair
-        import vl_convert
-    except ImportError:
-        return Charts('Charts need altair and vl-convert: `pip install "lossary[docs]"`.')
+def write_curves(folder: StudyFolder, curves: CurvesView, *, png: bool = False) -> str:
+    """Writes curves-mlm and curves-sop (.svg, and .png if asked); returns Markdown that shows them, or says why not."""
+    if not curves.charts:
+        return curves.why_none
+    charts = {chart.id: chart for chart in static_charts(curves)}
+    shown = [
+        "Training loss; faint: every step, strong: means over windows of steps, points: the validation set with 95 % "
+        "intervals, dashed: the floor."
+    ]
+    for metric in _LOSSES:
+        panels = [(chart.dataset, charts[chart.id]) for chart in curves.charts if chart.metric == metric]
+        if len(panels) > _MOST_PANELS:
+            shown.append(f"{_MOST_PANELS} of {len(panels)} datasets; report.html shows the others.")
+        if panels:
+            file = _write_picture(folder, f"curves-{_short(metric)}", _panels(panels[:_MOST_PANELS]), png=png)
+            title = f"{METRIC_TITLES[metric]} in training by dataset, against {curves.units[0]}"
+            shown.append(f"![{title}]({file})")
+    return "\n\n".join(shown)
+
+
+def write_forests(folder: StudyFolder, charts: Sequence[ChartView], *, png: bool = False) -> list[str]:
+    """Writes forest-mlm and forest-sop, differences to the base; returns Markdown that shows them."""
     shown = []
-    for metric, file in (("mlm_loss", "curves-mlm.svg"), ("sop_loss", "curves-sop.svg")):
-        of_metric = [point for point in points if point["metric"] == metric]
-        if of_metric:
-            chart = _chart(altair, table, of_metric, metric)  # type: ignore[arg-type]
-            svg = vl_convert.vegalite_to_svg(chart.to_dict())
-            with write_atomic(folder.report / file) as temporary:
-                temporary.write_text(svg, encoding="utf-8")
-            title = METRIC_TITLES[metric]  # type: ignore[index]
-            shown.append(f"![{title} in training by dataset, against tokens]({file})")
-    text = "Training loss against tokens of the run; means over windows of steps, no smoothing; dashed: the floor."
-    return Charts("\n\n".join([text, *shown]))
+    for chart in charts:
+        metric = next(metric for metric in _LOSSES if chart.id.endswith(metric))
+        file = _write_picture(folder, f"forest-{_short(metric)}", chart.spec, png=png)
+        shown.append(f"![{METRIC_TITLES[metric]}, paired differences by dataset]({file})")
+    return shown
 
 
-def _points(folder: StudyFolder, run: str) -> list[dict[str, Any]]:
-    """Means over windows of steps: about `_POINTS` a dataset and metric."""
-    import duckdb
-
-    steps = read_steps(folder.steps(run))
-    if not steps.num_rows:
-        return []
-    query = f"""
-    WITH numbered AS (SELECT *, step * {_POINTS} // (1 + max(step) OVER ()) AS part FROM steps)
-    SELECT dataset, max(total_tokens) AS tokens, sum(mlm_nats) / nullif(sum(masked), 0) AS mlm_loss,
-      sum(sop_nats) / nullif(sum(sop_pairs), 0) AS sop_loss
-    FROM numbered GROUP BY dataset, part ORDER BY dataset, tokens
-    """
-    with duckdb.connect() as connection:
-        connection.register("steps", steps)
-        rows = connection.execute(query).fetchall()
-    return [
-        {"run": run, "dataset": dataset, "tokens": tokens, "metric": metric, "loss": loss}
-        for dataset, tokens, *losses in rows
-        for metric, loss in zip(("mlm_loss", "sop_loss"), losses, strict=True)
-        if loss is not None
-    ]
+def _short(metric: Metric) -> str:
+    return metric.split("_")[0]
 
 
-def _chart(altair: Any, table: Table, points: list[dict[str, Any]], metric: Metric) -> Any:
-    runs = [run.name for run in table.runs]
-    first = runs[0]
-    floors = [
-        {"dataset": row.name, "floor": table.cell(first, row.name, metric).floor}
-        for row in table.datasets
-        if table.cell(first, row.name, metric).floor is not None
-    ]
-    colour = altair.Color("run:N", scale=altair.Scale(domain=runs, range=COLOURS[: len(runs)] or COLOURS), title="run")
-    lines = (
-        altair.Chart(altair.Data(values=[{**point, "floor": None} for point in points]))
-        .mark_line(strokeWidth=1.6, clip=True)
-        .encode(
-            x=altair.X("tokens:Q", title="tokens", axis=altair.Axis(format="~s", tickCount=4)),
-            y=altair.Y("loss:Q", title=f"{METRIC_TITLES[metric]}, nats", scale=altair.Scale(zero=False)),
-            color=colour,
-            strokeDash=altair.StrokeDash("run:N", scale=altair.Scale(domain=runs), title="run"),
-        )
-    )
-    rules = altair.Chart(altair.Data(values=floors)).mark_rule(strokeDash=[4, 4], color="#666666").encode(y="floor:Q")
-    panels = [
-        altair.layer(
-            lines.transform_filter(altair.datum.dataset == row.name),
-            rules.transform_filter(altair.datum.dataset == row.name),
-        ).properties(width=260, height=170, title=row.name)
-        for row in table.datasets
-        if any(point["dataset"] == row.name for point in points)
-    ]
-    return altair.concat(*panels, columns=2).resolve_scale(y="independent", x="shared")
+def _panels(charts: Sequence[tuple[str, ChartView]]) -> dict[str, Any]:
+    """Charts of one specification side by side, with one legend; each keeps its own values."""
+    panels = []
+    datasets = {}
+    for index, (dataset, chart) in enumerate(charts):
+        panel = deepcopy(chart.spec)
+        for name, rows in panel.pop("datasets").items():
+            datasets[f"{name}-{index}"] = rows
+        for layer in panel["layer"]:
+            layer["data"] = {"name": f"{layer['data']['name']}-{index}"}
+            if "strokeDash" in layer["encoding"]:
+                layer["encoding"]["color"]["legend"] = {"title": None, "orient": "bottom", "labelColor": "currentColor"}
+        config = panel.pop("config")
+        title = {"text": dataset, "anchor": "start", "fontSize": 12, "color": "currentColor"}
+        panels.append({**panel, "title": title})
+    # Runs share a legend, axes are each panel's own.
+    resolve = {"scale": {"x": "independent", "y": "independent"}}
+    return {"concat": panels, "columns": 2, "datasets": datasets, "config": config, "resolve": resolve}
+
+
+def _write_picture(folder: StudyFolder, name: str, spec: dict[str, Any], *, png: bool) -> str:
+    """Writes a picture; returns the name of the file that Markdown is to show."""
+    with write_atomic(folder.report / f"{name}.svg") as temporary:
+        temporary.write_text(file_svg(spec), encoding="utf-8")
+    if not png:
+        return f"{name}.svg"
+    import vl_convert
+
+    picture = vl_convert.vegalite_to_png(on_white(spec), scale=2)
+    with write_atomic(folder.report / f"{name}.png") as temporary:
+        temporary.write_bytes(picture)
+    return f"{name}.png"

@@ -1,70 +1,160 @@
-"""The report of a study: report.md with its charts as SVG beside it, table.csv and table.json.
+"""The report of a study: report.html, report.md with its charts beside it, table.csv and table.json.
 
 The order is that of a reader's questions: what came out, which numbers, what to beware of, how training went, on which
 mixture, how to get here again.
 """
 
 import json
-import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lossary import __version__
-from lossary.data.shards import MANIFEST
-from lossary.files import read_json, write_atomic
+from lossary.errors import MissingPackage
+from lossary.files import write_atomic
 from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
-from lossary.reports.charts import write_curves
+from lossary.reports.charts import write_curves, write_forests
 from lossary.reports.export import csv_text, json_value
 from lossary.reports.findings import findings_markdown, verdict_text
+from lossary.reports.html.file import html_report
+from lossary.reports.html.render import INSTALL
+from lossary.reports.html.view import PageView, page_view
+from lossary.reports.html.views.provenance import provenance_rows
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
-from lossary.reports.text import number, percent, short_count
-from lossary.study import Study
+from lossary.reports.text import METRIC_TITLES, delta_text, number, percent, short_count
 from lossary.tables.comparability import differing_settings, realised_shares, run_settings
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
 
-__all__ = ["verdict", "write_report"]
+__all__ = ["ReportOptions", "Written", "verdict", "write_report"]
 
 # A Markdown table wider than this is one that nobody reads.
 _MOST_COLUMNS = 8
+_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
-def write_report(opened: OpenTable, checked: Checked) -> Path:
-    """Writes the report of a study, or of imported tables; returns the path of report.md."""
-    table, study, folder = opened
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What report.md is to be: its pictures as PNG, too, and its length in characters."""
+
+    png: bool = False
+    max_chars: int | None = None
+
+
+class Written(NamedTuple):
+    """The files of a report; where there is no page, `note` says what it needs."""
+
+    markdown: Path
+    html: Path | None
+    note: str = ""
+
+    @property
+    def page(self) -> Path:
+        """What to look at."""
+        return self.html or self.markdown
+
+
+class _Section(NamedTuple):
+    title: str
+    body: str
+
+    @property
+    def text(self) -> str:
+        return f"## {self.title}\n\n{self.body}" if self.title else self.body
+
+
+def write_report(opened: OpenTable, checked: Checked, options: ReportOptions | None = None) -> Written:
+    """Writes the report of a study, or of imported tables.
+
+    Without the packages that a page needs, report.md is written all the same, and `note` says what is missing.
+    """
+    table, _, folder = opened
+    options = options or ReportOptions()
+    view, note = None, ""
+    try:
+        view = page_view(opened, checked)
+    except MissingPackage as error:
+        note = str(error)
     folder.report.mkdir(parents=True, exist_ok=True)
-    sections = [
-        f"# {escape_markdown(table.study)}",
-        f"{verdict(table)} {escape_markdown(_worst(checked))}",
-        "## Findings",
-        findings_markdown(checked),
-        "## Loss by dataset",
-        _tables(table),
-        _legend(table),
-        *(["## Seeds", _seeds(table)] if table.seed_spreads else []),
-        *(["## Beware", "\n".join(f"- {escape_markdown(note)}" for note in table.notes)] if table.notes else []),
-    ]
-    if study is not None:
-        sections += [
-            *_diagnoses(folder),
-            "## Runs",
-            _runs(table, folder),
-            "## Curves",
-            write_curves(folder, table).text,
-            "## Mixture",
-            _mixture(table, folder),
-            "## Provenance",
-            _provenance(study, table, folder),
-        ]
     path = folder.report / "report.md"
-    _write(path, "\n\n".join(sections) + "\n")
+    _write(path, _shortened(_sections(opened, checked, view, options), options.max_chars))
     _write(folder.report / "table.csv", csv_text(table))
     _write(
         folder.report / "table.json",
         json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
-    return path
+    if view is None:
+        return Written(path, None, note)
+    _write(folder.report / "report.html", html_report(view))
+    return Written(path, folder.report / "report.html")
+
+
+def _sections(opened: OpenTable, checked: Checked, view: PageView | None, options: ReportOptions) -> list[_Section]:
+    table, study, folder = opened
+    sections = [
+        _Section("", f"# {escape_markdown(table.study)}\n\n{verdict(table)} {escape_markdown(_worst(checked))}"),
+        _Section("Findings", findings_markdown(checked)),
+        _Section("Loss by dataset", f"{_tables(table)}\n\n{_legend(table)}"),
+    ]
+    if table.seed_spreads:
+        sections.append(_Section("Seeds", _seeds(table)))
+    if table.notes:
+        sections.append(_Section("Beware", "\n".join(f"- {escape_markdown(note)}" for note in table.notes)))
+    if table.deltas:
+        sections.append(_Section("Run against run", _differences_to_base(table, folder, view, png=options.png)))
+    if study is not None:
+        sections += [
+            *(_Section("", text) for text in _diagnoses(folder)),
+            _Section("Runs", _runs(table, folder)),
+            _Section("Curves", _curves(folder, view, png=options.png)),
+            _Section("Mixture", _mixture(table, folder)),
+            _Section("Provenance", _provenance(opened)),
+        ]
+    return sections
+
+
+def _shortened(sections: Sequence[_Section], most: int | None) -> str:
+    """The sections as one text; of one too long whole sections go, the last first, and a line says which."""
+    kept, left = list(sections), list[str]()
+    while True:
+        texts = [section.text for section in kept]
+        if left:
+            texts.append(f"*Left out, to keep within {most:,} characters: {', '.join(reversed(left))}.*")
+        text = "\n\n".join(texts) + "\n"
+        if most is None or len(text) <= most or len(kept) == 1:
+            return text
+        gone = kept.pop()
+        left.append(gone.title or gone.body.split("\n", 1)[0].lstrip("# "))
+
+
+def _differences_to_base(table: Table, folder: StudyFolder, view: PageView | None, *, png: bool) -> str:
+    """Paired differences of the losses to the base, as a table and as pictures."""
+    others = [run.name for run in table.runs if run.name != table.base]
+    columns = [
+        (metric, run)
+        for metric in _LOSSES
+        for run in others
+        if any(d.value is not None for d in table.deltas if (d.run, d.metric) == (run, metric))
+    ][: 2 * _MOST_COLUMNS]
+    head = ["dataset", *(f"{escape_markdown(run)} Δ {METRIC_TITLES[metric]}" for metric, run in columns)]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for dataset in [*(row.name for row in table.datasets), None]:
+        texts = [delta_text(table.delta(run, dataset, metric), width=0) or "—" for metric, run in columns]
+        name = "**total by validation share**" if dataset is None else escape_markdown(dataset)
+        lines.append("| " + " | ".join([name, *texts]) + " |")
+    about = (
+        f"Differences to {escape_markdown(table.base or '')}, paired by example: ● differs after Holm, "
+        "○ not shown to differ, = too small for the digits shown."
+    )
+    pictures = [] if view is None else write_forests(folder, view.pairs.charts, png=png)
+    return "\n\n".join([about, "\n".join(lines), *pictures])
+
+
+def _curves(folder: StudyFolder, view: PageView | None, *, png: bool) -> str:
+    if view is None:
+        return f"Charts need more packages: `{INSTALL}`."
+    return write_curves(folder, view.curves, png=png)
 
 
 def _diagnoses(folder: StudyFolder) -> list[str]:
@@ -189,20 +279,7 @@ def _mixture(table: Table, folder: StudyFolder) -> str:
     return "\n".join(lines)
 
 
-def _provenance(study: Study, table: Table, folder: StudyFolder) -> str:
-    rows = [
-        ("signature", table.signature),
-        ("validation set", table.validation_digest or "—"),
-        ("tokenizer", table.tokenizer_digest or "—"),
-        *((f"weights of {run.name}", run.weights_digest or "—") for run in table.runs),
-        *((f"dataset {name}", _dataset(folder, name)) for name in study.datasets),
-        ("made by", f"lossary {__version__}, Python {platform.python_version()}"),
-    ]
+def _provenance(opened: OpenTable) -> str:
     lines = ["| what | value |", "|---|---|"]
+    rows = provenance_rows(opened)
     return "\n".join([*lines, *(f"| {escape_markdown(what)} | {escape_markdown(value)} |" for what, value in rows)])
-
-
-def _dataset(folder: StudyFolder, name: str) -> str:
-    manifest = read_json(folder.dataset(name) / MANIFEST)
-    text = f"{manifest['digest']}, {manifest['rows']:,} rows"
-    return text + (f", {manifest['bad_rows']:,} bad rows left out" if manifest["bad_rows"] else "")

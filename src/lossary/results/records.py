@@ -4,6 +4,7 @@ A score is what one run at one step got on one validation example; a step record
 training step. Nats are float64, counts are integers; whoever reads divides.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -116,12 +117,13 @@ def write_steps(path: Path, table: pa.Table) -> None:
         pq.write_table(table.cast(STEP_SCHEMA), temporary, compression="zstd")
 
 
-def read_steps(path: Path) -> pa.Table:
-    """Step records; an empty table if there are none yet. ScoreError if the file is damaged."""
+def read_steps(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Step records, or some of their columns; an empty table if there are none. ScoreError if the file is damaged."""
+    schema = STEP_SCHEMA if columns is None else pa.schema([STEP_SCHEMA.field(name) for name in columns])
     if not path.is_file():
-        return STEP_SCHEMA.empty_table()
+        return schema.empty_table()
     try:
-        return pq.read_table(path).cast(STEP_SCHEMA)
+        return pq.read_table(path, columns=None if columns is None else list(columns)).cast(schema)
     except (OSError, pa.ArrowException) as error:
         raise ScoreError(
             f"not readable: {error}", where=str(path), hint="Delete it; the run goes on without it."

@@ -1,6 +1,6 @@
 """Builds the table of a study from its manifests and scores; reads sums only, never lists of positions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,17 @@ from lossary.data.shards import MANIFEST
 from lossary.errors import ScoreError, UsageError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
+from lossary.results.queries import mlm_losses
 from lossary.results.records import ScoreHeader, read_header
 from lossary.statistics.estimates import Estimate
 from lossary.study import Study
-from lossary.tables.deltas import add_deltas
+from lossary.tables.deltas import PairedRuns, compare_runs, with_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
-from lossary.tables.scores import dataset_estimates, read_columns
+from lossary.tables.scores import ScoreColumns, dataset_estimates, read_columns
 from lossary.tables.seeds import seed_spreads
 from lossary.tables.totals import totals_of
 
-__all__ = ["Scored", "build_table", "scored_runs"]
+__all__ = ["Scored", "best_run", "build_table", "scored_runs"]
 
 _THREADS = 2
 SIGNATURE = "mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:fieller95,hall95,wilson95,welch95"
@@ -57,11 +58,15 @@ def build_table(
     datasets = _dataset_rows(study, folder, validation)
     cells: list[Cell] = []
     totals: list[Total] = []
+    paired: dict[str, PairedRuns] = {}
+    reference = _reference(scored, datasets, base)
     with ThreadPoolExecutor(_THREADS) as pool:
-        all_cells = pool.map(lambda found: _cells(study, found, datasets, validation), scored)
-        for found, of_run in zip(scored, all_cells, strict=True):
+        read = partial(_read, study, datasets, validation, reference)
+        for found, (of_run, pairs) in zip(scored, pool.map(read, scored), strict=True):
             cells += of_run
             totals += totals_of(found.header.run, datasets, of_run, link=partial(_total_link, study, found.header))
+            if pairs is not None and found.header.run != base:
+                paired[found.header.run] = pairs
     table = Table(
         study=study.name,
         datasets=datasets,
@@ -74,7 +79,23 @@ def build_table(
         tokenizer_digest=validation["tokenizer_digest"],
         seed_spreads=seed_spreads(study, [found.header.run for found in scored], cells, totals),
     )
-    return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
+    return table if base is None else with_deltas(table, base, paired)
+
+
+def best_run(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None) -> str | None:
+    """The run with the lowest MLM loss in total by validation share, from sums alone; None if fewer than two have one.
+
+    It is what the others are compared with where nobody names another base; asking for it costs a fraction of a table.
+    """
+    per_dataset = read_json(folder.validation / MANIFEST)["per_dataset"]
+    totals = {}
+    for found in scored_runs(study, folder, runs):
+        losses = mlm_losses(found.path)
+        weights = {name: per_dataset[name]["share"] for name in losses if name in per_dataset}
+        if sum(weights.values()):
+            total = sum(weight * losses[name] for name, weight in weights.items())
+            totals[found.header.run] = total / sum(weights.values())
+    return min(totals, key=lambda run: totals[run]) if len(totals) > 1 else None
 
 
 def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> list[Scored]:
@@ -144,9 +165,37 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
     )
 
 
-def _cells(study: Study, scored: Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
+def _reference(scored: list[Scored], datasets: list[DatasetRow], base: str | None) -> ScoreColumns | None:
+    """The scores of the base. Raises UsageError if it has none."""
+    if base is None:
+        return None
+    paths = {found.header.run: found.path for found in scored}
+    if base not in paths:
+        raise UsageError(f"no run of the table is called {base!r}", hint=f"Runs: {', '.join(paths)}.")
+    return read_columns(paths[base], [row.name for row in datasets])
+
+
+def _read(
+    study: Study,
+    datasets: list[DatasetRow],
+    validation: dict[str, Any],
+    reference: ScoreColumns | None,
+    scored: Scored,
+) -> tuple[list[Cell], PairedRuns | None]:
+    """Cells of a run, and its differences to the base: both from one reading of its scores."""
     scores = read_columns(scored.path, [row.name for row in datasets])
     estimates = dataset_estimates(scores, has_sop=scored.header.has_sop)
+    paired = None if reference is None else compare_runs(reference, scores)
+    return _cells(study, scored, datasets, validation, estimates), paired
+
+
+def _cells(
+    study: Study,
+    scored: Scored,
+    datasets: list[DatasetRow],
+    validation: dict[str, Any],
+    estimates: Mapping[str, Mapping[Metric, Estimate]],
+) -> list[Cell]:
     return [
         _cell(study, scored.header, row.name, metric, estimates[row.name][metric], validation)
         for row in datasets

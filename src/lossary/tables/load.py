@@ -8,11 +8,11 @@ from typing import NamedTuple
 from lossary.errors import StudyError, UsageError
 from lossary.folder import StudyFolder
 from lossary.study import Study, find_study_file, load_study
-from lossary.tables.build import build_table
+from lossary.tables.build import best_run, build_table
 from lossary.tables.imported import IMPORTED, imported_table
 from lossary.tables.model import Table
 
-__all__ = ["OpenTable", "is_imported", "open_table"]
+__all__ = ["OpenTable", "is_imported", "open_paired", "open_table"]
 
 
 class OpenTable(NamedTuple):
@@ -48,6 +48,17 @@ def open_table(
     folder = StudyFolder(file.resolve().parent)
     study = load_study(file)
     return OpenTable(build_table(study, folder, runs=runs, step=step, base=base), study, folder)
+
+
+def open_paired(path: Path, *, runs: Sequence[str] | None = None, base: str | None = None) -> OpenTable:
+    """As `open_table`, with paired differences to `base`, else to the run with the lowest MLM loss.
+
+    Scores are read once, while differences that are added later read them again.
+    """
+    if base is None and not is_imported(path) and (path.is_file() or (path / "study.toml").is_file()):
+        file = find_study_file(path)
+        base = best_run(load_study(file), StudyFolder(file.resolve().parent), runs=runs)
+    return open_table(path, runs=runs, base=base)
 
 
 def _only(table: Table, runs: Sequence[str] | None) -> Table:

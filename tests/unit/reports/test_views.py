@@ -26,7 +26,7 @@ DATASETS = ("reform", "views", "dialogue")
 def report_of(study: Any, table: Table) -> str:
     """The page of a synthetic study, with its findings."""
     opened = OpenTable(table, study.study, study.folder)
-    return write_report(opened, check_table(opened, where="study")).read_text(encoding="utf-8")
+    return write_report(opened, check_table(opened, where="study")).markdown.read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -70,15 +70,16 @@ def _imported(subject: Subject) -> list[Finding]:
 
 def _spikes(step: np.ndarray, loss: np.ndarray) -> list[tuple[int, float]]:
     """Steps whose loss is far above the median of those before: by many deviations, and by nats that matter."""
-    found = []
-    for index in range(_WINDOW, len(loss)):
-        before = loss[index - _WINDOW : index]
-        middle = float(np.median(before))
-        spread = 1.4826 * float(np.median(np.abs(before - middle)))
-        height = float(loss[index]) - middle
-        if height > max(_DEVIATIONS * spread, _LEAST):
-            found.append((int(step[index]), float(loss[index])))
-    return found
+    if len(loss) <= _WINDOW:
+        return []
+    before = np.lib.stride_tricks.sliding_window_view(loss, _WINDOW)[:-1]
+    middle = np.median(before, axis=1)
+    height = loss[_WINDOW:] - middle
+    # Spreads are only asked for where the height alone would do: few steps of many.
+    high = np.flatnonzero(height > _LEAST)
+    spread = 1.4826 * np.median(np.abs(before[high] - middle[high, None]), axis=1)
+    jumps = high[height[high] > _DEVIATIONS * spread] + _WINDOW
+    return [(int(step[index]), float(loss[index])) for index in jumps]
 
 
 def _finding(severity: str, subject: str, measured: str, runs: list[str]) -> Finding:

@@ -1,0 +1,75 @@
+"""Where the links of a page lead: anchors in the one-file report, addresses in the dashboard.
+
+Views ask a `Links` and never build an address themselves, so that the same templates serve both.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from lossary.tables.model import Metric
+
+__all__ = ["Anchors", "Ids", "Links"]
+
+
+class Links(Protocol):
+    """Addresses of the places of a page; None where the page has no such place."""
+
+    def run(self, run: str) -> str | None:
+        """Where a run is described."""
+
+    def dataset(self, dataset: str) -> str | None:
+        """Where a dataset is described."""
+
+    def curves(self, dataset: str, metric: Metric) -> str | None:
+        """The chart of a metric in training."""
+
+    def examples(self, dataset: str) -> str | None:
+        """The examples of a dataset."""
+
+
+class Ids:
+    """Ids of places of a page. They are made from positions: names may hold anything."""
+
+    def __init__(self, runs: Sequence[str], datasets: Sequence[str]) -> None:
+        self._runs = {name: index for index, name in enumerate(runs)}
+        self._datasets = {name: index for index, name in enumerate(datasets)}
+
+    def run(self, run: str) -> str:
+        """Of a run's row among the runs."""
+        return f"run-{self._runs[run]}"
+
+    def dataset(self, dataset: str) -> str:
+        """Of a dataset's row in the mixture."""
+        return f"dataset-{self._datasets[dataset]}"
+
+    def curves(self, dataset: str, metric: str) -> str:
+        """Of a chart of curves."""
+        return f"curves-{metric}-{self._datasets[dataset]}"
+
+    def examples(self, dataset: str) -> str:
+        """Of the examples of a dataset."""
+        return f"examples-{self._datasets[dataset]}"
+
+
+class Anchors:
+    """Places inside the one-file report; `charts` and `examples` are those that the report has."""
+
+    def __init__(self, ids: Ids, *, charts: Collection[str], examples: Collection[str]) -> None:
+        self._ids = ids
+        self._charts = set(charts)
+        self._examples = set(examples)
+
+    def run(self, run: str) -> str | None:
+        return f"#{self._ids.run(run)}"
+
+    def dataset(self, dataset: str) -> str | None:
+        return f"#{self._ids.dataset(dataset)}"
+
+    def curves(self, dataset: str, metric: Metric) -> str | None:
+        # Accuracies have no curve of their own: they stand beside the loss.
+        found = self._ids.curves(dataset, f"{metric.split('_')[0]}_loss")
+        return f"#{found}" if found in self._charts else None
+
+    def examples(self, dataset: str) -> str | None:
+        found = self._ids.examples(dataset)
+        return f"#{found}" if found in self._examples else None

@@ -1,0 +1,115 @@
+"""Questions to files of scores that DuckDB answers without a row of them in Python: spreads, extremes, single examples.
+
+loss_spread({"tf_xl": path})                              # counts by run, dataset and bin
+widest_gaps(path_a, path_b, 5)                            # the examples that cost b most over a
+scores_of({"tf_xl": path}, {("wiki", 17)})                # all that was scored of some examples
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from lossary.errors import ScoreError
+
+__all__ = ["BINS", "BIN_NATS", "ExampleScore", "dearest", "loss_spread", "mlm_losses", "scores_of", "widest_gaps"]
+
+# Bins of a loss: fine enough to be put together to any picture; the last one takes what lies beyond.
+BIN_NATS, BINS = 0.05, 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleScore:
+    """What one run got on one example, position by position."""
+
+    run: str
+    dataset: str
+    example: int
+    masked: int
+    mlm_nats: float
+    mlm_correct: int
+    sop_label: int | None  # 0 in order, 1 swapped
+    sop_nats: float | None
+    sop_correct: bool | None
+    position_nats: list[float] | None
+    predicted: list[int] | None
+
+
+def mlm_losses(path: Path) -> dict[str, float]:
+    """By dataset: Σ nats / Σ masked; datasets without a masked position are left out."""
+    rows = _ask(
+        "SELECT dataset, sum(mlm_nats) / sum(masked) FROM read_parquet(?) GROUP BY dataset HAVING sum(masked) > 0",
+        [str(path)],
+    )
+    return dict(rows)
+
+
+def loss_spread(paths: Mapping[str, Path]) -> dict[tuple[str, str], dict[int, int]]:
+    """By run and dataset: how many examples have an MLM loss (nats a masked position) in which bin of `BIN_NATS`."""
+    found: dict[tuple[str, str], dict[int, int]] = {}
+    for run, path in paths.items():
+        rows = _ask(
+            f"""SELECT dataset, least(greatest(floor(mlm_nats / masked / {BIN_NATS}), 0), {BINS - 1})::INTEGER AS bin,
+            count(*) FROM read_parquet(?) WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset, bin""",
+            [str(path)],
+        )
+        for dataset, place, count in rows:
+            found.setdefault((run, dataset), {})[place] = count
+    return found
+
+
+def widest_gaps(first: Path, second: Path, most: int) -> dict[str, list[int]]:
+    """By dataset: the examples on which the second run lost most nats more than the first, widest first.
+
+    An example counts as the same if as many positions of it were masked.
+    """
+    rows = _ask(
+        f"""SELECT dataset, max_by(a.example, b.mlm_nats - a.mlm_nats, {int(most)}) FROM read_parquet(?) a
+        JOIN read_parquet(?) b USING (dataset, example)
+        WHERE a.masked = b.masked AND a.masked > 0 AND isfinite(b.mlm_nats - a.mlm_nats) GROUP BY dataset""",
+        [str(first), str(second)],
+    )
+    return {dataset: list(examples) for dataset, examples in rows}
+
+
+def dearest(path: Path, most: int) -> dict[str, list[int]]:
+    """By dataset: the examples with the highest loss a masked position, highest first."""
+    rows = _ask(
+        f"""SELECT dataset, max_by(example, mlm_nats / masked, {int(most)}) FROM read_parquet(?)
+        WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset""",
+        [str(path)],
+    )
+    return {dataset: list(examples) for dataset, examples in rows}
+
+
+def scores_of(paths: Mapping[str, Path], wanted: Collection[tuple[str, int]]) -> list[ExampleScore]:
+    """What each run got on the wanted examples, given as dataset and example."""
+    if not wanted:
+        return []
+    datasets, examples = sorted({name for name, _ in wanted}), sorted({example for _, example in wanted})
+    keys = set(wanted)
+    found = []
+    for run, path in paths.items():
+        rows = _ask(
+            """SELECT dataset, example, masked, mlm_nats, mlm_correct, sop_label, sop_nats, sop_correct, position_nats,
+            predicted FROM read_parquet(?) WHERE example IN (SELECT unnest(?::UBIGINT[])) AND dataset IN
+            (SELECT unnest(?::VARCHAR[]))""",
+            [str(path), examples, datasets],
+        )
+        names = [name for name in ExampleScore.__dataclass_fields__ if name != "run"]
+        found += [
+            ExampleScore(run=run, **dict(zip(names, row, strict=True))) for row in rows if (row[0], row[1]) in keys
+        ]
+    return found
+
+
+def _ask(query: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+    try:
+        with duckdb.connect() as connection:
+            rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
+            return rows
+    except duckdb.Error as error:
+        where = str(parameters[0])
+        raise ScoreError(f"not readable: {error}", where=where, hint="Delete it and evaluate again.") from None

@@ -1,0 +1,209 @@
+"""Studies of any size whose numbers follow from a seed: manifests, scores, steps, validation examples, a tokenizer."""
+
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import sentencepiece
+
+from lossary.data.examples import Examples, save_examples
+from lossary.files import digest_file, write_json
+from lossary.folder import StudyFolder
+from lossary.results.records import SCORE_SCHEMA, STEP_SCHEMA, ScoreHeader, write_scores, write_steps
+
+WORDS = ["alpha", "beta", "gamma", "delta", "שלום", "عالم", "<b>bold</b>", "</script><script>alert(1)</script>"]
+
+
+class Shape(NamedTuple):
+    """How large a study is."""
+
+    runs: int = 3
+    datasets: int = 3
+    examples: int = 60  # of a dataset
+    steps: int = 300
+    sop: bool = True
+    missing: bool = False  # the last run was scored on the first dataset only
+
+
+def write_study(root: Path, shape: Shape, *, name: str = "a study", link: str = "https://example.org/data") -> Path:
+    """Writes a study that is finished; returns its folder."""
+    folder = StudyFolder(root)
+    root.mkdir(parents=True, exist_ok=True)
+    datasets = [f"dataset_{index:03d}" for index in range(shape.datasets)]
+    runs = [f"run_{index:02d}" for index in range(shape.runs)]
+    (root / "study.toml").write_text(_study_file(name, link, datasets, runs), encoding="utf-8")
+    pieces = _write_tokenizer(folder)
+    rng = np.random.default_rng(1)
+    examples = _examples(rng, shape, pieces)
+    _write_manifests(folder, datasets, examples, shape)
+    for index, run in enumerate(runs):
+        for step in (shape.steps // 2, shape.steps):
+            only = [0] if shape.missing and index == len(runs) - 1 else list(range(shape.datasets))
+            _write_scores(folder, run, step, datasets, examples, shape, (index, only))
+        _write_steps(folder, run, datasets, shape, index)
+        recipe = {"steps": shape.steps, "optimizer": {"learning_rate": 0.001 * (1 + index)}}
+        record = {"backend": "torch", "size": "base", "datasets": datasets, "recipe": recipe}
+        write_json(folder.run(run) / "run.json", record)
+    return root
+
+
+def _study_file(name: str, link: str, datasets: list[str], runs: list[str]) -> str:
+    parts = [f"name = {json.dumps(name)}"]
+    parts += [f'[datasets.{d}]\nsource = "{d}.txt"\nlink = {json.dumps(link)}' for d in datasets]
+    parts += [f'[runs.{run}]\nbackend = "torch"\nsize = "base"' for run in runs]
+    return "\n".join(parts) + "\n"
+
+
+def _write_tokenizer(folder: StudyFolder) -> int:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS)] * 20),
+        model_writer=model,
+        vocab_size=5 + len(WORDS),
+        model_type="word",
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        minloglevel=2,
+    )
+    folder.tokenizer.mkdir(parents=True)
+    (folder.tokenizer / "spiece.model").write_bytes(model.getvalue())
+    size = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).vocab_size()
+    write_json(folder.tokenizer / "manifest.json", {"digest": "blake2b:1", "vocabulary_size": size})
+    return len(WORDS)
+
+
+def _examples(rng: np.random.Generator, shape: Shape, pieces: int) -> Examples:
+    count, length, masks = shape.datasets * shape.examples, 24, 4
+    # Specials are 0 to 4, the words come after them.
+    ids = rng.integers(5, 5 + pieces, (count, length)).astype(np.int32)
+    ids[:, 0], ids[:, 12], ids[:, -1] = 2, 3, 3
+    positions = np.sort(rng.permuted(np.tile(np.arange(1, 12), (count, 1)), axis=1)[:, :masks], axis=1).astype(np.int32)
+    labels = np.take_along_axis(ids, positions, axis=1)
+    np.put_along_axis(ids, positions, np.int32(4), axis=1)
+    return Examples(
+        dataset=np.repeat(np.arange(shape.datasets), shape.examples).astype(np.int16),
+        example=np.tile(np.arange(shape.examples, dtype=np.uint64) << np.uint64(24), shape.datasets),
+        token_ids=ids,
+        segment_ids=np.zeros_like(ids),
+        lengths=np.full(count, length, np.int32),
+        positions=positions,
+        labels=labels,
+        masked=np.full(count, masks, np.int32),
+        sop_labels=np.tile([0, 1], count)[:count].astype(np.int8) if shape.sop else np.full(count, -1, np.int8),
+        bytes=np.full(count, 100, np.int32),
+    )
+
+
+def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Examples, shape: Shape) -> None:
+    folder.validation.mkdir(parents=True)
+    save_examples(folder.validation / "examples.arrow", examples)
+    described = {
+        name: {
+            "share": 1 / len(datasets),
+            "examples": shape.examples,
+            "unigram_entropy_nats": 4.0,
+            "sop_entropy_nats": 0.6931 if shape.sop else None,
+        }
+        for name in datasets
+    }
+    manifest = {
+        "digest": "blake2b:0123456789abcdef",
+        "file_digest": digest_file(folder.validation / "examples.arrow"),
+        "tokenizer_digest": "blake2b:1",
+        "datasets": datasets,
+        "notes": [],
+        "per_dataset": described,
+    }
+    write_json(folder.validation / "manifest.json", manifest)
+    for index, name in enumerate(datasets):
+        rows = 1000 * (index + 1)
+        write_json(folder.spans(name, 512) / "manifest.json", {"rows": rows, "examples": rows})
+        write_json(
+            folder.dataset(name) / "manifest.json",
+            {"digest": f"blake2b:{name}", "rows": rows, "bad_rows": 0, "shards": []},
+        )
+
+
+def _write_scores(
+    folder: StudyFolder,
+    run: str,
+    step: int,
+    datasets: list[str],
+    examples: Examples,
+    shape: Shape,
+    which: tuple[int, list[int]],
+) -> None:
+    index, only = which
+    rng = np.random.default_rng(7)
+    kept = np.isin(examples.dataset, only)
+    count, masks = len(examples), examples.positions.shape[1]
+    nats = (3.0 - step / shape.steps + 0.05 * index) * rng.gamma(8, 1 / 8, (count, masks))
+    right = rng.random((count, masks)) < 0.3
+    sop = rng.gamma(1, 0.4, count)
+    columns = {
+        "run": pa.array([run] * count).dictionary_encode(),
+        "step": np.full(count, step),
+        "dataset": pa.DictionaryArray.from_arrays(examples.dataset.astype(np.int32), datasets),
+        "example": examples.example,
+        "tokens": examples.lengths,
+        "bytes": examples.bytes,
+        "masked": examples.masked,
+        "mlm_nats": nats.sum(axis=1),
+        "mlm_correct": right.sum(axis=1).astype(np.int32),
+        "sop_label": pa.array(examples.sop_labels, mask=examples.sop_labels < 0),
+        "sop_nats": pa.array(sop, mask=examples.sop_labels < 0),
+        "sop_correct": pa.array(sop < 0.69, mask=examples.sop_labels < 0),
+        "position_nats": pa.array(list(nats.astype(np.float32)), SCORE_SCHEMA.field("position_nats").type),
+        "predicted": pa.array(
+            list(np.where(right, examples.labels, 5 + index % 8).astype(np.int32)), SCORE_SCHEMA.field("predicted").type
+        ),
+    }
+    header = ScoreHeader(
+        run=run,
+        step=step,
+        validation_digest="blake2b:0123456789abcdef",
+        tokenizer_digest="blake2b:1",
+        weights_digest=f"blake2b:{run}",
+        backend="torch",
+        device="cpu",
+        precision="fp32",
+        size="base",
+        tokens=1000 * step,
+        has_sop=shape.sop,
+        lossary="0",
+    )
+    write_scores(folder.scores(run, step), pa.table(columns).filter(pa.array(kept)), header)
+
+
+def _write_steps(folder: StudyFolder, run: str, datasets: list[str], shape: Shape, index: int) -> None:
+    rng = np.random.default_rng(index)
+    step = np.repeat(np.arange(1, shape.steps + 1), len(datasets))
+    count = len(step)
+    loss = 2 + 5 * np.exp(-step / 40) + rng.normal(0, 0.2, count)
+    pairs = 8 if shape.sop else 0
+    columns = {
+        "run": pa.array([run] * count).dictionary_encode(),
+        "step": step,
+        "dataset": pa.DictionaryArray.from_arrays(
+            np.tile(np.arange(len(datasets)), shape.steps).astype(np.int32), datasets
+        ),
+        "examples": np.full(count, 8),
+        "tokens": np.full(count, 1000 // len(datasets)),
+        "masked": np.full(count, 100),
+        "mlm_nats": 100 * loss,
+        "mlm_correct": np.full(count, 20),
+        "sop_pairs": np.full(count, pairs),
+        "sop_nats": np.full(count, 0.6 * pairs),
+        "sop_correct": np.full(count, 5),
+        "learning_rate": np.full(count, 0.001),
+        "gradient_norm": np.full(count, 1.0),
+        "total_tokens": 1000 * step,
+        "elapsed_s": step.astype(float),
+    }
+    write_steps(folder.steps(run), pa.table(columns).select(STEP_SCHEMA.names))
