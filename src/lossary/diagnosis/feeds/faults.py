@@ -26,7 +26,7 @@ from lossary.diagnosis.feeds.arrays import (
     segment_ids_flipped,
     segment_ids_zero,
 )
-from lossary.diagnosis.feeds.layout import PADDING, SPECIAL
+from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL
 from lossary.diagnosis.feeds.made import Made
 from lossary.diagnosis.feeds.masks import (
     all_labels_out_of_range,
@@ -41,6 +41,7 @@ from lossary.diagnosis.feeds.masks import (
     other_mask_id,
     other_rate,
     pieces_replaced,
+    pieces_shuffled,
     scored_too,
     some_labels_after_masking,
     unmasked,
@@ -265,6 +266,13 @@ def _table() -> list[Fault]:
         Fault(
             name="mask-id-wrong", says="another id stands in the place of [MASK]", stage=stage.MASKS, put=other_mask_id,
             shows=("input-unknown", "input-masked"), fitted=lambda scene: {"id": [float(scene.mask_id)]},
+        ),
+        *(
+            Fault(
+                name="text-altered", how=f"{which} segments shuffled", stage=stage.MASKS, put=pieces_shuffled(part),
+                says=f"the pieces of {which} segments are not in their order", shows=(f"{which}-altered",), alone=True,
+            )
+            for part, which in ((FIRST, "first"), (SECOND, "second"))
         ),
         Fault(
             name="text-altered", price=_FITTED, says="pieces of the text are others than the documents'", stage=stage.MASKS,

@@ -29,6 +29,7 @@ __all__ = [
     "other_mask_id",
     "other_rate",
     "pieces_replaced",
+    "pieces_shuffled",
     "scored_too",
     "some_labels_after_masking",
     "unmasked",
@@ -203,5 +204,23 @@ def pieces_replaced(shares: tuple[str, str], unknown: bool) -> Put:
             labels=np.where(struck & made.scored, tokens, made.labels),
             inputs=np.where(shows, tokens, made.inputs),
         )
+
+    return apply
+
+
+def pieces_shuffled(part: int) -> Put:
+    """The pieces of one segment are in any order, with what is scored of them."""
+
+    def apply(made: Made, rows: Rows, scene: Scene) -> Made:
+        draws = scene.maker.random("shuffled", part).random(made.tokens.shape)
+        struck = rows[:, None] & (made.part == part)
+        place = np.broadcast_to(np.arange(made.tokens.shape[1]), made.tokens.shape)
+        # Places of the segment are sorted by their draws, the others stay.
+        order = place.copy()
+        for row in np.flatnonzero(struck.any(axis=1)):
+            mine = np.flatnonzero(struck[row])
+            order[row, mine] = mine[np.argsort(draws[row, mine])]
+        moved = ("tokens", "scored", "inputs", "labels")
+        return made.but(**{name: np.take_along_axis(getattr(made, name), order, axis=1) for name in moved})
 
     return apply
