@@ -206,7 +206,8 @@ class Search:
         # What a side keeps out of training, faults find kept out: as much as they leave to be explained.
         row = ROWS["document-unused"]
         k, own = counts.k.copy(), counts.rate[row]
-        kept_out = np.clip((self._unused - own) / np.maximum(1 - own, 1e-9), 0.0, MOST_HELD_OUT)
+        most = 1.0 if self._evaluation else MOST_HELD_OUT
+        kept_out = np.clip((self._unused - own) / np.maximum(1 - own, 1e-9), 0.0, most)
         k[row] += (counts.n[row] - k[row]) * kept_out
         return Counts(k, counts.n)
 
