@@ -1,0 +1,121 @@
+"""The check of dynamics, on sides whose losses are made up: what rises, what a third of the rate mends."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.unit.diagnosis.makers import corpus
+
+from lossary.diagnosis.adapter import Setup
+from lossary.diagnosis.checks.dynamics import DYNAMICS
+from lossary.diagnosis.engine import conclude
+from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.subject import Probes, Subject
+
+Losses = Callable[[float, int], np.ndarray]  # of a learning rate and a number of steps
+
+
+@dataclass
+class MadeUp:
+    """A session with a side that has this course at each rate."""
+
+    setup: Setup
+    losses: Losses
+    follows: bool = True
+    asked: list[str] = field(default_factory=list)
+    label: str = "made-up"
+    cpu_s: float = 0.0
+    description: dict[str, Any] = field(default_factory=lambda: {"declared": {}, "splits": False, "accumulates": True})
+
+    def __enter__(self) -> "MadeUp":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def sibling(self, setup: Setup) -> "MadeUp":
+        return replace(self, setup=setup)
+
+    def can(self, *_: str) -> bool:
+        return True
+
+    def ask(self, operation: str, **request: Any) -> Any:
+        self.asked.append(operation)
+        rate = self.setup.recipe.optimizer.learning_rate
+        if operation == "learning_rates":
+            return [rate if self.follows else 1.0] * (request["stop"] - request["start"])
+        return [None if np.isinf(loss) else float(loss) for loss in self.losses(rate, len(request["feeds"]))]
+
+
+def batches(steps: int) -> np.ndarray:
+    return np.random.default_rng(7).normal(0.0, 0.05, steps)
+
+
+def falling(steps: int) -> np.ndarray:
+    return 4.0 + 3.0 * np.exp(-np.arange(steps) / 40) + batches(steps)
+
+
+def rising(steps: int) -> np.ndarray:
+    losses = falling(steps)
+    losses[steps // 2 :] += 1.5
+    return losses
+
+
+def outcome(setup: Setup, losses: Losses, *, follows: bool = True, known: dict[str, Any] | None = None) -> Any:
+    small = setup.recipe.model_copy(update={"batch_size": 2, "steps": 80})
+    setup = replace(setup, recipe=small)
+    subject = Subject(
+        session=MadeUp(setup, losses, follows),  # type: ignore[arg-type]
+        setup=setup,
+        documents=corpus(30),
+        probes=Probes(setup=setup),
+        known=known or {},
+    )
+    return conclude(DYNAMICS, subject, DYNAMICS.run(subject))
+
+
+def test_a_falling_loss_is_ruled_out(feed_setup: Setup) -> None:
+    found = outcome(feed_setup, lambda _, steps: falling(steps))
+    assert found.verdict == "ruled out"
+
+
+def test_a_rise_that_a_third_of_the_rate_mends_is_named(feed_setup: Setup) -> None:
+    high = feed_setup.recipe.optimizer.learning_rate
+    found = outcome(feed_setup, lambda rate, steps: rising(steps) if rate > high / 2 else falling(steps))
+    assert found.verdict == "confirmed"
+    assert [cause.name for cause in found.causes] == ["learning-rate-too-high"]
+    assert found.causes[0].values["tried"] == pytest.approx(high / 3)
+
+
+def test_a_rise_at_any_rate_has_another_cause(feed_setup: Setup) -> None:
+    found = outcome(feed_setup, lambda _, steps: rising(steps))
+    assert found.verdict == "stage only"
+
+
+def test_a_loss_that_is_no_number_rises(feed_setup: Setup) -> None:
+    high = feed_setup.recipe.optimizer.learning_rate
+
+    def broken(rate: float, steps: int) -> np.ndarray:
+        losses = falling(steps)
+        if rate > high / 2:
+            losses[steps // 2 :] = np.nan
+        return losses
+
+    assert outcome(feed_setup, broken).verdict == "confirmed"
+
+
+def test_a_side_that_keeps_its_rate_cannot_show_it(feed_setup: Setup) -> None:
+    with pytest.raises(NotObservable, match="do not follow"):
+        outcome(feed_setup, lambda _, steps: rising(steps), follows=False)
+
+
+def test_a_side_that_tells_no_loss_cannot_show_it(feed_setup: Setup) -> None:
+    with pytest.raises(NotObservable, match="tells no loss"):
+        outcome(feed_setup, lambda _, steps: np.full(steps, np.inf))
+
+
+def test_parts_that_differ_come_first(feed_setup: Setup) -> None:
+    with pytest.raises(NotObservable, match="mend those first"):
+        outcome(feed_setup, lambda _, steps: falling(steps), known={"deviating": ["update"]})
