@@ -40,7 +40,7 @@ TRAINING = {
     "TrainerSide": "",
     "KerasSide": (HERE / "ready" / "keras_training.py").read_text(encoding="utf-8"),
 }
-COMPARED = {"schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training"}
+COMPARED = {"dynamics", "schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training"}
 pytestmark = pytest.mark.frameworks
 
 
