@@ -12,7 +12,10 @@ import sentencepiece
 from lossary.data.examples import Examples, save_examples
 from lossary.files import digest_file, write_json
 from lossary.folder import StudyFolder
+from lossary.results.importers.names import parse_maps
+from lossary.results.importers.recognise import read_any
 from lossary.results.records import SCORE_SCHEMA, STEP_SCHEMA, ScoreHeader, write_scores, write_steps
+from lossary.tables.imported import save_import
 
 WORDS = ["alpha", "beta", "gamma", "delta", "שלום", "عالم", "<b>bold</b>", "</script><script>alert(1)</script>"]
 
@@ -207,3 +210,32 @@ def _write_steps(folder: StudyFolder, run: str, datasets: list[str], shape: Shap
         "elapsed_s": step.astype(float),
     }
     write_steps(folder.steps(run), pa.table(columns).select(STEP_SCHEMA.names))
+
+
+HOSTILE = "<img src=x onerror=alert(1)> \u202e & \"'`"
+
+
+def special_studies(root: Path, *, most_datasets: int) -> dict[str, Path]:
+    """Studies by what is special about them."""
+    return {
+        "plain": write_study(root / "plain", Shape()),
+        "hostile": write_study(root / "hostile", Shape(missing=True), name=HOSTILE, link="javascript:alert(1)"),
+        "bare": write_study(root / "bare", Shape(runs=1, sop=False)),
+        "wide": write_study(root / "wide", Shape(runs=60, datasets=most_datasets, examples=4, steps=20)),
+        "imported": _imported(root / "imported"),
+    }
+
+
+def _imported(root: Path) -> Path:
+    root.mkdir()
+    cell = HOSTILE.replace("|", "")
+    lines = [
+        f"| dataset | train rows | val % | {cell} MLM loss | other MLM loss |",
+        "|---|---|---|---|---|",
+        f"| {cell} | 1000 | 40 | [1.5](javascript:alert(1)) | 2.5 |",
+        "| [second](data:text/html,x) | 2000 | 60 | — | [3.5](https://example.org/run) |",
+    ]
+    path = root / "page.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    save_import(root, HOSTILE, [read_any(path, parse_maps([]))])
+    return root

@@ -4,7 +4,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import uvicorn
-from tests.browser.conftest import HOSTILE, WATCH, Visit, _imported
-from tests.browser.studies import Shape, write_study
 
 from lossary.dashboard.app import create_app
 from lossary.results.records import read_header, write_scores
 
-Visiting = Callable[..., Visit]
+from .studies import special_studies
+from .visits import Open, opening
+
 STUDIES = ["plain", "hostile", "bare", "wide", "imported"]
 PAGES = ["", "curves", "compare", "findings", "diagnosis"]
 EXAMPLES = "examples?dataset=dataset_001&first=run_00&second=run_02"
@@ -29,13 +29,7 @@ EXAMPLES = "examples?dataset=dataset_001&first=run_00&second=run_02"
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Studies by what is special about them; `live` is written to by tests."""
     root = tmp_path_factory.mktemp("dashboard")
-    found = {
-        "plain": write_study(root / "plain", Shape()),
-        "hostile": write_study(root / "hostile", Shape(missing=True), name=HOSTILE, link="javascript:alert(1)"),
-        "bare": write_study(root / "bare", Shape(runs=1, sop=False)),
-        "wide": write_study(root / "wide", Shape(runs=60, datasets=30, examples=4, steps=20)),
-        "imported": _imported(root / "imported"),
-    }
+    found = special_studies(root, most_datasets=30)
     shutil.copytree(found["plain"], root / "live")
     return found | {"live": root / "live"}
 
@@ -54,45 +48,18 @@ def origin(folders: dict[str, Path]) -> Iterator[str]:
 
 
 @pytest.fixture
-def look(browser: Any, origin: str) -> Iterator[Visiting]:
-    """Opens a page of the dashboard; at the end nothing may have gone wrong."""
-    visits: list[Visit] = []
-    contexts = []
+def look(browser: Any, origin: str) -> Iterator[Open]:
+    """Opens a page of the dashboard, which asks its own origin only."""
+    with opening(browser) as start:
 
-    def start(address: str, *, allowed: str = "", **options: Any) -> Visit:
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-        contexts.append(context)
-        page = context.new_page()
-        found = Visit(page)
-        page.on(
-            "console",
-            lambda m: (
-                found.wrong.append(m.text)
-                if m.type in ("error", "warning") and not (allowed and allowed in m.text)
-                else None
-            ),
-        )
-        page.on("pageerror", lambda error: found.wrong.append(str(error)))
-        page.on("dialog", lambda dialog: found.wrong.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda r: None if r.url.startswith(f"{origin}/") else found.wrong.append(r.url))
-        page.add_init_script(WATCH)
-        page.goto(f"{origin}/s/{address}")
-        visits.append(found)
-        return found
+        def at(address: str, **options: Any) -> Any:
+            return start(f"{origin}/s/{address}", may_ask=lambda url: url.startswith(f"{origin}/"), **options)
 
-    yield start
-    try:
-        for found in visits:
-            if found.page.evaluate("typeof violations") == "object":
-                found.wrong += found.page.evaluate("violations")
-            assert not found.wrong
-    finally:
-        for context in contexts:
-            context.close()
+        yield at
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_page_draws_its_charts_without_an_error_or_a_request_elsewhere(look: Visiting, study: str) -> None:
+def test_every_page_draws_its_charts_without_an_error_or_a_request_elsewhere(look: Open, study: str) -> None:
     for path in PAGES:
         found = look(f"{study}/{path}")
         found.drawn()
@@ -100,7 +67,7 @@ def test_every_page_draws_its_charts_without_an_error_or_a_request_elsewhere(loo
 
 
 @pytest.mark.parametrize("study", ["plain", "hostile", "wide"])
-def test_pages_of_runs_datasets_and_examples_too(look: Visiting, study: str) -> None:
+def test_pages_of_runs_datasets_and_examples_too(look: Open, study: str) -> None:
     for path in ("run?name=run_01", "dataset?name=dataset_001", EXAMPLES, "?base=run_00"):
         found = look(f"{study}/{path}")
         found.drawn()
@@ -110,14 +77,14 @@ def test_pages_of_runs_datasets_and_examples_too(look: Visiting, study: str) -> 
         assert all(href.startswith(("#", "/", "https://")) for href in hrefs)
 
 
-def test_a_page_that_does_not_exist_says_what_does(look: Visiting) -> None:
-    page = look("plain/run?name=nobody", allowed="404").page
+def test_a_page_that_does_not_exist_says_what_does(look: Open) -> None:
+    page = look("plain/run?name=nobody", expected="404").page
     assert "no run is called 'nobody'" in page.locator("main").inner_text()
     page.get_by_role("link", name="run_02").click()
     assert page.locator("h1").inner_text().strip() == "run_02"
 
 
-def test_nothing_is_wider_than_the_window(look: Visiting) -> None:
+def test_nothing_is_wider_than_the_window(look: Open) -> None:
     for width in (1280, 390):
         for address in ("plain/", f"hostile/{EXAMPLES}", "wide/", "wide/run?name=run_01", "imported/compare"):
             page = look(address, viewport={"width": width, "height": 800}).page
@@ -136,21 +103,13 @@ def test_nothing_is_wider_than_the_window(look: Visiting) -> None:
         "imported/",
     ],
 )
-def test_axe_finds_nothing_serious(look: Visiting, axe: str, address: str, scheme: str) -> None:
+def test_axe_finds_nothing_serious(look: Open, address: str, scheme: str) -> None:
     found = look(address, color_scheme=scheme, bypass_csp=True)
     found.drawn()
-    found.page.evaluate(axe)
-    violations = found.page.evaluate("axe.run().then((result) => result.violations)")
-    serious = [
-        (v["id"], node["html"][:200], node["failureSummary"])
-        for v in violations
-        if v["impact"] in ("serious", "critical")
-        for node in v["nodes"][:3]
-    ]
-    assert not serious
+    assert not found.barriers()
 
 
-def test_sort_filter_and_copy_work_on_pages_of_their_own(look: Visiting) -> None:
+def test_sort_filter_and_copy_work_on_pages_of_their_own(look: Open) -> None:
     found = look("plain/dataset?name=dataset_001")
     page = found.page
     head = page.locator("#losses th", has_text="MLM loss")
@@ -165,7 +124,7 @@ def test_sort_filter_and_copy_work_on_pages_of_their_own(look: Visiting) -> None
     assert found.until("document.documentElement.dataset.copied").startswith("| run | MLM loss |")
 
 
-def test_a_choice_of_runs_is_an_address_and_the_way_back_works(look: Visiting) -> None:
+def test_a_choice_of_runs_is_an_address_and_the_way_back_works(look: Open) -> None:
     page = look("plain/compare?first=run_00&second=run_01").page
     page.select_option("select[name=second]", "run_02")
     page.wait_for_url("**/compare?first=run_00&second=run_02**")
@@ -176,7 +135,7 @@ def test_a_choice_of_runs_is_an_address_and_the_way_back_works(look: Visiting) -
     page.wait_for_url("**/compare?first=run_00&second=run_02**")
 
 
-def test_another_baseline_is_paired_by_the_server(look: Visiting) -> None:
+def test_another_baseline_is_paired_by_the_server(look: Open) -> None:
     page = look("plain/").page
     before = page.locator("table[data-table=mlm_loss] th.isbase").get_attribute("data-run")
     page.keyboard.press("b")
@@ -186,7 +145,7 @@ def test_another_baseline_is_paired_by_the_server(look: Visiting) -> None:
     assert page.locator("table[data-table=mlm_loss] .delta", has_text="●").count() > 0
 
 
-def test_pages_of_examples_turn_by_keys(look: Visiting) -> None:
+def test_pages_of_examples_turn_by_keys(look: Open) -> None:
     page = look(f"plain/{EXAMPLES}").page
     assert page.locator("ol.examples > li").count() == 25
     assert page.locator(".masked").count() > 50
@@ -197,14 +156,14 @@ def test_pages_of_examples_turn_by_keys(look: Visiting) -> None:
     page.wait_for_url("**page=1**")
 
 
-def test_without_javascript_tables_forms_and_texts_are_there(look: Visiting) -> None:
+def test_without_javascript_tables_forms_and_texts_are_there(look: Open) -> None:
     page = look(f"plain/{EXAMPLES}", java_script_enabled=False).page
     page.select_option("select[name=dataset]", "dataset_002")
     page.get_by_role("button", name="Show").click()
     assert "dataset_002" in page.locator(".lead").inner_text()
 
 
-def test_the_report_is_saved(look: Visiting, tmp_path: Path) -> None:
+def test_the_report_is_saved(look: Open, tmp_path: Path) -> None:
     page = look("plain/").page
     with page.expect_download() as download:
         page.get_by_role("link", name="Save as report").click()
@@ -225,7 +184,7 @@ def worsen(folder: Path, run: str) -> None:
 
 
 def test_new_scores_come_into_an_open_page_and_leave_what_its_reader_set_up(
-    look: Visiting, folders: dict[str, Path]
+    look: Open, folders: dict[str, Path]
 ) -> None:
     found = look("live/")
     page = found.page
@@ -248,7 +207,7 @@ def test_new_scores_come_into_an_open_page_and_leave_what_its_reader_set_up(
     found.drawn()
 
 
-def test_a_study_that_breaks_says_so_on_the_open_page(look: Visiting, folders: dict[str, Path]) -> None:
+def test_a_study_that_breaks_says_so_on_the_open_page(look: Open, folders: dict[str, Path]) -> None:
     page = look("live/").page
     file = folders["live"] / "study.toml"
     good = file.read_text(encoding="utf-8")

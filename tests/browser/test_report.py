@@ -1,7 +1,6 @@
 """report.html in a real browser: it asks the network for nothing, its policy holds, and what it offers works."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,20 @@ from lossary.reports.page import write_report
 from lossary.tables.load import open_paired
 
 from .studies import Shape, write_study
+from .visits import Open
 
-Visiting = Callable[..., Any]
 REPORTS = ["plain", "hostile", "bare", "wide", "imported"]
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_every_page_draws_all_charts_without_an_error_or_a_request(visit: Visiting, name: str) -> None:
+def test_every_page_draws_all_charts_without_an_error_or_a_request(visit: Open, name: str) -> None:
     found = visit(name)
     found.drawn()
     assert found.page.locator("figure .plot svg").count() == found.page.locator("figure[data-chart]").count() > 0
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_links_lead_to_places_of_the_page_or_to_harmless_addresses(visit: Visiting, name: str) -> None:
+def test_links_lead_to_places_of_the_page_or_to_harmless_addresses(visit: Open, name: str) -> None:
     page = visit(name).page
     hrefs = page.eval_on_selector_all(
         "a[href]", "links => [...new Set(links.map((link) => link.getAttribute('href')))]"
@@ -36,13 +35,13 @@ def test_links_lead_to_places_of_the_page_or_to_harmless_addresses(visit: Visiti
     assert page.locator("img").count() == 0
 
 
-def test_ids_are_unique(visit: Visiting) -> None:
+def test_ids_are_unique(visit: Open) -> None:
     page = visit("plain").page
     ids = page.eval_on_selector_all("[id]", "elements => elements.map((element) => element.id)")
     assert len(ids) == len(set(ids))
 
 
-def test_nothing_is_wider_than_the_window(visit: Visiting) -> None:
+def test_nothing_is_wider_than_the_window(visit: Open) -> None:
     for width in (1280, 390):
         for name in REPORTS:
             page = visit(name, viewport={"width": width, "height": 800}).page
@@ -51,21 +50,13 @@ def test_nothing_is_wider_than_the_window(visit: Visiting) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["plain", "hostile", "imported"])
-def test_axe_finds_nothing_serious(visit: Visiting, axe: str, name: str, scheme: str) -> None:
+def test_axe_finds_nothing_serious(visit: Open, name: str, scheme: str) -> None:
     found = visit(name, color_scheme=scheme, bypass_csp=True)
     found.drawn()
-    found.page.evaluate(axe)
-    violations = found.page.evaluate("axe.run().then((result) => result.violations)")
-    serious = [
-        (v["id"], node["html"][:200], node["failureSummary"])
-        for v in violations
-        if v["impact"] in ("serious", "critical")
-        for node in v["nodes"][:3]
-    ]
-    assert not serious
+    assert not found.barriers()
 
 
-def test_every_table_has_heads_with_a_scope(visit: Visiting) -> None:
+def test_every_table_has_heads_with_a_scope(visit: Open) -> None:
     page = visit("plain").page
     assert page.locator("table th:not([scope])").count() == 0
     assert page.locator("main table").count() > 8
@@ -80,7 +71,7 @@ def column(page: Any, index: int) -> list[float]:
     return values
 
 
-def test_a_click_sorts_and_another_turns_it_around(visit: Visiting) -> None:
+def test_a_click_sorts_and_another_turns_it_around(visit: Open) -> None:
     page = visit("plain").page
     head = page.locator("table[data-table=mlm_loss] th[data-run=run_01]")
     head.locator("button").click()
@@ -96,7 +87,7 @@ def test_a_click_sorts_and_another_turns_it_around(visit: Visiting) -> None:
     assert names == sorted(names)
 
 
-def test_what_is_missing_is_sorted_last_either_way(visit: Visiting) -> None:
+def test_what_is_missing_is_sorted_last_either_way(visit: Open) -> None:
     page = visit("hostile").page
     head = page.locator("table[data-table=mlm_loss] th[data-run=run_02]")
     for _ in range(2):
@@ -105,7 +96,7 @@ def test_what_is_missing_is_sorted_last_either_way(visit: Visiting) -> None:
         assert [text.startswith("—") for text in texts] == [False, True, True]
 
 
-def test_the_filter_keeps_rows_and_columns(visit: Visiting) -> None:
+def test_the_filter_keeps_rows_and_columns(visit: Open) -> None:
     page = visit("plain").page
     page.keyboard.press("/")
     page.keyboard.type("set_002 run_01")
@@ -121,7 +112,7 @@ def test_the_filter_keeps_rows_and_columns(visit: Visiting) -> None:
     assert table.locator("tbody tr:visible").count() == 0
 
 
-def test_copies_what_is_seen(visit: Visiting) -> None:
+def test_copies_what_is_seen(visit: Open) -> None:
     found = visit("plain")
     page = found.page
     page.fill("#filter", "dataset_001")
@@ -140,7 +131,7 @@ def test_copies_what_is_seen(visit: Visiting) -> None:
     assert rows[1].startswith('dataset_001,"2,000"')
 
 
-def test_keys_move_turn_and_help(visit: Visiting) -> None:
+def test_keys_move_turn_and_help(visit: Open) -> None:
     page = visit("plain", color_scheme="light").page
     page.keyboard.press("j")
     assert page.evaluate("location.hash") == "#findings"
@@ -157,7 +148,7 @@ def test_keys_move_turn_and_help(visit: Visiting) -> None:
     assert not page.locator("#help").is_visible()
 
 
-def test_another_baseline_shows_plain_differences_and_the_first_comes_back(visit: Visiting) -> None:
+def test_another_baseline_shows_plain_differences_and_the_first_comes_back(visit: Open) -> None:
     page = visit("plain").page
     cell = page.locator("table[data-table=mlm_loss] tbody tr:first-child td").nth(5)
     tested = cell.locator(".delta").inner_text()
@@ -173,7 +164,7 @@ def test_another_baseline_shows_plain_differences_and_the_first_comes_back(visit
     assert cell.locator(".delta").inner_text() == tested
 
 
-def test_axes_may_be_tokens_examples_or_steps_linear_or_logarithmic(visit: Visiting) -> None:
+def test_axes_may_be_tokens_examples_or_steps_linear_or_logarithmic(visit: Open) -> None:
     found = visit("plain")
     page = found.page
     figure = page.locator("#curves figure").first
@@ -195,7 +186,7 @@ def test_axes_may_be_tokens_examples_or_steps_linear_or_logarithmic(visit: Visit
     assert not page.locator("#dots input[data-show='1']").is_checked()
 
 
-def test_a_tooltip_answers_and_stays_text(visit: Visiting) -> None:
+def test_a_tooltip_answers_and_stays_text(visit: Open) -> None:
     found = visit("imported")
     found.drawn()
     found.page.locator("#dots .mark-symbol.role-mark path").last.hover()
@@ -205,7 +196,7 @@ def test_a_tooltip_answers_and_stays_text(visit: Visiting) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "imported"])
-def test_without_javascript_tables_and_pictures_are_there(visit: Visiting, name: str) -> None:
+def test_without_javascript_tables_and_pictures_are_there(visit: Open, name: str) -> None:
     page = visit(name, java_script_enabled=False).page
     assert page.locator("table[data-table=mlm_loss] tbody tr").first.is_visible()
     assert page.locator("#dots figure .plot svg").first.is_visible()
@@ -213,7 +204,7 @@ def test_without_javascript_tables_and_pictures_are_there(visit: Visiting, name:
     assert not page.locator(".tools").first.is_visible()
 
 
-def test_print_opens_everything(visit: Visiting) -> None:
+def test_print_opens_everything(visit: Open) -> None:
     page = visit("plain", color_scheme="dark").page
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
@@ -224,13 +215,13 @@ def test_print_opens_everything(visit: Visiting) -> None:
     assert page.locator("details:not([open])").count() > 0
 
 
-def test_print_without_javascript_opens_everything_too(visit: Visiting) -> None:
+def test_print_without_javascript_opens_everything_too(visit: Open) -> None:
     page = visit("plain", java_script_enabled=False).page
     page.emulate_media(media="print")
     assert page.locator("#losses table[data-table=mlm_accuracy] tbody tr").first.is_visible()
 
 
-def test_right_to_left_text_is_kept_apart(visit: Visiting) -> None:
+def test_right_to_left_text_is_kept_apart(visit: Open) -> None:
     page = visit("plain").page
     text = page.locator("#examples .text").first
     assert text.get_attribute("dir") == "auto"
@@ -238,7 +229,7 @@ def test_right_to_left_text_is_kept_apart(visit: Visiting) -> None:
     assert page.locator("#examples b >> text=bold").count() == 0
 
 
-def test_a_link_into_a_folded_part_opens_it(visit: Visiting) -> None:
+def test_a_link_into_a_folded_part_opens_it(visit: Open) -> None:
     found = visit("plain")
     found.page.evaluate("location.hash = 'examples-2'")
     found.until("document.getElementById('examples-2').open")
@@ -252,7 +243,7 @@ def test_twelve_runs_on_eight_datasets_make_less_than_two_megabytes(tmp_path: Pa
     assert written.html.stat().st_size < 2_000_000
 
 
-def test_the_data_is_json(visit: Visiting) -> None:
+def test_the_data_is_json(visit: Open) -> None:
     page = visit("plain").page
     data = json.loads(page.locator("#data").text_content())
     assert data["runs"] == ["run_00", "run_01", "run_02"]

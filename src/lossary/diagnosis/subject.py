@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from lossary.data.tokenizer import TokenizerModel
-from lossary.diagnosis.adapter import Document, Feed, Setup
+from lossary.diagnosis.adapter import Document, Feed, Setup, as_feed
 from lossary.diagnosis.probes import probe_feed, probe_parameters
 from lossary.diagnosis.session import Session
 from lossary.errors import UsageError
@@ -104,6 +104,11 @@ class Subject:
     @property
     def label(self) -> str:
         return self.session.label
+
+    def made(self, operation: str, **question: Any) -> Feed:
+        """Examples that the side makes of the documents; FeedError if what it returns is none."""
+        answer = self.session.ask(operation, documents=self.documents, **question)
+        return as_feed(answer, where=f"{self.label}: {operation}")
 
     @cached_property
     def tokenizer(self) -> TokenizerModel:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from lossary.diagnosis.adapter import as_feed
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.corpus import texts_of
 from lossary.diagnosis.feeds.explain import explain_examples
@@ -49,13 +48,7 @@ def _datasets(fit: FeedFit, subject: Subject) -> tuple[str, ...]:
 
 
 def _run(subject: Subject) -> Told:
-    feed, later = (
-        as_feed(
-            subject.session.ask("examples", documents=subject.documents, epoch=epoch),
-            where=f"{subject.label}: examples",
-        )
-        for epoch in range(2)
-    )
+    feed, later = (subject.made("examples", epoch=epoch) for epoch in range(2))
     fit = explain_examples(feed, subject.documents, setup=subject.setup, side_ids=encoded(subject), next_epoch=later)
     return feed_told(fit, subject, f"{len(feed):,} examples of {len(subject.documents):,} documents")
 

@@ -1,6 +1,5 @@
 """In which order are examples trained on: shares, epochs, repeats, and what a process that resumes goes on with?"""
 
-from lossary.diagnosis.adapter import Feed, as_feed
 from lossary.diagnosis.checks.examples import encoded, feed_told
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.explain import explain_stream
@@ -20,7 +19,7 @@ def _run(subject: Subject) -> Told:
     stop = max(4, -(-wanted // batch))
     # Early, so that a run that skips as much as it had done is still seen.
     resume = stop // 4
-    whole, later = _asked(subject, 0, stop), _asked(subject, resume, stop)
+    whole, later = (subject.made("stream", start=start, stop=stop) for start in (0, resume))
     fit = explain_stream(
         whole,
         subject.documents,
@@ -30,11 +29,6 @@ def _run(subject: Subject) -> Told:
         side_ids=encoded(subject),
     )
     return feed_told(fit, subject, f"{len(whole):,} examples of steps 0 to {stop:,}, and a resume at {resume:,}")
-
-
-def _asked(subject: Subject, start: int, stop: int) -> Feed:
-    arrays = subject.session.ask("stream", documents=subject.documents, start=start, stop=stop)
-    return as_feed(arrays, where=f"{subject.label}: stream")
 
 
 STREAM = Check(

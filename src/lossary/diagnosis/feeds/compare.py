@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from lossary.data.assemble import Settings
-from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Kind, Observed, Rates
+from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Kind
+from lossary.diagnosis.feeds.observed import Observed
+from lossary.diagnosis.feeds.rates import Rates
 
 __all__ = ["ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose", "moves"]
 

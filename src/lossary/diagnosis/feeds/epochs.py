@@ -17,9 +17,9 @@ from scipy import stats
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, REPRODUCED_LEVEL
 from lossary.diagnosis.feeds.corpus import Corpus
-from lossary.diagnosis.feeds.facts import Observed, observe
 from lossary.diagnosis.feeds.layout import UNKNOWN
 from lossary.diagnosis.feeds.made import Made
+from lossary.diagnosis.feeds.observed import Observed, observe
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation
 from lossary.diagnosis.feeds.reference import Reference
 from lossary.diagnosis.feeds.units import masks_repeated, units_of

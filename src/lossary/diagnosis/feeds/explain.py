@@ -21,8 +21,9 @@ from lossary.diagnosis.adapter import Document, Feed, Setup
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, Baseline
 from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.epochs import masks_aspect, overlap_aspect, redrawn_aspect, repeats_aspect
-from lossary.diagnosis.feeds.facts import FACTS, ROWS, Observed, observe
+from lossary.diagnosis.feeds.facts import FACTS, ROWS
 from lossary.diagnosis.feeds.ground import Ground
+from lossary.diagnosis.feeds.observed import Observed, observe
 from lossary.diagnosis.feeds.order import order_aspects, resume_aspect
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation, FeedFit, joined
 from lossary.diagnosis.feeds.reference import Reference, Style

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lossary.diagnosis.feeds.compare import Counts
-from lossary.diagnosis.feeds.facts import Rates, observe, summed
 from lossary.diagnosis.feeds.faults import Fault
+from lossary.diagnosis.feeds.observed import observe
+from lossary.diagnosis.feeds.rates import Rates, summed
 from lossary.diagnosis.feeds.reference import Reference, Style
 from lossary.diagnosis.feeds.scene import Scene
 

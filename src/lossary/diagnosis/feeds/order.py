@@ -18,7 +18,7 @@ from scipy import stats
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, REPRODUCED_LEVEL
 from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.epochs import ByDataset, aspect_of, named
-from lossary.diagnosis.feeds.facts import Observed, observe
+from lossary.diagnosis.feeds.observed import Observed, observe
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation
 from lossary.diagnosis.feeds.reference import Reference
 from lossary.diagnosis.feeds.streams import Repeats, Resumed, Stream, repeats, resumed

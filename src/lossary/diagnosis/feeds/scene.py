@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.tokenizer import UNK
-from lossary.diagnosis.feeds.facts import Rates
 from lossary.diagnosis.feeds.made import Made, Maker
+from lossary.diagnosis.feeds.rates import Rates
 from lossary.diagnosis.feeds.reference import Reference, Style
 
 __all__ = ["Put", "Scene"]

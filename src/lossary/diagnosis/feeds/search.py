@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.feeds.compare import REPRODUCED_LEVEL, Baseline, Counts, moves
-from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Rates
+from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS
 from lossary.diagnosis.feeds.faults import FAULTS, Fault
 from lossary.diagnosis.feeds.ground import Ground
+from lossary.diagnosis.feeds.rates import Rates
 from lossary.diagnosis.fit import Candidate
 
 __all__ = ["Fitted", "Search", "as_candidate"]

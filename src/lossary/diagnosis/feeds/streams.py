@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lossary.diagnosis.feeds.corpus import Corpus
-from lossary.diagnosis.feeds.facts import Observed
+from lossary.diagnosis.feeds.observed import Observed
 from lossary.diagnosis.feeds.units import Units, masks_repeated, previous, units_of
 
 __all__ = ["Repeats", "Resumed", "Stream", "repeats", "resumed"]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lossary.data.tokenizer import UNK
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.feeds.corpus import Corpus, texts_of
-from lossary.diagnosis.feeds.facts import Observed, observe
 from lossary.diagnosis.feeds.layout import FIRST
+from lossary.diagnosis.feeds.observed import Observed, observe
 from lossary.diagnosis.feeds.reference import Reference
 from lossary.diagnosis.feeds.tokens import Change, changes, encode_with
 

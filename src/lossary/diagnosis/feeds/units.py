@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.feeds.corpus import Corpus, ranges
-from lossary.diagnosis.feeds.facts import Observed
+from lossary.diagnosis.feeds.observed import Observed
 
 __all__ = ["SHARED", "Units", "masks_repeated", "previous", "units_of"]
 
