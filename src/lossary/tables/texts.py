@@ -9,7 +9,7 @@ computed here: that an example is the one that was scored is told by its tokens 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,9 +24,57 @@ from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.tables.examples import GapRow
 
-__all__ = ["ExampleText", "MaskedPiece", "Texts", "TextPart", "open_texts", "texts_of"]
+__all__ = [
+    "ExampleText",
+    "MaskedPiece",
+    "Stretch",
+    "TextPart",
+    "Texts",
+    "open_texts",
+    "piece_texts",
+    "stretches",
+    "texts_of",
+]
 
 _WORD_START = "▁"
+
+
+class Stretch(NamedTuple):
+    """Text of an example that nothing is masked in, or one masked piece of it."""
+
+    segment: int
+    text: str  # as it stood in the document
+    slot: int | None  # which of the masked positions it is
+
+
+@lru_cache(maxsize=4)
+def piece_texts(tokenizer: TokenizerModel) -> list[str]:
+    """The text of every piece; one that starts a word begins with a space."""
+    return [piece.replace(_WORD_START, " ") for piece in tokenizer.pieces]
+
+
+def stretches(
+    ids: Sequence[int],
+    segment_ids: Sequence[int],
+    positions: Sequence[int],
+    labels: Sequence[int],
+    pieces: Sequence[str],
+) -> list[Stretch]:
+    """The original text of an example of T ids, of which M `positions` were masked and had the `labels`."""
+    slots = {position: slot for slot, position in enumerate(positions)}
+    found: list[Stretch] = []
+    for position, (piece, segment) in enumerate(zip(ids, segment_ids, strict=True)):
+        slot = slots.get(position)
+        if slot is not None:
+            found.append(Stretch(segment, pieces[labels[slot]], slot))
+        elif piece in (CLS, SEP):
+            # [CLS] and [SEP] stand around segments; what they say the segments say.
+            continue
+        elif found and found[-1].slot is None and found[-1].segment == segment:
+            found[-1] = found[-1]._replace(text=found[-1].text + pieces[piece])
+        else:
+            found.append(Stretch(segment, pieces[piece], None))
+    return found
 
 
 class MaskedPiece(NamedTuple):
@@ -71,10 +119,6 @@ class Texts:
     tokenizer: TokenizerModel
 
     @cached_property
-    def _pieces(self) -> list[str]:
-        return [piece.replace(_WORD_START, " ") for piece in self.tokenizer.pieces]
-
-    @cached_property
     def _order(self) -> dict[str, NDArray[np.int64]]:
         """Rows of each dataset, by example."""
         dataset, example = self._numbers("dataset"), self._numbers("example")
@@ -103,42 +147,25 @@ class Texts:
         positions, labels = self._list("positions", index), self._list("labels", index)
         if len(ids) != row.tokens or len(positions) != row.masked:
             return ExampleText(segments=[], reason="the frozen validation set has another example of this number")
-        second = self._list("segment_ids", index)
-        masked = {position: number for number, position in enumerate(positions)}
         segments: list[list[TextPart]] = [[], []]
-        for position, piece in enumerate(ids):
-            if position in masked:
-                part = self._masked(row, masked[position], labels[masked[position]], piece)
-            elif piece in (CLS, SEP):
-                # [CLS] and [SEP] stand around segments; what they say the segments say.
-                continue
-            else:
-                part = TextPart(self._pieces[piece], None)
-            _append(segments[second[position]], part)
+        for stretch in stretches(ids, self._list("segment_ids", index), positions, labels, piece_texts(self.tokenizer)):
+            slot = stretch.slot
+            masked = None if slot is None else self._masked(row, slot, labels[slot], ids[positions[slot]])
+            segments[stretch.segment].append(TextPart(stretch.text, masked))
         return ExampleText(segments=[segment for segment in segments if segment])
 
-    def _masked(self, row: GapRow, number: int, label: int, piece: int) -> TextPart:
-        text = self._pieces[label]
+    def _masked(self, row: GapRow, number: int, label: int, piece: int) -> MaskedPiece:
         scores = (row.first, row.second)
-        first, second = (self._pieces[score.predicted[number]].strip() for score in scores)
-        found = MaskedPiece(
-            target=text.strip(),
-            seen="[MASK]" if piece == MASK else self._pieces[piece].strip(),
+        first, second = (piece_texts(self.tokenizer)[score.predicted[number]].strip() for score in scores)
+        return MaskedPiece(
+            target=piece_texts(self.tokenizer)[label].strip(),
+            seen="[MASK]" if piece == MASK else piece_texts(self.tokenizer)[piece].strip(),
             predicted=(first, second),
             nats=(row.first.position_nats[number], row.second.position_nats[number]),
         )
-        return TextPart(text, found)
 
     def _list(self, name: str, index: int) -> list[int]:
         return list(self.batch.column(name)[index].as_py())
-
-
-def _append(segment: list[TextPart], part: TextPart) -> None:
-    """Adds a part; text that nothing is masked in grows into one part."""
-    if part.masked is None and segment and segment[-1].masked is None:
-        segment[-1] = TextPart(segment[-1].text + part.text, None)
-    else:
-        segment.append(part)
 
 
 def open_texts(folder: StudyFolder) -> Texts:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lossary.data.examples import Examples, find_examples
 from lossary.data.shards import MANIFEST
-from lossary.data.tokenizer import CLS, MASK, SEP, TokenizerModel, open_tokenizer
+from lossary.data.tokenizer import MASK, TokenizerModel, open_tokenizer
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.reports.html.charts.bars import Spread, histogram_spec
@@ -23,6 +23,7 @@ from lossary.results.queries import BIN_NATS, BINS, ExampleScore, dearest, loss_
 from lossary.tables.build import scored_runs
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
+from lossary.tables.texts import piece_texts, stretches
 
 __all__ = ["DatasetExamples", "ExampleView", "ExamplesView", "Piece", "example_views", "examples_view", "gap_pair"]
 
@@ -273,21 +274,20 @@ def _run_score(head: RunHead, score: ExampleScore) -> RunScore:
 
 def _pieces(text: Examples, tokenizer: TokenizerModel) -> list[Piece]:
     """The original text, with the pieces that were masked told apart and what was shown in their place."""
-    ids = text.token_ids[0, : text.lengths[0]].tolist()
-    count = int(text.masked[0])
-    labels = dict(zip(text.positions[0, :count].tolist(), text.labels[0, :count].tolist(), strict=True))
+    size, count = int(text.lengths[0]), int(text.masked[0])
+    ids, second = text.token_ids[0, :size].tolist(), text.segment_ids[0, :size].tolist()
+    positions, labels = text.positions[0, :count].tolist(), text.labels[0, :count].tolist()
     found: list[Piece] = []
-    for position, shown in enumerate(ids):
-        if position in labels:
-            found.append(Piece("mask", _word(tokenizer, labels[position]), _seen(tokenizer, shown, labels[position])))
-        elif shown == SEP and position + 1 < len(ids):
+    segment = 0
+    for stretch in stretches(ids, second, positions, labels, piece_texts(tokenizer)):
+        if stretch.segment != segment:
             found.append(Piece("cut", ""))
-        elif shown not in (CLS, SEP):
-            word = _word(tokenizer, shown)
-            if found and found[-1].kind == "text":
-                found[-1] = Piece("text", found[-1].text + word)
-            else:
-                found.append(Piece("text", word))
+            segment = stretch.segment
+        if stretch.slot is None:
+            found.append(Piece("text", plain(stretch.text)))
+        else:
+            label = labels[stretch.slot]
+            found.append(Piece("mask", plain(stretch.text), _seen(tokenizer, ids[positions[stretch.slot]], label)))
     return found
 
 
