@@ -57,7 +57,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="codes of faults, with commas between")
+    parser.add_argument("--only", default="", help="codes of faults, or `healthy`, with commas between")
     parser.add_argument("--side", choices=SIDES, help="only this side")
     parser.add_argument("--healthy", type=int, default=104, help="healthy diagnoses in all")
     parser.add_argument("--quick", action="store_true", help="one dataset and one dose a fault, few healthy ones")

@@ -46,7 +46,7 @@ def work(options: argparse.Namespace) -> None:
             found["cases"] += results
             found["ablation"] += _ablation(workshop, [row for row in results if row["named"]][-1:])
             workshop.clear()
-        if not wanted:
+        if not wanted or "healthy" in wanted:
             count = 4 if options.quick else options.healthy // (1 if options.side else 2)
             for number in range(count):
                 found["healthy"].append(_healthy(workshop, number, zygote.import_s))

@@ -1,5 +1,6 @@
 """`lossary examples`: the examples that make the gap between two runs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def examples(
     from lossary.reports.examples import FORMATS, GapView
     from lossary.tables.examples import MEASURES, ORDERS, Measure, Order, Pair, open_gap
     from lossary.tables.load import is_imported
-    from lossary.tables.texts import texts_of
+    from lossary.tables.texts import open_texts, texts_of
 
     for option, value, known in (
         ("--format", format, list(FORMATS)),
@@ -46,7 +47,12 @@ def examples(
     pair = Pair(first=first, second=second, dataset=dataset, measure=cast("Measure", measure))
     gap = open_gap(opened.study, opened.folder, pair)
     rows = gap.page(cast("Order", order), limit=worst)
-    view = GapView(gap=gap, order=cast("Order", order), rows=rows, texts=texts_of(opened.folder, dataset, rows))
+    view = GapView(
+        gap=gap,
+        order=cast("Order", order),
+        rows=rows,
+        texts=texts_of(partial(open_texts, opened.folder), dataset, rows),
+    )
     text = FORMATS[format](view)
     if out is None:
         typer.echo(text, nl=False)

@@ -25,7 +25,7 @@ from lossary.reports.text import METRIC_TITLES, plain
 from lossary.tables.examples import MEASURES, ORDERS, GapRow, Pair
 from lossary.tables.load import OpenTable
 from lossary.tables.model import METRICS, Metric, Table
-from lossary.tables.texts import ExampleText
+from lossary.tables.texts import ExampleText, texts_of
 
 __all__ = ["PAGES", "Content"]
 
@@ -214,7 +214,9 @@ def examples(site: Site, ask: Ask) -> Content:
             f"there is no page {page:,}", what="pages", known=[("the last one", _page(ask, pair, order, pages))]
         )
     rows = gap.page(order, offset=(page - 1) * _ROWS_A_PAGE, limit=_ROWS_A_PAGE)
-    view = GapView(gap=gap, order=order, rows=rows, texts=_texts(site, ask, pair, rows))
+    view = GapView(
+        gap=gap, order=order, rows=rows, texts=texts_of(lambda: site.texts(ask.snapshot), pair.dataset, rows)
+    )
     values |= {
         "gap": gap,
         "headline": [plain(line) for line in headline(view)],
@@ -233,13 +235,6 @@ def examples(site: Site, ask: Ask) -> Content:
 
 def _page(ask: Ask, pair: Pair, order: str, page: int) -> str:
     return ask.links.page("examples", **vars(pair), order=order, page=page)
-
-
-def _texts(site: Site, ask: Ask, pair: Pair, rows: list[GapRow]) -> list[ExampleText]:
-    try:
-        return site.texts(ask.snapshot).of(pair.dataset, rows)
-    except LossaryError as error:
-        return [ExampleText(segments=[], reason=error.message) for _ in rows]
 
 
 def _bars(view: GapView) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ The frozen validation set is memory-mapped; only the examples asked for are read
 computed here: that an example is the one that was scored is told by its tokens and its masked positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -180,9 +180,12 @@ def open_texts(folder: StudyFolder) -> Texts:
     return Texts(batch=read_batch(path), datasets=list(manifest["datasets"]), tokenizer=tokenizer)
 
 
-def texts_of(folder: StudyFolder, dataset: str, rows: Sequence[GapRow]) -> list[ExampleText]:
-    """The texts of some examples, each with the reason where there is none: scores outlive what they were made on."""
+def texts_of(texts: Callable[[], Texts], dataset: str, rows: Sequence[GapRow]) -> list[ExampleText]:
+    """The texts of some examples, each with the reason where there is none: scores outlive what they were made on.
+
+    `texts` opens the validation set, or gives the one that is open.
+    """
     try:
-        return open_texts(folder).of(dataset, rows)
+        return texts().of(dataset, rows)
     except LossaryError as error:
         return [ExampleText(segments=[], reason=error.message) for _ in rows]

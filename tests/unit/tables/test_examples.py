@@ -1,6 +1,7 @@
 """The examples that make the gap, paired and in order; and their texts."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -121,8 +122,11 @@ def test_scores_outlive_the_texts_that_they_were_made_on(scored: tuple[Study, St
         "the frozen validation set has no such example"
     ] * 2
     (folder.validation / "examples.arrow").unlink()
-    assert texts_of(folder, "stories", rows)[0].reason == "the frozen validation set is not in this folder"
-    assert not texts_of(folder, "stories", rows)[0].segments
+    assert (
+        texts_of(partial(open_texts, folder), "stories", rows)[0].reason
+        == "the frozen validation set is not in this folder"
+    )
+    assert not texts_of(partial(open_texts, folder), "stories", rows)[0].segments
 
 
 @pytest.mark.parametrize(
