@@ -87,8 +87,7 @@ class Baseline:
         for name, fact in FACTS.items():
             row = ROWS[name]
             if fact.kind in _FLOORS:
-                floor = max(_FLOORS[fact.kind], fact.rare)
-                high[row] = np.max([_noise(rates, row, floor) for rates in healthy], axis=0)
+                high[row] = np.max([_noise(rates, row, _FLOORS[fact.kind]) for rates in healthy], axis=0)
             elif fact.kind is Kind.DECLARED:
                 low[row], high[row] = fact.declared
         # A random piece is the right one, or <unk> or [MASK], now and then.

@@ -41,10 +41,6 @@ _SHARES = {
 }
 
 
-# Rows of one sign are cut into pieces in several ways, by what stands beside them.
-_RARE = {"label-differs-from-text": 1e-5}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Fact:
     """One fact; `says` completes "k of n …"."""
@@ -53,7 +49,6 @@ class Fact:
     says: str
     kind: Kind
     declared: tuple[float, float] = (0.0, 0.0)
-    rare: float = 0.0  # a rate at which it happens to healthy text, however much of it is looked at
 
     @property
     def share(self) -> str | None:
@@ -131,7 +126,7 @@ def _table() -> dict[str, Fact]:
                 Kind.INVARIANT,
             )
         )
-    facts = [Fact(name=name, says=says, kind=kind, rare=_RARE.get(name, 0.0)) for name, says, kind in rows]
+    facts = [Fact(name=name, says=says, kind=kind) for name, says, kind in rows]
     facts += [
         # What a side keeps for validation is its own choice.
         Fact(

@@ -18,6 +18,7 @@ from lossary.diagnosis.feeds.corpus import KINDS, LINES, PAIR, Corpus, ranges
 from lossary.diagnosis.feeds.facts import FACTS, ROWS
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, UNKNOWN, Layout, lay_open
 from lossary.diagnosis.feeds.rates import Rates
+from lossary.diagnosis.feeds.surface import Surface, cut_otherwise
 
 __all__ = ["Observed", "observe"]
 
@@ -43,10 +44,11 @@ def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Obse
     `like` is what was observed of a feed with the same pieces, targets and datasets.
     """
     layout = lay_open(feed, tokenizer) if like is None else like.layout
-    aligned = align(layout, corpus, feed.dataset) if like is None else like.aligned
+    surface = Surface(corpus, tokenizer)
+    aligned = cut_otherwise(align(layout, corpus, feed.dataset), layout, surface) if like is None else like.aligned
     counts = _layout_facts(feed, layout)
     counts |= _mask_facts(feed, layout, tokenizer)
-    counts |= _text_facts(layout, aligned, corpus, tokenizer)
+    counts |= _text_facts(layout, aligned, surface)
     counts |= _pair_facts(feed, aligned, corpus)
     groups = len(corpus.names) + 1
     known = (aligned.dataset >= 0) & (aligned.dataset < groups - 1)
@@ -145,11 +147,11 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
     }
 
 
-def _text_facts(layout: Layout, aligned: Aligned, corpus: Corpus, tokenizer: TokenizerModel) -> Counts:
-    first, second = aligned.first, aligned.second
+def _text_facts(layout: Layout, aligned: Aligned, surface: Surface) -> Counts:
+    first, second, corpus = aligned.first, aligned.second, surface.corpus
     theirs, known = _documents_pieces(layout, aligned, corpus)
-    usable = layout.scored & known & (layout.labels >= 0) & (layout.labels < tokenizer.vocabulary_size)
-    differs = layout.labels != theirs
+    usable = layout.scored & known & (layout.labels >= 0) & (layout.labels < surface.tokenizer.vocabulary_size)
+    differs = _labelled_otherwise(usable & (layout.labels != theirs), layout, aligned, surface)
     text = (layout.part >= FIRST) & (layout.tokens != UNKNOWN)
     told = (first.document >= 0) & first.whole & first.alone & (first.size >= 4)
     of_document = np.where(told, corpus.dataset[np.maximum(first.document, 0)], -1) if len(corpus) else first.document
@@ -164,6 +166,19 @@ def _text_facts(layout: Layout, aligned: Aligned, corpus: Corpus, tokenizer: Tok
         "dataset-contradicted": _flag(aligned.dataset != of_document, told),
         "unknown-pieces": _share(layout.tokens == UNK, text),
     }
+
+
+def _labelled_otherwise(
+    differs: NDArray[np.bool_], layout: Layout, aligned: Aligned, surface: Surface
+) -> NDArray[np.bool_]:
+    """(B, T) labels that differ from the document's pieces, and not by where a row of one sign is cut."""
+    result = differs.copy()
+    for part, segments in ((FIRST, aligned.first), (SECOND, aligned.second)):
+        for row in np.flatnonzero((differs & (layout.part == part)).any(axis=1)):
+            mine = layout.part[row] == part
+            if surface.holds(layout.tokens[row][mine], int(segments.document[row])):
+                result[row, mine] = False
+    return result
 
 
 def _altered(segment: Segments) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

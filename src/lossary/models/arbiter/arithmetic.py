@@ -7,7 +7,8 @@
 Low precisions are emulated: computed in float32, then rounded. Two kinds of program are known: those that round every
 result (bf16, fp16), and those that round what goes into and comes out of matrix products only, as automatic casting
 does (bf16_products, fp16_products, and tf32, which rounds what goes in). Statistics of layer normalisation and softmax
-are float32 but in pure fp16, where ε = 1e-12 rounds to 0; in fp16_norms, layer normalisation alone is fp16.
+are float32 but in pure fp16, where ε = 1e-12 rounds to 0; in fp16_norms, layer normalisation alone is fp16. Gradients
+are rounded where products are: a gradient that is exactly 0, as of a bias that moves all keys alike, is noise.
 """
 
 from dataclasses import dataclass

@@ -104,8 +104,8 @@ class Machine:
 
         def back(gradient: Array) -> None:
             rows = gradient.reshape(result.shape)
-            x.receive((rows @ weight.array).reshape(x.array.shape))
-            weight.receive(rows.T @ flat)
+            x.receive(self.arithmetic.product(rows, weight.array).reshape(x.array.shape))
+            weight.receive(self.arithmetic.product(rows.T, flat))
             if bias is not None:
                 bias.receive(rows.sum(axis=0))
 
@@ -248,16 +248,16 @@ class Machine:
 
         def back(gradient: Array) -> None:
             inner = _unmerge(gradient, heads)
-            d_shares = inner @ v.swapaxes(-1, -2)
-            value.receive(_join(used.swapaxes(-1, -2) @ inner, heads))
+            d_shares = math.product(inner, v.swapaxes(-1, -2))
+            value.receive(_join(math.product(used.swapaxes(-1, -2), inner), heads))
             if kept is not None:
                 d_shares *= kept
             d_scores = shares * (d_shares - (d_shares * shares).sum(axis=axis, keepdims=True))
             if heads.allowed is not None:
                 d_scores *= heads.allowed
             d_scores *= scale
-            query.receive(_join(d_scores @ k, heads))
-            key.receive(_join(d_scores.swapaxes(-1, -2) @ q, heads))
+            query.receive(_join(math.product(d_scores, k), heads))
+            key.receive(_join(math.product(d_scores.swapaxes(-1, -2), q), heads))
 
         return self._made_by(context, back)
 
