@@ -54,6 +54,8 @@ def examine(subject: Subject, checks: Sequence[Check], *, progress: Progress = l
         outcomes += [replace(outcome, cost_s=cost / len(found)) for outcome in found]
         if any(outcome.verdict in ("confirmed", "stage only") for outcome in found):
             subject.known.setdefault("deviating", []).append(check.name)
+        elif all(outcome.verdict == "ruled out" for outcome in found):
+            subject.known.setdefault("ruled out", []).append(check.name)
     return outcomes
 
 

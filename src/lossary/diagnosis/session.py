@@ -109,9 +109,9 @@ class Session:
         found: dict[str, Any] = self.ask("describe")
         return found
 
-    def sibling(self, setup: Setup) -> "Session":
-        """The same side under another setup."""
-        return Session(self.spec, setup, self._folder, launch=self._launch)
+    def sibling(self, setup: Setup, spec: SideSpec | None = None) -> "Session":
+        """The same side, or another one, under another setup."""
+        return Session(spec or self.spec, setup, self._folder, launch=self._launch)
 
     def check_shape(self) -> None:
         """UsageError if the side's weights show another vocabulary or width than it was asked for."""

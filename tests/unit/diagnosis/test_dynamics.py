@@ -10,8 +10,8 @@ from tests.unit.diagnosis.makers import corpus
 
 from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.checks.dynamics import DYNAMICS
-from lossary.diagnosis.engine import conclude
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.engine import Told, conclude
+from lossary.diagnosis.session import NotObservable, SideSpec
 from lossary.diagnosis.subject import Probes, Subject
 
 Losses = Callable[[float, int], np.ndarray]  # of a learning rate and a number of steps
@@ -25,6 +25,7 @@ class MadeUp:
     losses: Losses
     follows: bool = True
     asked: list[str] = field(default_factory=list)
+    siblings: list[SideSpec | None] = field(default_factory=list)
     label: str = "made-up"
     cpu_s: float = 0.0
     description: dict[str, Any] = field(default_factory=lambda: {"declared": {}, "splits": False, "accumulates": True})
@@ -35,7 +36,8 @@ class MadeUp:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def sibling(self, setup: Setup) -> "MadeUp":
+    def sibling(self, setup: Setup, spec: SideSpec | None = None) -> "MadeUp":
+        self.siblings.append(spec)
         return replace(self, setup=setup)
 
     def can(self, *_: str) -> bool:
@@ -119,3 +121,33 @@ def test_a_side_that_tells_no_loss_cannot_show_it(feed_setup: Setup) -> None:
 def test_parts_that_differ_come_first(feed_setup: Setup) -> None:
     with pytest.raises(NotObservable, match="mend those first"):
         outcome(feed_setup, lambda _, steps: falling(steps), known={"deviating": ["update"]})
+
+
+PARTS = ["schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training"]
+
+
+@pytest.mark.parametrize(
+    ("ruled_out", "declared", "taken_by"),
+    [
+        (PARTS, {}, ["reference"]),
+        (PARTS, {"precision": "bf16"}, ["reference"]),
+        (PARTS[:-1], {}, []),  # whole steps were not seen
+        (PARTS, {"bias_correction": False}, []),  # another law than the reference's
+    ],
+)
+def test_steps_that_are_known_to_be_the_reference_s_are_taken_by_it(
+    feed_setup: Setup, ruled_out: list[str], declared: dict[str, Any], taken_by: list[str]
+) -> None:
+    session = MadeUp(feed_setup, lambda _, steps: falling(steps))
+    session.description["declared"] = declared
+    subject = Subject(
+        session=session,  # type: ignore[arg-type]
+        setup=feed_setup,
+        documents=corpus(30),
+        probes=Probes(setup=feed_setup),
+        known={"ruled out": ruled_out},
+    )
+    told = DYNAMICS.run(subject)
+    assert isinstance(told, Told)
+    assert [spec.label for spec in session.siblings if spec is not None] == taken_by
+    assert ("taken by the reference" in told.measured) == bool(taken_by)

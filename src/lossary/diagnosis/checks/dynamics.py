@@ -1,6 +1,13 @@
-"""Does training go well, and if it does not: does a third of the learning rate mend it?"""
+"""Does training go well, and if it does not: does a third of the learning rate mend it?
 
+Where every part of the side's steps was ruled out, and whole steps too, its course is the reference's: then lossary's
+fastest backend takes the steps, which a side that steps without a compiler would be long about.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +17,7 @@ from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.reference import reference_stream
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.course import course_of, late_gap
-from lossary.diagnosis.session import NotObservable, Session
+from lossary.diagnosis.session import NotObservable, Session, SideSpec
 from lossary.diagnosis.subject import Subject
 from lossary.models.parameters import initial_parameters
 
@@ -30,13 +37,16 @@ def _run(subject: Subject) -> Told:
         raise NotObservable(f"steps are made of parts that differ: {', '.join(wrong)}; mend those first")
     steps = min(subject.setup.recipe.steps, max(_FEWEST, min(_MOST, 4 * subject.setup.recipe.optimizer.warmup)))
     feeds = _feeds(subject, steps)
-    losses = _losses(subject.session, subject, feeds)
+    spec = _reference(subject)
+    with _session(subject, subject.setup, spec) as session:
+        losses = _losses(session, subject, feeds)
     course = course_of(losses)
-    told = f"loss of {steps} steps from initial weights: least {course.best:.3f}, last {course.last:.3f}"
+    whose = "" if spec is None else ", taken by the reference"
+    told = f"loss of {steps} steps from initial weights{whose}: least {course.best:.3f}, last {course.last:.3f}"
     distance = max(0.0, course.rise / course.noise)
     if distance <= _SUSPECT:
         return Told(fit=Fit(distance=distance, tried=(), how=_HOW), measured=f"{told}; no rise beyond noise")
-    less = _with_a_third(subject, feeds)
+    less = _with_a_third(subject, spec, feeds)
     third = course_of(less)
     # On the same batches, what differs between them cancels.
     gap, noise = late_gap(losses, less)
@@ -71,9 +81,29 @@ def _losses(session: Session, subject: Subject, feeds: list[Feed]) -> NDArray[np
     return np.nan_to_num(np.asarray(losses, np.float64), nan=_BROKEN, posinf=_BROKEN)
 
 
-def _with_a_third(subject: Subject, feeds: list[Feed]) -> NDArray[np.float64]:
+def _reference(subject: Subject) -> SideSpec | None:
+    """lossary's own backend, if its steps are known to be the side's."""
+    known = all(name in subject.known.get("ruled out", []) for name in _STEPS_ARE_MADE_OF)
+    if not known or set(subject.declared) - _NO_OTHER_COURSE:
+        return None
+    backend = next((name for name in ("torch", "jax", "tensorflow") if find_spec(name)), None)
+    return None if backend is None else SideSpec(label="reference", kind="backend", backend=backend)
+
+
+@contextmanager
+def _session(subject: Subject, setup: Setup, spec: SideSpec | None) -> Iterator[Session]:
+    """Who takes the steps, under a setup; its processor time counts as the side's."""
+    if spec is None and setup is subject.setup:
+        yield subject.session
+        return
+    with subject.session.sibling(setup, spec) as session:
+        yield session
+        subject.session.cpu_s += session.cpu_s
+
+
+def _with_a_third(subject: Subject, spec: SideSpec | None, feeds: list[Feed]) -> NDArray[np.float64]:
     setup = _a_third(subject.setup)
-    with subject.session.sibling(setup) as session:
+    with _session(subject, setup, spec) as session:
         if session.can("learning_rates"):
             whole, third = (
                 np.asarray(one.ask("learning_rates", start=0, stop=len(feeds))) for one in (subject.session, session)
@@ -89,6 +119,9 @@ def _a_third(setup: Setup) -> Setup:
     return replace(setup, recipe=setup.recipe.model_copy(update={"optimizer": smaller}))
 
 
+_STEPS_ARE_MADE_OF = ("schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training")
+# Declared differences that no rise of a loss comes from; a side that drops has steps that were not ruled out.
+_NO_OTHER_COURSE = {"precision", "dropout", "epsilon_placement"}
 # Checks of what is not used here: the reference's stream is fed, no checkpoint is read.
 _ELSEWHERE = ("tokenizer", "checkpoint", "examples", "stream", "validation")
 
