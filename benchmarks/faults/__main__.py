@@ -6,9 +6,10 @@ datasets at a time, at doses of 1, 5 and 30 %. Healthy trainers run under many s
 
     python -m benchmarks.faults [--only D1,M4] [--side torch|keras] [--healthy 100] [--quick] [--json FILE]
 
-Printed: a row a fault: how many cases were named, only placed in the right stage, wrongly named, missed; the smallest
-dose that was always named; the median cost in CPU seconds, the import of the framework included. Then the same cases
-through two baselines, the ablation (a check switched off must lose its faults), and the healthy pairs.
+Printed: a row a fault: how many cases were named, told as one of two that the evidence does not tell apart, only placed
+in the right stage, wrongly named, missed; the smallest dose that was always named; the median cost in CPU seconds, the
+import of the framework included. Then the same cases through two baselines, the ablation (a check switched off must
+lose its faults), and the healthy pairs.
 """
 
 import argparse
@@ -96,13 +97,14 @@ def _print_faults(rows: Sequence[dict[str, Any]], title: str) -> None:
     titles = {fault.code: fault.title for fault in (*FAULTS, *MORE, *UNLISTED)}
     print(f"\n{title}")
     print(
-        f"{'code':10} {'named':>7} {'stage':>7} {'wrong':>6} {'missed':>7}  {'always named from':17} {'cost':>5}  fault"
+        f"{'code':10} {'named':>7} {'tied':>5} {'stage':>6} {'wrong':>6} {'missed':>7}  "
+        f"{'always named from':17} {'cost':>5}  fault"
     )
     for code in dict.fromkeys(row["case"]["code"] for row in rows):
         own = [row for row in rows if row["case"]["code"] == code]
         count = _counted(own)
         print(
-            f"{code:10} {count['named']:>3}/{len(own):<3} {count['stage only']:>7} "
+            f"{code:10} {count['named']:>3}/{len(own):<3} {count['tied']:>5} {count['stage only']:>6} "
             f"{count['wrong name'] + count['wrong stage']:>6} {count['abstained'] + count['raised']:>7}  "
             f"{_limit(own):17} {median(row['cost_s'] for row in own):5.1f}  {titles[code]}"
         )
@@ -110,7 +112,7 @@ def _print_faults(rows: Sequence[dict[str, Any]], title: str) -> None:
     above = [row for row in rows if row["above_limit"]]
     named = sum(row["named"] for row in above)
     print(
-        f"{'all':10} {count['named']:>3}/{len(rows):<3} {count['stage only']:>7} "
+        f"{'all':10} {count['named']:>3}/{len(rows):<3} {count['tied']:>5} {count['stage only']:>6} "
         f"{count['wrong name'] + count['wrong stage']:>6} {count['abstained'] + count['raised']:>7}"
     )
     share = 100 * named / max(1, len(above))
@@ -118,7 +120,7 @@ def _print_faults(rows: Sequence[dict[str, Any]], title: str) -> None:
 
 
 def _counted(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    kinds = ("named", "stage only", "wrong name", "wrong stage", "abstained", "raised")
+    kinds = ("named", "tied", "stage only", "wrong name", "wrong stage", "abstained", "raised")
     outcomes = [row["outcome"] for row in rows]
     return {kind: outcomes.count(kind) for kind in kinds}
 

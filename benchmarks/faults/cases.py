@@ -51,6 +51,7 @@ class Result:
     stage: str
     expected: list[str]
     causes: list[str] = field(default_factory=list)
+    ties: list[str] = field(default_factory=list)  # told beside a cause as what the evidence does not tell from it
     deviating: list[str] = field(default_factory=list)  # stages that differ
     failed: list[str] = field(default_factory=list)  # what the side's own code raised
     cost_s: float = 0.0
@@ -65,13 +66,18 @@ class Result:
         return [cause for cause in self.causes if cause not in self.expected]
 
     @property
+    def tied(self) -> bool:
+        """Whether all that is wrong was told with the right one beside it."""
+        return not set(self.ties).isdisjoint(self.expected) and len(self.wrong) == len(self.causes) == 1
+
+    @property
     def right_stage(self) -> bool:
-        return self.stage in self.deviating or self.named
+        return self.stage in self.deviating or self.named or self.tied
 
     @property
     def outcome(self) -> str:
         if self.wrong:
-            return "wrong name"
+            return "tied" if self.tied else "wrong name"
         if self.named:
             return "named"
         if self.deviating:
@@ -171,6 +177,7 @@ def score(case: Case, fault: Fault, found: Diagnosis, *, wall_s: float, import_s
         stage=fault.stage,
         expected=sorted(fault.expected),
         causes=sorted({cause.name for cause in found.causes}),
+        ties=sorted({name for cause in found.causes for name in cause.ties}),
         deviating=sorted(
             {outcome.stage for outcome in found.outcomes if outcome.verdict in ("confirmed", "stage only")}
         ),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from lossary.diagnosis.fit import Fit
+from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.model import Cause, Outcome, Stage
 from lossary.diagnosis.session import NotObservable
 from lossary.diagnosis.subject import Subject
@@ -56,7 +56,24 @@ def examine(subject: Subject, checks: Sequence[Check], *, progress: Progress = l
             subject.known.setdefault("deviating", []).append(check.name)
         elif all(outcome.verdict == "ruled out" for outcome in found):
             subject.known.setdefault("ruled out", []).append(check.name)
-    return outcomes
+    return _told_apart(outcomes)
+
+
+def _told_apart(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Where one check cannot tell causes apart, another one may that sees more of them."""
+    sure = {cause.name for outcome in outcomes if not outcome.ties for cause in outcome.causes}
+    return [_told_apart_by(sure, outcome) for outcome in outcomes]
+
+
+def _told_apart_by(sure: set[str], outcome: Outcome) -> Outcome:
+    if not set(outcome.ties) & sure or {cause.name for cause in outcome.causes} <= sure:
+        return outcome
+    known = next((c for c in outcome.tried if c.reproduces and set(c.names) <= sure), None)
+    if known is None:
+        return outcome
+    first = outcome.causes[0]
+    causes = _causes(known, outcome, before=first.before, datasets=first.datasets)
+    return replace(outcome, causes=causes, ties=(), tried=(known, *(c for c in outcome.tried if c is not known)))
 
 
 def _run(check: Check, subject: Subject) -> list[Outcome]:
@@ -92,24 +109,33 @@ def conclude(check: Check, subject: Subject, told: Told) -> Outcome:
         return Outcome(verdict="ruled out", **common)  # type: ignore[arg-type]
     if not fit.confirmed or fit.best is None:
         return Outcome(verdict="stage only", remains=told.remains, **common)  # type: ignore[arg-type]
-    best = fit.best
+    outcome = Outcome(verdict="confirmed", remains=told.remains, **common)  # type: ignore[arg-type]
+    ties = tuple(
+        dict.fromkeys(name for candidate in fit.ties for name in candidate.names if name not in fit.best.names)
+    )
+    causes = _causes(fit.best, outcome, before=fit.distance, datasets=told.datasets, ties=ties)
+    return replace(outcome, causes=causes, ties=ties)
+
+
+def _causes(
+    best: Candidate, outcome: Outcome, *, before: float, datasets: tuple[str, ...], ties: tuple[str, ...] = ()
+) -> tuple[Cause, ...]:
     # A sentence for each name, where the fitter gives them one by one.
     sentences = best.values.get("sentences", {})
-    causes = tuple(
+    return tuple(
         Cause(
             name=name,
             says=sentences.get(name, best.says),
-            stage=check.stage,
-            side=subject.label,
+            stage=outcome.stage,
+            side=outcome.side,
             values={key: value for key, value in best.values.items() if key != "sentences"},
-            datasets=told.datasets,
-            before=fit.distance,
+            datasets=datasets,
+            ties=ties,
+            before=before,
             after=best.residual,
         )
         for name in best.names
     )
-    ties = tuple(name for candidate in fit.ties for name in candidate.names)
-    return Outcome(verdict="confirmed", causes=causes, ties=ties, remains=told.remains, **common)  # type: ignore[arg-type]
 
 
 def chosen(checks: Sequence[Check], names: Iterable[str]) -> list[Check]:

@@ -43,6 +43,7 @@ class Cause:
     side: str
     values: Mapping[str, Any] = field(default_factory=dict)  # fitted: {"epsilon": 1e-5}
     datasets: tuple[str, ...] = ()  # empty: all
+    ties: tuple[str, ...] = ()  # causes that the evidence does not tell from this one
     before: float  # distance of the side from the reference, in units of the tolerance
     after: float  # the same, once the fault is put into the reference
 

@@ -39,7 +39,8 @@ def headline(found: Diagnosis) -> str:
 
 def _says(cause: Cause) -> str:
     where = f" (in {', '.join(cause.datasets)})" if cause.datasets else ""
-    return cause.says.rstrip(".") + where
+    ties = f", or {' or '.join(cause.ties)}: the evidence does not tell" if cause.ties else ""
+    return cause.says.rstrip(".") + where + ties
 
 
 def _times(value: float) -> str:
@@ -66,9 +67,7 @@ def _lines(found: Diagnosis, outcome: Outcome) -> list[tuple[str, str]]:
             )
         )
     others = [c for c in outcome.tried if not outcome.causes or c.names != tuple(x.name for x in outcome.causes)]
-    if outcome.ties:
-        lines.append(("against", f"this evidence does not tell it from {', '.join(outcome.ties)}"))
-    elif others:
+    if others:
         shown = "; ".join(_tried_text(c) for c in others[:_MOST_TRIED])
         more = f" ({len(others)} others tried)" if len(others) > _MOST_TRIED else ""
         lines.append(("against" if outcome.causes else "tried", shown + more))
@@ -110,7 +109,8 @@ def _print_outcome(found: Diagnosis, outcome: Outcome, console: Console, *, deta
     style = _MARKS[outcome.verdict]
     for cause in outcome.causes:
         text = escape(plain(f"{cause.side} · {cause.stage}: {_says(cause)}"))
-        console.print(f"[{style}]confirmed[/]{escape(f'[{cause.name}]')} {text}")
+        names = " or ".join((cause.name, *cause.ties))
+        console.print(f"[{style}]confirmed[/]{escape(f'[{names}]')} {text}")
     if not outcome.causes:
         console.print(f"[{style}]{outcome.verdict}[/] {escape(plain(f'{outcome.side} · {outcome.stage}'))}")
     if detailed:

@@ -22,7 +22,7 @@ from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Kind
 from lossary.diagnosis.feeds.observed import Observed
 from lossary.diagnosis.feeds.rates import Rates
 
-__all__ = ["ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose", "moves"]
+__all__ = ["NEVER", "ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose", "moves"]
 
 # Chance of any false alarm on a healthy feed; of refusing a fault that is the right one.
 ALARM_LEVEL = 1e-4
@@ -42,6 +42,7 @@ def _facts_of(kind: Kind) -> NDArray[np.bool_]:
 
 
 _HARD, _INVARIANT = _facts_of(Kind.HARD), _facts_of(Kind.INVARIANT)
+NEVER = _HARD | _INVARIANT  # (F,) facts that healthy examples do not have
 _DECLARED, _MEASURED, _COMPARED = _facts_of(Kind.DECLARED), _facts_of(Kind.MEASURED), _facts_of(Kind.COMPARED)
 _SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.

@@ -199,7 +199,8 @@ def _table() -> list[Fault]:
         ),
         Fault(
             name="first-line-dropped", says="the first line of documents is dropped", stage=stage.READING,
-            put=by_reader(Reading.LATER_LINES), shows=("first-line-missing", "dataset-empty"),
+            # Where nothing is left of a dataset, leaving it out says less.
+            put=by_reader(Reading.LATER_LINES), shows=("first-line-missing", "dataset-empty"), price=1.0,
         ),
         *(
             Fault(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.diagnosis.feeds.compare import REPRODUCED_LEVEL, Baseline, Counts, moves
+from lossary.diagnosis.feeds.compare import NEVER, REPRODUCED_LEVEL, Baseline, Counts, moves
 from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS
 from lossary.diagnosis.feeds.faults import FAULTS, Fault
 from lossary.diagnosis.feeds.ground import Ground
@@ -233,6 +233,9 @@ class _GroupFit:
         self.k, self.n = k[:, self.use], n[:, self.use]
         self.hits = (side.k[:, group] / shrink)[self.use]
         self.misses = ((side.n - side.k)[:, group] / shrink)[self.use]
+        with np.errstate(invalid="ignore"):
+            # What the reference has no example of, and never happens, is not happening; another fact may be anything.
+            self.untouched = np.where(NEVER[self.use] & (self.n[0] == 0), 0.0, self.k[0] / self.n[0])
         self.floor = np.clip(search.baseline.high[self.use, group], _FLOOR, 1e-3)
         self.faults, self.corners = faults, corners
 
@@ -273,8 +276,7 @@ class _GroupFit:
         k, n = weights @ self.k, weights @ self.n
         rate = np.clip(np.divide(k, n, out=np.zeros_like(k), where=n > 0), self.floor, 1 - self.floor)
         # Where faults give no example of a fact, it says as much as without them.
-        untouched = np.divide(self.k[0], self.n[0], out=np.full_like(self.k[0], np.nan), where=self.n[0] > 0)
-        rate = np.where(n > 0, rate, np.clip(untouched, self.floor, 1 - self.floor))
+        rate = np.where(n > 0, rate, np.clip(self.untouched, self.floor, 1 - self.floor))
         known = ~np.isnan(rate)
         rate = np.where(known, rate, 0.5)
         nats: NDArray[np.float64] = (known * (self.hits * np.log(rate) + self.misses * np.log1p(-rate))).sum(axis=1)

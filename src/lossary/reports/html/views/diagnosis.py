@@ -121,7 +121,8 @@ def _hypothesis(outcome: Mapping[str, Any], cause: Mapping[str, Any] | None) -> 
         says, name, experiment = f"differs in {outcome['stage']}, cause not known", "", ""
     else:
         where = f" (in {', '.join(cause['datasets'])})" if cause["datasets"] else ""
-        says, name = cause["says"].rstrip(".") + where, cause["name"]
+        ties = f", or {' or '.join(cause['ties'])}: the evidence does not tell" if cause["ties"] else ""
+        says, name = cause["says"].rstrip(".") + where + ties, " or ".join([cause["name"], *cause["ties"]])
         experiment = (
             f"the fault put into the reference: {_times(cause['before'])} the tolerance "
             f"becomes {_times(cause['after'])}"
@@ -141,8 +142,6 @@ def _hypothesis(outcome: Mapping[str, Any], cause: Mapping[str, Any] | None) -> 
 
 
 def _against(outcome: Mapping[str, Any]) -> str:
-    if outcome["ties"]:
-        return f"this evidence does not tell it from {', '.join(outcome['ties'])}"
     named = [cause["name"] for cause in outcome["causes"]]
     others = [tried for tried in outcome["tried"] if not named or tried["names"] != named]
     shown = [f"{'+'.join(tried['names'])} leaves {_times(tried['residual'])}" for tried in others[:_MOST_TRIED]]

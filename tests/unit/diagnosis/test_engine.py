@@ -1,0 +1,63 @@
+"""Causes that one check cannot tell apart: another one may, else both are told."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from lossary.diagnosis.engine import Check, Told, examine
+from lossary.diagnosis.fit import Candidate, Fit
+from lossary.diagnosis.model import Diagnosis
+from lossary.diagnosis.subject import Subject
+from lossary.reports.diagnosis import diagnosis_text
+
+
+def candidate(name: str, residual: float) -> Candidate:
+    return Candidate(names=(name,), says=f"{name} says so", residual=residual)
+
+
+def check(name: str, *tried: Candidate) -> Check:
+    fit = Fit(distance=5.0, tried=tried, how="made up")
+    return Check(name=name, stage="examples", about="", needs=(), run=lambda _: Told(fit=fit, measured="differs"))
+
+
+class Session:
+    label, cpu_s = "side", 0.0
+
+    def need(self, *_: str) -> None:
+        pass
+
+
+def diagnosed(*checks: Check) -> Diagnosis:
+    subject = Subject(session=cast(Any, Session()), setup=cast(Any, None), documents=[], probes=cast(Any, None))
+    return Diagnosis(study="s", sides=("side", "reference"), outcomes=tuple(examine(subject, checks)))
+
+
+FLIPPED, INDEPENDENT = candidate("labels-flipped", 0.4), candidate("labels-independent-of-order", 0.3)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_check_that_sees_more_decides_a_tie_of_another(order: int) -> None:
+    sees_more = check("examples", FLIPPED, candidate("labels-independent-of-order", 3.0))
+    sees_less = check("validation", INDEPENDENT, FLIPPED)
+    found = diagnosed(*[sees_more, sees_less][::order])
+    assert [cause.name for cause in found.causes] == ["labels-flipped"]
+    assert all(not outcome.ties for outcome in found.outcomes)
+    # The experiment that is told is that of the cause that is named.
+    told = next(outcome for outcome in found.outcomes if outcome.check == "validation")
+    assert told.causes[0].after == 0.4
+    assert told.tried[0] is FLIPPED
+
+
+def test_a_tie_that_nothing_decides_is_told_whole() -> None:
+    found = diagnosed(check("validation", INDEPENDENT, FLIPPED))
+    assert [(cause.name, cause.ties) for cause in found.causes] == [
+        ("labels-independent-of-order", ("labels-flipped",))
+    ]
+    assert "labels-independent-of-order or labels-flipped" in diagnosis_text(found)
+
+
+def test_another_cause_decides_nothing() -> None:
+    found = diagnosed(check("examples", candidate("mask-rate", 0.2)), check("validation", INDEPENDENT, FLIPPED))
+    assert [cause.name for cause in found.causes] == ["mask-rate", "labels-independent-of-order"]
+    assert np.isfinite(found.cost_s)
