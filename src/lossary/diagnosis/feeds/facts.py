@@ -13,8 +13,9 @@ from enum import Enum
 
 from lossary.diagnosis.feeds.corpus import KINDS, LONE, ONE_LINE, PAIR
 
-__all__ = ["FACTS", "MOST_HELD_OUT", "ROWS", "Fact", "Kind"]
+__all__ = ["FACTS", "MOST_HELD_OUT", "ROWS", "UNMASKED_FROM", "Fact", "Kind"]
 
+UNMASKED_FROM = 6  # scored positions of an example, of which each is kept in one of ten by chance
 MOST_HELD_OUT = 0.6  # of a dataset's documents may be kept out of training
 
 
@@ -83,6 +84,7 @@ def _table() -> dict[str, Fact]:
         ("label-is-mask", "examples have the label [MASK]", Kind.HARD),
         ("label-is-mask-share", "labels are [MASK]", Kind.COMPARED),
         ("mask-unscored", "examples hold [MASK] where nothing is scored", Kind.HARD),
+        ("unmasked", f"examples with {UNMASKED_FROM} scored positions or more show them as they stood", Kind.INVARIANT),
         ("single-labelled", "examples of a single segment have an order label", Kind.INVARIANT),
         ("pair-unlabelled", "pairs have no order label", Kind.INVARIANT),
         ("dataset-contradicted", "examples are of another dataset than they say", Kind.INVARIANT),
@@ -108,6 +110,11 @@ def _table() -> dict[str, Fact]:
         ("unknown-pieces", "pieces are <unk>", Kind.MEASURED),
         ("input-unknown", "scored positions show <unk>", Kind.MEASURED),
         ("mask-rate", "pieces are scored", Kind.DECLARED),
+        (
+            "input-kept-throughout",
+            "examples with several scored positions show at all of them what stood there",
+            Kind.COMPARED,
+        ),
         (f"paired:{KINDS[LONE]}", "examples of documents of one sentence are pairs", Kind.COMPARED),
         (f"paired:{KINDS[ONE_LINE]}", "examples of documents of one line are pairs", Kind.COMPARED),
         (f"paired:{KINDS[PAIR]}", "examples of pair documents are pairs", Kind.COMPARED),

@@ -310,7 +310,7 @@ def _table() -> list[Fault]:
         ),
         Fault(
             name="evaluation-unmasked", how="labels, but no masks", says="the input shows what is to be predicted",
-            stage=stage.MASKS, put=unmasked, shows=("input-masked",),
+            stage=stage.MASKS, put=unmasked, shows=("input-masked", "input-kept", "unmasked"),
         ),
         Fault(
             name="evaluation-unmasked", how="nothing to predict", says="nothing is masked and nothing is to be predicted",

@@ -15,7 +15,7 @@ from lossary.data.tokenizer import MASK, UNK, TokenizerModel
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.feeds.align import Aligned, Segments, align
 from lossary.diagnosis.feeds.corpus import KINDS, LINES, PAIR, Corpus, ranges
-from lossary.diagnosis.feeds.facts import FACTS, ROWS
+from lossary.diagnosis.feeds.facts import FACTS, ROWS, UNMASKED_FROM
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, UNKNOWN, Layout, lay_open
 from lossary.diagnosis.feeds.rates import Rates
 from lossary.diagnosis.feeds.surface import Surface, cut_otherwise
@@ -129,6 +129,7 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
     usable = scored & text & ~wrong & ~is_mask
     inputs = feed.token_ids
     kept = inputs == labels
+    count = usable.sum(axis=1, keepdims=True)
     return {
         "padding-scored": _some(scored, padding),
         "padding-scored-share": _share(scored, padding),
@@ -143,6 +144,8 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
         "input-unknown": _share((inputs == UNK) & ~kept, usable),
         "input-masked": _share(inputs == MASK, usable),
         "input-kept": _share(kept, usable),
+        "input-kept-throughout": _every(kept, usable & (count > 1)),
+        "unmasked": _every(kept, usable & (count >= UNMASKED_FROM)),
         "input-random": _share(~kept & (inputs != MASK) & (inputs != UNK), usable),
     }
 
