@@ -21,11 +21,18 @@ def diagnose(
         typer.Option(help="Run whose recipe and size an adapter has.", show_default="of the pair, or the first"),
     ] = None,
     check: Annotated[
-        list[str] | None, typer.Option("--check", help="Only this check and those it builds on; may be repeated.")
+        list[str] | None,
+        typer.Option("--check", help="Only this check and those it builds on, or this experiment; may be repeated."),
     ] = None,
-    without: Annotated[list[str] | None, typer.Option(help="Leave this check out; may be repeated.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this check or experiment out; may be repeated.")
+    ] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only documents of this dataset; may be repeated.")] = None,
     documents: Annotated[int, typer.Option(min=20, help="Documents of each dataset that sides are shown.")] = 400,
+    reported: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `lossary import`: which way of scoring gives the numbers that it has of a run."),
+    ] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="full, concise, json or markdown.")] = "full",
 ) -> None:
     """Find why a side is worse: every stage is compared, causes are named once an experiment has confirmed them.
@@ -54,6 +61,7 @@ def diagnose(
         datasets=tuple(dataset or ()),
         documents=documents,
         threads=os.cpu_count() or 1,
+        reported=reported,
     )
     status = Console(stderr=True)
     with status.status("starting", spinner="dots") as shown:

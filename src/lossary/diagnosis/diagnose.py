@@ -3,15 +3,17 @@
 diagnosis = diagnose(study, folder, Request(first="adapter.py", second="torch_xxl"))
 """
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from lossary.diagnosis.checks import CHECKS
 from lossary.diagnosis.documents import sample_documents
 from lossary.diagnosis.engine import Check, Progress, chosen, examine
-from lossary.diagnosis.experiments import EXPERIMENTS, Pair
+from lossary.diagnosis.experiments import EXPERIMENTS, Experiment, Pair
 from lossary.diagnosis.model import Diagnosis, Gap
 from lossary.diagnosis.session import Launch, NotObservable, Session, launch_process
 from lossary.diagnosis.sides import REFERENCE, Side, resolve
@@ -30,11 +32,12 @@ class Request:
     first: str
     second: str = REFERENCE
     like: str | None = None  # the run whose recipe and size an adapter has; of the pair, or the study's first
-    checks: Sequence[str] = ()  # only these and what they build on; empty: all
+    checks: Sequence[str] = ()  # only these (checks: and what they build on); empty: all
     without: Sequence[str] = ()  # switched off
     datasets: Sequence[str] = ()  # only these; empty: all
     documents: int = 400  # of each dataset
     threads: int = 1
+    reported: Path | None = None  # a folder of imported tables, whose numbers are held against the runs' scores
 
 
 def diagnose(
@@ -51,7 +54,7 @@ def diagnose(
     died. What a side's own code raises is part of the diagnosis.
     """
     started = time.process_time()
-    checks = _checks(request)
+    checks, experiments = _chosen(request)
     names = [request.first] if request.second == REFERENCE else [request.first, request.second]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -68,9 +71,10 @@ def diagnose(
             sides=tuple(sides),
             subjects=tuple(subjects),
             documents=documents,
+            reported=request.reported,
             launch=launch,
         )
-        gaps = tuple(_gaps(pair, progress)) if not request.checks else ()
+        gaps = tuple(_gaps(pair, experiments, progress))
         cost = time.process_time() - started + sum(subject.session.cpu_s for subject in subjects)
     return Diagnosis(
         study=study.name,
@@ -82,15 +86,18 @@ def diagnose(
     )
 
 
-def _checks(request: Request) -> list[Check]:
-    known = {check.name for check in CHECKS}
+def _chosen(request: Request) -> tuple[list[Check], list[Experiment]]:
+    """The checks and experiments to be run."""
+    known = [*(check.name for check in CHECKS), *(experiment.name for experiment in EXPERIMENTS)]
     for name in (*request.checks, *request.without):
         if name not in known:
-            raise UsageError(
-                f"no check is called {name!r}", hint=f"Checks: {', '.join(check.name for check in CHECKS)}."
-            )
+            raise UsageError(f"no check is called {name!r}", hint=f"Checks: {', '.join(known)}.")
     checks = chosen(CHECKS, request.checks) if request.checks else list(CHECKS)
-    return [check for check in checks if check.name not in request.without]
+    experiments = [e for e in EXPERIMENTS if not request.checks or e.name in request.checks]
+    return (
+        [check for check in checks if check.name not in request.without],
+        [experiment for experiment in experiments if experiment.name not in request.without],
+    )
 
 
 def _documents(study: Study, folder: StudyFolder, request: Request) -> list[dict[str, object]]:
@@ -111,8 +118,8 @@ def _subject(
     return Subject(session=session, setup=setup, documents=documents, probes=Probes(setup=setup))
 
 
-def _gaps(pair: Pair, progress: Progress) -> Iterator[Gap]:
-    for experiment in EXPERIMENTS:
+def _gaps(pair: Pair, experiments: Sequence[Experiment], progress: Progress) -> Iterator[Gap]:
+    for experiment in experiments:
         progress(f"both: {experiment.name}")
         try:
             yield from experiment.run(pair)
@@ -121,7 +128,9 @@ def _gaps(pair: Pair, progress: Progress) -> Iterator[Gap]:
 
 
 def _command(request: Request, folder: StudyFolder) -> str:
-    parts = ["lossary diagnose", request.first, request.second, str(folder.root)]
+    parts = ["lossary", "diagnose", request.first, request.second, str(folder.root)]
     if request.like:
-        parts.append(f"--like {request.like}")
-    return " ".join(parts)
+        parts += ["--like", request.like]
+    if request.reported:
+        parts += ["--reported", str(request.reported)]
+    return shlex.join(parts)

@@ -4,6 +4,7 @@ A request names an operation, the file of its arguments and the file for its res
 answer, too: the diagnosis goes on with what else the side can show.
 """
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -134,7 +135,11 @@ def operate(adapter: Any, operation: str, arguments: dict[str, Any]) -> Any:
 
 def _describe(adapter: Any) -> dict[str, Any]:
     lacks = getattr(adapter, "lacks", ())
-    weights = adapter.weights() if callable(getattr(adapter, "weights", None)) else None
+    weights: Arrays | None = None
+    if callable(getattr(adapter, "weights", None)):
+        # Some have none before they have loaded any; what is wrong with it, the checks tell.
+        with contextlib.suppress(Exception):
+            weights = dict(adapter.weights())
     return {
         "name": str(getattr(adapter, "name", type(adapter).__name__)),
         "declared": dict(getattr(adapter, "declared", {})),

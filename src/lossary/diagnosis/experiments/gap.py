@@ -5,7 +5,6 @@ the gap goes with.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from lossary.data.validation import load_validation
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.covariates import covariates_of, explain_gap
 from lossary.diagnosis.experiments.pair import Experiment, Pair
+from lossary.diagnosis.experiments.reported import newest_scores
 from lossary.diagnosis.missed import missed_share_of
 from lossary.diagnosis.model import Gap
 from lossary.diagnosis.polarity import sop_polarity
@@ -25,7 +25,7 @@ _MOST_COVARIATES = 6
 
 
 def _run(pair: Pair) -> Iterator[Gap]:
-    found = {run: path for run in pair.runs if (path := _newest(pair, run)) is not None}
+    found = {run: path for run in pair.runs if (path := newest_scores(pair.folder, run)) is not None}
     if not found:
         return
     validation = load_validation(pair.folder)
@@ -35,11 +35,6 @@ def _run(pair: Pair) -> Iterator[Gap]:
         first, second = matched(*scores.values())
         yield _missed(pair, first, second, list(scores))
         yield _covariates(pair, first, second)
-
-
-def _newest(pair: Pair, run: str) -> Path | None:
-    files = sorted((pair.folder.run(run) / "scores").glob("*.parquet"))
-    return files[-1] if files else None
 
 
 def _polarity(scores: dict[str, Scores]) -> Iterator[Gap]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from lossary.diagnosis.adapter import Document
 from lossary.diagnosis.model import Gap
@@ -26,6 +27,7 @@ class Pair:
     sides: tuple[Side, ...]
     subjects: tuple[Subject, ...]
     documents: list[Document]
+    reported: Path | None = None  # a folder of imported tables
     launch: Launch = launch_process
 
     @property
