@@ -61,19 +61,37 @@ def examine(subject: Subject, checks: Sequence[Check], *, progress: Progress = l
 
 def _told_apart(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Where one check cannot tell causes apart, another one may that sees more of them."""
-    sure = {cause.name for outcome in outcomes if not outcome.ties for cause in outcome.causes}
-    return [_told_apart_by(sure, outcome) for outcome in outcomes]
+    told, known = list(outcomes), set[str]()
+    for number in sorted(range(len(told)), key=lambda n: (bool(told[n].ties), -_evidence(told[n]))):
+        told[number] = _told_apart_by(known, told[number])
+        known |= {cause.name for cause in told[number].causes}
+    sure = {cause.name for outcome in told if not outcome.ties for cause in outcome.causes}
+    return [_without_ties(outcome) if _names(outcome) and _names(outcome) <= sure else outcome for outcome in told]
 
 
-def _told_apart_by(sure: set[str], outcome: Outcome) -> Outcome:
-    if not set(outcome.ties) & sure or {cause.name for cause in outcome.causes} <= sure:
+def _evidence(outcome: Outcome) -> float:
+    return max((cause.before for cause in outcome.causes), default=0.0)
+
+
+def _names(outcome: Outcome) -> set[str]:
+    return {cause.name for cause in outcome.causes}
+
+
+def _without_ties(outcome: Outcome) -> Outcome:
+    return replace(outcome, ties=(), causes=tuple(replace(cause, ties=()) for cause in outcome.causes))
+
+
+def _told_apart_by(known: set[str], outcome: Outcome) -> Outcome:
+    """The outcome with a cause that is known already, if its evidence allows that as well."""
+    if not set(outcome.ties) & known or _names(outcome) <= known:
         return outcome
-    known = next((c for c in outcome.tried if c.reproduces and set(c.names) <= sure), None)
-    if known is None:
+    other = next((c for c in outcome.tried if c.reproduces and set(c.names) <= known), None)
+    if other is None:
         return outcome
     first = outcome.causes[0]
-    causes = _causes(known, outcome, before=first.before, datasets=first.datasets)
-    return replace(outcome, causes=causes, ties=(), tried=(known, *(c for c in outcome.tried if c is not known)))
+    ties = tuple(name for name in dict.fromkeys((*_names(outcome), *outcome.ties)) if name not in other.names)
+    causes = _causes(other, outcome, before=first.before, datasets=first.datasets, ties=ties)
+    return replace(outcome, causes=causes, ties=ties, tried=(other, *(c for c in outcome.tried if c is not other)))
 
 
 def _run(check: Check, subject: Subject) -> list[Outcome]:

@@ -61,3 +61,14 @@ def test_another_cause_decides_nothing() -> None:
     found = diagnosed(check("examples", candidate("mask-rate", 0.2)), check("validation", INDEPENDENT, FLIPPED))
     assert [cause.name for cause in found.causes] == ["mask-rate", "labels-independent-of-order"]
     assert np.isfinite(found.cost_s)
+
+
+def test_of_two_ties_the_stronger_evidence_leads() -> None:
+    stronger = Fit(distance=9.0, tried=(FLIPPED, INDEPENDENT), how="made up")
+    more = Check(
+        name="examples", stage="examples", about="", needs=(), run=lambda _: Told(fit=stronger, measured="differs")
+    )
+    found = diagnosed(check("validation", INDEPENDENT, FLIPPED), more)
+    assert [(cause.name, cause.ties) for cause in found.causes] == [
+        ("labels-flipped", ("labels-independent-of-order",))
+    ]
