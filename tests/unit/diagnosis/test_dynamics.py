@@ -14,6 +14,7 @@ from lossary.diagnosis.engine import Told, conclude
 from lossary.diagnosis.session import NotObservable, SideSpec
 from lossary.diagnosis.subject import Probes, Subject
 
+PARTS = ["schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training"]
 Losses = Callable[[float, int], np.ndarray]  # of a learning rate and a number of steps
 
 
@@ -91,6 +92,20 @@ def test_a_rise_that_a_third_of_the_rate_mends_is_named(feed_setup: Setup) -> No
     assert found.causes[0].values["tried"] == pytest.approx(high / 3)
 
 
+def test_a_loss_that_is_lower_at_a_tenth_of_the_rate_is_named_without_a_rise(feed_setup: Setup) -> None:
+    high = feed_setup.recipe.optimizer.learning_rate
+
+    def stuck(rate: float, steps: int) -> np.ndarray:
+        return falling(steps) - (0.3 if rate < high / 5 else 0.0) * np.arange(steps) / steps
+
+    known = {"ruled out": PARTS}
+    found = outcome(feed_setup, stuck, known=known)
+    assert [cause.name for cause in found.causes] == ["learning-rate-too-high"]
+    assert found.causes[0].values["tried"] == pytest.approx(high / 10)
+    # Learning more slowly is what a lower rate does.
+    assert outcome(feed_setup, lambda rate, steps: stuck(2 * high - rate, steps), known=known).verdict == "ruled out"
+
+
 def test_a_rise_at_any_rate_has_another_cause(feed_setup: Setup) -> None:
     found = outcome(feed_setup, lambda _, steps: rising(steps))
     assert found.verdict == "stage only"
@@ -123,14 +138,11 @@ def test_parts_that_differ_come_first(feed_setup: Setup) -> None:
         outcome(feed_setup, lambda _, steps: falling(steps), known={"deviating": ["update"]})
 
 
-PARTS = ["schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training"]
-
-
 @pytest.mark.parametrize(
     ("ruled_out", "declared", "taken_by"),
     [
-        (PARTS, {}, ["reference"]),
-        (PARTS, {"precision": "bf16"}, ["reference"]),
+        (PARTS, {}, ["reference"] * 3),  # at the rate, a third, a tenth
+        (PARTS, {"precision": "bf16"}, ["reference"] * 3),
         (PARTS[:-1], {}, []),  # whole steps were not seen
         (PARTS, {"bias_correction": False}, []),  # another law than the reference's
     ],

@@ -1,4 +1,6 @@
-"""Does training go well, and if it does not: does a third of the learning rate mend it?
+"""Does training go well, and does it go better with a third or a tenth of the learning rate?
+
+A lower rate learns more slowly at first: where it leads to a lower loss within so few steps, the rate was too high.
 
 Where every part of the side's steps was ruled out, and whole steps too, its course is the reference's: then lossary's
 fastest backend takes the steps, which a side that steps without a compiler would be long about.
@@ -6,7 +8,7 @@ fastest backend takes the steps, which a side that steps without a compiler woul
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -16,7 +18,7 @@ from lossary.diagnosis.adapter import Feed, Setup
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.reference import reference_stream
 from lossary.diagnosis.fit import Candidate, Fit
-from lossary.diagnosis.laws.course import course_of, late_gap
+from lossary.diagnosis.laws.course import Course, course_of, late_gap
 from lossary.diagnosis.session import NotObservable, Session, SideSpec
 from lossary.diagnosis.subject import Subject
 from lossary.models.parameters import initial_parameters
@@ -25,8 +27,9 @@ __all__ = ["DYNAMICS"]
 
 _FEWEST, _MOST = 64, 160
 _SUSPECT = 0.25  # of what is noise: a rise from which on the second course is worth its cost
+_PARTS = ((1 / 3, "a third"), (1 / 10, "a tenth"))
 _BROKEN = 1e4  # in the place of a loss that is no number
-_HOW = "noise of a mean over a window of steps, from the differences of consecutive steps, at level 1e-4"
+_HOW = "noise of a mean over steps, from the differences of consecutive ones, at level 1e-4"
 
 
 def _run(subject: Subject) -> Told:
@@ -44,22 +47,45 @@ def _run(subject: Subject) -> Told:
     whose = "" if spec is None else ", taken by the reference"
     told = f"loss of {steps} steps from initial weights{whose}: least {course.best:.3f}, last {course.last:.3f}"
     distance = max(0.0, course.rise / course.noise)
-    if distance <= _SUSPECT:
+    if distance <= _SUSPECT and spec is None:
         return Told(fit=Fit(distance=distance, tried=(), how=_HOW), measured=f"{told}; no rise beyond noise")
-    less = _with_a_third(subject, spec, feeds)
-    third = course_of(less)
+    slower = [_slower(subject, spec, feeds, losses, part) for part in _PARTS]
+    best = max(slower, key=lambda one: one.excess)
+    fit = Fit(distance=max(distance, best.excess), tried=(best.candidate(subject, course),), how=_HOW)
+    ends = ", ".join(
+        f"with {words} of the rate {one.course.last:.3f}" for (_, words), one in zip(_PARTS, slower, strict=True)
+    )
+    return Told(fit=fit, measured=f"{told}; {ends}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Slower:
+    """The course at a part of the rate."""
+
+    part: float
+    words: str
+    course: Course
+    excess: float  # by how much the loss at the whole rate is higher, in units of what is noise
+
+    def candidate(self, subject: Subject, whole: Course) -> Candidate:
+        """The hypothesis that the rate is too high."""
+        rate = subject.setup.recipe.optimizer.learning_rate
+        return Candidate(
+            names=("learning-rate-too-high",),
+            says=f"a learning rate of {rate:.3g} is too high for this size and batch: with {self.words} of it the loss "
+            f"of the same batches ends at {self.course.last:.3f}, not {whole.last:.3f}",
+            residual=max(0.0, self.course.rise / self.course.noise) if self.excess > 1 else 2.0,
+            values={"learning_rate": rate, "tried": rate * self.part},
+        )
+
+
+def _slower(
+    subject: Subject, spec: SideSpec | None, feeds: list[Feed], losses: NDArray[np.float64], part: tuple[float, str]
+) -> _Slower:
+    less = _with_less(subject, spec, feeds, part[0])
     # On the same batches, what differs between them cancels.
     gap, noise = late_gap(losses, less)
-    rate = subject.setup.recipe.optimizer.learning_rate
-    candidate = Candidate(
-        names=("learning-rate-too-high",),
-        says=f"a learning rate of {rate:.3g} is too high for this size and batch: with a third of it the loss of the "
-        f"same batches ends at {third.last:.3f}, not {course.last:.3f}",
-        residual=max(0.0, third.rise / third.noise) if gap > noise else 2.0,
-        values={"learning_rate": rate, "tried": rate / 3},
-    )
-    fit = Fit(distance=max(distance, gap / noise), tried=(candidate,), how=_HOW)
-    return Told(fit=fit, measured=f"{told}; with a third of the rate {third.last:.3f}")
+    return _Slower(part=part[0], words=part[1], course=course_of(less), excess=max(0.0, gap / noise))
 
 
 def _feeds(subject: Subject, steps: int) -> list[Feed]:
@@ -101,21 +127,21 @@ def _session(subject: Subject, setup: Setup, spec: SideSpec | None) -> Iterator[
         subject.session.cpu_s += session.cpu_s
 
 
-def _with_a_third(subject: Subject, spec: SideSpec | None, feeds: list[Feed]) -> NDArray[np.float64]:
-    setup = _a_third(subject.setup)
+def _with_less(subject: Subject, spec: SideSpec | None, feeds: list[Feed], part: float) -> NDArray[np.float64]:
+    setup = _with_rate(subject.setup, part)
     with _session(subject, setup, spec) as session:
         if session.can("learning_rates"):
-            whole, third = (
+            whole, less = (
                 np.asarray(one.ask("learning_rates", start=0, stop=len(feeds))) for one in (subject.session, session)
             )
-            if not np.allclose(3 * third, whole, rtol=1e-3):
+            if not np.allclose(less, part * whole, rtol=1e-3):
                 raise NotObservable("the loss rose again, but the side's rates do not follow the setup's recipe")
         return _losses(session, subject, feeds)
 
 
-def _a_third(setup: Setup) -> Setup:
+def _with_rate(setup: Setup, part: float) -> Setup:
     optimizer = setup.recipe.optimizer
-    smaller = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate / 3})
+    smaller = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * part})
     return replace(setup, recipe=setup.recipe.model_copy(update={"optimizer": smaller}))
 
 
@@ -128,7 +154,7 @@ _ELSEWHERE = ("tokenizer", "checkpoint", "examples", "stream", "validation")
 DYNAMICS = Check(
     name="dynamics",
     stage="dynamics",
-    about="The side's own steps on the reference's stream: does the loss rise again, and not with a third of the rate?",
+    about="Steps on the reference's stream: does the loss rise again; is it lower with less of the learning rate?",
     needs=("load", "restart", "train_step"),
     run=_run,
 )

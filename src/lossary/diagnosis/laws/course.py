@@ -46,9 +46,9 @@ def course_of(losses: NDArray[np.float64]) -> Course:
 
 
 def late_gap(losses: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[float, float]:
-    """How much higher a loss (S,) ends than another on the same batches, and what is noise; over the last window."""
+    """How much higher a loss (S,) is than another on the same batches, and what is noise; over the last half."""
     differences = losses - others
-    window = max(4, len(losses) // 20)
+    window = max(4, len(losses) // 2)
     sigma = float(np.std(np.diff(differences), ddof=1)) / np.sqrt(2)
     bound = stats.t.isf(_LEVEL, len(losses) - 2) * sigma / np.sqrt(window)
     return float(differences[-window:].mean()), max(float(bound), 1e-9)
