@@ -5,7 +5,14 @@ from typing import Any
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.fit import Fit
-from lossary.diagnosis.laws.losses import MeasureObservation, identify_measures, laws_of, measure_feeds, measure_outputs
+from lossary.diagnosis.laws.losses import (
+    MeasureObservation,
+    identify_measures,
+    laws_of,
+    measure_feeds,
+    measure_outputs,
+    weights_of,
+)
 from lossary.diagnosis.subject import Subject
 
 __all__ = ["LOSS"]
@@ -18,6 +25,8 @@ def _run(subject: Subject) -> list[Told]:
     observations = [_observed(subject, feed, number) for number, feed in enumerate(feeds)]
     fits = identify_measures(observations, precision=subject.precision)  # type: ignore[arg-type]
     subject.known["losses"] = laws_of(observations, precision=subject.precision)  # type: ignore[arg-type]
+    if "loss" in fits:
+        subject.known["loss weights"] = weights_of(fits["loss"])
     differing = [Told(fit=fit, measured=_measured(number, fit)) for number, fit in fits.items() if not fit.equal]
     if differing:
         return differing
