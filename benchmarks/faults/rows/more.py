@@ -18,7 +18,8 @@ LOSS: tuple[Fault, ...] = (
     named(
         "loss-weight",
         "loss",
-        {
+        also=frozenset({"objective-weight"}),  # so its gradient counts
+        patches={
             "torch": (
                 Patch(TORCH, _TORCH_LOSS, _TORCH_LOSS.replace("+ (sop", "+ 0.5 * (sop")),
                 Patch(TORCH, '"loss": mlm_loss + sop_loss,', '"loss": mlm_loss + 0.5 * sop_loss,'),
@@ -182,6 +183,7 @@ UPDATE: tuple[Fault, ...] = (
             ("ratio = w_norm / u_norm", "ratio = 1.0"),
             ("ratio = w_norm / u_norm", "ratio = 1.0"),
         ),
+        also=frozenset({"other-optimizer"}),  # it is AdamW without bias correction
         recipe=_LAMB,
         title="none",
     ),

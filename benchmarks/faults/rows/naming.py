@@ -13,13 +13,16 @@ def one(file: str, old: str, new: str) -> tuple[Patch, ...]:
     return (Patch(file, old, new),)
 
 
-def named(name: str, stage: str, patches: Patches, *, title: str = "", **more: Any) -> Fault:
+def named(
+    name: str, stage: str, patches: Patches, *, title: str = "", also: frozenset[str] = frozenset(), **more: Any
+) -> Fault:
+    """A fault of the library; `also` are other names of what the patch does, or of what follows from it."""
     return Fault(
         code=f"N:{name}" + (f" ({title})" if title else ""),
         title=(title or name.replace("-", " ")),
         source="well known",
         stage=stage,
-        expected=frozenset({name}),
+        expected=frozenset({name}) | also,
         patches=patches,
         **more,
     )

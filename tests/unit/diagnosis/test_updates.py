@@ -219,6 +219,7 @@ ONE: list[tuple[UpdateLaw, dict[str, Any], str, dict[str, Any]]] = [
     (LAMB_LAW, {}, "other-optimizer", {"name": "adamw"}),
     (ADAMW, {"family": "sgd", "coupling": "gradient"}, "other-optimizer", {"name": "sgd"}),
     (ADAMW, {"family": "momentum", "coupling": "gradient"}, "other-optimizer", {"name": "momentum"}),
+    (ADAMW, {"family": "dampened"}, "other-optimizer", {"name": "dampened momentum"}),
     (ADAMW, {"family": "adagrad", "coupling": "gradient"}, "other-optimizer", {"name": "adagrad"}),
     (LAMB_LAW, {**LAMB, "adapted": lambda _: True}, "trust-ratio", {"variant": "adapted-all"}),
     (LAMB_LAW, {**LAMB, "most": 10.0}, "trust-ratio", {"variant": "norm-clamped", "high": 10.0}),

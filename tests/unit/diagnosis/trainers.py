@@ -88,6 +88,9 @@ class State:
         if r.family == "momentum":
             self.m[name] = F(r.betas[0]) * self.m[name] + g
             return w - lr * self.m[name]
+        if r.family == "dampened":
+            self.m[name] = self.m[name] + (g - self.m[name]) * F(1 - r.betas[0])
+            return w * F(1 - rate * r.factor * lam) - lr * self.m[name]
         if r.family == "adagrad":
             self.v[name] = self.v[name] + g * g
             return w - lr * g / (np.sqrt(self.v[name]) + F(r.epsilon))

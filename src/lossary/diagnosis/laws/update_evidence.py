@@ -221,8 +221,9 @@ class Evidence:
         if s.family == "sgd":
             return Predicted(gradient, np.abs(gradient), 0.0 if noise is None else self.spread(noise))
         if s.family in ("momentum", "nesterov"):
-            moment, size = self._moment(key, gradient, s.beta1, 1.0)
-            spread = 0.0 if noise is None else self.spread(averaged(noise, s.beta1, 1.0))
+            add = 1 - s.beta1 if s.dampened else 1.0
+            moment, size = self._moment(key, gradient, s.beta1, add)
+            spread = 0.0 if noise is None else self.spread(averaged(noise, s.beta1, add))
             if s.family == "nesterov":
                 moment, size = gradient + s.beta1 * moment, np.abs(gradient) + s.beta1 * size
             return Predicted(moment, size, spread)

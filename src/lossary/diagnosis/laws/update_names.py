@@ -122,7 +122,7 @@ def _family(s: LawSettings) -> str:
     if s.family == "adam":
         name = "Adam" if s.decay_at == "gradient" else "AdamW"
         return name + ("" if s.correct_m or s.correct_v else " without bias correction")
-    return named[s.family]
+    return named[s.family] + (", gradients times 1 − β1" if s.dampened else "")
 
 
 def _correction(a: LawSettings, b: LawSettings) -> Iterator[Fault]:

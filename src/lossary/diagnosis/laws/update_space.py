@@ -45,6 +45,7 @@ class LawSettings:
     epsilon: float = 1e-6
     beta1: float = 0.9
     beta2: float = 0.999
+    dampened: bool = False  # momentum: a gradient enters 1 − β1 times, as into Adam's first moment
     decay: float = 0.0
     # decoupled: lr·λ·w, apart; update: LAMB's, before the ratio; gradient: added to g; unscaled: λ·w without the rate.
     decay_at: DecayAt = "decoupled"
@@ -130,6 +131,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "rmsprop": {**_ADAM, **_OFF, "beta1": 0.0, "decay_at": "decoupled"},
     "adagrad": {"family": "adagrad", **_OFF, "epsilon_at": "root", "decay_at": "gradient"},
     "momentum": {"family": "momentum", **_OFF, "decay_at": "gradient"},
+    "dampened momentum": {"family": "momentum", **_OFF, "decay_at": "decoupled", "dampened": True},
     "nesterov": {"family": "nesterov", **_OFF, "decay_at": "gradient"},
     "sgd": {"family": "sgd", **_OFF, "decay_at": "gradient"},
 }
