@@ -6,17 +6,24 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.catalogue import FAULTS, MORE, UNLISTED, Fault, apply
-from benchmarks.faults.study import DATASETS, benchmark_study
+from benchmarks.faults.study import DATASETS, SHARES, benchmark_study
 from benchmarks.faults.zygote import Zygote
 from lossary.diagnosis.diagnose import Request, diagnose
+from lossary.diagnosis.documents import sample_documents
 from lossary.diagnosis.feeds.compare import detectable_dose
+from lossary.diagnosis.feeds.facts import FACTS, ROWS, Kind
+from lossary.diagnosis.feeds.faults import FAULTS as FEED_FAULTS
+from lossary.diagnosis.feeds.faults import Fault as Way
+from lossary.diagnosis.feeds.ground import Ground
+from lossary.diagnosis.feeds.reference import Reference, Style
 from lossary.diagnosis.model import Diagnosis
 from lossary.diagnosis.session import Session
-from lossary.diagnosis.sides import resolve
+from lossary.diagnosis.sides import resolve, run_setup
 from lossary.diagnosis.subject import Probes, Subject
 from lossary.folder import StudyFolder
 from lossary.study import Study
@@ -25,6 +32,9 @@ __all__ = ["DOSES", "Case", "Result", "Workshop", "cases_of", "flat_recipe", "sc
 
 DOSES = (0.01, 0.05, 0.30)
 _DOCUMENTS = 400
+_EVALUATED = 300  # examples, of all datasets
+_RARELY = (Kind.HARD, Kind.INVARIANT, Kind.MEASURED)
+_NO_MASK = 1  # an id that a wrong [MASK] would have
 Look = Callable[[Subject], None]
 
 
@@ -147,9 +157,33 @@ class Workshop:
         with Session(side.spec, side.setup, folder.diagnosis / "traces", launch=self._zygote.launch) as session:
             look(Subject(session=session, setup=side.setup, documents=[], probes=Probes(setup=side.setup)))
 
-    def limit(self, fault: Fault) -> float:
-        """The smallest dose at which so many documents of a dataset could show the fault at all."""
-        return detectable_dose(_DOCUMENTS) if fault.dosed else 0.0
+    def limit(self, case: Case) -> float:
+        """The dose from which on a fault shows in 95 of 100 samples, by how many examples of a dataset can show it."""
+        fault = self.by_code[case.code]
+        if not fault.dosed or case.dataset is None:
+            return 0.0
+        count = max((self._showing(way, fault, case.dataset) for way in _ways(fault)), default=_DOCUMENTS)
+        return detectable_dose(count) if count else 1.0
+
+    def _showing(self, way: Way, fault: Fault, dataset: str) -> int:
+        """Examples of a dataset that have a fact which healthy ones never have, or rarely, once all are struck."""
+        group = self._grounds[0].reference.setup.datasets.index(dataset)
+        rows = [ROWS[name] for name in way.shows if FACTS[name].kind in _RARELY]
+        found = 0.0
+        for ground in self._grounds:
+            struck = ground.counts([way], side=ground.rates, mask_id=_NO_MASK)
+            share = 0.5  # of two epochs
+            if fault.stage == "validation":
+                share = _EVALUATED * SHARES[dataset] / ground.rates.n[ROWS["no-cls-in-front"], group]
+            found = max(found, share * float((struck.k - ground.rates.k)[rows, group].max(initial=0.0)))
+        return int(found)
+
+    @cached_property
+    def _grounds(self) -> list[Ground]:
+        study, folder = benchmark_study(self.root / "studies" / self.side / "base")
+        documents = sample_documents(study, folder, most=_DOCUMENTS)
+        reference = Reference(documents, run_setup(study, folder, "torch", threads=1))
+        return [Ground(reference, style) for style in (Style.SENTENCES, Style.LINES)]
 
     def forget(self, recipe: dict[str, Any]) -> None:
         """Removes a prepared study that no other case uses."""
@@ -161,6 +195,10 @@ class Workshop:
         for path in (self.root / "studies" / self.side).glob("*/diagnosis"):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path)
+
+
+def _ways(fault: Fault) -> list[Way]:
+    return [way for name in fault.expected for way in FEED_FAULTS.get(name, ())]
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from lossary.data.validation import prepare_examples
 from lossary.folder import StudyFolder
 from lossary.study import Study, parse_study
 
-__all__ = ["DATASETS", "benchmark_study"]
+__all__ = ["DATASETS", "SHARES", "benchmark_study"]
 
 DATASETS = ("manual", "names", "fortunes")
+SHARES = {"manual": 0.4, "names": 0.2, "fortunes": 0.3, "pairs": 0.1}  # in training and in validation
 _TO_CYRILLIC = str.maketrans(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
     "абцдефгхийклмнопярстувщыжзАБЦДЕФГХИЙКЛМНОПЯРСТУВЩЫЖЗ",
@@ -44,10 +45,10 @@ source = "fortunes.jsonl"
 source = "pairs.jsonl"
 text = ["name", "summary"]
 [mixture]
-shares = {{ manual = 0.4, names = 0.2, fortunes = 0.3, pairs = 0.1 }}
+shares = {shares}
 [validation]
 examples = 300
-shares = {{ manual = 0.4, names = 0.2, fortunes = 0.3, pairs = 0.1 }}
+shares = {shares}
 [recipe]
 sequence_length = 64
 batch_size = 16
@@ -95,7 +96,8 @@ def benchmark_study(root: Path, *, like: Path | None = None, **recipe: Any) -> t
     unknown = set(recipe) - set(DEFAULTS)
     if unknown:
         raise ValueError(f"no setting of the benchmark's recipe: {sorted(unknown)}; there are {sorted(DEFAULTS)}")
-    text = STUDY.format(**(DEFAULTS | recipe))
+    shares = ", ".join(f"{name} = {share}" for name, share in SHARES.items())
+    text = STUDY.format(shares=f"{{ {shares} }}", **(DEFAULTS | recipe))
     study, folder = parse_study(text), StudyFolder(root)
     if not (root / "study.toml").is_file() or (root / "study.toml").read_text() != text:
         if like is not None and like.is_dir() and not root.is_dir():

@@ -64,7 +64,8 @@ def _case(workshop: Workshop, case: Case, import_s: float) -> dict[str, Any]:
         **_row(result),
         "baselines": seen,
         "checks": sorted(checks),
-        "above_limit": case.dose is None or case.dose >= workshop.limit(fault),
+        "limit": workshop.limit(case),
+        "above_limit": case.dose is None or case.dose >= workshop.limit(case),
     }
 
 
