@@ -17,7 +17,9 @@ __all__ = ["Pieces", "take_apart"]
 _MOST_PLACES = 16
 _SHORTEST_GRAM = 3
 _EDGE = 2  # pieces at either end of a segment that another sentence splitter may have cut otherwise
-_LONG = 4  # a stretch that says which document it is from
+_HOME = 3  # pieces by which a stretch of another document has to be longer
+_LONG = 4  # a stretch that says which document it is from, if it follows one of the same
+_SURE = 8  # one that says so by itself, as a whole line does: shorter ones stand in many documents
 _ENOUGH = 5  # unscored pieces of a segment that say whether it stands somewhere
 
 
@@ -45,11 +47,12 @@ class _State:
     last_stop: NDArray[np.int64]  # (S,) where the last stretch ended in the corpus
     last_end: NDArray[np.int64]  # (S,) and in the segment
     last_size: NDArray[np.int64]
+    last_sure: NDArray[np.bool_] = field(init=False)
     crosses: NDArray[np.bool_] = field(init=False)
     spliced: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.crosses, self.spliced = np.zeros(len(self.at), bool), np.zeros(len(self.at), bool)
+        self.last_sure, self.crosses, self.spliced = (np.zeros(len(self.at), bool) for _ in range(3))
 
 
 def take_apart(
@@ -139,8 +142,9 @@ class _Looker:
             mine = gram == size
             low[mine], high[mine] = self.low[size][place[mine]], self.high[size][place[mine]]
         count = np.minimum(high - low, _MOST_PLACES)
-        which = np.repeat(np.arange(len(active)), count)
-        at = ranges(low, count)
+        onward, next_at = self._onward(state.last_stop[active], gram, low, high)
+        which = np.concatenate([np.repeat(np.arange(len(active)), count), onward])
+        at = np.concatenate([ranges(low, count), next_at])
         start = np.zeros(len(at), np.int64)
         for size in (LONGEST_GRAM, _SHORTEST_GRAM):
             mine = gram[which] == size
@@ -149,10 +153,26 @@ class _Looker:
         left = self._run(place[which] - 1, start - 1, (place - here)[which], -1)
         last = state.last_stop[active][which]
         same = (last >= 0) & (self.corpus.document[np.maximum(last - 1, 0)] == self.corpus.document[start])
-        score = 2 * (left + right) + same
+        # A few words stand in many documents: another one has to say more than the one that the text is in.
+        score = left + right + _HOME * same
         order = np.lexsort((np.arange(len(at)), -score, which))
         best = order[np.concatenate([[True], which[order][1:] != which[order][:-1]])]
         return start[best] - left[best], (left + right)[best], place - left[best]
+
+    def _onward(
+        self, last: NDArray[np.int64], gram: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of which segments a stretch stands somewhere behind the last one, and where in the index that is next."""
+        total = len(self.corpus.ids)
+        found = np.full(len(gram), -1, np.int64)
+        for size in (LONGEST_GRAM, _SHORTEST_GRAM):
+            mine = np.flatnonzero((gram == size) & (high > low) & (last >= 0))
+            keys = self.corpus.grams(size).keys
+            if len(mine):
+                at = np.searchsorted(keys, keys[low[mine]] // total * total + last[mine])
+                found[mine] = np.where(at < high[mine], at, -1)
+        onward = np.flatnonzero(found >= 0)
+        return onward, found[onward]
 
     def _run(
         self, flat: NDArray[np.int64], start: NDArray[np.int64], room: NDArray[np.int64], step: int
@@ -185,8 +205,10 @@ class _Looker:
         follows = (last >= 0) & (state.last_end[active] == shift)
         one = document[np.maximum(last - 1, 0)] == document[start]
         both_long = (length >= _LONG) & (state.last_size[active] >= _LONG)
-        state.crosses[active] |= follows & ~one & both_long
         line_start, line_stop = self.corpus.line_start, self.corpus.line_stop
+        line = self.corpus.line[start]
+        sure = (length >= _SURE) | ((line_start[line] == start) & (line_stop[line] == start + length))
+        state.crosses[active] |= follows & ~one & both_long & sure & state.last_sure[active]
         # Left-out lines are a choice; what is left out inside lines is none.
         lines = (line_stop[self.corpus.line[np.maximum(last - 1, 0)]] == last) & (
             line_start[self.corpus.line[start]] == start
@@ -197,6 +219,7 @@ class _Looker:
         state.best[chosen], state.start[chosen], state.shift[chosen] = length[longer], start[longer], shift[longer]
         state.last_stop[active], state.last_end[active] = start + length, shift + length
         state.last_size[active] = length
+        state.last_sure[active] = sure
         state.at[active] = shift + length
 
 
