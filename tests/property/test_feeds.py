@@ -166,7 +166,7 @@ def test_of_several_places_that_next_to_the_other_segment_is_taken(seed: int, sw
 def test_a_segment_of_two_documents_crosses(seed: int) -> None:
     documents = drawn(seed)
     texts = [[piece for line in document for piece in line] for document in documents]
-    layout = lay_open(fed([([*a[-6:], *b[:6]], []) for a, b in pairwise(texts)], seed), TOKENIZER)
+    layout = lay_open(fed([([*a[-8:], *b[:8]], []) for a, b in pairwise(texts)], seed), TOKENIZER)
     # All is told: labels of what is scored are the text.
     aligned = align(layout, corpus_of(documents))
     assert aligned.first.crosses.all()
