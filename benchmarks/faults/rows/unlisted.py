@@ -129,6 +129,7 @@ UNLISTED: tuple[Fault, ...] = (
                 ),
             ),
         },
+        expected=frozenset({"activation-quick-gelu"}),
     ),
     _unlisted(
         6,
@@ -270,6 +271,7 @@ UNLISTED: tuple[Fault, ...] = (
             "torch": (Patch(TORCH, "torch.tanh(self.pooler(x[:, 0]))", "torch.tanh(self.pooler(x.mean(1)))"),),
             "keras": (Patch(KERAS, "tf.tanh(self.pooler(x[:, 0]))", "tf.tanh(self.pooler(tf.reduce_mean(x, 1)))"),),
         },
+        expected=frozenset({"pooling"}),
     ),
     _unlisted(
         14,
@@ -294,6 +296,7 @@ UNLISTED: tuple[Fault, ...] = (
                 ),
             ),
         },
+        expected=frozenset({"clip-value"}),
     ),
     _unlisted(
         15,

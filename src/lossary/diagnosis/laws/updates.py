@@ -210,6 +210,7 @@ class _Identification:
             # A bound that nothing reaches is none.
             without = replace(exact, clip="none", bound=1.0, clip_replicas=False)
             exact = without if self.some.distance(without) <= 1 else exact
+        exact = self._unscaled(exact)
         residual = distance(exact)
         if residual > 1 and refined and self.some.distance(exact) <= 1:
             for kind in ("decayed", "adapted"):
@@ -225,6 +226,23 @@ class _Identification:
             plain = self.declared if node.other is None else preset(node.other, self.declared)
             exact = replace(exact, decay_at=plain.decay_at, decayed=plain.decayed, decay_flips=plain.decay_flips)
         return exact, residual
+
+    def _unscaled(self, settings: LawSettings) -> LawSettings:
+        """Adam's step keeps its size if gradients, bound and ε are scaled alike: the same law without a factor."""
+        factor = settings.gradient_scale / self.declared.gradient_scale
+        if factor == 1 or settings.family not in ("adam", "lamb"):
+            return settings
+        plain = replace(
+            settings,
+            gradient_scale=self.declared.gradient_scale,
+            bound=settings.bound / factor,
+            epsilon=settings.epsilon / factor,
+        )
+        simpler = self._count(plain) < self._count(settings)
+        return plain if simpler and self.some.distance(plain) <= max(1.0, self.some.distance(settings)) else settings
+
+    def _count(self, settings: LawSettings) -> int:
+        return len(candidate_of(self.declared, settings, other=None, residual=0.0).names)
 
     def _jointly(self, nodes: Iterable[_Node]) -> list[_Node]:
         """All continuous settings of some laws fitted together: faults that no path of single changes leads to."""
