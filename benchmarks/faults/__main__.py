@@ -170,7 +170,7 @@ def _print_ablation(rows: Sequence[dict[str, Any]]) -> None:
         own = [row for row in rows if row["check"] == check]
         lost = [row["label"] for row in own if not row["named"]]
         kept = [row["label"] for row in own if row["named"]]
-        print(f"  {check:12} lost {len(lost)} of {len(own)}" + (f"; still named: {', '.join(kept)}" if kept else ""))
+        print(f"  {check:32} lost {len(lost)} of {len(own)}" + (f"; still named: {', '.join(kept)}" if kept else ""))
 
 
 if __name__ == "__main__":

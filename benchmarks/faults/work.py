@@ -78,14 +78,15 @@ def _baselines(subject: Any) -> dict[str, Any]:
 
 
 def _ablation(workshop: Workshop, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same case with each check switched off that had named it; its answers are known already."""
+    """The same case with each check switched off that had named it, and with all of them; its answers are known."""
     found = []
     for row in rows:
         case = Case(**row["case"])
-        for check in row["checks"]:
-            again, _ = workshop.diagnosis(case, without=[check], keep=True)
+        together = [row["checks"]] if len(row["checks"]) > 1 else []
+        for without in [*([check] for check in row["checks"]), *together]:
+            again, _ = workshop.diagnosis(case, without=without, keep=True)
             named = any(cause.name in row["expected"] for cause in again.causes)
-            found.append({"label": row["label"], "check": check, "named": named})
+            found.append({"label": row["label"], "check": " and ".join(without), "named": named})
     return found
 
 
