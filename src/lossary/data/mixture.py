@@ -1,7 +1,8 @@
 """The order of a mixture: which dataset, epoch and example stands at each place of training.
 
-A pure function of the place: no iterator, no state. Any window of n places holds share·n examples of each dataset to
-within two, and each epoch of a dataset is a fresh permutation of its examples.
+A pure function of the place: no iterator, no state. Any window of n places holds share·n examples of each of D datasets
+to within 1 + share·(D − 2): up to a moment each of the others is at most half an example ahead or behind, and so is the
+window at either end. Each epoch of a dataset is a fresh permutation of its examples.
 """
 
 from collections.abc import Sequence
