@@ -17,7 +17,7 @@ from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.diagnose import Request, diagnose
 from lossary.diagnosis.job import setup_value
 from lossary.diagnosis.model import Diagnosis
-from lossary.diagnosis.session import SideSpec
+from lossary.diagnosis.session import Channel, SideSpec, launch_process
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.study import Study, load_study
@@ -45,7 +45,8 @@ pytestmark = pytest.mark.frameworks
 
 
 class Warm:
-    """Sides that start at once: forks of a process that has imported its frameworks. One at a time."""
+    """Sides that start at once: forks of a process that has imported its frameworks. One at a time; any more, and
+    lossary's own, start as they do for users."""
 
     def __init__(self, *modules: str) -> None:
         environment = dict(os.environ) | {
@@ -63,11 +64,14 @@ class Warm:
             env=environment,
         )
         self._heard()
+        self._busy = False
 
-    def launch(self, spec: SideSpec, setup: Setup, log: Path) -> "Warm":
+    def launch(self, spec: SideSpec, setup: Setup, log: Path) -> Channel:
         """A fork that has loaded a side."""
-        del log
+        if self._busy or spec.kind != "adapter":
+            return launch_process(spec, setup, log)
         self.ask({"side": spec.value(), "setup": setup_value(setup)})
+        self._busy = True
         return self
 
     def ask(self, request: Any) -> dict[str, Any]:
@@ -88,6 +92,7 @@ class Warm:
     def close(self) -> None:
         """Ends the fork."""
         self.ask({"close": True})
+        self._busy = False
 
     def end(self) -> None:
         assert self._process.stdin is not None
