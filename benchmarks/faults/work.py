@@ -59,13 +59,14 @@ def _case(workshop: Workshop, case: Case, import_s: float) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     found, wall_s = workshop.diagnosis(case, look=lambda subject: seen.update(_baselines(subject)))
     result = score(case, fault, found, wall_s=wall_s, import_s=import_s)
+    limit = workshop.limit(case)
     checks = {o.check for o in found.outcomes for cause in o.causes if cause.name in fault.expected}
     return {
         **_row(result),
         "baselines": seen,
         "checks": sorted(checks),
-        "limit": workshop.limit(case),
-        "above_limit": case.dose is None or case.dose >= workshop.limit(case),
+        "limit": limit,
+        "above_limit": case.dose is None or case.dose >= limit,
     }
 
 

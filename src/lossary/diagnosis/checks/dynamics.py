@@ -135,7 +135,9 @@ def _with_less(subject: Subject, spec: SideSpec | None, feeds: list[Feed], part:
                 np.asarray(one.ask("learning_rates", start=0, stop=len(feeds))) for one in (subject.session, session)
             )
             if not np.allclose(less, part * whole, rtol=1e-3):
-                raise NotObservable("the loss rose again, but the side's rates do not follow the setup's recipe")
+                raise NotObservable(
+                    "the side's rates do not follow the setup's recipe, so that no lower one can be tried"
+                )
         return _losses(session, subject, feeds)
 
 
