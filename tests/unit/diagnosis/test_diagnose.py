@@ -6,55 +6,20 @@ from typing import Any
 
 import pytest
 from tests.unit.cli.command import lossary
+from tests.unit.diagnosis.numpy_side import NUMPY_SIDE
 
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
-ADAPTER = """
-from dataclasses import replace
-
-import numpy as np
-
-from lossary.diagnosis.adapter import as_feed
-from lossary.diagnosis.feeds.reference import reference_examples
-from lossary.models.arbiter import Architecture, forward
-from lossary.models.update_laws import learning_rate
-
-
-class Side:
-    name = "numpy"
-
-    def __init__(self, setup):
-        self.setup = setup
-        self.architecture = Architecture.of(setup.shape)
-
-    def load(self, weights):
-        self.held = {name: np.array(value) for name, value in weights.items()}
-
-    def weights(self):
-        return self.held
-
-    def forward(self, feed, *, training=False):
-        out = forward(self.held, self.architecture, as_feed(feed, where="test"), precision="float32")
-        return {"mlm": out.mlm, "sop": out.sop}
-
-    def examples(self, documents, *, epoch):
-        return reference_examples(documents, self.setup, epoch=epoch).arrays()
-
-    def learning_rates(self, start, stop):
-        return [learning_rate(s, self.setup.recipe.optimizer, self.setup.recipe.steps) for s in range(start, stop)]
-
-
-def side(setup):
-    return Side(setup)
-"""
-SCALED = ADAPTER.replace(
+SCALED = NUMPY_SIDE.replace(
     "        self.architecture = Architecture.of(setup.shape)",
     """
         self.held = {}
         self.architecture = replace(Architecture.of(setup.shape), epsilon_head=1e-5)""",
 )
-HELD = ADAPTER.replace("self.architecture = Architecture", "self.held = {}\n        self.architecture = Architecture")
+HELD = NUMPY_SIDE.replace(
+    "self.architecture = Architecture", "self.held = {}\n        self.architecture = Architecture"
+)
 FLIPPED = HELD.replace(
     "return reference_examples(documents, self.setup, epoch=epoch).arrays()",
     "feed = reference_examples(documents, self.setup, epoch=epoch).arrays()\n"

@@ -9,42 +9,28 @@ from typing import Any
 import pytest
 from tests.scored import score_run
 from tests.unit.cli.command import lossary
+from tests.unit.diagnosis.numpy_side import NUMPY_SIDE
 
 from lossary.diagnosis.rescoring import as_computed
 from lossary.diagnosis.stored import read_scores
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
-SIDE = """
-import numpy as np
+PLANTED = """
 from scipy.special import log_softmax
 
-from lossary.diagnosis.adapter import as_feed
 from lossary.diagnosis.feeds.reference import reference_validation
-from lossary.models.arbiter import Architecture, forward
 from lossary.models.parameters import initial_parameters
 
 
-class Side:
-    name = "numpy"
-
-    def __init__(self, setup):
-        self.setup = setup
-        self.architecture = Architecture.of(setup.shape)
-
-    def load(self, weights):
-        self.held = {name: np.array(value) for name, value in weights.items()}
-
-    def weights(self):
-        return self.held
-
+class Planted(Side):
     def checkpoint(self):
         weights = initial_parameters(self.setup.shape, 1)
         return weights | {"sop_classifier.classifier.bias": np.array([0.0, CHECKPOINT], np.float32)}
 
     def forward(self, feed, *, training=False):
-        out = forward(self.held, self.architecture, as_feed(feed, where="test"), precision="float32")
-        return {"mlm": MODEL * out.mlm, "sop": out.sop + np.array([0.0, SHIFT], np.float32)}
+        outputs = super().forward(feed, training=training)
+        return outputs | {"sop": outputs["sop"] + np.array([0.0, SHIFT], np.float32)}
 
     def validation(self, documents):
         feed = reference_validation(documents, self.setup).arrays()
@@ -61,14 +47,14 @@ class Side:
 
 
 def side(setup):
-    return Side(setup)
+    return Planted(setup)
 """
-HEALTHY = {"CHECKPOINT": "0.0", "MODEL": "1.0", "SHIFT": "0.0", "LABEL": "-1", "METRIC": "1.0"}
+HEALTHY = {"CHECKPOINT": "0.0", "SHIFT": "0.0", "LABEL": "-1", "METRIC": "1.0"}
 
 
 def written(path: Path, **changes: str) -> str:
     """An adapter, with one factor otherwise."""
-    text = SIDE
+    text = NUMPY_SIDE + PLANTED
     for name, value in (HEALTHY | changes).items():
         text = text.replace(name, value)
     path.write_text(text)
