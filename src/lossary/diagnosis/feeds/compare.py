@@ -139,7 +139,11 @@ class Baseline:
             z[row] = np.where(moved[row] & (mixture.k[row] > 0.5), z[share], z[row])
             scaled[row] |= scaled[share]
             counted[row] |= counted[share]
-        return z / np.where(scaled | counted, self.critical(REPRODUCED_LEVEL), self.critical(ALARM_LEVEL))
+        # What faults alone bring about, and the side never shows, speaks against them without regard to other tests.
+        absent = counted & moved & (base.k < 0.5) & (side.k < 0.5)
+        alarm, reproduced = self.critical(ALARM_LEVEL), self.critical(REPRODUCED_LEVEL)
+        bound = np.select([absent, scaled | counted], [stats.norm.isf(REPRODUCED_LEVEL), reproduced], alarm)
+        return np.asarray(z / bound, np.float64)
 
     def _rescaled(self, side: Rates, base: Counts, mixture: Counts) -> NDArray[np.float64]:
         """(F, G) tests against bounds that move as the reference's rate does; a budget may follow a fault, or not."""

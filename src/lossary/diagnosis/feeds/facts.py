@@ -99,6 +99,7 @@ def _table() -> dict[str, Fact]:
             Kind.INVARIANT,
         ),
         ("label-differs-share", "labels are not the piece which stands in the document", Kind.COMPARED),
+        ("label-differs-as-mask", "labels that are not the document's piece are [MASK]", Kind.COMPARED),
         ("overlapping", "pairs overlap in their document", Kind.INVARIANT),
         ("in-order-labelled-swapped", "pairs that stand in order are labelled swapped", Kind.INVARIANT),
         ("swapped-labelled-in-order", "pairs that are swapped are labelled in order", Kind.INVARIANT),

@@ -166,6 +166,7 @@ def _text_facts(layout: Layout, aligned: Aligned, surface: Surface) -> Counts:
         "crosses-documents": _flag(first.crosses | second.crosses, first.size > 0),
         "label-differs-from-text": _some(differs, usable),
         "label-differs-share": _share(differs, usable),
+        "label-differs-as-mask": _share(layout.labels == MASK, differs),
         "dataset-contradicted": _flag(aligned.dataset != of_document, told),
         "unknown-pieces": _share(layout.tokens == UNK, text),
     }

@@ -142,6 +142,24 @@ def test_two_faults_in_two_datasets_are_both_named(feed_setup: Setup, documents:
     }
 
 
+@pytest.mark.parametrize("struck", [4, 20])
+def test_wrong_labels_that_are_not_the_masked_input_are_not_called_so(
+    feed_setup: Setup, documents: list[Document], struck: int
+) -> None:
+    """As many labels are wrong as if they were taken from the masked input, but none of them is [MASK]."""
+    feed = made(feed_setup, documents)
+    text = feed.token_ids.copy()
+    for row, places in enumerate(feed.positions):
+        mine = feed.weights[row] > 0
+        text[row, places[mine]] = feed.labels[row, mine]
+    rows = np.flatnonzero(feed.dataset == list(DATASETS).index(SHORT[0]))[:struck]
+    labels = feed.labels.copy()
+    labels[rows] = np.where(feed.weights[rows] > 0, text[rows[:, None], feed.positions[rows] - 1], labels[rows])
+    fit = explain_examples(replace(feed, labels=labels), documents, setup=feed_setup)
+    assert not fit.equal
+    assert not named(fit), fit.tried[:3]
+
+
 def together(parts: list[Any]) -> Any:
     """Feeds one after another."""
     width = max(part.positions.shape[1] for part in parts)
