@@ -1,6 +1,5 @@
 """One case of the benchmark: a fault put into a user's files, the diagnosis, and what it scored."""
 
-import contextlib
 import re
 import shutil
 import time
@@ -191,10 +190,10 @@ class Workshop:
         shutil.rmtree(self.root / "studies" / self.side / name, ignore_errors=True)
 
     def clear(self) -> None:
-        """Traces of finished cases would fill the disk."""
-        for path in (self.root / "studies" / self.side).glob("*/diagnosis"):
-            with contextlib.suppress(OSError):
-                shutil.rmtree(path)
+        """Removes traces of finished cases, which would fill the disk; courses of the reference are asked for again."""
+        for path in (self.root / "studies" / self.side).glob("*/diagnosis/traces/*/*"):
+            if not path.name.startswith("course-"):
+                path.unlink(missing_ok=True)
 
 
 def _ways(fault: Fault) -> list[Way]:

@@ -5,7 +5,7 @@ from benchmarks.faults.patching import Fault, Patch, both
 __all__ = ["PIECES"]
 
 FEED = "feed.py"
-_ENCODE = "        return self.sp.encode(list(texts))\n"
+_ENCODE = "        return [self.sp.encode(text) for text in texts]\n"
 _LABEL = "                labels[position] = ids[position]\n"
 _ATTENTION = '            batch["attention_mask"][row, :size] = 1\n'
 _SEGMENTS = '            batch["segment_ids"][row, :size] = e["segments"]\n'
@@ -59,7 +59,7 @@ PIECES: tuple[Fault, ...] = (
                 FEED,
                 _ENCODE,
                 """        texts = [unicodedata.normalize("NFKD", text) for text in texts]
-        return self.sp.encode(["".join(c for c in text if not unicodedata.combining(c)) for text in texts])
+        return [self.sp.encode("".join(c for c in text if not unicodedata.combining(c))) for text in texts]
 """,
             ),
         ),
@@ -70,7 +70,7 @@ PIECES: tuple[Fault, ...] = (
         source="huggingface/transformers#11358",
         stage="tokenizer",
         expected=frozenset({"text-lowercased"}),
-        patches=both(Patch(FEED, _ENCODE, "        return self.sp.encode([text.lower() for text in texts])\n")),
+        patches=both(Patch(FEED, _ENCODE, "        return [self.sp.encode(text.lower()) for text in texts]\n")),
     ),
     Fault(
         code="K5",

@@ -73,7 +73,7 @@ class Pipeline:
     # --- text -------------------------------------------------------------------------------------------------
 
     def encode(self, texts):
-        return self.sp.encode(list(texts))
+        return [self.sp.encode(text) for text in texts]
 
     def read(self, documents):
         for document in documents:

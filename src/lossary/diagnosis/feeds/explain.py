@@ -131,9 +131,9 @@ class _Scene:
 
     @classmethod
     def of(cls, documents: Sequence[Document], setup: Setup, side_ids: Sequence[Sequence[int]] | None) -> "_Scene":
-        reference = Reference(documents, setup)
+        reference = Reference.shared(documents, setup)
         corpus = reference.corpus
-        if side_ids is not None:
+        if side_ids is not None and not reference.has_pieces(side_ids):
             corpus = Corpus.of(documents, setup.datasets, side_ids, reference.tokenizer)
         styles = (Style.SENTENCES, Style.LINES, Style.SENTENCE_PAIRS)
         grounds = tuple(cache(partial(Ground, reference, style)) for style in styles)

@@ -29,7 +29,7 @@ from lossary.diagnosis.adapter import Document, Feed, Setup
 from lossary.diagnosis.feeds.corpus import Corpus, ranges
 from lossary.diagnosis.feeds.made import Made, Maker, concatenated
 from lossary.errors import DataError
-from lossary.files import digest_file
+from lossary.files import digest_file, digest_json
 
 __all__ = [
     "Reading",
@@ -94,7 +94,7 @@ def reference_validation(documents: Sequence[Document], setup: Setup) -> Feed:
 
 def reference_stream(documents: Sequence[Document], setup: Setup, *, start: int, stop: int) -> Feed:
     """The training examples of steps [start, stop), by the declared shares."""
-    return Reference(documents, setup).stream(start=start, stop=stop).feed()
+    return Reference.shared(documents, setup).stream(start=start, stop=stop).feed()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,10 @@ class _Part:
     shard: Shard  # `row` is the position among all documents
     line_ends: NDArray[np.int64]  # (L,) into the shard's ids
     line_document: NDArray[np.int64]  # (L,) position in the shard
+
+
+_MOST_SHARED = 2
+_SHARED: dict[str, "Reference"] = {}
 
 
 class Reference:
@@ -125,6 +129,21 @@ class Reference:
         self._examples: dict[tuple[int, Style, Reading], Made] = {}
         self._cuts: dict[tuple[Style, Reading, bool], list[tuple[_Part, tuple[Shard, Spans]]]] = {}
         self.corpus = Corpus.of(self.documents, setup.datasets, self._line_ids(), self.tokenizer)
+
+    @classmethod
+    def shared(cls, documents: Sequence[Document], setup: Setup) -> "Reference":
+        """The same object for the same documents and setup: the checks of a diagnosis look at the same documents."""
+        key = digest_json([list(documents), repr(setup), digest_file(setup.tokenizer)])
+        if key not in _SHARED:
+            while len(_SHARED) >= _MOST_SHARED:
+                del _SHARED[next(iter(_SHARED))]
+            _SHARED[key] = cls(documents, setup)
+        return _SHARED[key]
+
+    def has_pieces(self, ids: Sequence[Sequence[int]]) -> bool:
+        """Whether the documents' texts have these pieces (one sequence a text) by the reference's tokenizer, too."""
+        own = self._line_ids()
+        return len(own) == len(ids) and all(map(np.array_equal, own, ids))
 
     def reseeded(self) -> "Reference":
         """The same documents with other random numbers."""

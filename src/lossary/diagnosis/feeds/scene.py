@@ -1,7 +1,7 @@
 """What faults look at when they are put into examples: the reference, and what the side's rates leave open."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Scene:
     base: Rates | None = None
     side: Rates | None = None
     mask_id: int = UNK  # what the side shows most often where [MASK] is expected
+    asked: set[str] = field(default_factory=set)  # facts whose rates in the side were looked at
 
     @property
     def maker(self) -> Maker:
@@ -38,6 +39,7 @@ class Scene:
 
     def read(self, name: str, default: float) -> NDArray[np.float64]:
         """(G,) the side's rate of a fact by dataset, `default` where there is none."""
+        self.asked.add(name)
         return self._rate(self.side, name, default)
 
     def own(self, name: str) -> NDArray[np.float64]:
