@@ -192,7 +192,7 @@ class Workshop:
     def clear(self) -> None:
         """Removes traces of finished cases, which would fill the disk; courses of the reference are asked for again."""
         for path in (self.root / "studies" / self.side).glob("*/diagnosis/traces/*/*"):
-            if not path.name.startswith("course-"):
+            if not path.name.startswith("courses-"):
                 path.unlink(missing_ok=True)
 
 

@@ -240,7 +240,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "learning_rates": lambda adapter, start, stop: [float(rate) for rate in adapter.learning_rates(start, stop)],
     "train": _train,
     "course": _course,
-    # lossary's own sides alone: a run goes on from a checkpoint, on its own batches.
+    # lossary's own sides alone: courses at several rates; a run goes on from a checkpoint, on its own batches.
+    "courses": lambda adapter, **request: adapter.courses(**request),
     "branch": lambda adapter, **request: adapter.branch(**request),
     "checkpoint": lambda adapter: dict(adapter.checkpoint()),
 }

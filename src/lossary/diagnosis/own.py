@@ -87,8 +87,21 @@ class OwnSide:
         return [self._rate(step) for step in range(start, stop)]
 
     def train_step(self, feed: Arrays, *, step: int) -> dict[str, float]:
+        return self._step(feed, step=step)
+
+    def courses(self, weights: Parameters, feeds: list[Arrays], first: int, factors: list[float]) -> list[list[float]]:
+        """Losses of steps on feeds from the same weights, for each factor of the learning rate."""
+        found = []
+        for factor in factors:
+            self.load(weights)
+            self.restart()
+            steps = enumerate(feeds, first)
+            found.append([self._step(feed, step=step, factor=factor)["loss"] for step, feed in steps])
+        return found
+
+    def _step(self, feed: Arrays, *, step: int, factor: float = 1.0) -> dict[str, float]:
         parts, denominators = self._parts([feed])
-        rate = self._rate(step)
+        rate = factor * self._rate(step)
         output = self._backend.train_step(parts, denominators, step=step, rate=rate)
         nats = sum(rows.mlm_nats.sum() for rows in output.rows), sum(rows.sop_nats.sum() for rows in output.rows)
         loss = nats[0] / denominators[0] + nats[1] / (denominators[1] or 1.0)

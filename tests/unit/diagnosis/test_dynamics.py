@@ -49,7 +49,10 @@ class MadeUp:
         rate = self.setup.recipe.optimizer.learning_rate
         if operation == "learning_rates":
             return [rate if self.follows else 1.0] * (request["stop"] - request["start"])
-        return [None if np.isinf(loss) else float(loss) for loss in self.losses(rate, len(request["feeds"]))]
+        steps = len(request["feeds"])
+        if operation == "courses":
+            return [self.losses(factor * rate, steps).tolist() for factor in request["factors"]]
+        return [None if np.isinf(loss) else float(loss) for loss in self.losses(rate, steps)]
 
 
 def batches(steps: int) -> np.ndarray:
@@ -141,8 +144,8 @@ def test_parts_that_differ_come_first(feed_setup: Setup) -> None:
 @pytest.mark.parametrize(
     ("ruled_out", "declared", "taken_by"),
     [
-        (PARTS, {}, ["reference"] * 3),  # at the rate, a third, a tenth
-        (PARTS, {"precision": "bf16"}, ["reference"] * 3),
+        (PARTS, {}, ["reference"]),
+        (PARTS, {"precision": "bf16"}, ["reference"]),
         (PARTS[:-1], {}, []),  # whole steps were not seen
         (PARTS, {"bias_correction": False}, []),  # another law than the reference's
     ],

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +42,18 @@ def _run(subject: Subject) -> Told:
     steps = min(subject.setup.recipe.steps, max(_FEWEST, min(_MOST, 4 * subject.setup.recipe.optimizer.warmup)))
     feeds = _feeds(subject, steps)
     spec = _reference(subject)
-    with _session(subject, subject.setup, spec) as session:
-        losses = _losses(session, subject, feeds)
+    courses = {} if spec is None else _of_reference(subject, spec, feeds)
+    losses = courses[1.0] if courses else _losses(subject.session, subject, feeds)
     course = course_of(losses)
     whose = "" if spec is None else ", taken by the reference"
     told = f"loss of {steps} steps from initial weights{whose}: least {course.best:.3f}, last {course.last:.3f}"
     distance = max(0.0, course.rise / course.noise)
     if distance <= _SUSPECT and spec is None:
         return Told(fit=Fit(distance=distance, tried=(), how=_HOW), measured=f"{told}; no rise beyond noise")
-    slower = [_slower(subject, spec, feeds, losses, part) for part in _PARTS]
+    slower = [
+        _slower(losses, courses[part] if courses else _with_less(subject, feeds, part), part, words)
+        for part, words in _PARTS
+    ]
     best = max(slower, key=lambda one: one.excess)
     fit = Fit(distance=max(distance, best.excess), tried=(best.candidate(subject, course),), how=_HOW)
     ends = ", ".join(
@@ -79,13 +83,10 @@ class _Slower:
         )
 
 
-def _slower(
-    subject: Subject, spec: SideSpec | None, feeds: list[Feed], losses: NDArray[np.float64], part: tuple[float, str]
-) -> _Slower:
-    less = _with_less(subject, spec, feeds, part[0])
+def _slower(losses: NDArray[np.float64], less: NDArray[np.float64], part: float, words: str) -> _Slower:
     # On the same batches, what differs between them cancels.
     gap, noise = late_gap(losses, less)
-    return _Slower(part=part[0], words=part[1], course=course_of(less), excess=max(0.0, gap / noise))
+    return _Slower(part=part, words=words, course=course_of(less), excess=max(0.0, gap / noise))
 
 
 def _feeds(subject: Subject, steps: int) -> list[Feed]:
@@ -96,14 +97,19 @@ def _feeds(subject: Subject, steps: int) -> list[Feed]:
 
 
 def _losses(session: Session, subject: Subject, feeds: list[Feed]) -> NDArray[np.float64]:
-    losses = session.ask(
-        "course",
-        weights=initial_parameters(subject.setup.shape, subject.setup.seed),
-        feeds=[feed.arrays() for feed in feeds],
-        first=subject.first_update,
-    )
+    losses = session.ask("course", **_steps(subject, feeds))
     if any(loss is None for loss in losses):
         raise NotObservable("`train_step` tells no loss: return {'loss': …}")
+    return _numbers(losses)
+
+
+def _steps(subject: Subject, feeds: list[Feed]) -> dict[str, Any]:
+    """Steps on feeds, from initial weights."""
+    weights = initial_parameters(subject.setup.shape, subject.setup.seed)
+    return {"weights": weights, "feeds": [feed.arrays() for feed in feeds], "first": subject.first_update}
+
+
+def _numbers(losses: list[float]) -> NDArray[np.float64]:
     return np.nan_to_num(np.asarray(losses, np.float64), nan=_BROKEN, posinf=_BROKEN)
 
 
@@ -116,20 +122,24 @@ def _reference(subject: Subject) -> SideSpec | None:
     return None if backend is None else SideSpec(label="reference", kind="backend", backend=backend)
 
 
+def _of_reference(subject: Subject, spec: SideSpec, feeds: list[Feed]) -> dict[float, NDArray[np.float64]]:
+    """Losses of the reference's steps, by the factor of the learning rate; one process takes all."""
+    factors = [1.0, *(part for part, _ in _PARTS)]
+    with _sibling(subject, subject.setup, spec) as session:
+        courses = session.ask("courses", **_steps(subject, feeds), factors=factors)
+    return {factor: _numbers(losses) for factor, losses in zip(factors, courses, strict=True)}
+
+
 @contextmanager
-def _session(subject: Subject, setup: Setup, spec: SideSpec | None) -> Iterator[Session]:
-    """Who takes the steps, under a setup; its processor time counts as the side's."""
-    if spec is None and setup is subject.setup:
-        yield subject.session
-        return
+def _sibling(subject: Subject, setup: Setup, spec: SideSpec | None = None) -> Iterator[Session]:
+    """Another side, or the same under another setup; its processor time counts as the side's."""
     with subject.session.sibling(setup, spec) as session:
         yield session
         subject.session.cpu_s += session.cpu_s
 
 
-def _with_less(subject: Subject, spec: SideSpec | None, feeds: list[Feed], part: float) -> NDArray[np.float64]:
-    setup = _with_rate(subject.setup, part)
-    with _session(subject, setup, spec) as session:
+def _with_less(subject: Subject, feeds: list[Feed], part: float) -> NDArray[np.float64]:
+    with _sibling(subject, _with_rate(subject.setup, part)) as session:
         if session.can("learning_rates"):
             whole, less = (
                 np.asarray(one.ask("learning_rates", start=0, stop=len(feeds))) for one in (subject.session, session)
