@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from tests.unit.diagnosis.makers import corpus
 from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.checks.dynamics import DYNAMICS
 from lossary.diagnosis.engine import Told, conclude
-from lossary.diagnosis.session import NotObservable, SideSpec
+from lossary.diagnosis.feeds.reference import reference_stream
+from lossary.diagnosis.session import NotObservable, Session, SideSpec
 from lossary.diagnosis.subject import Probes, Subject
+from lossary.models.parameters import initial_parameters
 
 PARTS = ["schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training"]
 Losses = Callable[[float, int], np.ndarray]  # of a learning rate and a number of steps
@@ -166,3 +169,27 @@ def test_steps_that_are_known_to_be_the_reference_s_are_taken_by_it(
     assert isinstance(told, Told)
     assert [spec.label for spec in session.siblings if spec is not None] == taken_by
     assert ("taken by the reference" in told.measured) == bool(taken_by)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_courses_of_the_reference_are_those_of_recipes_with_such_rates(
+    feed_setup: Setup, tmp_path: Path, backend: str
+) -> None:
+    """One process takes the steps at all rates; each course is what a fresh side with that rate would take."""
+    optimizer = feed_setup.recipe.optimizer
+    lower = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate / 3})
+    spec = SideSpec(label="reference", kind="backend", backend=backend)
+    stream = reference_stream(corpus(30), feed_setup, start=0, stop=8)
+    rows = feed_setup.recipe.batch_size
+    steps = {
+        "weights": initial_parameters(feed_setup.shape, feed_setup.seed),
+        "feeds": [stream.take(np.arange(step * rows, (step + 1) * rows)).arrays() for step in range(8)],
+        "first": 1,
+    }
+    with Session(spec, feed_setup, tmp_path) as session:
+        courses = session.ask("courses", **steps, factors=[1.0, 1 / 3])
+    setups = [feed_setup, replace(feed_setup, recipe=feed_setup.recipe.model_copy(update={"optimizer": lower}))]
+    for course, setup in zip(courses, setups, strict=True):
+        with Session(spec, setup, tmp_path) as session:
+            assert course == pytest.approx(session.ask("course", **steps), rel=1e-6)
+    assert courses[0] != courses[1]
