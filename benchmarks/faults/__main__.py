@@ -5,6 +5,7 @@ behaviour of the code tells that it is there. Each case is diagnosed against the
 datasets at a time, at doses of 1, 5 and 30 %. Healthy trainers run under many seeds and declared recipes.
 
     python -m benchmarks.faults [--only D1,M4] [--side torch|keras] [--healthy 100] [--quick] [--json FILE]
+    python -m benchmarks.faults --report FILE [FILE …]     # tables of stored results, run in parts
 
 Printed: a row a fault: how many cases were named, told as one of two that the evidence does not tell apart, only placed
 in the right stage, wrongly named, missed; the smallest dose that was always named; the median cost in CPU seconds, the
@@ -32,6 +33,8 @@ SIDES = ("torch", "keras")
 def main() -> None:
     """Runs both sides beside each other and prints the tables; exits 1 where a target is missed."""
     options = _options()
+    if options.report:
+        sys.exit(report(_merged([json.loads(Path(name).read_text()) for name in options.report])))
     if options.worker:
         work(options)
         return
@@ -50,10 +53,19 @@ def main() -> None:
         if any(codes):
             sys.exit(f"a worker failed: exit codes {codes}")
         found = [json.loads(part.read_text()) for part in parts]
-    merged = {key: [row for part in found for row in part[key]] for key in ("cases", "healthy", "ablation")}
+    merged = _merged(found)
     if options.json:
         Path(options.json).write_text(json.dumps(merged, indent=1))
     sys.exit(report(merged))
+
+
+def _merged(parts: Sequence[dict[str, list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of several runs; of the same case, what the last one found."""
+    found: dict[str, dict[tuple[str, str], dict[str, Any]]] = {"cases": {}, "healthy": {}, "ablation": {}}
+    for part in parts:
+        for key, rows in part.items():
+            found[key] |= {(row["label"], row.get("check", "")): row for row in rows}
+    return {key: list(rows.values()) for key, rows in found.items()}
 
 
 def _options() -> argparse.Namespace:
@@ -63,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--healthy", type=int, default=104, help="healthy diagnoses in all")
     parser.add_argument("--quick", action="store_true", help="one dataset and one dose a fault, few healthy ones")
     parser.add_argument("--json", default="", help="where to write every result")
+    parser.add_argument("--report", nargs="+", metavar="FILE", help="print the tables of stored results, run nothing")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -161,7 +161,8 @@ class Workshop:
         fault = self.by_code[case.code]
         if not fault.dosed or case.dataset is None:
             return 0.0
-        count = max((self._showing(way, fault, case.dataset) for way in _ways(fault)), default=_DOCUMENTS)
+        documents = int(fault.shown_by * _DOCUMENTS)
+        count = max((self._showing(way, fault, case.dataset) for way in _ways(fault)), default=documents)
         return detectable_dose(count) if count else 1.0
 
     def _showing(self, way: Way, fault: Fault, dataset: str) -> int:

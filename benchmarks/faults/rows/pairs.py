@@ -155,6 +155,7 @@ PAIRS: tuple[Fault, ...] = (
         stage="validation",
         expected=frozenset({"training-has-validation-documents"}),
         dosed=True,
+        shown_by=0.1,  # what the user keeps for validation
         by_dataset=True,
         patches=both(
             Patch(
