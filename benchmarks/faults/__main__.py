@@ -7,6 +7,9 @@ datasets at a time, at doses of 1, 5 and 30 %. Healthy trainers run under many s
     python -m benchmarks.faults [--only D1,M4] [--side torch|keras] [--healthy 100] [--quick] [--json FILE]
     python -m benchmarks.faults --report FILE [FILE …]     # tables of stored results, run in parts
 
+A run that was cut off goes on where it was, given the same `--json FILE` and the same code; what it has found so far is
+in FILE.torch and FILE.keras, which `--report` reads, too.
+
 Printed: a row a fault: how many cases were named, told as one of two that the evidence does not tell apart, only placed
 in the right stage, wrongly named, missed; the smallest dose that was always named; the median cost in CPU seconds, the
 import of the framework included. Then the same cases through two baselines, the ablation (a check switched off must
@@ -40,7 +43,8 @@ def main() -> None:
         return
     sides = [options.side] if options.side else list(SIDES)
     with tempfile.TemporaryDirectory(prefix="lossary-faults-") as name:
-        parts = [Path(name) / f"{side}.json" for side in sides]
+        # Beside the result, so that the same command goes on where it was cut off.
+        parts = [Path(f"{options.json}.{side}" if options.json else f"{name}/{side}") for side in sides]
         environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         workers = [
             subprocess.Popen(
@@ -56,6 +60,8 @@ def main() -> None:
     merged = _merged(found)
     if options.json:
         Path(options.json).write_text(json.dumps(merged, indent=1))
+        for part in parts:
+            part.unlink()
     sys.exit(report(merged))
 
 
@@ -63,8 +69,8 @@ def _merged(parts: Sequence[dict[str, list[dict[str, Any]]]]) -> dict[str, list[
     """The rows of several runs; of the same case, what the last one found."""
     found: dict[str, dict[tuple[str, str], dict[str, Any]]] = {"cases": {}, "healthy": {}, "ablation": {}}
     for part in parts:
-        for key, rows in part.items():
-            found[key] |= {(row["label"], row.get("check", "")): row for row in rows}
+        for key, rows in found.items():
+            rows |= {(row["label"], row.get("check", "")): row for row in part[key]}
     return {key: list(rows.values()) for key, rows in found.items()}
 
 

@@ -7,10 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import lossary
 from benchmarks.faults.baselines import first_difference, metric_difference
 from benchmarks.faults.cases import Case, Result, Workshop, cases_of, score
 from benchmarks.faults.catalogue import FAULTS, MORE, UNLISTED
 from benchmarks.faults.zygote import Zygote
+from lossary.files import digest_json, write_atomic
 
 __all__ = ["work"]
 
@@ -30,28 +32,56 @@ _VARIATIONS: tuple[dict[str, Any], ...] = (
 
 
 def work(options: argparse.Namespace) -> None:
-    """Runs all cases of `options.worker` and writes them as JSON."""
+    """Runs all cases of `options.worker` and writes them as JSON, after each fault; goes on where a run was cut off."""
     side = options.worker
     wanted = {code for code in options.only.split(",") if code}
     faults = [f for f in (*FAULTS, *MORE, *UNLISTED) if side in f.sides and (not wanted or f.code in wanted)]
-    found: dict[str, list[dict[str, Any]]] = {"cases": [], "healthy": [], "ablation": []}
+    path = Path(options.json)
+    found = _begun(path)
     with tempfile.TemporaryDirectory(prefix=f"lossary-faults-{side}-") as name, Zygote(side) as zygote:
         workshop = Workshop(Path(name), side, zygote)
         for fault in faults:
+            cases, done = list(cases_of(fault, side, quick=options.quick)), {row["label"] for row in found["cases"]}
+            if all(case.label in done for case in cases):
+                continue
             results = []
-            for case in cases_of(fault, side, quick=options.quick):
+            for case in cases:
                 row = _case(workshop, case, zygote.import_s)
                 results.append(row)
                 _say(row)
             found["cases"] += results
             found["ablation"] += _ablation(workshop, [row for row in results if row["named"]][-1:])
             workshop.clear()
+            _store(path, found)
         if not wanted or "healthy" in wanted:
             count = 4 if options.quick else options.healthy // (1 if options.side else 2)
-            for number in range(count):
+            for number in range(len(found["healthy"]), count):
                 found["healthy"].append(_healthy(workshop, number, zygote.import_s))
                 _say(found["healthy"][-1])
-    Path(options.json).write_text(json.dumps(found))
+                _store(path, found)
+    _store(path, found)
+
+
+def _begun(path: Path) -> dict[str, Any]:
+    """What a run that was cut off had found with the same code; else nothing."""
+    state = _state()
+    if path.is_file():
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found["state"] == state:
+            return found
+    return {"state": state, "cases": [], "healthy": [], "ablation": []}
+
+
+def _state() -> str:
+    """The digest of all code that a result depends on."""
+    folders = (Path(lossary.__file__).parent, Path(__file__).parent)
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    return digest_json([file.read_text(encoding="utf-8") for file in files])
+
+
+def _store(path: Path, found: dict[str, Any]) -> None:
+    with write_atomic(path) as temporary:
+        temporary.write_text(json.dumps(found))
 
 
 def _case(workshop: Workshop, case: Case, import_s: float) -> dict[str, Any]:
