@@ -7,6 +7,7 @@ from tests.unit.diagnosis.feeds.planted import made
 from tests.unit.diagnosis.makers import Document, corpus
 
 from lossary.diagnosis.adapter import Setup
+from lossary.diagnosis.feeds.corpus import texts_of
 from lossary.diagnosis.feeds.explain import explain_examples
 from lossary.diagnosis.feeds.outcome import FeedFit
 from lossary.diagnosis.feeds.reference import Reference
@@ -23,7 +24,7 @@ def told(fit: FeedFit) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize(
     ("word", "dose", "less"),
-    # The first two are read from the side: a rate, an id. The last looks at nothing.
+    # Rates and shares of the first three are read from the side; flipped labels are what they are.
     [("mask-rate", 0.4, 0.25), ("pads-scored", 1.0, 0.3), ("always-mask", 1.0, 0.4), ("labels-flipped", 1.0, 0.3)],
 )
 def test_who_was_examined_before_makes_no_difference(
@@ -51,12 +52,7 @@ def test_the_reference_is_another_one_for_other_documents_or_settings(
 
 def test_pieces_are_the_references_or_not(feed_setup: Setup, documents: list[Document]) -> None:
     reference = Reference.shared(documents, feed_setup)
-    own = [ids.tolist() for ids in reference.tokenizer.encode([line for d in documents for line in lines_of(d)])]
+    own = [ids.tolist() for ids in reference.tokenizer.encode(texts_of(documents))]
     assert reference.has_pieces(own)
     assert not reference.has_pieces(own[1:])
     assert not reference.has_pieces([[1], *own[1:]])
-
-
-def lines_of(document: Document) -> list[str]:
-    text = document["text"]
-    return text.split("\n") if isinstance(text, str) else list(text)
