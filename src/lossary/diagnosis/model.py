@@ -5,13 +5,14 @@ measured noise. `stage only`: the side differs there, and nothing in the library
 and equal within noise. `not observable`: the side cannot show it, and `needs` says what would.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from lossary.diagnosis.fit import Candidate
 
-__all__ = ["STAGES", "Cause", "Diagnosis", "Gap", "Outcome", "Stage", "Verdict"]
+__all__ = ["STAGES", "Cause", "Diagnosis", "Gap", "Outcome", "Stage", "Verdict", "cause_sentence"]
 
 Verdict = Literal["confirmed", "stage only", "ruled out", "not observable"]
 Stage = Literal[
@@ -46,6 +47,14 @@ class Cause:
     ties: tuple[str, ...] = ()  # causes that the evidence does not tell from this one
     before: float  # distance of the side from the reference, in units of the tolerance
     after: float  # the same, once the fault is put into the reference
+
+
+def cause_sentence(says: str, datasets: Sequence[str], ties: Sequence[str]) -> str:
+    """What a cause is, in which datasets, unless that was said, and which others the evidence does not tell from it."""
+    said = all(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", says) for name in datasets)
+    where = "" if said else f" (in {', '.join(datasets)})"
+    or_else = f", or {' or '.join(ties)}: the evidence does not tell" if ties else ""
+    return says.rstrip(".") + where + or_else
 
 
 @dataclass(frozen=True, kw_only=True)

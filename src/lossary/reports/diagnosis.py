@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from lossary.diagnosis.fit import Candidate
-from lossary.diagnosis.model import Cause, Diagnosis, Gap, Outcome
+from lossary.diagnosis.model import Cause, Diagnosis, Gap, Outcome, cause_sentence
 from lossary.files import write_atomic
 from lossary.folder import StudyFolder
 from lossary.reports.markdown import escape_markdown
@@ -38,9 +38,7 @@ def headline(found: Diagnosis) -> str:
 
 
 def _says(cause: Cause) -> str:
-    where = f" (in {', '.join(cause.datasets)})" if cause.datasets else ""
-    ties = f", or {' or '.join(cause.ties)}: the evidence does not tell" if cause.ties else ""
-    return cause.says.rstrip(".") + where + ties
+    return cause_sentence(cause.says, cause.datasets, cause.ties)
 
 
 def _times(value: float) -> str:

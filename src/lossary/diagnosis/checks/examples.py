@@ -31,8 +31,8 @@ def feed_told(fit: FeedFit, subject: Subject, what: str) -> Told:
     """The words for a fit of a feed."""
     if fit.equal:
         return Told(fit=fit, measured=f"{what}: no fact is beyond what healthy makers of examples do")
-    worst = sorted(fit.deviations, key=lambda found: -found.excess)[:_MOST_FACTS]
-    facts = "; ".join(f"{found.says} in {found.count:,} of {found.total:,} ({found.dataset})" for found in worst)
+    worst = fit.deviations[:_MOST_FACTS]
+    facts = "; ".join(found.says for found in worst)
     more = len(fit.deviations) - len(worst)
     return Told(
         fit=fit,

@@ -100,9 +100,6 @@ def aspect_of(
         Deviation(
             fact=fact,
             says=f"{name}: {int(k):,} of {int(n):,} {says}",
-            dataset=name,
-            count=int(k),
-            total=int(n),
             excess=float(excess),
         )
         for name, k, n, excess in zip(counted.names, *counted.side, alarms, strict=True)

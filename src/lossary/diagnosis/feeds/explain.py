@@ -208,9 +208,6 @@ def _deviations(observed: Observed, alarms: NDArray[np.float64], names: Sequence
             Deviation(
                 fact=fact.name,
                 says=f"{groups[group]}: {count:,} of {total:,} {fact.says}",
-                dataset=groups[group],
-                count=count,
-                total=total,
                 excess=float(alarms[row, group]),
             )
         )

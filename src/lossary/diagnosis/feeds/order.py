@@ -94,9 +94,6 @@ def _shares(stream: Stream, own: _Own) -> Aspect:
         Deviation(
             fact="share",
             says=f"{name}: {count:,} of {counts.sum():,} examples, {share / declared.sum():.1%} are declared",
-            dataset=name,
-            count=int(count),
-            total=int(counts.sum()),
             excess=float(unit),
         )
         for name, count, share, unit in zip(stream.names, counts, declared, units, strict=True)
@@ -171,9 +168,6 @@ def _repeats(stream: Stream, own: _Own) -> Aspect:
             fact="repeats",
             says=f"{name}: {r.soon:,} of {r.again:,} repeated examples are back soon, "
             f"{r.often[0]:,} of {r.units:,} come more than twice as often as most",
-            dataset=name,
-            count=r.soon,
-            total=r.again,
             excess=float(unit),
         )
         for name, r, unit in zip(stream.names, found, units, strict=True)
@@ -344,9 +338,6 @@ def resume_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, refe
     deviation = Deviation(
         fact="resume",
         says=f"{missing:,} of {found.examples:,} examples after the resume are not those of the uninterrupted stream",
-        dataset="",
-        count=missing,
-        total=found.examples,
         excess=distance,
     )
     return Aspect(

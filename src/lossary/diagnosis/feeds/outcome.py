@@ -17,10 +17,7 @@ class Deviation:
     """A fact whose rate no healthy feed has."""
 
     fact: str
-    says: str  # a sentence
-    dataset: str  # its name; empty where it is of the whole feed
-    count: int
-    total: int
+    says: str  # a sentence, with the dataset and the count
     excess: float  # in units of the critical value
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lossary.diagnosis.model import cause_sentence
 from lossary.files import read_json
 from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
@@ -120,9 +121,8 @@ def _hypothesis(outcome: Mapping[str, Any], cause: Mapping[str, Any] | None) -> 
     if cause is None:
         says, name, experiment = f"differs in {outcome['stage']}, cause not known", "", ""
     else:
-        where = f" (in {', '.join(cause['datasets'])})" if cause["datasets"] else ""
-        ties = f", or {' or '.join(cause['ties'])}: the evidence does not tell" if cause["ties"] else ""
-        says, name = cause["says"].rstrip(".") + where + ties, " or ".join([cause["name"], *cause["ties"]])
+        says = cause_sentence(cause["says"], cause["datasets"], cause["ties"])
+        name = " or ".join([cause["name"], *cause["ties"]])
         experiment = (
             f"the fault put into the reference: {_times(cause['before'])} the tolerance "
             f"becomes {_times(cause['after'])}"
