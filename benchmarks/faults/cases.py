@@ -198,7 +198,7 @@ class Workshop:
 
 
 def _ways(fault: Fault) -> list[Way]:
-    return [way for name in fault.expected for way in FEED_FAULTS.get(name, ())]
+    return [way for name in fault.strikes or fault.expected for way in FEED_FAULTS.get(name, ())]
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

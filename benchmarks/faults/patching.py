@@ -54,6 +54,7 @@ class Fault:
     datasets: tuple[str, ...] = ()  # where it can be put in; empty: all
     dosed: bool = False  # a dose between 0 and 1 means a share of the examples
     by_dataset: bool = False  # may concern one dataset alone
+    strikes: frozenset[str] = frozenset()  # names whose faults strike the same examples; empty: those expected
     shown_by: float = 1.0  # share of a dataset's documents that can have it at all
     replicas: int = 1  # seen only from so many on
     micro_batches: int = 1
