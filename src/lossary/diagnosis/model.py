@@ -5,7 +5,6 @@ measured noise. `stage only`: the side differs there, and nothing in the library
 and equal within noise. `not observable`: the side cannot show it, and `needs` says what would.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -39,7 +38,7 @@ class Cause:
     """A named fault of one side that an experiment has confirmed."""
 
     name: str
-    says: str  # one sentence
+    says: str  # one sentence; it says where, too
     stage: Stage
     side: str
     values: Mapping[str, Any] = field(default_factory=dict)  # fitted: {"epsilon": 1e-5}
@@ -49,12 +48,10 @@ class Cause:
     after: float  # the same, once the fault is put into the reference
 
 
-def cause_sentence(says: str, datasets: Sequence[str], ties: Sequence[str]) -> str:
-    """What a cause is, in which datasets, unless that was said, and which others the evidence does not tell from it."""
-    said = all(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", says) for name in datasets)
-    where = "" if said else f" (in {', '.join(datasets)})"
+def cause_sentence(says: str, ties: Sequence[str]) -> str:
+    """What a cause is, and which others the evidence does not tell from it."""
     or_else = f", or {' or '.join(ties)}: the evidence does not tell" if ties else ""
-    return says.rstrip(".") + where + or_else
+    return says.rstrip(".") + or_else
 
 
 @dataclass(frozen=True, kw_only=True)

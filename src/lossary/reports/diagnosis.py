@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from lossary.diagnosis.fit import Candidate
-from lossary.diagnosis.model import Cause, Diagnosis, Gap, Outcome, cause_sentence
+from lossary.diagnosis.model import Diagnosis, Gap, Outcome, cause_sentence
 from lossary.files import write_atomic
 from lossary.folder import StudyFolder
 from lossary.reports.markdown import escape_markdown
@@ -27,7 +27,7 @@ _MARKS = {"confirmed": "bold red", "stage only": "bold yellow", "ruled out": "gr
 def headline(found: Diagnosis) -> str:
     """One sentence: what was found, or that nothing was."""
     if found.causes:
-        named = "; ".join(f"{cause.side}: {_says(cause)}" for cause in found.causes)
+        named = "; ".join(f"{cause.side}: {cause_sentence(cause.says, cause.ties)}" for cause in found.causes)
         more = " More remains that is not explained." if found.open else ""
         return f"{named}.{more}"
     if found.open:
@@ -35,10 +35,6 @@ def headline(found: Diagnosis) -> str:
         return f"Something differs, and no known cause reproduces it: {where}."
     compared = len(found.of("ruled out"))
     return f"Nothing differs beyond noise in the {compared} comparisons that could be made."
-
-
-def _says(cause: Cause) -> str:
-    return cause_sentence(cause.says, cause.datasets, cause.ties)
 
 
 def _times(value: float) -> str:
@@ -106,7 +102,7 @@ def diagnosis_text(found: Diagnosis, *, style: str = "full", width: int = 100, c
 def _print_outcome(found: Diagnosis, outcome: Outcome, console: Console, *, detailed: bool) -> None:
     style = _MARKS[outcome.verdict]
     for cause in outcome.causes:
-        text = escape(plain(f"{cause.side} · {cause.stage}: {_says(cause)}"))
+        text = escape(plain(f"{cause.side} · {cause.stage}: {cause_sentence(cause.says, cause.ties)}"))
         names = " or ".join((cause.name, *cause.ties))
         console.print(f"[{style}]confirmed[/]{escape(f'[{names}]')} {text}")
     if not outcome.causes:
@@ -194,7 +190,10 @@ def diagnosis_markdown(found: Diagnosis) -> str:
         "",
     ]
     for outcome in (*found.of("confirmed"), *found.of("stage only")):
-        titles = [f"**{escape_markdown(_says(cause))}** (`{cause.name}`)" for cause in outcome.causes]
+        titles = [
+            f"**{escape_markdown(cause_sentence(cause.says, cause.ties))}** (`{cause.name}`)"
+            for cause in outcome.causes
+        ]
         title = "; ".join(titles) or f"**differs in {outcome.stage}**, cause not known"
         lines += [f"- {escape_markdown(outcome.side)}, {outcome.stage}: {title}"]
         lines += [f"  - {label}: {_quoted(label, text)}" for label, text in _lines(found, outcome)]

@@ -7,7 +7,7 @@ import pytest
 
 from lossary.diagnosis.engine import Check, Told, examine
 from lossary.diagnosis.fit import Candidate, Fit
-from lossary.diagnosis.model import Diagnosis, cause_sentence
+from lossary.diagnosis.model import Diagnosis
 from lossary.diagnosis.subject import Subject
 from lossary.reports.diagnosis import diagnosis_text
 
@@ -72,18 +72,3 @@ def test_of_two_ties_the_stronger_evidence_leads() -> None:
     assert [(cause.name, cause.ties) for cause in found.causes] == [
         ("labels-flipped", ("labels-independent-of-order",))
     ]
-
-
-@pytest.mark.parametrize(
-    ("says", "datasets", "sentence"),
-    [
-        ("labels are wrong: all of names", ("names",), "labels are wrong: all of names"),
-        ("labels are wrong: 5.0% of a.b, all of c", ("a.b", "c"), "labels are wrong: 5.0% of a.b, all of c"),
-        ("labels are wrong: everywhere.", (), "labels are wrong: everywhere"),
-        ("a reader drops lines", ("read",), "a reader drops lines (in read)"),
-        ("the first line of wiki is dropped", ("wiki", "news"), "the first line of wiki is dropped (in wiki, news)"),
-    ],
-)
-def test_a_sentence_says_once_where_a_cause_is(says: str, datasets: tuple[str, ...], sentence: str) -> None:
-    assert cause_sentence(says, datasets, ()) == sentence
-    assert cause_sentence(says, datasets, ("b", "c")) == f"{sentence}, or b or c: the evidence does not tell"

@@ -121,7 +121,7 @@ def _hypothesis(outcome: Mapping[str, Any], cause: Mapping[str, Any] | None) -> 
     if cause is None:
         says, name, experiment = f"differs in {outcome['stage']}, cause not known", "", ""
     else:
-        says = cause_sentence(cause["says"], cause["datasets"], cause["ties"])
+        says = cause_sentence(cause["says"], cause["ties"])
         name = " or ".join([cause["name"], *cause["ties"]])
         experiment = (
             f"the fault put into the reference: {_times(cause['before'])} the tolerance "
