@@ -104,10 +104,11 @@ def main(name: str, path: Path) -> None:
         backend.load_parameters(start)
         backend.load_moments(None)
         backend.set_law(law)
-        norms = [
-            backend.train_step([batch], whole, step=step, rate=0.01 / (step + 1)).gradient_norm
-            for step in range(UPDATES)
-        ]
+        norms = []
+        for step in range(UPDATES):
+            norms.append(backend.train_step([batch], whole, step=step, rate=0.01 / (step + 1)).gradient_norm)
+            if step == 0:
+                found |= {f"first/{label}/{key}": value for key, value in backend.parameters().items()}
         found[f"norms/{label}"] = np.array(norms)
         found |= {f"updated/{label}/{key}": value for key, value in backend.parameters().items()}
         moments = backend.moments()

@@ -129,6 +129,10 @@ def test_updates_follow_the_law(found: Found, probes: dict[str, Found], label: s
     zeros = {name: np.zeros_like(value) for name, value in parameters.items()}
     expected = reference_update(law, parameters, gradients, (zeros, zeros), step=0, rate=0.01)
     assert found[f"norms/{label}"][0] == pytest.approx(expected.gradient_norm, rel=1e-5)
+    for name, value in part(found, f"first/{label}/").items():
+        if NOISE_ONLY not in name:
+            moved, due = value - parameters[name], expected.parameters[name] - parameters[name]
+            assert relative(moved, due) < 1e-3, f"{name}: the first update"
     for name, value in part(found, f"updated/{label}/").items():
         if NOISE_ONLY in name:
             continue

@@ -1,6 +1,7 @@
 """A diagnosis as text, JSON and Markdown: causes first, each with what speaks for it and the experiment."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import StringIO
@@ -42,7 +43,7 @@ def _times(value: float) -> str:
 
 
 def _replay(found: Diagnosis, outcome: Outcome) -> str:
-    return f"{found.command} --check {outcome.check}"
+    return f"{found.command} --check {shlex.quote(outcome.check)}"
 
 
 def _tried_text(candidate: Candidate) -> str:

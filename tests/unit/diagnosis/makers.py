@@ -321,7 +321,12 @@ class UserMaker:
         draw = self.rng.random()
         if draw < 0.8:
             return mask
-        return self.rng.randrange(FIRST_PIECE, self.vocabulary) if draw < 0.9 else piece
+        if draw >= 0.9:
+            return piece
+        if self.has("random-from-0", dataset) and self.rng.random() < 0.1:
+            # As often as a vocabulary of fifty pieces would: one of a thousand needs a large corpus to show it.
+            return self.rng.randrange(FIRST_PIECE)
+        return self.rng.randrange(FIRST_PIECE, self.vocabulary)
 
 
 class UserStream:

@@ -1,5 +1,6 @@
 """Causes that one check cannot tell apart: another one may, else both are told."""
 
+import shlex
 from typing import Any, cast
 
 import numpy as np
@@ -55,6 +56,12 @@ def test_a_tie_that_nothing_decides_is_told_whole() -> None:
         ("labels-independent-of-order", ("labels-flipped",))
     ]
     assert "labels-independent-of-order or labels-flipped" in diagnosis_text(found)
+
+
+def test_the_command_that_replays_a_check_can_be_pasted_into_a_shell() -> None:
+    found = diagnosed(check("reported loss", FLIPPED))
+    (told,) = (line for line in diagnosis_text(found).splitlines() if " --check " in line)
+    assert shlex.split(told)[-2:] == ["--check", "reported loss"]
 
 
 def test_another_cause_decides_nothing() -> None:

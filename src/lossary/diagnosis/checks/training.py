@@ -51,17 +51,20 @@ def _run(subject: Subject) -> Told:
             rough_gradient_of=None if low is None else lambda at, number: gradient_of(at, number, low),
         )
 
-    steps = subject.session.ask("train", **question)
-    fit = identified(steps, law)
-    if not fit.equal and subject.first_update:
-        # Corrections of moments may count the updates since the restart, or take the number of the step.
-        fit = min(fit, identified(steps, replace(law, counts="steps")), key=lambda one: one.distance)
+    def closest(steps: list[dict[str, Any]]) -> Fit:
+        fit = identified(steps, law)
+        if not fit.equal and subject.first_update:
+            # Corrections of moments may count the updates since the restart, or take the number of the step.
+            fit = min(fit, identified(steps, replace(law, counts="steps")), key=lambda one: one.distance)
+        return fit
+
+    fit = closest(subject.session.ask("train", **question))
     if not fit.equal and not fit.confirmed:
         # What was asked before may have left something over: in a process of its own nothing was.
         with subject.session.sibling(subject.session.setup) as fresh:
             again = fresh.ask("train", attempt=1, **question)
             subject.session.cpu_s += fresh.cpu_s
-        fit = identified(again, law)
+        fit = closest(again)
     return Told(
         fit=fit,
         measured=f"{_STEPS} whole training steps differ from the reference's by {fit.distance:,.3g} × the tolerance",

@@ -44,6 +44,7 @@ from lossary.diagnosis.feeds.masks import (
     pieces_shuffled,
     scored_too,
     some_labels_after_masking,
+    specials_drawn,
     unmasked,
 )
 from lossary.diagnosis.feeds.pairs import (
@@ -263,6 +264,10 @@ def _table() -> list[Fault]:
             name="no-random-or-kept", price=_FITTED, says="scored positions do not show 80 % [MASK], 10 % random, 10 % kept pieces",
             put=other_inputs, stage=stage.MASKS, shows=("input-masked", "input-kept", "input-random"), partial=False,
             fitted=fitted_inputs,
+        ),
+        Fault(
+            name="random-draws-specials", price=_FITTED, says="random pieces are drawn from all ids, special ones too",
+            put=specials_drawn, stage=stage.MASKS, shows=("input-special",), partial=False,
         ),
         Fault(
             name="mask-id-wrong", says="another id stands in the place of [MASK]", stage=stage.MASKS, put=other_mask_id,

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.data.tokenizer import FIRST_PIECE, MASK, UNK
+from lossary.data.tokenizer import CLS, FIRST_PIECE, MASK, PAD, SEP, UNK
 from lossary.diagnosis.feeds.layout import FIRST, PADDING
 from lossary.diagnosis.feeds.made import Made, remasked
 from lossary.diagnosis.feeds.scene import Put, Scene
@@ -31,18 +31,21 @@ __all__ = [
     "pieces_replaced",
     "pieces_shuffled",
     "scored_too",
+    "specials_drawn",
     "some_labels_after_masking",
     "unmasked",
 ]
 
 Rows = NDArray[np.bool_]
+# Of scored places: shown as [MASK], and as they stood; the rest shows another piece.
+_MASKED, _KEPT = 0.8, 0.1
 
 
 def _replacements(labels: NDArray[np.int32], scene: Scene, random: np.random.Generator) -> NDArray[np.int32]:
     """What stands in the input in the place of some pieces, 80/10/10."""
     draw = random.random(labels.shape)
     piece = random.integers(FIRST_PIECE, scene.vocabulary_size, labels.shape)
-    return np.where(draw < 0.8, MASK, np.where(draw < 0.9, piece, labels)).astype(np.int32)
+    return np.where(draw < _MASKED, MASK, np.where(draw < 1.0 - _KEPT, piece, labels)).astype(np.int32)
 
 
 def scored_too(part: int, share: str) -> Put:
@@ -169,6 +172,18 @@ def other_mask_id(made: Made, rows: Rows, scene: Scene) -> Made:
     """Where [MASK] is expected stands the id that the side shows most often there."""
     struck = rows[:, None] & made.scored & (made.inputs == MASK)
     return made.but(inputs=np.where(struck, scene.mask_id, made.inputs).astype(np.int32))
+
+
+def specials_drawn(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Random pieces are drawn from all ids, so that some are special ones: as often as the side shows such."""
+    random = scene.maker.random("specials drawn")
+    # Of a draw over all five special ids, [MASK] and <unk> are not counted: the side may show them for other reasons.
+    rate = scene.read("input-special-share", 0.0) * 5 / 3
+    drawn = (made.inputs != made.tokens) & (made.inputs != MASK)
+    chance = (rate / (1.0 - _MASKED - _KEPT))[made.dataset][:, None]
+    struck = rows[:, None] & made.scored & drawn & (random.random(drawn.shape) < chance)
+    ids = np.array([PAD, UNK, CLS, SEP, MASK], np.int32)[random.integers(0, 5, drawn.shape)]
+    return made.but(inputs=np.where(struck, ids, made.inputs))
 
 
 def unmasked(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.data.tokenizer import MASK, UNK, TokenizerModel
+from lossary.data.tokenizer import CLS, MASK, PAD, SEP, UNK, TokenizerModel
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.feeds.align import Aligned, Segments, align
 from lossary.diagnosis.feeds.corpus import KINDS, LINES, PAIR, Corpus, ranges
@@ -129,6 +129,7 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
     usable = scored & text & ~wrong & ~is_mask
     inputs = feed.token_ids
     kept = inputs == labels
+    shows_special = np.isin(inputs, (PAD, CLS, SEP))
     count = usable.sum(axis=1, keepdims=True)
     return {
         "padding-scored": _some(scored, padding),
@@ -139,6 +140,8 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
         "label-out-of-range-share": _share(wrong, scored),
         "label-is-mask": _some(is_mask, scored),
         "label-is-mask-share": _share(is_mask, scored),
+        "input-special": _some(shows_special, usable),
+        "input-special-share": _share(shows_special, usable),
         "mask-unscored": _some(inputs == MASK, ~scored),
         "mask-rate": ((scored & ~padding).sum(axis=1), (~padding).sum(axis=1)),
         "input-unknown": _share((inputs == UNK) & ~kept, usable),

@@ -50,6 +50,8 @@ PLANTED: list[tuple[str, float, str, tuple[str, ...]]] = [
     ("mask-rate", 0.3, "mask-rate", SHORT),
     ("always-mask", 1.0, "no-random-or-kept", LONG),
     ("always-mask", 1.0, "no-random-or-kept", SHORT),
+    ("random-from-0", 1.0, "random-draws-specials", LONG),
+    ("random-from-0", 1.0, "random-draws-specials", SHORT),
     ("mask-is-unk", 1.0, "mask-id-wrong", LONG),
     ("mask-is-unk", 1.0, "mask-id-wrong", SHORT),
     ("b-reversed", 1.0, "text-altered", LONG),
