@@ -15,6 +15,7 @@ import re
 import sysconfig
 import tokenize
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
@@ -33,6 +34,13 @@ BUILTIN_FIELDS: dict[str, tuple[str, ...]] = {
 _FOREIGN = frozenset({"site-packages", "dist-packages", "__pycache__"})
 _TESTS = frozenset({"test", "tests", "idle_test"})
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+# Strings, so that no `#` in one is taken for a comment, and comments: what `tokenize` says, ten times as fast.
+_STRING_OR_COMMENT = re.compile(
+    r'''(?s)"""(?:[^"\\]|\\.|"(?!""))*"""|\'{3}(?:[^\'\\]|\\.|\'(?!\'\'))*\'{3}'''
+    r"""|"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|(?P<comment>\#[^\n]*)"""
+)
+# Where the statements that a statement holds are; docstrings are in statements only.
+_BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 Row = dict[str, str | None]
 
 
@@ -71,11 +79,23 @@ def _docstring_nodes() -> Iterator[tuple[str | None, str]]:
                 tree = ast.parse(source)
         except (SyntaxError, ValueError):
             continue  # Templates and Python 2 code among the standard library's files.
-        for node in ast.walk(tree):
+        for node in _statements(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = ast.get_docstring(node)
                 if text and text.strip():
                     yield getattr(node, "name", None), text.strip()
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """As `ast.walk`, without expressions."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        for block in _BLOCKS:
+            inside = getattr(node, block, None)
+            if isinstance(inside, list):
+                waiting.extend(inside)
+        yield node
 
 
 def _names() -> Iterator[Row]:
@@ -93,26 +113,31 @@ def _docstrings() -> Iterator[Row]:
 
 def _comments() -> Iterator[Row]:
     for source in _sources(tests=True):
-        block: list[str] = []
-        last = -1
-        try:
-            for token in tokenize.tokenize(BytesIO(source).readline):
-                if token.type != tokenize.COMMENT or token.line[: token.start[1]].strip():
-                    continue
-                if token.start[0] != last + 1:
-                    yield from _block(block)
-                    block = []
-                block.append(token.string.lstrip("#!:").strip())
-                last = token.start[0]
-        except (tokenize.TokenError, SyntaxError, UnicodeDecodeError):
-            pass  # The comments up to the broken place are good.
-        yield from _block(block)
+        for block in _comment_blocks(source):
+            lines = [line for line in block if re.search(r"[^\W\d_]{2}", line)]
+            if len(lines) >= 2:
+                yield {"text": "\n".join(lines)}
 
 
-def _block(lines: list[str]) -> Iterator[Row]:
-    lines = [line for line in lines if re.search(r"[^\W\d_]{2}", line)]
-    if len(lines) >= 2:
-        yield {"text": "\n".join(lines)}
+def _comment_blocks(source: bytes) -> Iterator[list[str]]:
+    """The comments of consecutive lines that hold nothing else."""
+    try:
+        encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+        text = source.decode(encoding).replace("\r\n", "\n")
+    except (SyntaxError, UnicodeDecodeError):
+        return  # Written to be unreadable, as tests of Python itself are.
+    block: list[str] = []
+    last = -1
+    for found in _STRING_OR_COMMENT.finditer(text):
+        line = text.rfind("\n", 0, found.start()) + 1
+        if found["comment"] is None or text[line : found.start()].strip():
+            continue
+        if line != last + 1:
+            yield block
+            block = []
+        block.append(found["comment"].lstrip("#!:").strip())
+        last = found.end()
+    yield block
 
 
 def _reference() -> Iterator[Row]:

@@ -42,6 +42,10 @@ _TERMINAL = frozenset(".!?…。！？")
 # Closing quotes and brackets may stand between the full stop and the next word.
 _CLOSING = "\"'”’»)]}"
 MODEL = "spiece.model"
+# Pieces that training begins with and thins out: 30 for each one wanted give as short an encoding as SentencePiece's
+# own million, and a small vocabulary in less than half the time.
+_SEED_PIECES = 30
+_SEED_BOUNDS = (20_000, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def train_model(
             control_symbols=[_SPECIALS[i] for i in (CLS, SEP, MASK)],
             normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
             character_coverage=0.9995,
+            seed_sentencepiece_size=min(max(_SEED_PIECES * vocabulary_size, _SEED_BOUNDS[0]), _SEED_BOUNDS[1]),
             max_sentence_length=8192,
             # The result must not depend on the machine's cores.
             num_threads=2,
