@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lossary.data.examples import Examples, save_examples
 from lossary.data.tokenizer import CLS, FIRST_PIECE, MASK, SEP, train_model
-from lossary.files import digest_file, read_json, write_json
+from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.results.records import SCORE_SCHEMA, STEP_SCHEMA, ScoreHeader, write_scores, write_steps
 
@@ -87,7 +87,8 @@ def _write_validation(folder: StudyFolder, shape: Shape) -> Examples:
     sentences = (" ".join(rng.choice(words, 12)) for _ in range(5000))
     train_model(folder, sentences, vocabulary_size=_VOCABULARY, lowercase=True, request="page")
     examples = _examples(shape, rng)
-    save_examples(folder.validation / "examples.arrow", examples)
+    for index, name in enumerate(shape.dataset_names):
+        save_examples(folder.validation_part(name) / "examples.arrow", examples.take(examples.dataset == index))
     described = {
         name: {
             "share": 1 / shape.datasets,
@@ -98,8 +99,9 @@ def _write_validation(folder: StudyFolder, shape: Shape) -> Examples:
         for name in shape.dataset_names
     }
     manifest = {
+        "schema": 2,
         "digest": "blake2b:0",
-        "file_digest": digest_file(folder.validation / "examples.arrow"),
+        "parts": dict.fromkeys(shape.dataset_names, "blake2b:0"),
         "tokenizer_digest": read_json(folder.tokenizer / "manifest.json")["digest"],
         "datasets": shape.dataset_names,
         "notes": [],

@@ -54,6 +54,7 @@ def score_run(folder: StudyFolder, run: str, *, step: int = 12, mean: float = 3.
         tokens=step * 1000,
         has_sop=has_sop,
         lossary="0",
+        validation=validation.parts,
     )
     write_scores(folder.scores(run, step), table, header)
     return table

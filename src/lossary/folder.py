@@ -28,6 +28,10 @@ class StudyFolder:
     def validation(self) -> Path:
         return self.root / "validation"
 
+    def validation_part(self, dataset: str) -> Path:
+        """The frozen validation examples of a dataset."""
+        return self.validation / dataset
+
     @property
     def report(self) -> Path:
         return self.root / "report"

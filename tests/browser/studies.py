@@ -10,7 +10,7 @@ import pyarrow as pa
 import sentencepiece
 
 from lossary.data.examples import Examples, save_examples
-from lossary.files import digest_file, write_json
+from lossary.files import write_json
 from lossary.folder import StudyFolder
 from lossary.results.importers.names import parse_maps
 from lossary.results.importers.recognise import read_any
@@ -104,8 +104,8 @@ def _examples(rng: np.random.Generator, shape: Shape, pieces: int) -> Examples:
 
 
 def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Examples, shape: Shape) -> None:
-    folder.validation.mkdir(parents=True)
-    save_examples(folder.validation / "examples.arrow", examples)
+    for index, name in enumerate(datasets):
+        save_examples(folder.validation_part(name) / "examples.arrow", examples.take(examples.dataset == index))
     described = {
         name: {
             "share": 1 / len(datasets),
@@ -116,8 +116,9 @@ def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Example
         for name in datasets
     }
     manifest = {
+        "schema": 2,
         "digest": "blake2b:0123456789abcdef",
-        "file_digest": digest_file(folder.validation / "examples.arrow"),
+        "parts": dict.fromkeys(datasets, "blake2b:0123456789abcdef"),
         "tokenizer_digest": "blake2b:1",
         "datasets": datasets,
         "notes": [],

@@ -34,7 +34,8 @@ __all__ = ["Snapshot", "WatchedStudy"]
 _PATTERNS = (
     "imported*",
     "tokenizer/manifest.json",
-    "validation/*",
+    "validation/manifest.json",
+    "validation/*/*",
     "prepared/*/manifest.json",
     "prepared/*/spans-*/manifest.json",
     "runs/*/run.json",

@@ -5,7 +5,7 @@ batch = data.batch(0)                                   # a pure function of (se
 for micro in micro_batches(batch, max_tokens=4096, sequence_length=512): ...
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -125,16 +125,18 @@ class TrainingData:
         return self._assembler.assemble(numbered, places.epoch)
 
 
-def training_shares(study: Study, folder: StudyFolder, length: int) -> dict[str, float]:
-    """The planned sampling share of every dataset, adding up to 1."""
+def training_shares(
+    study: Study, folder: StudyFolder, length: int, datasets: Collection[str] | None = None
+) -> dict[str, float]:
+    """The planned sampling share of every dataset, or of some among themselves, adding up to 1."""
     shares = study.mixture.shares
+    names = [name for name in study.datasets if datasets is None or name in datasets]
     if isinstance(shares, str):
-        counts = {name: read_json(folder.spans(name, length) / MANIFEST)[shares] for name in study.datasets}
-        weights = {name: float(count) for name, count in counts.items()}
+        weights = {name: float(read_json(folder.spans(name, length) / MANIFEST)[shares]) for name in names}
     else:
-        weights = dict(shares)
+        weights = {name: shares[name] for name in names}
     total = sum(weights.values())
-    return {name: weights[name] / total for name in study.datasets}
+    return {name: weight / total for name, weight in weights.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

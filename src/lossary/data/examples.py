@@ -88,9 +88,9 @@ _RAGGED = ("token_ids", "segment_ids", "positions", "labels")
 
 
 def save_examples(path: Path, examples: Examples) -> None:
-    """Stores examples without their padding, whole or not at all."""
+    """Stores examples of one dataset without their padding, whole or not at all."""
     columns: dict[str, Any] = {}
-    for field in fields(examples):
+    for field in (field for field in fields(examples) if field.name != "dataset"):
         values = getattr(examples, field.name)
         if field.name in _RAGGED:
             counts = examples.masked if field.name in ("positions", "labels") else examples.lengths
@@ -102,28 +102,21 @@ def save_examples(path: Path, examples: Examples) -> None:
     write_batch(path, pa.RecordBatch.from_pydict(columns))
 
 
-def load_examples(path: Path) -> Examples:
-    """Reads what `save_examples` stored."""
-    return _of_batch(read_batch(path))
+def load_examples(path: Path, *, dataset: int) -> Examples:
+    """Reads what `save_examples` stored; `dataset` is the position that they get."""
+    return _of_batch(read_batch(path), dataset)
 
 
-def find_examples(path: Path, wanted: Collection[tuple[int, int]]) -> Examples:
-    """Of what `save_examples` stored the wanted ones, given as dataset's position and example; the rest is not read."""
+def find_examples(path: Path, wanted: Collection[int]) -> Examples:
+    """Of what `save_examples` stored the wanted examples; the rest is not read."""
     batch = read_batch(path)
-    known = np.isin(batch.column("example").to_numpy(), np.array([example for _, example in wanted], np.uint64))
-    rows = np.flatnonzero(known)
-    keys = zip(
-        batch.column("dataset").to_numpy()[rows].tolist(),
-        batch.column("example").to_numpy()[rows].tolist(),
-        strict=True,
-    )
-    kept = [row for row, key in zip(rows.tolist(), keys, strict=True) if key in wanted]
-    return _of_batch(batch.take(pa.array(kept, pa.int64())))
+    known = np.isin(batch.column("example").to_numpy(), np.array(list(wanted), np.uint64))
+    return _of_batch(batch.take(pa.array(np.flatnonzero(known))), 0)
 
 
-def _of_batch(batch: pa.RecordBatch) -> Examples:
-    columns: dict[str, Any] = {}
-    for field in fields(Examples):
+def _of_batch(batch: pa.RecordBatch, dataset: int) -> Examples:
+    columns: dict[str, Any] = {"dataset": np.full(len(batch), dataset, np.int16)}
+    for field in (field for field in fields(Examples) if field.name != "dataset"):
         column = batch.column(field.name)
         columns[field.name] = _padded_lists(column) if field.name in _RAGGED else column.to_numpy()
     return Examples(**columns)

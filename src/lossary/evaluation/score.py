@@ -83,6 +83,7 @@ def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validati
         tokens=checkpoint.state.get("tokens"),
         has_sop=checkpoint.has_sop,
         lossary=__version__,
+        validation=validation.parts,
     )
 
 
@@ -91,7 +92,10 @@ def _same(path: Path, header: ScoreHeader) -> bool:
         found = read_header(path)
     except ScoreError:
         return False
-    return vars(found) | {"device": ""} == vars(header)
+    # Scores of a dataset that has left the study do no harm.
+    still = found.validation.items() >= header.validation.items()
+    kept = {"device": "", "validation": header.validation, "validation_digest": header.validation_digest}
+    return still and vars(found) | kept == vars(header)
 
 
 def _check_fit(checkpoint: Checkpoint, validation: ValidationSet, vocabulary_size: int) -> None:

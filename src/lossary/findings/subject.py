@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lossary.data.arrow import read_batch
-from lossary.data.shards import MANIFEST, PreparedDataset, open_dataset
+from lossary.data.parts import is_earlier, read_validation_manifest
+from lossary.data.shards import PreparedDataset, open_dataset
 from lossary.data.spans import read_spans
+from lossary.data.validation import held_out_hashes
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
@@ -189,7 +191,7 @@ def _facts(study: Study, folder: StudyFolder, name: str) -> DatasetFacts | None:
     if not manifest["shards"] or not all(path.is_file() for path in dataset.shard_paths):
         return None
     duplicates = overlap = None
-    if manifest["documents"] <= _MOST_DOCUMENTS:
+    if manifest["documents"] <= _MOST_DOCUMENTS and not is_earlier(read_validation_manifest(folder)):
         hashes = np.concatenate([shard.text_hash for shard in dataset.shards])
         duplicates = len(hashes) - len(np.unique(hashes))
         overlap = _overlap(study, folder, dataset)
@@ -206,7 +208,7 @@ def _facts(study: Study, folder: StudyFolder, name: str) -> DatasetFacts | None:
 
 def _overlap(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> int:
     """Documents that training reads and whose text is also that of a validation example; counted, not assumed."""
-    held_out = np.array([int(text, 16) for text in read_json(folder.validation / "hashes.json")], np.uint64)
+    held_out = held_out_hashes(folder)
     length = min(study.recipe_of(run).sequence_length for run in study.runs)
     count = 0
     for path, shard in zip(dataset.shard_paths, dataset.shards, strict=True):
@@ -216,15 +218,11 @@ def _overlap(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> int
 
 
 def _labels(folder: StudyFolder) -> dict[str, LabelCounts]:
-    path = folder.validation / "examples.arrow"
-    if not path.is_file():
-        return {}
-    # Whether the set is the frozen one was asked when it was scored: two columns of it are enough here.
-    batch = read_batch(path)
-    dataset, label = (batch.column(name).to_numpy() for name in ("dataset", "sop_labels"))
-    return {
-        name: LabelCounts(
-            int(((label >= 0) & (dataset == index)).sum()), int(((label == 1) & (dataset == index)).sum())
-        )
-        for index, name in enumerate(read_json(folder.validation / MANIFEST)["datasets"])
-    }
+    """Whether parts are the frozen ones was asked when they were scored: one column is enough here."""
+    found = {}
+    for name in read_validation_manifest(folder)["datasets"]:
+        path = folder.validation_part(name) / "examples.arrow"
+        if path.is_file():
+            label = read_batch(path).column("sop_labels").to_numpy()
+            found[name] = LabelCounts(int((label >= 0).sum()), int((label == 1).sum()))
+    return found

@@ -5,7 +5,7 @@ training step. Nats are float64, counts are integers; whoever reads divides.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,6 +78,12 @@ class ScoreHeader:
     tokens: int | None  # trained on when the checkpoint was written, if known
     has_sop: bool
     lossary: str
+    # The digest of each dataset's part; empty where an earlier lossary scored the set in one piece.
+    validation: dict[str, str] = field(default_factory=dict)
+
+    def part(self, dataset: str) -> str | None:
+        """The digest of the examples of a dataset that were scored; None if none were."""
+        return self.validation.get(dataset) if self.validation else self.validation_digest
 
     def encode(self) -> dict[bytes, bytes]:
         import json

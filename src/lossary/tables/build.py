@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossary.data.batches import training_shares
+from lossary.data.parts import read_validation_manifest
 from lossary.data.shards import MANIFEST
 from lossary.errors import ScoreError, UsageError
 from lossary.files import read_json
@@ -46,15 +47,16 @@ def build_table(
     Runs of the study come first, in its order, then others that were scored in its folder. Raises ScoreError if there
     is no score, UsageError if a named run is unknown.
     """
-    validation = read_json(folder.validation / MANIFEST)
+    validation = read_validation_manifest(folder)
     notes: list[str] = list(validation["notes"])
     if base is not None and runs is not None and base not in runs:
         runs = [base, *runs]
-    scored = _scored_runs(study, folder, runs, step, (validation["digest"], notes))
+    scored = _scored_runs(study, folder, runs, step, (validation["parts"], notes))
     if not scored:
         hint = "Run `lossary run` (or train and evaluate) first."
         raise ScoreError("there are no scores of this validation set", where=str(folder.root / "runs"), hint=hint)
     datasets = _dataset_rows(study, folder, validation)
+    notes += _missing_notes(study, datasets, scored)
     cells: list[Cell] = []
     totals: list[Total] = []
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -82,11 +84,15 @@ def best_run(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = 
 
     It is what the others are compared with where nobody names another base.
     """
-    shares = {name: row["share"] for name, row in read_json(folder.validation / MANIFEST)["per_dataset"].items()}
+    validation = read_validation_manifest(folder)
+    shares = {name: row["share"] for name, row in validation["per_dataset"].items()}
+    scored = scored_runs(study, folder, runs)
+    # A run is not better for a dataset that it was not scored on.
+    all_have = [name for name in shares if all(s.header.part(name) == validation["parts"][name] for s in scored)]
     totals = {}
-    for found in scored_runs(study, folder, runs):
+    for found in scored:
         estimates = file_estimates(found.path, list(shares), has_sop=found.header.has_sop)
-        losses = {name: estimates[name]["mlm_loss"].value for name in shares}
+        losses = {name: estimates[name]["mlm_loss"].value for name in all_have}
         weight = sum(shares[name] for name, loss in losses.items() if loss is not None)
         if weight:
             totals[found.header.run] = sum(shares[name] * (loss or 0.0) for name, loss in losses.items()) / weight
@@ -94,14 +100,18 @@ def best_run(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = 
 
 
 def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> list[Scored]:
-    """The newest scores of the runs on the study's validation set; runs without are left out."""
-    return _scored_runs(study, folder, runs, None, (read_json(folder.validation / MANIFEST)["digest"], []))
+    """The newest scores of the runs on any part of the study's validation set; runs without are left out."""
+    return _scored_runs(study, folder, runs, None, (read_validation_manifest(folder)["parts"], []))
 
 
 def _scored_runs(
-    study: Study, folder: StudyFolder, runs: Sequence[str] | None, step: int | None, context: tuple[str, list[str]]
+    study: Study,
+    folder: StudyFolder,
+    runs: Sequence[str] | None,
+    step: int | None,
+    context: tuple[dict[str, str], list[str]],
 ) -> list[Scored]:
-    digest, notes = context
+    parts, notes = context
     found_names = sorted(path.parent.name for path in (folder.root / "runs").glob("*/scores"))
     known = [*study.runs, *(name for name in found_names if name not in study.runs)]
     unknown = [name for name in runs or [] if name not in known]
@@ -113,7 +123,7 @@ def _scored_runs(
         if step is not None:
             files = [path for path in files if int(path.stem) == step]
         newest_first = (Scored(path, read_header(path)) for path in reversed(files))
-        newest = next((s for s in newest_first if s.header.validation_digest == digest), None)
+        newest = next((s for s in newest_first if _on_any(s.header, parts)), None)
         if newest is not None:
             scored.append(newest)
         else:
@@ -126,19 +136,42 @@ def _scored_runs(
     return scored
 
 
+def _on_any(header: ScoreHeader, parts: dict[str, str]) -> bool:
+    return any(header.part(name) == digest for name, digest in parts.items())
+
+
+def _missing_notes(study: Study, datasets: list[DatasetRow], scored: list[Scored]) -> list[str]:
+    """What is in the study and not in the table."""
+    shown = [row.name for row in datasets]
+    notes = [f"{name}: not prepared yet; left out" for name in study.datasets if name not in shown]
+    for found in scored:
+        lacking = [row.name for row in datasets if found.header.part(row.name) != row.validation_digest]
+        if lacking:
+            notes.append(f"{found.header.run}: {_not_scored(lacking)}; `lossary evaluate` scores it on all")
+    return notes
+
+
+def _not_scored(datasets: Sequence[str]) -> str:
+    return f"not scored on the present examples of {', '.join(datasets)}"
+
+
 def _dataset_rows(study: Study, folder: StudyFolder, validation: dict[str, Any]) -> list[DatasetRow]:
-    length = min(study.recipe_of(run).sequence_length for run in study.runs)
-    shares = training_shares(study, folder, length)
+    names = [name for name in study.datasets if name in validation["per_dataset"]]
+    lengths = sorted({study.recipe_of(run).sequence_length for run in study.runs})
+    # Runs added since the study was prepared may be of a length that nothing is prepared for.
+    known = [n for n in lengths if all((folder.spans(name, n) / MANIFEST).is_file() for name in names)]
+    shares: dict[str, float] = training_shares(study, folder, known[0], names) if known else {}
     return [
         DatasetRow(
             name=name,
-            train_rows=read_json(folder.spans(name, length) / MANIFEST)["rows"],
-            train_share=shares[name],
+            train_rows=read_json(folder.spans(name, known[0]) / MANIFEST)["rows"] if known else None,
+            train_share=shares.get(name),
             validation_share=validation["per_dataset"][name]["share"],
             validation_examples=validation["per_dataset"][name]["examples"],
-            link=dataset.link,
+            link=study.datasets[name].link,
+            validation_digest=validation["parts"][name],
         )
-        for name, dataset in study.datasets.items()
+        for name in names
     ]
 
 
@@ -160,9 +193,14 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
 
 
 def _cells(study: Study, scored: Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
-    estimates = file_estimates(scored.path, [row.name for row in datasets], has_sop=scored.header.has_sop)
+    header = scored.header
+    names = [row.name for row in datasets if header.part(row.name) == row.validation_digest]
+    estimates = file_estimates(scored.path, names, has_sop=header.has_sop)
+    for row in datasets:
+        absent = Estimate(value=None, reason=_not_scored([row.name]))
+        estimates.setdefault(row.name, dict.fromkeys(METRICS, absent))
     return [
-        _cell(study, scored.header, row.name, metric, estimates[row.name][metric], validation)
+        _cell(study, header, row.name, metric, estimates[row.name][metric], validation)
         for row in datasets
         for metric in METRICS
     ]
@@ -188,7 +226,7 @@ def _cell(
         floor=floor,
         standing=_standing(estimate, floor),
         step=header.step,
-        validation_digest=header.validation_digest,
+        validation_digest=header.part(dataset),
         link=_link(study, header, metric, dataset),
     )
 

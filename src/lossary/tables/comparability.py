@@ -20,6 +20,7 @@ __all__ = [
     "Comparability",
     "Setting",
     "bits_per_byte",
+    "common_examples",
     "comparability",
     "differing_settings",
     "flat_settings",
@@ -79,7 +80,7 @@ def comparability(
     trained = [None if folder is None else "none" for _, _, folder in sides]
     return Comparability(
         checks=[
-            _check("validation set", [table.validation_digest for table in tables], forbids=True),
+            _check_examples(tables),
             _check("tokenizer", [table.tokenizer_digest for table in tables], forbids=True),
             _check("loss definition", [_loss_definition(table) for table in tables], forbids=True),
             _check("dropout at evaluation", trained, forbids=True),
@@ -97,6 +98,25 @@ def _column(table: Table, run: str) -> RunColumn:
 
 def _loss_definition(table: Table) -> str | None:
     return None if table.is_imported else table.signature.rpartition("|ci:")[0]
+
+
+def common_examples(first: Table, second: Table) -> list[str]:
+    """Datasets of which both tables have the same frozen examples."""
+    parts = {row.name: row.validation_digest for row in second.datasets}
+    return [row.name for row in first.datasets if row.name in parts and row.validation_digest == parts[row.name]]
+
+
+def _check_examples(tables: list[Table]) -> Check:
+    first, second = tables
+    found = _check("validation set", [table.validation_digest for table in tables], forbids=True)
+    if found.verdict != "differs" or not (common := common_examples(first, second)):
+        return found
+    # Some datasets are enough to subtract: the others are left out.
+    texts = []
+    for table in tables:
+        others = [row.name for row in table.datasets if row.name not in common]
+        texts.append(", ".join(common) + (f"; its own of {', '.join(others)}" if others else ""))
+    return Check(what=found.what, verdict="same", first=texts[0], second=texts[1], forbids=True)
 
 
 def _count(value: int | None) -> str | None:

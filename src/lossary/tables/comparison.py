@@ -18,12 +18,13 @@ from lossary.tables.comparability import (
     Comparability,
     Setting,
     bits_per_byte,
+    common_examples,
     comparability,
     differing_settings,
     realised_shares,
     run_settings,
 )
-from lossary.tables.deltas import add_deltas, compare_runs
+from lossary.tables.deltas import add_deltas, compare_files, compare_runs, with_deltas
 from lossary.tables.model import METRICS, Delta, Table
 from lossary.tables.scores import read_columns
 
@@ -76,7 +77,8 @@ def compare(
     names = _titles(first, second)
     table, bits, bootstrap = None, {}, {}
     if not checks.refused or force:
-        table = _subtracted(tables, names, paths, [side.run for side in (first, second)])
+        forced = bool(checks.refused)
+        table = _subtracted(tables, names, paths, [side.run for side in (first, second)], forced=forced)
         if bootstrap_seed is not None:
             bootstrap = _bootstrap(table, paths, bootstrap_seed)
     else:
@@ -167,8 +169,13 @@ def _score_path(side: Side) -> Path:
     return side.folder.scores(header.run, header.step)
 
 
-def _subtracted(tables: tuple[Table, Table], names: list[str], paths: list[Path], runs: list[str]) -> Table:
-    """One table of both runs under their titles, the second with its differences to the first."""
+def _subtracted(
+    tables: tuple[Table, Table], names: list[str], paths: list[Path], runs: list[str], *, forced: bool
+) -> Table:
+    """One table of both runs under their titles, the second with its differences to the first.
+
+    Datasets whose frozen examples differ are left out, unless forced.
+    """
     if names[0] == names[1]:
         raise UsageError("a run is compared with itself", hint="Name two runs, or another study with --other.")
     renamed = []
@@ -182,16 +189,23 @@ def _subtracted(tables: tuple[Table, Table], names: list[str], paths: list[Path]
             )
         )
     first, second = renamed
-    common = [row for row in first.datasets if any(row.name == other.name for other in second.datasets)]
+    both_have = [row for row in first.datasets if any(row.name == other.name for other in second.datasets)]
+    same = common_examples(first, second)
+    common = both_have if forced else [row for row in both_have if row.name in same]
     kept = {row.name for row in common}
+    others = [row.name for row in both_have if row.name not in kept]
+    left_out = [f"{', '.join(others)}: other validation examples on either side; left out"] if others else []
     both = replace(
         first,
         datasets=common,
         runs=first.runs + second.runs,
         cells=[cell for cell in first.cells + second.cells if cell.dataset in kept],
         totals=first.totals + second.totals,
-        notes=list(dict.fromkeys([*first.notes, *second.notes])),
+        notes=list(dict.fromkeys([*first.notes, *second.notes, *left_out])),
     )
+    if forced:
+        names_of_both = [row.name for row in common]
+        return with_deltas(both, names[0], {names[1]: compare_files(paths[0], paths[1], names_of_both)})
     return add_deltas(both, dict(zip(names, paths, strict=True)), base=names[0])
 
 
@@ -202,7 +216,7 @@ def _bootstrap(table: Table, paths: list[Path], seed: int) -> dict[str, Estimate
     found = {}
     for index, name in enumerate(names):
         pair = [columns.take(columns.dataset == index) for columns in (first, second)]
-        if common.unmatched[name] == 0:
+        if common.unmatched[name] == 0 and (delta := table.delta(table.runs[1].name, name, "mlm_loss")) and delta.n:
             found[name] = bootstrap_ratio(
                 pair[1].mlm_nats - pair[0].mlm_nats, np.asarray(pair[0].masked, np.float64), seed=seed
             )

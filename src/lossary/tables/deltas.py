@@ -134,12 +134,24 @@ def add_deltas(table: Table, paths: Mapping[str, Path], *, base: str, threads: i
     """
     if base not in paths:
         raise UsageError(f"no run of the table is called {base!r}", hint=f"Runs: {', '.join(paths)}.")
-    names = [row.name for row in table.datasets]
     others = [run for run in paths if run != base]
     with ThreadPoolExecutor(threads) as pool:
-        compare = partial(compare_files, paths[base], names=names)
-        found = dict(zip(others, pool.map(compare, (paths[run] for run in others)), strict=True))
+        found = dict(zip(others, pool.map(partial(_paired, table, paths, base), others), strict=True))
     return with_deltas(table, base, found)
+
+
+def _paired(table: Table, paths: Mapping[str, Path], base: str, run: str) -> PairedRuns:
+    """Differences on the datasets whose frozen examples both runs were scored on; the others have a reason."""
+    digests = {
+        row.name: [table.cell(which, row.name, "mlm_loss").validation_digest for which in (base, run)]
+        for row in table.datasets
+    }
+    same = [row.name for row in table.datasets if set(digests[row.name]) == {row.validation_digest}]
+    found = compare_files(paths[base], paths[run], same)
+    nothing = Estimate(value=None, reason="not scored on the same examples")
+    absent = [name for name in digests if name not in same]
+    estimates = found.estimates | {name: dict.fromkeys(METRICS, nothing) for name in absent}
+    return PairedRuns(estimates, found.unmatched | dict.fromkeys(absent, 0))
 
 
 def with_deltas(table: Table, base: str, paired: Mapping[str, PairedRuns]) -> Table:
@@ -156,6 +168,9 @@ def _deltas(table: Table, base: str, run: str, paired: PairedRuns) -> list[Delta
             ends = [estimate_of(table.cell(which, name, metric)) for which in (base, run)]
             deltas.append(_delta(base, run, name, metric, estimate, ends, paired.unmatched[name]))
         total = weighted_mean(_weighted(table.datasets, of_metric))
+        without = [name for name, estimate in of_metric.items() if estimate.value is None and estimate.reason]
+        if without and total.value is not None:
+            total = replace(total, reason=f"without {', '.join(without)}")
         deltas.append(_delta(base, run, None, metric, total, None, sum(paired.unmatched.values())))
     return deltas
 

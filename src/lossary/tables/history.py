@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
-from lossary.tables.model import METRICS, Metric, Table
+from lossary.tables.model import METRICS, DatasetRow, Metric, Table
 from lossary.tables.scores import file_estimates
 
 __all__ = ["Evaluation", "evaluations"]
@@ -48,21 +48,20 @@ def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
         if cell.value is not None and cell.step is not None
     ]
     older = [
-        (path, header)
+        (path, read_header(path))
         for run in table.runs
         for path in sorted((folder.run(run.name) / "scores").glob("*.parquet"))
         if (run.step is None or int(path.stem) != run.step)
-        and (header := read_header(path)).validation_digest == table.validation_digest
     ]
-    names = [row.name for row in table.datasets]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for part in pool.map(partial(_of_file, names), older):
+        for part in pool.map(partial(_of_file, table.datasets), older):
             found += part
     return found
 
 
-def _of_file(names: Sequence[str], found: tuple[Path, ScoreHeader]) -> list[Evaluation]:
+def _of_file(rows: Sequence[DatasetRow], found: tuple[Path, ScoreHeader]) -> list[Evaluation]:
     path, header = found
+    names = [row.name for row in rows if row.validation_digest == header.part(row.name)]
     estimates = file_estimates(path, names, has_sop=header.has_sop)
     return [
         Evaluation(

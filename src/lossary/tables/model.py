@@ -37,6 +37,7 @@ class DatasetRow:
     validation_share: float | None
     validation_examples: int | None
     link: str | None
+    validation_digest: str | None = None  # of its frozen examples
     # Half a unit of the last digit that an imported page prints.
     train_share_rounding: float = 0.0
     validation_share_rounding: float = 0.0

@@ -3,24 +3,19 @@
     texts = open_texts(folder)
     texts.of("old_reform", gap.page())      # one ExampleText an example
 
-The frozen validation set is memory-mapped; only the examples asked for are read. The digest of the whole is not
-computed here: that an example is the one that was scored is told by its tokens and its masked positions.
+The frozen examples are memory-mapped; only those asked for are read. The digest of a part is not computed here: that an
+example is the one that was scored is told by its tokens and its masked positions.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from lossary.data.arrow import read_batch
-from lossary.data.shards import MANIFEST
+from lossary.data.examples import Examples, find_examples
+from lossary.data.parts import examples_path, read_validation_manifest, refuse_earlier_layout
 from lossary.data.tokenizer import CLS, MASK, SEP, TokenizerModel, open_tokenizer
 from lossary.errors import LossaryError, ShardError
-from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.tables.examples import GapRow
 
@@ -114,41 +109,28 @@ class ExampleText:
 class Texts:
     """The frozen examples of a study and the pieces that they are made of."""
 
-    batch: pa.RecordBatch
-    datasets: list[str]
+    folder: StudyFolder
     tokenizer: TokenizerModel
-
-    @cached_property
-    def _order(self) -> dict[str, NDArray[np.int64]]:
-        """Rows of each dataset, by example."""
-        dataset, example = self._numbers("dataset"), self._numbers("example")
-        rows = np.lexsort((example, dataset))
-        ends = np.searchsorted(dataset[rows], np.arange(len(self.datasets)), side="right")
-        return dict(zip(self.datasets, np.split(rows, ends)[:-1], strict=True))
-
-    def _numbers(self, name: str) -> NDArray[Any]:
-        return np.asarray(self.batch.column(name).to_numpy())
 
     def of(self, dataset: str, rows: Sequence[GapRow]) -> list[ExampleText]:
         """The texts of some examples; one that is not what was scored has a reason instead."""
-        order = self._order.get(dataset, np.zeros(0, np.int64))
-        known = self._numbers("example")[order]
-        wanted = np.array([row.example for row in rows], np.uint64)
-        at = np.searchsorted(known, wanted)
+        found = find_examples(examples_path(self.folder, dataset), {row.example for row in rows})
+        at = {example: index for index, example in enumerate(found.example.tolist())}
         return [
-            self._text(int(order[i]), row)
-            if i < len(known) and known[i] == row.example
-            else ExampleText(segments=[], reason="the frozen validation set has no such example")
-            for i, row in zip(at.tolist(), rows, strict=True)
+            self._text(found, at[row.example], row)
+            if row.example in at
+            else _without("the frozen validation set has no such example")
+            for row in rows
         ]
 
-    def _text(self, index: int, row: GapRow) -> ExampleText:
-        ids = self._list("token_ids", index)
-        positions, labels = self._list("positions", index), self._list("labels", index)
-        if len(ids) != row.tokens or len(positions) != row.masked:
-            return ExampleText(segments=[], reason="the frozen validation set has another example of this number")
+    def _text(self, examples: Examples, index: int, row: GapRow) -> ExampleText:
+        size, count = int(examples.lengths[index]), int(examples.masked[index])
+        if size != row.tokens or count != row.masked:
+            return _without("the frozen validation set has another example of this number")
+        ids, segment_ids = examples.token_ids[index, :size].tolist(), examples.segment_ids[index, :size].tolist()
+        positions, labels = examples.positions[index, :count].tolist(), examples.labels[index, :count].tolist()
         segments: list[list[TextPart]] = [[], []]
-        for stretch in stretches(ids, self._list("segment_ids", index), positions, labels, piece_texts(self.tokenizer)):
+        for stretch in stretches(ids, segment_ids, positions, labels, piece_texts(self.tokenizer)):
             slot = stretch.slot
             masked = None if slot is None else self._masked(row, slot, labels[slot], ids[positions[slot]])
             segments[stretch.segment].append(TextPart(stretch.text, masked))
@@ -164,20 +146,20 @@ class Texts:
             nats=(row.first.position_nats[number], row.second.position_nats[number]),
         )
 
-    def _list(self, name: str, index: int) -> list[int]:
-        return list(self.batch.column(name)[index].as_py())
+
+def _without(reason: str) -> ExampleText:
+    return ExampleText(segments=[], reason=reason)
 
 
 def open_texts(folder: StudyFolder) -> Texts:
     """The frozen validation set and its tokenizer. Raises ShardError if either is missing or does not fit."""
-    path = folder.validation / "examples.arrow"
-    manifest = read_json(folder.validation / MANIFEST)
-    if not path.is_file():
-        raise ShardError("the frozen validation set is not in this folder", where=str(path))
+    manifest = read_validation_manifest(folder)
+    refuse_earlier_layout(folder, manifest)
     tokenizer = open_tokenizer(folder)
     if tokenizer.digest != manifest["tokenizer_digest"]:
-        raise ShardError("the tokenizer is not the one that the validation set was frozen with", where=str(path))
-    return Texts(batch=read_batch(path), datasets=list(manifest["datasets"]), tokenizer=tokenizer)
+        where = str(folder.validation)
+        raise ShardError("the tokenizer is not the one that the validation set was frozen with", where=where)
+    return Texts(folder=folder, tokenizer=tokenizer)
 
 
 def texts_of(texts: Callable[[], Texts], dataset: str, rows: Sequence[GapRow]) -> list[ExampleText]:

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.scored import score_run
 
+from lossary.data.parts import examples_plan
 from lossary.data.prepare import prepare_datasets
 from lossary.data.shards import open_dataset
 from lossary.data.spans import example_rows, read_spans
-from lossary.data.validation import load_validation, prepare_examples
+from lossary.data.validation import held_out_hashes, load_validation, prepare_examples
 from lossary.errors import DataError, ShardError
-from lossary.files import read_json
+from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
@@ -105,23 +108,189 @@ def test_frozen_again_it_is_the_same(
 @pytest.mark.parametrize(
     "change", [("seed = 3", "seed = 4"), ("examples = 60", "examples = 40"), ("pairs = 0.25", "pairs = 0.5")]
 )
-def test_a_change_is_taken_while_nothing_depends_on_it_and_refused_then(
+def test_a_change_is_taken_while_nothing_depends_on_it(
     tiny_study: Study, make_study: Callable[..., Study], tiny_folder: StudyFolder, change: tuple[str, str]
 ) -> None:
     prepare(tiny_study, tiny_folder)
     before = load_validation(tiny_folder).digest
-    other = make_study(change)
-    prepare(other, tiny_folder)
+    prepare(make_study(change), tiny_folder)
     assert load_validation(tiny_folder).digest != before
+    prepare(tiny_study, tiny_folder)
+    assert load_validation(tiny_folder).digest == before
+
+
+def test_another_seed_is_refused_once_a_run_depends_on_the_set(
+    tiny_study: Study, make_study: Callable[..., Study], tiny_folder: StudyFolder
+) -> None:
+    prepare(tiny_study, tiny_folder)
+    before = load_validation(tiny_folder).digest
     tiny_folder.checkpoints("torch_a").mkdir(parents=True)
     with pytest.raises(DataError, match=r"another validation set than the frozen one.*torch_a"):
-        prepare(tiny_study, tiny_folder)
-    assert load_validation(tiny_folder).digest != before
+        prepare(make_study(("seed = 3", "seed = 4")), tiny_folder)
+    assert load_validation(tiny_folder).digest == before
+
+
+@pytest.mark.parametrize("change", [("examples = 60", "examples = 40"), ("pairs = 0.25", "pairs = 0.5")])
+def test_counts_and_shares_change_nothing_that_is_used_and_it_is_said(
+    tiny_study: Study, make_study: Callable[..., Study], tiny_folder: StudyFolder, change: tuple[str, str]
+) -> None:
+    prepare(tiny_study, tiny_folder)
+    before = load_validation(tiny_folder).digest
+    score_run(tiny_folder, "torch_a")
+    other = make_study(change)
+    assert all(
+        plan.fate == "kept" and "depend on them" in plan.why for plan in examples_plan(other, tiny_folder).values()
+    )
+    prepare(other, tiny_folder)
+    validation = load_validation(tiny_folder)
+    assert validation.digest == before
+    assert any("stay as they were frozen" in note and "pairs 15" in note for note in validation.manifest["notes"])
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    """What every file of a folder holds."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+# The new dataset repeats every second story: none of those may become validation text, the old runs trained on them.
+GROWN = (
+    '[datasets.lines]\nsource = "lines.txt"',
+    '[datasets.more]\nsource = "more.jsonl"\n[datasets.lines]\nsource = "lines.txt"',
+)
+GROWN_SHARES = ("shares = { pairs = 0.25, stories = 0.5,", "shares = { more = 0.25, pairs = 0.25, stories = 0.5,")
+
+
+def write_more(folder: StudyFolder) -> None:
+    stories = (folder.root / "stories.jsonl").read_text().splitlines()
+    own = [json.dumps({"text": f"{json.loads(line)['text']} {index} more."}) for index, line in enumerate(stories)]
+    (folder.root / "more.jsonl").write_text("\n".join([*stories[::2], *own]) + "\n")
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_new_dataset_freezes_its_own_part_and_leaves_the_others_byte_for_byte(
+    tiny_study: Study, make_study: Callable[..., Study], tiny_folder: StudyFolder, used: bool
+) -> None:
+    prepare(tiny_study, tiny_folder)
+    before = load_validation(tiny_folder)
+    kept = {name: files_of(tiny_folder.validation_part(name)) for name in before.datasets}
+    spans = {name: files_of(tiny_folder.spans(name, 32)) for name in before.datasets}
+    trained = {name: training_hashes(tiny_folder, name) for name in before.datasets}
+    if used:
+        score_run(tiny_folder, "torch_a")
+        tiny_folder.checkpoints("torch_a").mkdir(parents=True)
+    write_more(tiny_folder)
+    study = with_model(make_study(GROWN, GROWN_SHARES), tiny_folder)
+    prepare_datasets(study, tiny_folder, workers=1)
+    plans = examples_plan(study, tiny_folder)
+    assert {name: plan.fate for name, plan in plans.items()} == {
+        "pairs": "kept",
+        "stories": "kept",
+        "more": "frozen",
+        "lines": "kept",
+    }
+    prepare_examples(study, tiny_folder)
+    after = load_validation(tiny_folder)
+    assert after.digest != before.digest
+    assert after.parts.items() >= before.parts.items()
+    for name in before.datasets:
+        assert files_of(tiny_folder.validation_part(name)) == kept[name]
+        assert files_of(tiny_folder.spans(name, 32)) == spans[name]
+    counts = np.bincount(after.examples.dataset).tolist()
+    assert dict(zip(after.datasets, counts, strict=True)) == {"pairs": 15, "stories": 30, "more": 12, "lines": 15}
+    rows = example_rows(after.examples.example[after.examples.dataset == after.datasets.index("more")])
+    new = hashes_of(tiny_folder, "more", rows)
+    assert not any(new & texts for texts in trained.values())
+    held_out = set(held_out_hashes(tiny_folder).tolist())
+    assert new <= held_out
+    assert not held_out & training_hashes(tiny_folder, "more")
+    part = read_json(tiny_folder.validation_part("more") / "manifest.json")
+    assert part["checked_against"] == {
+        name: open_dataset(tiny_folder, name).manifest["digest"] for name in before.datasets
+    }
+    assert any("stay as they were frozen" in note for note in after.manifest["notes"])
+
+
+def with_model(study: Study, folder: StudyFolder) -> Study:
+    """The study with the tokenizer that the folder has: what is tokenised already stays as it is."""
+    model = folder.root / "kept.model"
+    model.write_bytes((folder.tokenizer / "spiece.model").read_bytes())
+    tokenizer = study.tokenizer.model_copy(update={"model": str(model)})
+    return study.model_copy(update={"tokenizer": tokenizer})
+
+
+def test_a_removed_dataset_leaves_the_others_and_comes_back_as_it_was(
+    tiny_study: Study, tiny_folder: StudyFolder
+) -> None:
+    tiny_study = with_prepared_model(tiny_study, tiny_folder)
+    prepare(tiny_study, tiny_folder)
+    before = load_validation(tiny_folder)
+    files = files_of(tiny_folder.validation_part("pairs"))
+    score_run(tiny_folder, "torch_a")
+    fewer = tiny_study.model_copy(update={"datasets": {n: d for n, d in tiny_study.datasets.items() if n != "lines"}})
+    prepare(fewer, tiny_folder)
+    without = load_validation(tiny_folder)
+    assert without.datasets == ["pairs", "stories"]
+    assert without.parts == {name: before.parts[name] for name in without.datasets}
+    assert files_of(tiny_folder.validation_part("pairs")) == files
+    prepare(tiny_study, tiny_folder)
+    assert load_validation(tiny_folder).digest == before.digest
+
+
+def with_prepared_model(study: Study, folder: StudyFolder) -> Study:
+    prepare_datasets(study, folder, workers=1)
+    return with_model(study, folder)
+
+
+def test_a_dataset_that_changed_is_frozen_anew_until_a_run_depends_on_it(
+    tiny_study: Study, tiny_folder: StudyFolder
+) -> None:
+    tiny_study = with_prepared_model(tiny_study, tiny_folder)
+    prepare(tiny_study, tiny_folder)
+    score_run(tiny_folder, "torch_a")
+    with (tiny_folder.root / "lines.txt").open("a") as file:
+        file.write("one more line.\n")
+    assert examples_plan(tiny_study, tiny_folder, anew=["lines"])["lines"].fate == "refused"
+    prepare_datasets(tiny_study, tiny_folder, workers=1)
+    plans = examples_plan(tiny_study, tiny_folder)
+    assert {name: plan.fate for name, plan in plans.items()} == {"pairs": "kept", "stories": "kept", "lines": "refused"}
+    assert "torch_a" in plans["lines"].why
+    with pytest.raises(DataError, match=r"lines: its documents.*torch_a"):
+        prepare_examples(tiny_study, tiny_folder)
+    tiny_folder.scores("torch_a", 12).unlink()
+    prepare_examples(tiny_study, tiny_folder)
+    assert load_validation(tiny_folder).manifest["per_dataset"]["lines"]["examples"] == 15
+
+
+def test_a_freezing_that_was_cut_short_ends_as_if_it_had_not_been(tiny_study: Study, tiny_folder: StudyFolder) -> None:
+    prepare(tiny_study, tiny_folder)
+    whole = files_of(tiny_folder.validation)
+    # As after a kill between the second part and the list of parts.
+    (tiny_folder.validation / "manifest.json").unlink()
+    for file in tiny_folder.validation_part("lines").iterdir():
+        file.unlink()
+    prepare(tiny_study, tiny_folder)
+    assert files_of(tiny_folder.validation) == whole
+
+
+def test_a_set_in_one_piece_is_refused_where_runs_depend_on_it_and_made_anew_elsewhere(
+    tiny_study: Study, tiny_folder: StudyFolder, prepared: tuple[Study, StudyFolder]
+) -> None:
+    prepare_datasets(tiny_study, tiny_folder, workers=1)
+    earlier = {"schema": 1, "digest": "blake2b:0", "datasets": list(tiny_study.datasets), "request": "blake2b:1"}
+    write_json(tiny_folder.validation / "manifest.json", earlier)
+    with pytest.raises(ShardError, match="earlier lossary"):
+        load_validation(tiny_folder)
+    tiny_folder.checkpoints("torch_a").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"earlier lossary.*torch_a"):
+        prepare_examples(tiny_study, tiny_folder)
+    tiny_folder.checkpoints("torch_a").rmdir()
+    prepare_examples(tiny_study, tiny_folder)
+    assert load_validation(tiny_folder).digest == load_validation(prepared[1]).digest
 
 
 def test_tampering_is_found(tiny_study: Study, tiny_folder: StudyFolder) -> None:
     prepare(tiny_study, tiny_folder)
-    path = tiny_folder.validation / "examples.arrow"
+    path = tiny_folder.validation_part("pairs") / "examples.arrow"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)

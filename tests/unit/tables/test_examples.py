@@ -121,7 +121,7 @@ def test_scores_outlive_the_texts_that_they_were_made_on(scored: tuple[Study, St
     assert [text.reason for text in open_texts(folder).of("lines", rows)] == [
         "the frozen validation set has no such example"
     ] * 2
-    (folder.validation / "examples.arrow").unlink()
+    (folder.validation_part("stories") / "examples.arrow").unlink()
     assert (
         texts_of(partial(open_texts, folder), "stories", rows)[0].reason
         == "the frozen validation set is not in this folder"

@@ -11,7 +11,6 @@ import numpy as np
 from lossary.data.examples import Examples, find_examples
 from lossary.data.shards import MANIFEST
 from lossary.data.tokenizer import MASK, TokenizerModel, open_tokenizer
-from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.reports.html.charts.bars import Spread, histogram_spec
 from lossary.reports.html.charts.theme import ChartView, DataTable
@@ -221,16 +220,15 @@ def example_views(
 
 def _texts(folder: StudyFolder, keys: set[tuple[str, int]]) -> dict[tuple[str, int], Examples]:
     """The frozen examples themselves, one record each; none where the validation set lies elsewhere."""
-    path = folder.validation / "examples.arrow"
-    if not path.is_file() or not (folder.tokenizer / MANIFEST).is_file():
+    if not (folder.tokenizer / MANIFEST).is_file():
         return {}
-    names = list(read_json(folder.validation / MANIFEST)["datasets"])
-    places = {(names.index(dataset), example) for dataset, example in keys if dataset in names}
-    found = find_examples(path, places)
-    return {
-        (names[int(found.dataset[row])], int(found.example[row])): found.take(np.array([row]))
-        for row in range(len(found))
-    }
+    texts: dict[tuple[str, int], Examples] = {}
+    for name in {dataset for dataset, _ in keys}:
+        path = folder.validation_part(name) / "examples.arrow"
+        if path.is_file():
+            found = find_examples(path, {example for dataset, example in keys if dataset == name})
+            texts |= {(name, int(found.example[row])): found.take(np.array([row])) for row in range(len(found))}
+    return texts
 
 
 def _example(

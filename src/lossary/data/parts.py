@@ -1,0 +1,226 @@
+"""Parts of the validation set, one a dataset: what each was frozen from, and whether it stays as the study changes.
+
+A part stays as long as its own request does: the dataset's documents, seed, length and masks. How many examples it has
+was settled when it was frozen; shares and counts that change later change it only while no run depends on it.
+
+    for name, plan in examples_plan(study, folder).items():
+        print(name, plan.fate, plan.why)            # nothing is written
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lossary.data.assemble import Settings
+from lossary.data.shards import MANIFEST
+from lossary.errors import ShardError
+from lossary.files import digest_json, read_json
+from lossary.folder import StudyFolder
+from lossary.study import Study
+
+__all__ = [
+    "PART_SCHEMA",
+    "PartPlan",
+    "examples_path",
+    "examples_plan",
+    "is_earlier",
+    "known_parts",
+    "part_request",
+    "read_validation_manifest",
+    "refuse_earlier_layout",
+    "validation_shares",
+]
+
+PART_SCHEMA = 2
+_EARLIER = "the validation set was frozen by an earlier lossary"
+_EARLIER_HINT = (
+    "Its tables can be shown and compared. To prepare, train or evaluate, copy study.toml and sources to a new folder."
+)
+
+Fate = Literal["kept", "frozen", "refused"]
+
+
+class PartPlan(NamedTuple):
+    """What `prepare` would do with the part of one dataset, and why."""
+
+    fate: Fate
+    why: str
+
+
+def read_validation_manifest(folder: StudyFolder) -> dict[str, Any]:
+    """What is frozen; ShardError if nothing is. In the earlier layout every dataset has the digest of the whole."""
+    path = folder.validation / MANIFEST
+    if not path.is_file():
+        raise ShardError("no validation set is frozen", where=str(folder.validation), hint="Run `lossary prepare`.")
+    manifest: dict[str, Any] = read_json(path)
+    if is_earlier(manifest):
+        manifest["parts"] = dict.fromkeys(manifest["datasets"], manifest["digest"])
+    return manifest
+
+
+def examples_path(folder: StudyFolder, name: str) -> Path:
+    """The file of a dataset's frozen examples; ShardError if it is not there."""
+    path = folder.validation_part(name) / "examples.arrow"
+    if not path.is_file():
+        raise ShardError("the frozen validation set is not in this folder", where=str(path))
+    return path
+
+
+def is_earlier(manifest: Mapping[str, Any]) -> bool:
+    """Whether it is a validation set in one piece."""
+    return bool(manifest.get("schema", 1) < PART_SCHEMA)
+
+
+def refuse_earlier_layout(folder: StudyFolder, manifest: Mapping[str, Any]) -> None:
+    """ShardError if the validation set is in one piece: it can be shown, not scored on or added to."""
+    if is_earlier(manifest):
+        raise ShardError(_EARLIER, where=str(folder.validation), hint=_EARLIER_HINT)
+
+
+def examples_plan(study: Study, folder: StudyFolder, *, anew: Collection[str] = ()) -> dict[str, PartPlan]:
+    """What `prepare` would do with each dataset's validation examples; writes nothing.
+
+    `anew` names datasets whose documents will be tokenised anew, so that their digests are not known yet; datasets that
+    are not prepared are counted among them.
+    """
+    manifests = {
+        name: read_json(path)
+        for name in study.datasets
+        if name not in anew and (path := folder.dataset(name) / MANIFEST).is_file()
+    }
+    return _plan(study, folder, manifests)
+
+
+def _plan(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, PartPlan]:
+    path = folder.validation / MANIFEST
+    if path.is_file() and is_earlier(read_json(path)):
+        used = _runs_with_results(folder)
+        why = f"{_EARLIER}, and runs depend on it: {', '.join(used)}"
+        return dict.fromkeys(study.datasets, PartPlan("refused", why) if used else PartPlan("frozen", _EARLIER))
+    known = known_parts(folder)
+    users = {name: _dependents(study, folder, name, str(part["digest"])) for name, part in known.items()}
+    counts = _changed_counts(study, folder, datasets)
+    plans = {}
+    for name in study.datasets:
+        part = known.get(name)
+        if part is None:
+            plans[name] = PartPlan("frozen", "it has no validation examples yet")
+        elif name not in datasets or part["request"] != part_request(study, name, datasets[name]):
+            change = "its documents, its tokenizer, the seed, the length or the masks changed"
+            plans[name] = (
+                PartPlan("refused", f"{change}, and runs depend on its validation examples: {', '.join(users[name])}")
+                if users[name]
+                else PartPlan("frozen", change)
+            )
+        elif counts and not users[name]:
+            plans[name] = PartPlan("frozen", counts)
+        else:
+            stay = f"{part['examples']:,} examples stay as they were frozen"
+            plans[name] = PartPlan("kept", f"{stay}: runs depend on them, though {counts}" if counts else stay)
+    anew = [name for name, plan in plans.items() if plan.fate == "frozen" and name in known]
+    if anew and not any(users.values()):
+        # Nothing depends on any of them: together they are what a first `prepare` would make.
+        why = plans[anew[0]].why
+        plans = {name: plan if plan.fate == "frozen" else PartPlan("frozen", why) for name, plan in plans.items()}
+    return plans
+
+
+def known_parts(folder: StudyFolder) -> dict[str, dict[str, Any]]:
+    """Manifests of the parts that are whole and listed, those of removed datasets among them."""
+    path = folder.validation / MANIFEST
+    if not path.is_file():
+        return {}
+    found = {}
+    for name, digest in read_json(path).get("parts", {}).items():
+        part_path = folder.validation_part(name) / MANIFEST
+        # A part that is not the listed one was written by a `prepare` that did not end.
+        if part_path.is_file() and (part := read_json(part_path))["digest"] == digest:
+            found[name] = part
+    return found
+
+
+def part_request(study: Study, name: str, dataset: Mapping[str, Any]) -> str:
+    """What the part of a dataset depends on besides its number of examples; `dataset` is its manifest."""
+    return digest_json(
+        [
+            PART_SCHEMA,
+            name,
+            study.seed,
+            study.recipe.short_rate,
+            vars(Settings.of(study.recipe)),
+            dataset["digest"],
+            dataset["tokenizer_digest"],
+        ]
+    )
+
+
+def validation_shares(study: Study, datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Shares of the validation set by dataset, adding up to 1; `datasets` are manifests."""
+    shares = study.validation.shares
+    if not isinstance(shares, str):
+        weights = {name: float(shares[name]) for name in datasets}
+    elif isinstance(study.mixture.shares, str):
+        # Before the split no training example is counted; tokens are what examples are made from.
+        unit = "rows" if study.mixture.shares == "rows" else "tokens"
+        weights = {name: float(manifest[unit]) for name, manifest in datasets.items()}
+    else:
+        weights = {name: float(study.mixture.shares[name]) for name in datasets}
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _changed_counts(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the study file now asks for other numbers of examples than were frozen; empty if it does not."""
+    path = folder.validation / MANIFEST
+    if not path.is_file():
+        return ""
+    frozen = read_json(path)
+    if frozen["asked"] != study.validation.examples:
+        return f"{study.validation.examples:,} validation examples are asked for, {frozen['asked']:,} were before"
+    if frozen["max_fraction"] != study.validation.max_fraction:
+        return "max_fraction changed"
+    # Shares of all shrink when a dataset is added: only those of the others among themselves tell of a change.
+    both = {name: manifest for name, manifest in datasets.items() if name in frozen["per_dataset"]}
+    now = validation_shares(study, both) if both else {}
+    before = {name: frozen["per_dataset"][name]["share"] for name in both}
+    whole = sum(before.values())
+    moved = [name for name in both if abs(now[name] - before[name] / whole) > 1e-9]
+    return f"the validation shares of {', '.join(moved)} changed" if moved else ""
+
+
+def _runs_with_results(folder: StudyFolder) -> list[str]:
+    parts = ("checkpoints", "scores")
+    return sorted({path.parent.name for part in parts for path in (folder.root / "runs").glob(f"*/{part}")})
+
+
+def _dependents(study: Study, folder: StudyFolder, name: str, digest: str) -> list[str]:
+    """Runs that were scored on a part, or trained on what it left over."""
+    found = []
+    for run in _runs_with_results(folder):
+        scored = any(_scored_on(path, name) == digest for path in (folder.run(run) / "scores").glob("*.parquet"))
+        if scored or (run in study.runs and _trained_around(study, folder, run, name, digest)):
+            found.append(run)
+    return found
+
+
+def _trained_around(study: Study, folder: StudyFolder, run: str, name: str, digest: str) -> bool:
+    if not folder.checkpoints(run).is_dir():
+        return False
+    record = folder.run(run) / "run.json"
+    trained = read_json(record).get("datasets") if record.is_file() else None
+    length = study.recipe_of(run).sequence_length
+    spans = [folder.spans(dataset, length) / MANIFEST for dataset in trained or study.datasets_of(run)]
+    return any(path.is_file() and read_json(path).get("against", {}).get(name) == digest for path in spans)
+
+
+def _scored_on(path: Path, name: str) -> str | None:
+    """The digest of a dataset's part in the header of a file of scores (results/records.py, above this package)."""
+    try:
+        header = json.loads((pq.read_schema(path).metadata or {})[b"lossary"])
+        return header.get("validation", {}).get(name)  # type: ignore[no-any-return]
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None

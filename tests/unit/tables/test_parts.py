@@ -1,0 +1,97 @@
+"""What was scored on what: a dataset that came later has no number for old scores, and is in no difference."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from tests.scored import score_run
+
+from lossary.folder import StudyFolder
+from lossary.results.records import read_header, write_scores
+from lossary.study import Study
+from lossary.tables.build import best_run, build_table
+from lossary.tables.comparison import Side, compare
+from lossary.tables.history import evaluations
+from lossary.tables.model import METRICS
+
+
+@pytest.fixture
+def scored(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> tuple[Study, StudyFolder]:
+    """`tf_a` was scored on all datasets, `torch_a` before `lines` was there."""
+    shutil.copytree(prepared[1].root, tmp_path / "study")
+    study, folder = prepared[0], StudyFolder(tmp_path / "study")
+    for run in ("torch_a", "tf_a"):
+        score_run(folder, run, mean=3.0 if run == "tf_a" else 4.0)
+    path = folder.scores("torch_a", 12)
+    header = read_header(path)
+    parts = {name: digest for name, digest in header.validation.items() if name != "lines"}
+    scores = pq.read_table(path)
+    known = scores.filter(pc.not_equal(scores["dataset"].cast("string"), "lines"))
+    write_scores(path, known, replace(header, validation=parts, validation_digest="blake2b:before"))
+    return study, folder
+
+
+def test_a_cell_without_scores_on_the_present_examples_has_a_reason(scored: tuple[Study, StudyFolder]) -> None:
+    table = build_table(*scored, base="tf_a")
+    for metric in METRICS:
+        cell = table.cell("torch_a", "lines", metric)
+        assert (cell.value, cell.reason) == (None, "not scored on the present examples of lines")
+        assert table.cell("tf_a", "lines", metric).value is not None
+        assert table.cell("torch_a", "pairs", metric).value is not None
+        assert "without lines" in str(table.total("torch_a", metric, "validation_share").reason)
+        delta = table.delta("torch_a", "lines", metric)
+        assert delta is not None
+        assert (delta.value, delta.p) == (None, None)
+        total = table.delta("torch_a", None, metric)
+        assert total is not None
+        assert total.value is not None
+        assert total.reason == "without lines"
+    assert any(note.startswith("torch_a: not scored on the present examples of lines") for note in table.notes)
+
+
+def test_scores_of_examples_that_were_replaced_are_no_numbers_of_the_present_ones(
+    scored: tuple[Study, StudyFolder],
+) -> None:
+    study, folder = scored
+    path = folder.scores("tf_a", 12)
+    header = read_header(path)
+    stale = replace(header, validation=header.validation | {"pairs": "blake2b:other"})
+    write_scores(path, pq.read_table(path), stale)
+    table = build_table(study, folder, base="torch_a")
+    assert table.cell("tf_a", "pairs", "mlm_loss").value is None
+    delta = table.delta("tf_a", "pairs", "mlm_loss")
+    assert delta is not None
+    assert delta.value is None
+    assert not [found for found in evaluations(table, folder) if (found.run, found.dataset) == ("tf_a", "pairs")]
+
+
+def test_the_best_run_is_the_best_on_what_all_were_scored_on(scored: tuple[Study, StudyFolder]) -> None:
+    # All of what `tf_a` lost on `lines` would not help `torch_a`.
+    assert best_run(*scored) == "tf_a"
+
+
+def test_studies_are_subtracted_on_the_datasets_whose_examples_are_the_same(
+    scored: tuple[Study, StudyFolder], tmp_path: Path
+) -> None:
+    study, folder = scored
+    shutil.copytree(folder.root, tmp_path / "other")
+    other = StudyFolder(tmp_path / "other")
+    manifest = other.validation / "manifest.json"
+    text = manifest.read_text()
+    path = other.scores("tf_a", 12)
+    header = read_header(path)
+    changed = "blake2b:" + "0" * 32
+    for old in (header.validation["lines"], header.validation_digest):
+        text = text.replace(old, changed)
+    manifest.write_text(text)
+    parts = header.validation | {"lines": changed}
+    write_scores(path, pq.read_table(path), replace(header, validation=parts, validation_digest=changed))
+    sides = [Side(study=study, folder=where, run="tf_a") for where in (folder, other)]
+    found = compare(*sides)
+    assert not found.checks.refused
+    assert found.table is not None
+    assert [row.name for row in found.table.datasets] == ["pairs", "stories"]
+    assert any(note.startswith("lines: other validation examples") for note in found.table.notes)
