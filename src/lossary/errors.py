@@ -9,20 +9,27 @@
     │   ├── ShardError         3   prepared data
     │   ├── CheckpointError    3
     │   └── ScoreError         3
-    └── RunError               3   a run could not go on
-        ├── DivergenceError    3   NaN or an exploding loss
-        ├── WorkerError        3   the worker process died
-        └── Interrupted      130   stopped by a signal; what was done is kept
+    ├── RunError               3   a run could not go on
+    │   ├── DivergenceError    3   NaN or an exploding loss
+    │   ├── WorkerError        3   the worker process died
+    │   └── Interrupted      130   stopped by a signal; what was done is kept
+    ├── MachineError           3   the machine refused: no space, no permission, no memory
+    ├── BusyError             75   another process works on the same; later it may be free
+    └── InternalError         70   a mistake of lossary's own
 
-Exit codes: 0 fine, 1 findings, 2 usage, 3 missing or damaged data, 130 interrupted.
+Exit codes: 0 fine, 1 findings, 2 usage, 3 missing or damaged data, a failed run or a machine that refused,
+70 a mistake of lossary's own, 75 another process works on it (both as in sysexits.h), 130 interrupted.
 """
 
 __all__ = [
+    "BusyError",
     "CheckpointError",
     "DataError",
     "DivergenceError",
+    "InternalError",
     "Interrupted",
     "LossaryError",
+    "MachineError",
     "MissingPackage",
     "RunError",
     "ScoreError",
@@ -101,6 +108,22 @@ class Interrupted(RunError):
     """Stopped by a signal; what was done is kept."""
 
     exit_code = 130
+
+
+class MachineError(LossaryError):
+    """The machine refused: no space, no permission, no memory."""
+
+
+class BusyError(LossaryError):
+    """Another process works on the same."""
+
+    exit_code = 75
+
+
+class InternalError(LossaryError):
+    """A mistake of lossary's own, not of its user."""
+
+    exit_code = 70
 
 
 def error_class(name: str) -> type[LossaryError]:

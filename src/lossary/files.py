@@ -7,14 +7,15 @@ with write_atomic(path) as temporary:
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lossary.errors import DataError
+from lossary.errors import DataError, LossaryError
+from lossary.failures import error_code, reason
 
 __all__ = [
     "digest_bytes",
@@ -29,42 +30,75 @@ __all__ = [
 
 @contextmanager
 def write_atomic(path: Path) -> Iterator[Path]:
-    """A temporary sibling of `path` that takes its place when the block ends, and vanishes if the block fails."""
+    """A temporary sibling of `path` that takes its place when the block ends, and vanishes if the block fails.
+
+    An OSError names `path`, and how much of it was written. Modes follow the umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _sibling(path, "tmp")
     try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o644)
         temporary.replace(path)
+    except Exception as error:
+        raise _named(error, path, temporary) from error.__cause__
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def write_directory_atomic(path: Path) -> Iterator[Path]:
     """As `write_atomic`, for a directory; one that stands at `path` already is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary = _sibling(path, "tmp")
     try:
+        temporary.mkdir()
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        temporary.chmod(0o755)
-        if path.exists():
-            # A directory cannot be replaced in one step: the old one steps aside first, so that one of both is whole.
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            path.replace(aside / path.name)
-            temporary.replace(path)
-            shutil.rmtree(aside)
-        else:
-            temporary.replace(path)
+        _put(temporary, path)
         _sync(path.parent)
+    except Exception as error:
+        raise _named(error, path, temporary) from error.__cause__
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        temporary.replace(path)
+        return
+    # A directory cannot be replaced in one step: the old one steps aside first, so that one of both is whole.
+    aside = _sibling(path, "old")
+    path.replace(aside)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        aside.replace(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sibling(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{suffix}")
+
+
+def _named(error: Exception, path: Path, temporary: Path) -> Exception:
+    """An error of a file that is written says which, and how far it came; any other is left as it is."""
+    code = error_code(error)
+    named = getattr(error, "filename", None)
+    if code is None or isinstance(error, LossaryError):
+        return error
+    if named is not None and temporary not in (own := Path(os.fsdecode(named)), *own.parents) and own != path:
+        return error
+    found = OSError(code, os.strerror(code), str(path)).with_traceback(error.__traceback__)
+    with suppress(OSError):
+        if temporary.is_file() and (size := temporary.stat().st_size):
+            found.add_note(f"{size:,} bytes of it were written")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,13 +109,31 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON; DataError names the file if it is missing or not JSON."""
+    """Reads JSON; DataError names the file if it is missing or not JSON, or when a key is asked for that it lacks."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _Object(path, pairs))
     except FileNotFoundError:
         raise DataError("no such file", where=str(path)) from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise DataError(f"not readable: {reason(error)}", where=str(path)) from None
+    except RecursionError:
+        raise DataError("not readable as JSON: nested too deeply", where=str(path)) from None
+    except ValueError as error:
         raise DataError(f"not readable as JSON: {error}", where=str(path)) from None
+
+
+class _Object(dict[str, Any]):
+    """An object of a JSON file: the file is to blame if it lacks a key."""
+
+    def __init__(self, path: Path, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise DataError(f"damaged, or of another version of lossary: it has no {key!r}", where=str(self._path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Object, (self._path, list(self.items()))
 
 
 def digest_bytes(data: bytes) -> str:

@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from lossary.errors import Interrupted, LossaryError, WorkerError, error_class
-from lossary.files import write_json
+from lossary.errors import InternalError, Interrupted, WorkerError, error_class
+from lossary.failures import explain, internal
+from lossary.files import read_json, write_json
 
 __all__ = [
     "Conversation",
@@ -217,7 +218,9 @@ def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> d
     if last.get("event") == "done" and code == 0:
         return last
     if last.get("event") == "error":
-        raise error_class(last["kind"])(last["message"], where=last.get("where"), hint=last.get("hint"))
+        kind = error_class(last["kind"])
+        where = str(log) if kind is InternalError else last.get("where")
+        raise kind(last["message"], where=where, hint=last.get("hint"))
     if stop.asked:
         raise Interrupted("stopped before it had anything to keep")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -232,19 +235,13 @@ def worker_main(work: Callable[[dict[str, Any], Emit], dict[str, Any]]) -> None:
     events = _claim_standard_output()
     emit = emit_events(events)
     try:
-        job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-        emit({"event": "done", **work(job, emit)})
-    except LossaryError as error:
-        emit(
-            {
-                "event": "error",
-                "kind": type(error).__name__,
-                "message": error.message,
-                "where": error.where,
-                "hint": error.hint,
-            }
-        )
-        sys.exit(error.exit_code)
+        emit({"event": "done", **work(read_json(Path(sys.argv[1])), emit)})
+    except (Exception, KeyboardInterrupt) as error:
+        # A mistake of our own leaves its traceback on standard error: the log.
+        told = explain(error) or internal(error, keep=False)
+        event = {"kind": type(told).__name__, "message": told.message, "where": told.where, "hint": told.hint}
+        emit({"event": "error", **event})
+        sys.exit(told.exit_code)
 
 
 def emit_events(events: IO[str]) -> Emit:

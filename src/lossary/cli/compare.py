@@ -53,4 +53,7 @@ def compare(
     if format == "json":
         typer.echo(json.dumps(comparison_value(found), indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        print_comparison(found, Console(width=max(WIDTH, Console().width), highlight=False))
+        console = Console(width=max(WIDTH, Console().width), highlight=False)
+        with console.capture() as shown:
+            print_comparison(found, console)
+        typer.echo(shown.get(), nl=False)

@@ -1,12 +1,12 @@
 """The `lossary` command: puts the verbs together and turns errors into messages and exit codes."""
 
-import os
 import signal
 import sys
 from typing import Annotated
 
 import typer
 
+from lossary.cli.boundary import Verbs, guarded
 from lossary.cli.check import check
 from lossary.cli.compare import compare
 from lossary.cli.demo import demo
@@ -22,12 +22,12 @@ from lossary.cli.run import run
 from lossary.cli.serve import serve
 from lossary.cli.show import show
 from lossary.cli.train import train
-from lossary.errors import LossaryError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="lossary",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -74,22 +74,13 @@ def lossary(
     A study file names datasets, a validation set, a recipe and runs; `lossary run` makes the table from them.
     Every verb takes a study: its file, or the folder that holds study.toml; the current folder if none is named.
 
-    Exit codes: 0 fine, 1 findings, 2 usage, 3 missing or damaged data or a failed run, 130 interrupted.
+    Exit codes: 0 fine, 1 findings, 2 usage, 3 missing or damaged data, a failed run or a machine that refused,
+    70 a mistake of lossary's own, 75 another process works on it, 130 interrupted.
     """
     del version
 
 
 def main() -> None:
     """Entry point of the `lossary` command."""
-    try:
-        app()
-    except LossaryError as error:
-        sys.stderr.write(f"lossary: {error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("lossary: interrupted\n")
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        # The reader of our output went away (`lossary show | head`): nothing is wrong. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(guarded(app))

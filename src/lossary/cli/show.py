@@ -43,4 +43,7 @@ def show(
     if ascii_only or not sys.stdout.isatty():
         typer.echo(terminal_text(table, metrics=chosen, ascii_only=ascii_only), nl=False)
     else:
-        print_table(table, Console(width=max(WIDTH, Console().width), highlight=False), metrics=chosen)
+        console = Console(width=max(WIDTH, Console().width), highlight=False)
+        with console.capture() as shown:
+            print_table(table, console, metrics=chosen)
+        typer.echo(shown.get(), nl=False)
