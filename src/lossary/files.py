@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lossary.errors import DataError, LossaryError
 from lossary.failures import error_code, reason
@@ -21,6 +21,7 @@ __all__ = [
     "digest_bytes",
     "digest_file",
     "digest_json",
+    "digest_stream",
     "read_json",
     "write_atomic",
     "write_directory_atomic",
@@ -144,7 +145,15 @@ def digest_bytes(data: bytes) -> str:
 def digest_file(path: Path) -> str:
     """The digest of a file's bytes, in constant memory."""
     with path.open("rb") as file:
-        return "blake2b:" + hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return digest_stream(file)
+
+
+def digest_stream(file: BinaryIO) -> str:
+    """The digest of what a stream yields to its end, in constant memory."""
+    hasher = hashlib.blake2b(digest_size=16)
+    while data := file.read(1 << 20):
+        hasher.update(data)
+    return "blake2b:" + hasher.hexdigest()
 
 
 def digest_json(value: Any) -> str:

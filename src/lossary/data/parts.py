@@ -31,6 +31,7 @@ __all__ = [
     "known_parts",
     "part_request",
     "read_validation_manifest",
+    "runs_with_results",
     "refuse_earlier_layout",
     "validation_shares",
 ]
@@ -98,7 +99,7 @@ def examples_plan(study: Study, folder: StudyFolder, *, anew: Collection[str] = 
 def _plan(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, PartPlan]:
     path = folder.validation / MANIFEST
     if path.is_file() and is_earlier(read_json(path)):
-        used = _runs_with_results(folder)
+        used = runs_with_results(folder)
         why = f"{_EARLIER}, and runs depend on it: {', '.join(used)}"
         return dict.fromkeys(study.datasets, PartPlan("refused", why) if used else PartPlan("frozen", _EARLIER))
     known = known_parts(folder)
@@ -192,7 +193,8 @@ def _changed_counts(study: Study, folder: StudyFolder, datasets: Mapping[str, Ma
     return f"the validation shares of {', '.join(moved)} changed" if moved else ""
 
 
-def _runs_with_results(folder: StudyFolder) -> list[str]:
+def runs_with_results(folder: StudyFolder) -> list[str]:
+    """Runs that were trained or scored, at least in part."""
     parts = ("checkpoints", "scores")
     return sorted({path.parent.name for part in parts for path in (folder.root / "runs").glob(f"*/{part}")})
 
@@ -200,7 +202,7 @@ def _runs_with_results(folder: StudyFolder) -> list[str]:
 def _dependents(study: Study, folder: StudyFolder, name: str, digest: str) -> list[str]:
     """Runs that were scored on a part, or trained on what it left over."""
     found = []
-    for run in _runs_with_results(folder):
+    for run in runs_with_results(folder):
         scored = any(_scored_on(path, name) == digest for path in (folder.run(run) / "scores").glob("*.parquet"))
         if scored or (run in study.runs and _trained_around(study, folder, run, name, digest)):
             found.append(run)

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,13 +18,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from lossary.data.changes import DataChanges, DatasetChange, data_changes, reading
+from lossary.data.contents import Content, check_unchanged
 from lossary.data.philox import stream_key, uniforms
 from lossary.data.shards import MANIFEST
-from lossary.data.sources import BLOCK_BYTES, Block, SourceFile, list_files, parse, read_blocks
+from lossary.data.sources import BLOCK_BYTES, Block, SourceFile, parse, read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
 from lossary.data.tokenizer import TokenizerModel, install_model, open_tokenizer, train_model
 from lossary.errors import SourceError, WorkerError
-from lossary.files import digest_file, digest_json, read_json, write_atomic, write_json
+from lossary.files import digest_json, read_json, write_atomic, write_json
 from lossary.folder import StudyFolder
 from lossary.study import Dataset, Study
 
@@ -39,29 +41,49 @@ _SENTENCE_CHARACTERS = 2000
 
 
 def prepare_datasets(
-    study: Study, folder: StudyFolder, *, workers: int | None = None, progress: Progress = lambda *_: None
+    study: Study,
+    folder: StudyFolder,
+    *,
+    workers: int | None = None,
+    keep: Collection[str] = (),
+    progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, Any]]:
     """Makes tokenizer and shards; returns the manifest of each dataset.
 
-    Raises SourceError if a source is missing, damaged or holds no usable row, StudyError if the tokenizer cannot be
-    made as the study file asks.
+    Datasets named by `keep` stay as they are though their sources changed. Raises SourceError if a source is missing,
+    damaged or holds no usable row, StudyError if the tokenizer cannot be made as the study file asks.
     """
-    files = {
-        name: list_files(dataset, folder.root, where=f"$.datasets.{name}.source")
-        for name, dataset in study.datasets.items()
-    }
-    prepare_tokenizer(study, folder, files, progress)
+    changes = data_changes(study, folder, keep=keep)
+    if changes.tokenizer.fate != "kept":
+        progress("tokenizer", 0, None)
+        make_tokenizer(study, folder, changes)
+        changes = data_changes(study, folder, keep=keep)
     model = open_tokenizer(folder)
     manifests: dict[str, dict[str, Any]] = {}
-    total = sum(_text_bytes(file) for found in files.values() for file in found)
+    total = sum(_text_bytes(file) for name in changes.anew for file in changes.datasets[name].files or [])
     # A process takes longer to start than this one needs for a few blocks.
     count = 1 if total < _WORTH_A_PROCESS else workers or os.cpu_count() or 1
     with _Workers(count, model) as pool:
-        for name, dataset in study.datasets.items():
-            request = _request(dataset, files[name], model)
-            job = _DatasetJob(name, dataset, files[name], folder.dataset(name), request)
-            manifests[name] = _current_manifest(folder.dataset(name), request) or job.run(pool, progress)
+        for name, change in changes.datasets.items():
+            if change.fate == "kept":
+                manifests[name] = _kept_manifest(folder.dataset(name), change)
+            else:
+                assert change.files is not None
+                assert change.contents is not None
+                job = _DatasetJob(
+                    name, study.datasets[name], change.files, change.contents, folder.dataset(name), model
+                )
+                manifests[name] = job.run(pool, progress)
     return manifests
+
+
+def _kept_manifest(path: Path, change: DatasetChange) -> dict[str, Any]:
+    """The manifest of a dataset that stays; paths and times of its files are brought up to date."""
+    manifest: dict[str, Any] = read_json(path / MANIFEST)
+    if change.contents is not None and manifest["files"] != change.contents:
+        manifest["files"] = change.contents
+        write_json(path / MANIFEST, manifest)
+    return manifest
 
 
 class _Workers:
@@ -95,31 +117,24 @@ class _Workers:
         return future
 
 
-def prepare_tokenizer(
-    study: Study, folder: StudyFolder, files: dict[str, list[SourceFile]], progress: Progress
-) -> None:
-    """Trains or installs the tokenizer unless it is there already, made from the same request."""
+def make_tokenizer(study: Study, folder: StudyFolder, changes: DataChanges) -> None:
+    """Trains or installs the tokenizer."""
     settings = study.tokenizer
     if settings.model is not None:
-        path = folder.root / settings.model
-        request = digest_json(["model", digest_file(path) if path.is_file() else None])
-    else:
-        stamps = {name: [[file.path, file.bytes, file.stamp] for file in found] for name, found in files.items()}
-        shares = study.mixture.shares
-        request = digest_json(["train", settings.model_dump(), stamps, shares, study.seed])
-    manifest = folder.tokenizer / "manifest.json"
-    if manifest.is_file() and read_json(manifest)["request"] == request:
+        install_model(folder, folder.root / settings.model, record=changes.record)
         return
-    progress("tokenizer", 0, None)
-    if settings.model is not None:
-        install_model(folder, folder.root / settings.model, request=request)
-        return
+    gone = [name for name, change in changes.datasets.items() if change.files is None]
+    if gone:
+        raise SourceError(
+            f"the tokenizer has to be trained, and the sources of {', '.join(gone)} are gone",
+            where=f"{folder.study_file}: $.datasets.{gone[0]}.source",
+        )
     train_model(
         folder,
-        _sample(study, files),
+        _sample(study, {name: change.files or [] for name, change in changes.datasets.items()}),
         vocabulary_size=settings.vocabulary_size,
         lowercase=settings.lowercase,
-        request=request,
+        record=changes.record,
     )
 
 
@@ -156,19 +171,6 @@ def _lines(dataset: Dataset, files: list[SourceFile], chance: float, key: int) -
                         yield line[start : start + _SENTENCE_CHARACTERS]
 
 
-def _request(dataset: Dataset, files: list[SourceFile], model: TokenizerModel) -> str:
-    stamps = [[file.path, file.bytes, file.stamp] for file in files]
-    return digest_json([_SCHEMA, stamps, list(dataset.fields), dataset.documents, model.digest])
-
-
-def _current_manifest(path: Path, request: str) -> dict[str, Any] | None:
-    if not (path / MANIFEST).is_file():
-        return None
-    manifest: dict[str, Any] = read_json(path / MANIFEST)
-    whole = all((path / shard["name"]).is_file() for shard in manifest["shards"])
-    return manifest if manifest["request"] == request and whole else None
-
-
 @dataclass(frozen=True)
 class _DatasetJob:
     """One dataset on its way from files to shards, in a folder of its own until it is whole."""
@@ -176,8 +178,15 @@ class _DatasetJob:
     name: str
     dataset: Dataset
     files: list[SourceFile]
+    contents: list[Content]
     path: Path
-    request: str
+    model: TokenizerModel
+
+    @property
+    def request(self) -> str:
+        """What the blocks of an earlier attempt have to be made from, to be of use."""
+        digests = [content["digest"] for content in self.contents]
+        return digest_json([_SCHEMA, digests, reading(self.dataset), self.model.digest])
 
     @property
     def partial(self) -> Path:
@@ -192,7 +201,9 @@ class _DatasetJob:
             summaries.append(summary)
             done += summary.bytes
             progress(f"{self.name}: {sum(s.documents for s in summaries):,} documents", min(done, total), total)
-        manifest = self._manifest(pool.model, summaries)
+        for file, content in zip(self.files, self.contents, strict=True):
+            check_unchanged(file, content)
+        manifest = self._manifest(summaries)
         self._finish(manifest, summaries)
         progress(f"{self.name}: {manifest['documents']:,} documents", total, total)
         return manifest
@@ -221,7 +232,7 @@ class _DatasetJob:
         mark = self.partial / f"block-{number:06d}.json"
         return BlockSummary(**read_json(mark)) if mark.is_file() else None
 
-    def _manifest(self, model: TokenizerModel, summaries: list[BlockSummary]) -> dict[str, Any]:
+    def _manifest(self, summaries: list[BlockSummary]) -> dict[str, Any]:
         reasons: dict[str, int] = {}
         for summary in summaries:
             for reason, count in summary.bad_reasons.items():
@@ -238,7 +249,8 @@ class _DatasetJob:
             "request": self.request,
             "source": list(self.dataset.sources),
             "text": list(self.dataset.fields),
-            "files": [{"path": file.path, "bytes": file.bytes} for file in self.files],
+            "reading": reading(self.dataset),
+            "files": self.contents,
             "pair": self.dataset.is_pair,
             "rows": documents,
             "bad_rows": sum(reasons.values()),
@@ -250,7 +262,7 @@ class _DatasetJob:
             "bytes": sum(summary.bytes for summary in summaries),
             "identical_pairs": sum(summary.identical_pairs for summary in summaries),
             "shards": shards,
-            "tokenizer_digest": model.digest,
+            "tokenizer_digest": self.model.digest,
             "digest": digest_json([shard["digest"] for shard in shards]),
             "notes": self._notes(summaries),
         }

@@ -8,10 +8,11 @@ Source: Kudo: Subword regularization (ACL 2018); google-research/albert's vocabu
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -102,11 +103,11 @@ def open_tokenizer(folder: StudyFolder) -> TokenizerModel:
 
 
 def train_model(
-    folder: StudyFolder, sentences: Iterator[str], *, vocabulary_size: int, lowercase: bool, request: str
+    folder: StudyFolder, sentences: Iterator[str], *, vocabulary_size: int, lowercase: bool, record: Mapping[str, Any]
 ) -> None:
     """Trains a tokenizer on sentences; the same sentences give the same model.
 
-    `request` (a digest of what was asked) goes to the manifest. Raises StudyError if the text is too small for the
+    `record` (what it is made from) goes to the manifest. Raises StudyError if the text is too small for the
     vocabulary, with the largest size that it allows.
     """
     model = io.BytesIO()
@@ -135,7 +136,7 @@ def train_model(
         raise StudyError(_training_failure(str(error)), where="$.tokenizer.vocabulary_size") from None
     with write_directory_atomic(folder.tokenizer) as temporary:
         (temporary / MODEL).write_bytes(model.getvalue())
-        _write_manifest(temporary, source="trained", request=request)
+        _write_manifest(temporary, source="trained", record=record)
 
 
 def _training_failure(message: str) -> str:
@@ -145,7 +146,7 @@ def _training_failure(message: str) -> str:
     return f"SentencePiece could not be trained: {message.splitlines()[-1] if message else 'no text'}"
 
 
-def install_model(folder: StudyFolder, path: Path, *, request: str) -> None:
+def install_model(folder: StudyFolder, path: Path, *, record: Mapping[str, Any]) -> None:
     """Takes an existing SentencePiece model; StudyError if it is none or its special ids are not ALBERT's."""
     where = "$.tokenizer.model"
     if not path.is_file():
@@ -164,10 +165,10 @@ def install_model(folder: StudyFolder, path: Path, *, request: str) -> None:
         )
     with write_directory_atomic(folder.tokenizer) as temporary:
         (temporary / MODEL).write_bytes(path.read_bytes())
-        _write_manifest(temporary, source=path.name, request=request)
+        _write_manifest(temporary, source=path.name, record=record)
 
 
-def _write_manifest(directory: Path, *, source: str, request: str) -> None:
+def _write_manifest(directory: Path, *, source: str, record: Mapping[str, Any]) -> None:
     processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / MODEL))
     for i, name in _SPECIALS.items():
         if processor.encode(f"{name} {name}", out_type=int).count(i) and i != UNK:
@@ -177,6 +178,6 @@ def _write_manifest(directory: Path, *, source: str, request: str) -> None:
         "digest": digest_file(directory / MODEL),
         "vocabulary_size": processor.vocab_size(),
         "source": source,
-        "request": request,
+        **record,
     }
     write_json(directory / "manifest.json", manifest)

@@ -1,0 +1,198 @@
+"""What of tokenizer and datasets stays, and what would be made: asked before anything is written.
+
+    changes = data_changes(study, folder)
+    changes.datasets["wiki"].fate             # kept, made or anew
+    changes.datasets["wiki"].why
+
+A dataset stays while the files that it was made from hold the same, wherever they lie, and are read the same way; also
+where they are gone. A tokenizer stays while its settings do and some run depends on it: whatever datasets came since.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from lossary.data.contents import Content, Contents, same_contents
+from lossary.data.parts import runs_with_results
+from lossary.data.shards import MANIFEST
+from lossary.data.sources import SourceFile, list_files
+from lossary.errors import SourceError
+from lossary.files import digest_file, digest_json, read_json
+from lossary.folder import StudyFolder
+from lossary.study import Dataset, Study
+
+__all__ = ["Change", "DataChanges", "DatasetChange", "Fate", "data_changes", "reading"]
+
+Fate = Literal["kept", "made", "anew"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What happens to something, and why."""
+
+    fate: Fate
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetChange(Change):
+    """`files` and `contents` are None where the sources are gone and what was made of them stays."""
+
+    files: list[SourceFile] | None
+    contents: list[Content] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChanges:
+    """What happens to the tokenizer and to each dataset of a study; `record` is what a tokenizer would be made from."""
+
+    tokenizer: Change
+    datasets: dict[str, DatasetChange]
+    record: Mapping[str, Any]
+
+    @property
+    def anew(self) -> list[str]:
+        """Datasets whose documents are not known yet."""
+        return [name for name, change in self.datasets.items() if change.fate != "kept"]
+
+
+def data_changes(study: Study, folder: StudyFolder, *, keep: Collection[str] = ()) -> DataChanges:
+    """Asks every source and what stands; writes nothing.
+
+    `keep` names datasets that stay as they were prepared though their sources changed. Raises SourceError if a source
+    that is needed is missing.
+    """
+    return _Question(study, folder, frozenset(keep)).answer()
+
+
+def reading(dataset: Dataset) -> dict[str, Any]:
+    """How a dataset's files are read: everything of its settings that changes which text comes out."""
+    return {"fields": list(dataset.fields), "documents": dataset.documents}
+
+
+class _Question:
+    def __init__(self, study: Study, folder: StudyFolder, keep: frozenset[str]) -> None:
+        self.study = study
+        self.folder = folder
+        self.keep = keep
+        self.manifests = {
+            name: read_json(folder.dataset(name) / MANIFEST)
+            for name in study.datasets
+            if (folder.dataset(name) / MANIFEST).is_file()
+        }
+        files = (file for manifest in self.manifests.values() for file in manifest["files"])
+        self.known = Contents({file["path"]: file for file in files})
+        self.files: dict[str, list[SourceFile] | None] = {}
+        self.contents: dict[str, list[Content] | None] = {}
+
+    def answer(self) -> DataChanges:
+        for name in self.study.datasets:
+            self.files[name], self.contents[name] = self._sources(name)
+        tokenizer = self._tokenizer()
+        datasets = {name: self._dataset(name, tokenizer) for name in self.study.datasets}
+        return DataChanges(tokenizer=tokenizer, datasets=datasets, record=self.record)
+
+    def _sources(self, name: str) -> tuple[list[SourceFile] | None, list[Content] | None]:
+        dataset = self.study.datasets[name]
+        where = f"{self.folder.study_file}: $.datasets.{name}.source"
+        try:
+            files = list_files(dataset, self.folder.root, where=where)
+            return files, [self.known.of(file) for file in files]
+        except SourceError:
+            before = self.manifests.get(name)
+            if before is not None and before["source"] == list(dataset.sources) and _whole(self.folder, name, before):
+                return None, None
+            raise
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What a tokenizer is made from, as its manifest keeps it."""
+        settings = self.study.tokenizer
+        if settings.model is not None:
+            path = self.folder.root / settings.model
+            made_from: dict[str, Any] = {"model": digest_file(path) if path.is_file() else None}
+        else:
+            made_from = {
+                "settings": settings.model_dump(),
+                "shares": self.study.mixture.shares,
+                "seed": self.study.seed,
+                "trained_on": {name: self._trained_on(name) for name in self.study.datasets},
+            }
+        return {"request": digest_json(made_from), "made_from": made_from}
+
+    def _trained_on(self, name: str) -> str:
+        contents = self.contents[name]
+        found = self.manifests[name]["files"] if contents is None else contents
+        digests = [content.get("digest") for content in found]
+        return digest_json([digests, reading(self.study.datasets[name])])
+
+    def _tokenizer(self) -> Change:
+        path = self.folder.tokenizer / MANIFEST
+        if not path.is_file():
+            return Change(fate="made")
+        before = read_json(path)
+        if before["request"] == self.record["request"]:
+            return Change(fate="kept")
+        was, now = before.get("made_from"), self.record["made_from"]
+        used = runs_with_results(self.folder)
+        if was is None:
+            return Change(fate="kept" if used else "anew", why="it was made by an earlier lossary")
+        if "model" in was and now == {"model": None}:
+            return Change(fate="kept", why="the file that it was taken from is gone")
+        for key, what in (("settings", "[tokenizer]"), ("seed", "the seed"), ("model", "the model")):
+            if was.get(key) != now.get(key):
+                return Change(fate="anew", why=f"{what} changed{_difference(was.get(key), now.get(key))}")
+        if used:
+            return Change(
+                fate="kept", why=f"runs use it; it was trained on {', '.join(sorted(was['trained_on']))} as they were"
+            )
+        return Change(fate="anew", why="the text that it is trained on changed")
+
+    def _dataset(self, name: str, tokenizer: Change) -> DatasetChange:
+        files, contents = self.files[name], self.contents[name]
+        before = self.manifests.get(name)
+        made = DatasetChange(fate="made", files=files, contents=contents)
+        if before is None:
+            return made
+        if tokenizer.fate != "kept":
+            return DatasetChange(fate="anew", why="the tokenizer is made anew", files=files, contents=contents)
+        model = read_json(self.folder.tokenizer / MANIFEST)["digest"]
+        if before["tokenizer_digest"] != model or not _whole(self.folder, name, before):
+            why = "its tokenizer changed" if before["tokenizer_digest"] != model else "its files are not all there"
+            return DatasetChange(fate="anew", why=why, files=files, contents=contents)
+        was = before.get("reading", {"fields": before["text"], "documents": self.study.datasets[name].documents})
+        now = reading(self.study.datasets[name])
+        if was != now:
+            why = f"it is read another way{_difference(was, now)}"
+        elif contents is None:
+            return DatasetChange(
+                fate="kept", why="its sources are gone; what was made of them stays", files=None, contents=None
+            )
+        elif not same_contents(before["files"], contents):
+            why = _what_changed(before["files"], contents)
+        else:
+            return DatasetChange(fate="kept", files=files, contents=contents)
+        if name in self.keep:
+            return DatasetChange(fate="kept", why=f"though {why}", files=None, contents=None)
+        return DatasetChange(fate="anew", why=why, files=files, contents=contents)
+
+
+def _whole(folder: StudyFolder, name: str, manifest: Mapping[str, Any]) -> bool:
+    return all((folder.dataset(name) / shard["name"]).is_file() for shard in manifest["shards"])
+
+
+def _difference(was: Any, now: Any) -> str:
+    if not isinstance(was, dict) or not isinstance(now, dict):
+        return ""
+    keys = [key for key in sorted(was | now) if was.get(key) != now.get(key)]
+    return ": " + ", ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in keys)
+
+
+def _what_changed(before: list[Content], now: list[Content]) -> str:
+    if len(before) != len(now):
+        return f"its source has {len(now):,} files, {len(before):,} before"
+    sizes = sum(content["bytes"] for content in before), sum(content["bytes"] for content in now)
+    if sizes[0] != sizes[1]:
+        return f"its source {'grew' if sizes[1] > sizes[0] else 'shrank'} from {sizes[0]:,} to {sizes[1]:,} bytes"
+    return "its source holds something else"
