@@ -236,6 +236,7 @@ class SyntheticStudy:
             tokens=1_000_000 * step,
             has_sop=any(means.sop is not None for means in planted.values()),
             lossary="0",
+            tokenizer="same",
         )
         write_scores(self.folder.scores(run, step), table, header)
         return table

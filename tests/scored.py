@@ -55,6 +55,7 @@ def score_run(folder: StudyFolder, run: str, *, step: int = 12, mean: float = 3.
         has_sop=has_sop,
         lossary="0",
         validation=validation.parts,
+        tokenizer="same",
     )
     write_scores(folder.scores(run, step), table, header)
     return table

@@ -12,7 +12,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from lossary.errors import StudyError
@@ -45,6 +54,11 @@ Objective = Literal["mlm", "sop"]
 Backend = Literal["torch", "tensorflow", "jax"]
 Precision = Literal["fp32", "bf16"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+_DEVICES = {
+    "torch": ("cpu", "cuda", "mps", "xpu"),
+    "tensorflow": ("cpu", "cuda", "gpu"),
+    "jax": ("cpu", "cuda", "gpu", "tpu"),
+}
 SizeName = Literal["base", "large", "xlarge", "xxlarge"]
 # Names become parts of paths and of series such as eval/<dataset>/mlm_loss.
 _NAME = re.compile(r"[^\W_][\w.\-]{0,99}")
@@ -207,6 +221,19 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
     datasets: list[str] | None = Field(None, description="Train on part of the mixture; scored on all of it.")
     link: str | None = Field(None, description="Where the run is kept; its name links there.")
     device: str | None = Field(None, description='"cpu", "cuda:1", …; the best there is if absent.')
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str | None, found: ValidationInfo) -> str | None:
+        """How a device is written; whether the machine has it is seen where the run starts."""
+        kinds = _DEVICES.get(found.data.get("backend", ""))
+        if device is None or kinds is None:
+            return device
+        kind, colon, number = device.partition(":")
+        if kind not in kinds or (colon and (kind == "cpu" or not re.fullmatch(r"[0-9]{1,3}", number))):
+            known = ", ".join(name if name == "cpu" else f"{name}, {name}:1" for name in kinds)
+            raise ValueError(f"{device!r} is no device of {found.data['backend']}; known: {known}")
+        return device
 
 
 class Links(_Table):

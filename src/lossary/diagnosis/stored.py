@@ -62,12 +62,19 @@ class Scores:
 
 
 def read_scores(path: Path, datasets: list[str], *, positions: bool = False) -> Scores:
-    """A file of scores; nats of single positions only if asked for. ScoreError if it is damaged."""
+    """A file of scores; nats of single positions only if asked for.
+
+    Raises ScoreError if it is damaged, or if losses in it are not finite: what is rescored rests on every example.
+    """
     columns = [*_COLUMNS, "position_nats"] if positions else _COLUMNS
     try:
         table = pq.ParquetFile(path).read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ScoreError(f"not readable: {error}", where=str(path), hint="Delete it and evaluate again.") from None
+    broken = int(np.count_nonzero(~np.isfinite(_floats(table.column("mlm_nats")))))
+    broken += int(np.count_nonzero(~np.isfinite(_floats(table.column("sop_nats").filter(_pairs_of(table))))))
+    if broken:
+        raise ScoreError(f"{broken:,} losses are NaN or infinite", where=str(path), hint="Diagnose an earlier step.")
     names = table.column("dataset").to_pylist()
     known = {name: index for index, name in enumerate(datasets)}
     dataset = np.array([known.get(name, -1) for name in names], np.int64)
@@ -86,6 +93,15 @@ def read_scores(path: Path, datasets: list[str], *, positions: bool = False) -> 
     order = np.lexsort((found.example, found.dataset))
     order = order[found.dataset[order] >= 0]
     return found if np.array_equal(order, np.arange(len(found))) else found.take(order)
+
+
+def _pairs_of(table: pa.Table) -> pa.ChunkedArray:
+    """Whether an order was asked of an example, and answered."""
+    return table.column("sop_correct").is_valid()
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return np.asarray(column.to_numpy(), np.float64)
 
 
 def _flat(lists: pa.ListArray) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import CheckpointError, RunError, ScoreError
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
+from lossary.models.vocabularies import compare_vocabulary
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_scores
 from lossary.study import Precision
 
@@ -53,11 +54,11 @@ def score_checkpoint(folder: StudyFolder, job: ScoreJob, *, emit: Emit) -> dict[
     validation = load_validation(folder)
     checkpoint = load_checkpoint(job.checkpoint)
     step = int(checkpoint.state.get("step", 0))
+    _check_fit(checkpoint, validation, open_tokenizer(folder).vocabulary_size)
     header = _header(folder, job, checkpoint, validation)
     path = folder.scores(job.name, step)
     if path.is_file() and _same(path, header):
         return {"scores": str(path), "step": step}
-    _check_fit(checkpoint, validation, open_tokenizer(folder).vocabulary_size)
     backend = load_backend(job.backend)(checkpoint.shape, precision=job.precision, device=job.device)
     backend.load_parameters(checkpoint.parameters)
     if not checkpoint.has_sop:
@@ -70,11 +71,13 @@ def score_checkpoint(folder: StudyFolder, job: ScoreJob, *, emit: Emit) -> dict[
 
 
 def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validation: ValidationSet) -> ScoreHeader:
+    tokenizer = open_tokenizer(folder)
     return ScoreHeader(
         run=job.name,
         step=int(checkpoint.state.get("step", 0)),
         validation_digest=validation.digest,
-        tokenizer_digest=open_tokenizer(folder).digest,
+        tokenizer_digest=tokenizer.digest,
+        tokenizer=compare_vocabulary(checkpoint.path, tokenizer.path),
         weights_digest=weights_digest(checkpoint.parameters),
         backend=job.backend,
         device="",
@@ -194,6 +197,10 @@ def _table(collected: _Collected, name: str, datasets: list[str], has_sop: bool)
     used = examples.weights > 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(examples.masked)]).astype(np.int32))
     unlabelled = (examples.sop_labels < 0) | (not has_sop)
+    # Finite weights can overflow: such a loss is stored as null, and a pair's answer tells it from a missing pair.
+    broken = ~np.isfinite(collected.mlm_nats)
+    single = np.where(used, collected.position_nats, 0)
+    broken |= ~np.isfinite(single).all(axis=1)
     indices = np.zeros(count, np.int32)
     return pa.table(
         {
@@ -203,12 +210,14 @@ def _table(collected: _Collected, name: str, datasets: list[str], has_sop: bool)
             "tokens": examples.lengths,
             "bytes": examples.bytes,
             "masked": examples.masked,
-            "mlm_nats": collected.mlm_nats,
+            "mlm_nats": pa.array(collected.mlm_nats, mask=broken),
             "mlm_correct": collected.mlm_correct,
             "sop_label": pa.array(examples.sop_labels, mask=examples.sop_labels < 0),
-            "sop_nats": pa.array(collected.sop_nats, mask=unlabelled),
+            "sop_nats": pa.array(collected.sop_nats, mask=unlabelled | ~np.isfinite(collected.sop_nats)),
             "sop_correct": pa.array(collected.sop_correct, mask=unlabelled),
-            "position_nats": pa.ListArray.from_arrays(offsets, pa.array(collected.position_nats[used])),
+            "position_nats": pa.ListArray.from_arrays(
+                offsets, pa.array(collected.position_nats[used]), mask=pa.array(broken)
+            ),
             "predicted": pa.ListArray.from_arrays(offsets, pa.array(collected.predicted[used])),
         }
     )

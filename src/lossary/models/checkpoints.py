@@ -7,11 +7,12 @@
       state.json               step, counts, digests
       spiece.model             the tokenizer
 
-A folder appears whole or not at all. Pickled weights are refused.
+A folder appears whole or not at all. Weights are read in any floating point format and held as float32, the vocabulary
+that a folder holds is compared with the study's (`models/vocabularies.py`). Pickled weights and weights that are not
+finite are refused.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from lossary.errors import CheckpointError
 from lossary.files import digest_file, read_json, write_directory_atomic, write_json
 from lossary.models.parameters import Parameters, hf_config, parameter_table, shape_from_config
 from lossary.models.shapes import AlbertShape
+from lossary.models.tensors import read_tensors, read_weights
 from lossary.models.update_laws import Moments
 
 __all__ = [
@@ -98,7 +99,7 @@ def load_own_checkpoint(path: Path) -> Checkpoint:
         if not (path / name).is_file() or digest_file(path / name) != digest:
             raise CheckpointError(f"{name} is missing or not what was written", where=str(path))
     checkpoint = load_checkpoint(path)
-    both = _load_tensors(path / _MOMENTS)
+    both = read_tensors(path / _MOMENTS)
     moments = Moments(
         {name: both[f"m.{name}"] for name in checkpoint.parameters},
         {name: both[f"v.{name}"] for name in checkpoint.parameters},
@@ -109,7 +110,8 @@ def load_own_checkpoint(path: Path) -> Checkpoint:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Any folder that transformers opens as an ALBERT with an MLM head.
 
-    Raises CheckpointError: no such folder, pickled weights, another architecture, missing or misshapen parameters.
+    Raises CheckpointError: no such folder, pickled weights, another architecture, missing or misshapen parameters, or
+    some that are not finite.
     Without a sentence-order head its parameters (and those of an absent pooler) are zeros and `has_sop` is False.
     """
     if not (path / "config.json").is_file():
@@ -120,7 +122,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"not an ALBERT that can be computed here: {error}", where=str(path / "config.json")
         ) from None
-    found = _canonical(_load_weights(path))
+    found = _canonical(read_weights(path))
     table = parameter_table(shape)
     has_sop = all(name in found for name in _SOP_HEAD)
     if not has_sop:
@@ -139,32 +141,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"shapes differ from config.json: {_some(wrong)}", where=str(path))
     state = read_json(path / _STATE) if (path / _STATE).is_file() else {}
     parameters = {name: np.ascontiguousarray(found[name], np.float32) for name in table}
+    _check_finite(parameters, path)
     return Checkpoint(path=path, shape=shape, parameters=parameters, moments=None, state=state, has_sop=has_sop)
 
 
-def _load_weights(path: Path) -> dict[str, Any]:
-    if (path / _WEIGHTS).is_file():
-        return _load_tensors(path / _WEIGHTS)
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if any(Path(part).name != part for part in parts):
-            raise CheckpointError("the index names files outside the checkpoint", where=str(index))
-        return {name: value for part in parts for name, value in _load_tensors(path / part).items()}
-    if any(path.glob("*.bin")) or any(path.glob("*.pt")):
+def _check_finite(parameters: Parameters, path: Path) -> None:
+    """Weights that are no numbers give losses that are none; whoever asks is told which."""
+    broken = {name: int(np.count_nonzero(~np.isfinite(value))) for name, value in parameters.items()}
+    told = [f"{name} ({count:,} of {parameters[name].size:,})" for name, count in broken.items() if count]
+    if told:
         raise CheckpointError(
-            "the weights are pickled; pickle files can run any code and are not opened",
+            f"{len(told)} of {len(parameters)} parameters hold NaN or infinite values: {_some(told)}",
             where=str(path),
-            hint="In an environment you trust: AlbertForPreTraining.from_pretrained(DIR).save_pretrained(NEW).",
+            hint="The run diverged, or the file was made by a broken export: use an earlier checkpoint.",
         )
-    raise CheckpointError("there is no model.safetensors", where=str(path))
-
-
-def _load_tensors(path: Path) -> dict[str, Any]:
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError, TypeError, KeyError) as error:
-        raise CheckpointError(f"not readable: {error}", where=str(path)) from None
 
 
 def _canonical(found: dict[str, Any]) -> dict[str, Any]:

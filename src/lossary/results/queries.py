@@ -74,15 +74,16 @@ def dearest(path: Path, most: int) -> dict[str, list[int]]:
 
 
 def scores_of(paths: Mapping[str, Path], wanted: Collection[tuple[str, int]]) -> list[ExampleScore]:
-    """What each run got on the wanted examples, given as dataset and example."""
+    """What each run got on the wanted examples (dataset, example); those without a finite loss are left out."""
     if not wanted:
         return []
     datasets, examples = sorted({name for name, _ in wanted}), sorted({example for _, example in wanted})
     keys = set(wanted)
     query = """
-        SELECT dataset, example, masked, mlm_nats, mlm_correct, sop_label, sop_nats, sop_correct, position_nats,
-        predicted FROM read_parquet(?) WHERE example IN (SELECT unnest(?::UBIGINT[])) AND dataset IN
-        (SELECT unnest(?::VARCHAR[]))"""
+        SELECT dataset, example, masked, mlm_nats, mlm_correct, sop_label,
+        CASE WHEN isfinite(sop_nats) THEN sop_nats END, sop_correct, position_nats,
+        predicted FROM read_parquet(?) WHERE isfinite(mlm_nats) AND example IN (SELECT unnest(?::UBIGINT[]))
+        AND dataset IN (SELECT unnest(?::VARCHAR[]))"""
     names = [name for name in ExampleScore.__dataclass_fields__ if name != "run"]
     return [
         ExampleScore(run=run, **dict(zip(names, row, strict=True)))

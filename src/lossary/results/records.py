@@ -78,6 +78,7 @@ class ScoreHeader:
     tokens: int | None  # trained on when the checkpoint was written, if known
     has_sop: bool
     lossary: str
+    tokenizer: str | None = None  # the checkpoint's own vocabulary: "same", "unknown"; None where nobody compared it
     # The digest of each dataset's part; empty where an earlier lossary scored the set in one piece.
     validation: dict[str, str] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ Satterthwaite (Biometrics 1946).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -24,6 +24,8 @@ from scipy.special import ndtri, stdtrit
 __all__ = ["LEVEL", "Estimate", "MeanSums", "RatioSums", "mean", "proportion", "ratio", "weighted_mean"]
 
 LEVEL = 0.95
+# Sums beyond this overflow when they are squared; no loss comes near it.
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,13 @@ class MeanSums(NamedTuple):
         return cls(len(y), float(y.sum()), float(squares.sum()), float(squares @ y))
 
 
+_BEYOND = "losses beyond every bound: their sums are no numbers"
+
+
+def _usable(sums: Sequence[float]) -> bool:
+    return all(isfinite(value) and abs(value) < _LARGEST for value in sums)
+
+
 def ratio(sums: RatioSums) -> Estimate:
     """Σy/Σx with Fieller's interval, clustered by example; y may be negative, as a difference of losses is.
 
@@ -79,6 +88,8 @@ def ratio(sums: RatioSums) -> Estimate:
     n = sums.n
     if n == 0 or sums.x <= 0:
         return Estimate(value=None, n=n, reason="no example" if n == 0 else "nothing to divide by")
+    if not _usable(sums):
+        return Estimate(value=None, n=n, reason=_BEYOND)
     value = sums.y / sums.x
     if n < 2:
         return Estimate(value=value, n=n, method="cluster95", reason="no interval: one example")
@@ -110,6 +121,8 @@ def mean(sums: MeanSums) -> Estimate:
     n = sums.n
     if n == 0:
         return Estimate(value=None, reason="no pair")
+    if not _usable(sums):
+        return Estimate(value=None, n=n, reason=_BEYOND)
     value = sums.y / n
     if n < 3:
         return Estimate(value=value, n=n, method="t95", reason="no interval: fewer than three examples")

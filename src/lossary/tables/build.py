@@ -70,7 +70,7 @@ def build_table(
         runs=[_run_column(study, found.header) for found in scored],
         cells=cells,
         totals=totals,
-        notes=[*notes, *_total_notes(totals), *_standing_notes(cells)],
+        notes=[*notes, *_tokenizer_notes(scored), *_total_notes(totals), *_standing_notes(cells)],
         signature=SIGNATURE,
         validation_digest=validation["digest"],
         tokenizer_digest=validation["tokenizer_digest"],
@@ -189,6 +189,7 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
         weights_digest=header.weights_digest,
         link=study.runs[header.run].link if of_study else None,
         seed=study.recipe_of(header.run).seed if of_study else None,
+        tokenizer=header.tokenizer,
     )
 
 
@@ -248,6 +249,18 @@ def _link(study: Study, header: ScoreHeader, metric: str, dataset: str) -> str |
 
 def _total_link(study: Study, header: ScoreHeader, metric: Metric) -> str | None:
     return _link(study, header, metric, "total")
+
+
+def _tokenizer_notes(scored: list[Scored]) -> list[str]:
+    """Runs whose pieces may be others than the study's."""
+    silent = [found.header.run for found in scored if found.header.tokenizer == "unknown"]
+    older = [found.header.run for found in scored if found.header.tokenizer is None]
+    notes = []
+    if silent:
+        notes.append(f"tokenizer unknown of {', '.join(silent)}: the checkpoint holds no vocabulary to compare")
+    if older:
+        notes.append(f"tokenizer unknown of {', '.join(older)}: scored before vocabularies were compared; score again")
+    return notes
 
 
 def _total_notes(totals: list[Total]) -> list[str]:

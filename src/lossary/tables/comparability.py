@@ -81,7 +81,7 @@ def comparability(
     return Comparability(
         checks=[
             _check_examples(tables),
-            _check("tokenizer", [table.tokenizer_digest for table in tables], forbids=True),
+            _check("tokenizer", [_tokenizer(*side) for side in zip(tables, columns, strict=True)], forbids=True),
             _check("loss definition", [_loss_definition(table) for table in tables], forbids=True),
             _check("dropout at evaluation", trained, forbids=True),
             _check("precision", [column.precision for column in columns]),
@@ -94,6 +94,11 @@ def comparability(
 
 def _column(table: Table, run: str) -> RunColumn:
     return next(column for column in table.runs if column.name == run)
+
+
+def _tokenizer(table: Table, column: RunColumn) -> str | None:
+    """The digest of the pieces that a run was trained with and scored on; None where only the latter is known."""
+    return table.tokenizer_digest if column.tokenizer == "same" else None
 
 
 def _loss_definition(table: Table) -> str | None:

@@ -217,9 +217,9 @@ def _bootstrap(table: Table, paths: list[Path], seed: int) -> dict[str, Estimate
     for index, name in enumerate(names):
         pair = [columns.take(columns.dataset == index) for columns in (first, second)]
         if common.unmatched[name] == 0 and (delta := table.delta(table.runs[1].name, name, "mlm_loss")) and delta.n:
-            found[name] = bootstrap_ratio(
-                pair[1].mlm_nats - pair[0].mlm_nats, np.asarray(pair[0].masked, np.float64), seed=seed
-            )
+            difference = pair[1].mlm_nats - pair[0].mlm_nats
+            if np.isfinite(difference).all():
+                found[name] = bootstrap_ratio(difference, np.asarray(pair[0].masked, np.float64), seed=seed)
     return found
 
 

@@ -21,7 +21,7 @@ from lossary.statistics.multiplicity import holm
 from lossary.statistics.paired import differs_p, paired_proportion
 from lossary.statistics.power import examples_needed
 from lossary.tables.model import METRICS, DatasetRow, Delta, Metric, Table
-from lossary.tables.scores import ScoreColumns, read_columns
+from lossary.tables.scores import ScoreColumns, no_number, read_columns
 from lossary.tables.totals import estimate_of
 
 __all__ = ["PairedRuns", "add_deltas", "compare_files", "compare_runs", "with_deltas"]
@@ -77,10 +77,12 @@ SELECT dataset, count(*), count(*) FILTER (odd), fsum(masked), fsum(masked::DOUB
        fsum(nats), fsum(nats * nats), fsum(nats * masked),
        fsum(correct), fsum(correct * correct), fsum(correct * masked),
        count(sop), fsum(sop), fsum(sop * sop), fsum(sop * sop * sop),
-       count(*) FILTER (sop IS NOT NULL AND gain > 0), count(*) FILTER (sop IS NOT NULL AND gain < 0)
-FROM (SELECT a.dataset AS dataset, a.masked AS masked, b.mlm_nats - a.mlm_nats AS nats,
+       count(*) FILTER (sop IS NOT NULL AND gain > 0), count(*) FILTER (sop IS NOT NULL AND gain < 0),
+       count(*) FILTER (nats IS NULL), count(*) FILTER (sop IS NULL AND gain IS NOT NULL)
+FROM (SELECT a.dataset AS dataset, a.masked AS masked,
+             CASE WHEN isfinite(b.mlm_nats - a.mlm_nats) THEN b.mlm_nats - a.mlm_nats END AS nats,
              (b.mlm_correct - a.mlm_correct)::DOUBLE AS correct,
-             CASE WHEN isnan(b.sop_nats - a.sop_nats) THEN NULL ELSE b.sop_nats - a.sop_nats END AS sop,
+             CASE WHEN isfinite(b.sop_nats - a.sop_nats) THEN b.sop_nats - a.sop_nats END AS sop,
              b.sop_correct::INT - a.sop_correct::INT AS gain,
              a.example IS DISTINCT FROM b.example OR a.dataset IS DISTINCT FROM b.dataset
              OR a.masked IS DISTINCT FROM b.masked AS odd
@@ -96,18 +98,31 @@ def compare_files(first: Path, second: Path, names: Sequence[str]) -> PairedRuns
     if any(odd for _, _, odd, *_ in rows):
         return compare_runs(read_columns(first, names), read_columns(second, names))
     sums = {dataset: (n, *rest) for dataset, n, _, *rest in rows}
-    nothing = (0,) * 15
+    nothing = (0,) * 17
     return PairedRuns({name: _differences_of_sums(*sums.get(name, nothing)) for name in names}, dict.fromkeys(names, 0))
 
 
 def _differences_of_sums(n: int, x: float, xx: float, *more: float) -> dict[Metric, Estimate]:
-    y, yy, xy, c, cc, cx, pairs, s, ss, sss, gained, lost = (value or 0 for value in more)
-    return {
+    y, yy, xy, c, cc, cx, pairs, s, ss, sss, gained, lost, broken, sop_broken = (value or 0 for value in more)
+    found: dict[Metric, Estimate] = {
         "mlm_loss": ratio(RatioSums(n, y, x, yy, xy, xx)),
         "mlm_accuracy": ratio(RatioSums(n, c, x, cc, cx, xx)),
         "sop_loss": mean(MeanSums(int(pairs), s, ss, sss)),
         "sop_accuracy": paired_proportion(n=int(pairs), gained=int(gained), lost=int(lost)),
     }
+    return found | _without_numbers((int(broken), n), (int(sop_broken), int(pairs + sop_broken)))
+
+
+def _without_numbers(mlm: tuple[int, int], sop: tuple[int, int]) -> dict[Metric, Estimate]:
+    """No estimate where some of the paired examples gave no number, each given as how many of how many."""
+    found: dict[Metric, Estimate] = {}
+    if mlm[0]:
+        none = Estimate(value=None, n=mlm[1], reason=no_number(*mlm))
+        found = {"mlm_loss": none, "mlm_accuracy": none}
+    if sop[0]:
+        none = Estimate(value=None, n=sop[1], reason=no_number(*sop, "pairs"))
+        found |= {"sop_loss": none, "sop_accuracy": none}
+    return found
 
 
 def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict[Metric, Estimate]:
@@ -116,15 +131,18 @@ def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict
     for metric, name in (("mlm_loss", "mlm_nats"), ("mlm_accuracy", "mlm_correct")):
         y = getattr(second, name)[part] - getattr(first, name)[part]
         found[metric] = ratio(RatioSums.of(y, x))  # type: ignore[index]
-    y = second.sop_nats[part] - first.sop_nats[part]
+    broken = (int(np.count_nonzero(np.isnan(second.mlm_nats[part] - first.mlm_nats[part]))), len(x))
+    with np.errstate(invalid="ignore"):
+        y = second.sop_nats[part] - first.sop_nats[part]
     change = second.sop_correct[part] - first.sop_correct[part]
-    pairs = ~np.isnan(y)
+    pairs = np.isfinite(y)
+    both = int(np.count_nonzero(~np.isnan(change)))
     if not pairs.all():
         y, change = y[pairs], change[pairs]
     found["sop_loss"] = mean(MeanSums.of(y))
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     found["sop_accuracy"] = paired_proportion(n=len(y), gained=gained, lost=lost)
-    return found
+    return found | _without_numbers(broken, (both - len(y), both))
 
 
 def add_deltas(table: Table, paths: Mapping[str, Path], *, base: str, threads: int = 2) -> Table:

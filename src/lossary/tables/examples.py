@@ -226,10 +226,11 @@ def open_gap(study: Study, folder: StudyFolder, pair: Pair) -> Gap:
 
 _SCORED = """
 SELECT file_row_number AS row, example, masked, {nats} AS nats
-FROM read_parquet(?, hive_partitioning = false) WHERE dataset = ? AND {nats} IS NOT NULL
+FROM read_parquet(?, hive_partitioning = false) WHERE dataset = ? AND isfinite({nats}) AND isfinite(mlm_nats)
 """
 _ROWS = """
-SELECT file_row_number, example, tokens, masked, sop_label, mlm_nats, mlm_correct, sop_nats, sop_correct,
+SELECT file_row_number, example, tokens, masked, sop_label, mlm_nats, mlm_correct,
+       CASE WHEN isfinite(sop_nats) THEN sop_nats END, sop_correct,
        position_nats, predicted
 FROM read_parquet(?, hive_partitioning = false) WHERE file_row_number IN ({rows})
 """

@@ -59,6 +59,7 @@ class RunColumn:
     link: str | None
     seed: int | None = None
     section: str | None = None  # of an imported page: runs that stood in one table
+    tokenizer: str | None = None  # "same" where the checkpoint holds the study's vocabulary; None: nobody compared
 
 
 @dataclass(frozen=True, kw_only=True)

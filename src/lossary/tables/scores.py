@@ -16,16 +16,20 @@ from lossary.results.parquet import ask, file_name
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
 from lossary.tables.model import METRICS, Metric
 
-__all__ = ["ScoreColumns", "dataset_estimates", "file_estimates", "read_columns"]
+__all__ = ["NO_NUMBER", "ScoreColumns", "dataset_estimates", "file_estimates", "no_number", "read_columns"]
 
 # Files whose estimates are remembered: a few numbers a dataset, where reading takes a second for ten million scores.
 _REMEMBERED = 1024
 _COLUMNS = ["dataset", "example", "masked", "mlm_nats", "mlm_correct", "sop_nats", "sop_correct"]
+NO_NUMBER = "gave no finite loss"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreColumns:
-    """Scores of one run, sorted by dataset and example; (N,) each, `sop_nats` NaN where there is no pair."""
+    """Scores of one run, sorted by dataset and example; (N,) each.
+
+    `mlm_nats` is NaN where an example gave no finite loss; `sop_nats` is infinite there, NaN where there is no pair.
+    """
 
     datasets: list[str]
     dataset: NDArray[np.int64]  # index into `datasets`
@@ -49,6 +53,13 @@ class ScoreSums(NamedTuple):
     correct: RatioSums
     sop_nats: MeanSums
     sop_correct: int
+    broken: int = 0  # examples whose loss is no number
+    sop_broken: int = 0
+
+
+def no_number(broken: int, n: int, what: str = "examples") -> str:
+    """The reason of a cell some of whose examples gave NaN or infinite losses."""
+    return f"{broken:,} of {n:,} {what} {NO_NUMBER}"
 
 
 def dataset_estimates(scores: ScoreColumns, *, has_sop: bool = True) -> dict[str, dict[Metric, Estimate]]:
@@ -71,13 +82,16 @@ def file_estimates(path: Path, datasets: Sequence[str], *, has_sop: bool) -> dic
     return {name: _estimates(sums.get(name), has_sop=has_sop) for name in datasets}
 
 
-# Sums of doubles are compensated: they do not lose digits over millions of examples.
+# Sums of doubles are compensated: they do not lose digits over millions of examples. Losses that are no numbers are
+# counted instead of added, also those that an earlier version stored as NaN; only a pair has `sop_correct`.
 _SUMS = """
 SELECT dataset, count(*), fsum(masked), fsum(masked::DOUBLE * masked),
-       fsum(mlm_nats), fsum(mlm_nats * mlm_nats), fsum(mlm_nats * masked),
+       fsum(mlm), fsum(mlm * mlm), fsum(mlm * masked),
        fsum(mlm_correct), fsum(mlm_correct::DOUBLE * mlm_correct), fsum(mlm_correct::DOUBLE * masked),
-       count(sop), fsum(sop), fsum(sop * sop), fsum(sop * sop * sop), count(*) FILTER (sop IS NOT NULL AND sop_correct)
-FROM (SELECT *, CASE WHEN isnan(sop_nats) THEN NULL ELSE sop_nats END AS sop
+       count(sop), fsum(sop), fsum(sop * sop), fsum(sop * sop * sop), count(*) FILTER (sop IS NOT NULL AND sop_correct),
+       count(*) FILTER (mlm IS NULL), count(*) FILTER (sop IS NULL AND sop_correct IS NOT NULL)
+FROM (SELECT *, CASE WHEN isfinite(mlm_nats) THEN mlm_nats END AS mlm,
+                CASE WHEN isfinite(sop_nats) THEN sop_nats END AS sop
       FROM read_parquet(?, hive_partitioning = false)) GROUP BY dataset
 """
 
@@ -85,12 +99,14 @@ FROM (SELECT *, CASE WHEN isnan(sop_nats) THEN NULL ELSE sop_nats END AS sop
 @lru_cache(maxsize=_REMEMBERED)
 def _remembered(path: Path, _: tuple[int, int, int]) -> dict[str, ScoreSums]:
     found = {}
-    for dataset, n, x, xx, y, yy, xy, c, cc, cx, pairs, s, ss, sss, right in ask(_SUMS, [file_name(path)]):
+    for dataset, n, x, xx, y, yy, xy, c, cc, cx, pairs, s, ss, sss, right, *broken in ask(_SUMS, [file_name(path)]):
         found[dataset] = ScoreSums(
-            nats=RatioSums(n, y, x, yy, xy, xx),
+            nats=RatioSums(n, y or 0.0, x, yy or 0.0, xy or 0.0, xx),
             correct=RatioSums(n, c, x, cc, cx, xx),
             sop_nats=MeanSums(pairs, s or 0.0, ss or 0.0, sss or 0.0),
             sop_correct=right,
+            broken=broken[0],
+            sop_broken=broken[1],
         )
     return found
 
@@ -100,13 +116,15 @@ def _sums(scores: ScoreColumns, part: slice) -> ScoreSums | None:
     x = scores.masked[part]
     if not len(x):
         return None
-    sop = scores.sop_nats[part]
-    labelled = ~np.isnan(sop)
+    mlm, sop = scores.mlm_nats[part], scores.sop_nats[part]
+    labelled = np.isfinite(sop)
     return ScoreSums(
-        nats=RatioSums.of(scores.mlm_nats[part], x),
+        nats=RatioSums.of(mlm, x),
         correct=RatioSums.of(scores.mlm_correct[part], x),
         sop_nats=MeanSums.of(sop[labelled]),
         sop_correct=int(scores.sop_correct[part][labelled].sum()),
+        broken=int(np.count_nonzero(~np.isfinite(mlm))),
+        sop_broken=int(np.count_nonzero(np.isinf(sop))),
     )
 
 
@@ -114,6 +132,13 @@ def _estimates(sums: ScoreSums | None, *, has_sop: bool) -> dict[Metric, Estimat
     if sums is None:
         return {metric: Estimate(value=None, reason="no validation example") for metric in METRICS}
     found: dict[Metric, Estimate] = {"mlm_loss": ratio(sums.nats), "mlm_accuracy": ratio(sums.correct)}
+    if sums.broken:
+        none = Estimate(value=None, n=sums.nats.n, reason=no_number(sums.broken, sums.nats.n))
+        found = {"mlm_loss": none, "mlm_accuracy": none}
+    if sums.sop_broken:
+        pairs = sums.sop_nats.n + sums.sop_broken
+        none = Estimate(value=None, n=pairs, reason=no_number(sums.sop_broken, pairs, "pairs"))
+        return found | {"sop_loss": none, "sop_accuracy": none}
     if not sums.sop_nats.n:
         why = "no example has two sentences" if has_sop else "the checkpoint has no sentence-order head"
         return found | {metric: Estimate(value=None, reason=why) for metric in ("sop_loss", "sop_accuracy")}
@@ -139,6 +164,8 @@ def read_columns(path: Path, datasets: Sequence[str]) -> ScoreColumns:
         example=table.column("example").to_numpy(),
         **{name: _floats(table.column(name)) for name in _COLUMNS[2:]},
     )
+    found.mlm_nats[~np.isfinite(found.mlm_nats)] = np.nan
+    found.sop_nats[~np.isfinite(found.sop_nats) & ~np.isnan(found.sop_correct)] = np.inf
     step = np.diff(found.dataset)
     in_order = (step > 0) | ((step == 0) & (found.example[1:] > found.example[:-1]))
     if in_order.all() and (code >= 0).all():
@@ -149,4 +176,4 @@ def read_columns(path: Path, datasets: Sequence[str]) -> ScoreColumns:
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
     values = column.cast(pa.float64()) if not pa.types.is_boolean(column.type) else column.cast(pa.int8())
-    return np.asarray(values.to_numpy(), np.float64)
+    return np.array(values.to_numpy(), np.float64)

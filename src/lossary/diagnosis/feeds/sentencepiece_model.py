@@ -9,11 +9,13 @@ protocol buffers is needed; everything else stays as it is.
 Source: google/sentencepiece, sentencepiece_model.proto (NormalizerSpec: field 3 of ModelProto).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import sentencepiece
+
+from lossary.data.protobuf import fields, varint
 
 __all__ = ["RULES", "Encode", "normalised_like", "variant"]
 
@@ -59,50 +61,14 @@ def _rule(rule: str | None) -> Callable[[str], str]:
 def _with_normaliser(model: bytes, dropped: set[int], added: bytes) -> bytes:
     """The model with some fields of its normaliser dropped and others added."""
     result, inner = b"", b""
-    for number, raw, content in _fields(model):
+    for number, raw, content in fields(model):
         if number == _NORMALISER:
-            inner += b"".join(part for field, part, _ in _fields(content) if field not in dropped)
+            inner += b"".join(part for field, part, _ in fields(content) if field not in dropped)
         else:
             result += raw
     inner += added
-    return result + _varint(_NORMALISER << 3 | 2) + _varint(len(inner)) + inner
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Number, whole bytes and content of each field of a message."""
-    at = 0
-    while at < len(data):
-        start = at
-        key, at = _read_varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            _, end = _read_varint(data, at)
-        elif kind == 2:
-            size, at = _read_varint(data, at)
-            end = at + size
-        else:
-            end = at + (8 if kind == 1 else 4)
-        yield key >> 3, data[start:end], data[at:end]
-        at = end
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-
-
-def _varint(value: int) -> bytes:
-    result = bytearray()
-    while value > 127:
-        result.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*result, value])
+    return result + varint(_NORMALISER << 3 | 2) + varint(len(inner)) + inner
 
 
 def _flag(number: int, value: bool) -> bytes:
-    return _varint(number << 3) + _varint(int(value))
+    return varint(number << 3) + varint(int(value))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
 from lossary.findings.subject import Subject
 from lossary.results.records import read_steps
+from lossary.tables.scores import NO_NUMBER
 
 __all__ = ["RULE"]
 
@@ -21,10 +22,10 @@ _LEAST = 0.3
 def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     del adjusted
     findings = []
-    bad = [cell for cell in subject.table.cells if cell.value is not None and not np.isfinite(cell.value)]
+    bad = [cell for cell in subject.table.cells if cell.value is None and NO_NUMBER in (cell.reason or "")]
     if bad:
         names = ", ".join(f"{cell.run} {cell.dataset} {cell.metric}" for cell in bad[:6])
-        findings.append(_finding("error", f"{len(bad)} cells", f"no number: {names}", [cell.run for cell in bad]))
+        findings.append(_finding("error", f"{len(bad)} cells", f"{bad[0].reason}: {names}", [cell.run for cell in bad]))
     if subject.imported_curves is not None:
         return findings + _imported(subject)
     if not subject.steps:

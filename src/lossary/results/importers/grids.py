@@ -7,6 +7,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ __all__ = ["Grid", "grid_numbers", "parse_number", "read_csv_grid", "read_markdo
 MOST_BYTES = 64 << 20
 MOST_LINE = 1 << 20
 _MOST_CELLS = 1_000_000
+_MOST_EXPONENT = 99
 _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?[^()]*\)")
 _TOTAL = re.compile(r"^\**\s*(total|overall|sum|average|mean|итого?|всего|среднее)\b", re.IGNORECASE)
 _MISSING = {"", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?", "…"}
@@ -128,6 +130,8 @@ def parse_number(text: str, *, decimal_comma: bool = True) -> Parsed | None:
     if digits.count(".") > 1:
         digits = digits.replace(".", "")
     mantissa, _, exponent = digits.lower().partition("e")
+    if not isfinite(float(digits)) or abs(int(exponent or 0)) > _MOST_EXPONENT:
+        raise ValueError(f"{text!r} is beyond what a number of a table can be")
     decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
     percent = rest.startswith("%")
     unit = 10.0**-decimals / (100 if percent else 1)

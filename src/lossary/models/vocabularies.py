@@ -1,0 +1,105 @@
+"""Whose pieces a checkpoint's ids are: the vocabulary in its folder against the study's.
+
+    compare_vocabulary(folder, study_model)      # "same", "unknown"; CheckpointError if they differ
+
+Two SentencePiece models are the same if their pieces (text, score, kind, order), their normalisers and how they cut
+are: files also differ where only the record of their training does. Other files (tokenizer.json, vocab.txt, vocab.json)
+list the pieces by id; they must be the study's, one by one. A folder with none of these says nothing, and the table
+says so.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import sentencepiece
+
+from lossary.data.protobuf import fields
+from lossary.errors import CheckpointError
+from lossary.files import digest_file, digest_json, read_json
+
+__all__ = ["Known", "compare_vocabulary", "model_digest"]
+
+Known = Literal["same", "unknown"]
+
+# Fields of SentencePiece's ModelProto, and those of its TrainerSpec that change how text is cut, with their defaults.
+# Source: google/sentencepiece, sentencepiece_model.proto.
+_PIECES, _TRAINER, _NORMALISER, _DENORMALISER = 1, 2, 3, 5
+_CUTTING = {3: b"\x01", 24: b"\x00", 35: b"\x00"}  # model_type, treat_whitespace_as_suffix, byte_fallback
+_MODELS = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+
+
+def model_digest(model: bytes) -> str:
+    """The digest of what a SentencePiece model does. ValueError if it is none."""
+    kept = {_PIECES: b"", _NORMALISER: b"", _DENORMALISER: b""}
+    cutting = dict(_CUTTING)
+    for number, whole, content in fields(model):
+        if number in kept:
+            kept[number] += whole
+        elif number == _TRAINER:
+            cutting |= {field: value for field, _, value in fields(content) if field in cutting}
+    if not kept[_PIECES]:
+        raise ValueError("it has no pieces")
+    return digest_json([part.hex() for part in (*kept.values(), *cutting.values())])
+
+
+def compare_vocabulary(folder: Path, study_model: Path) -> Known:
+    """Compares every vocabulary that a checkpoint's folder holds with the study's SentencePiece model.
+
+    Raises CheckpointError, naming both, if one is another.
+    """
+    models = [folder / name for name in _MODELS if (folder / name).is_file()]
+    for path in models:
+        if digest_file(path) != digest_file(study_model) and _digest_of(path) != _digest_of(study_model):
+            raise _differs(path, study_model, "its pieces, their scores or its normaliser are others")
+    listed = {path: pieces for path in _lists(folder) if (pieces := _listed_pieces(path))}
+    for path, pieces in listed.items():
+        _check_pieces(path, pieces, study_model)
+    return "same" if models or listed else "unknown"
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return model_digest(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"not readable as a SentencePiece model: {error}", where=str(path)) from None
+
+
+def _lists(folder: Path) -> list[Path]:
+    return [path for name in ("tokenizer.json", "vocab.txt", "vocab.json") if (path := folder / name).is_file()]
+
+
+def _listed_pieces(path: Path) -> dict[int, str]:
+    """Pieces by id."""
+    try:
+        if path.suffix == ".txt":
+            return dict(enumerate(path.read_text(encoding="utf-8").splitlines()))
+        value: Any = read_json(path)
+        if path.name == "vocab.json":
+            return {int(number): str(piece) for piece, number in value.items()}
+        vocabulary = value["model"]["vocab"]
+        if isinstance(vocabulary, dict):
+            found = {int(number): str(piece) for piece, number in vocabulary.items()}
+        else:
+            found = {number: str(piece) for number, (piece, _) in enumerate(vocabulary)}
+        return found | {int(added["id"]): str(added["content"]) for added in value.get("added_tokens") or []}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"not readable as a vocabulary: {error!r}", where=str(path)) from None
+
+
+def _check_pieces(path: Path, pieces: dict[int, str], study_model: Path) -> None:
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(study_model))
+    own = dict(enumerate(processor.id_to_piece(list(range(processor.vocab_size())))))
+    other = [number for number in sorted({*own, *pieces}) if own.get(number) != pieces.get(number)]
+    if other:
+        first = other[0]
+        told = f"id {first} is {pieces.get(first)!r} there and {own.get(first)!r} here"
+        raise _differs(path, study_model, f"{len(other):,} of its pieces are others; {told}")
+
+
+def _differs(path: Path, study_model: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint's tokenizer is not the study's ({study_model}): {why}",
+        where=str(path),
+        hint="Its ids mean other pieces. Score it in a study that is prepared with its tokenizer: "
+        f'[tokenizer] model = "{path.name if path.suffix == ".model" else "…"}".',
+    )
