@@ -65,7 +65,7 @@ def test_missing_is_missing(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["abc", "1.2 apples", "=1+1", "--3", "inf", "-inf", "1e999", "1e-999999999"])
 def test_what_is_no_number_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match="not a number|beyond"):
+    with pytest.raises(ValueError, match=r"not a number|beyond"):
         parse_number(text)
 
 
