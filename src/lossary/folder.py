@@ -45,6 +45,11 @@ class StudyFolder:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def leases(self) -> Path:
+        """Who works on what."""
+        return self.root / "leases"
+
     def dataset(self, name: str) -> Path:
         """Tokenised documents of a dataset."""
         return self.root / "prepared" / name

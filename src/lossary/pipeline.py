@@ -17,10 +17,20 @@ from lossary.backends.process import Emit, StopRequest, run_worker, stop_on_sign
 from lossary.data.prepare import prepare_datasets
 from lossary.data.shards import MANIFEST
 from lossary.data.validation import prepare_examples
-from lossary.errors import CheckpointError, DataError, Interrupted, LossaryError, RunError, StudyError, UsageError
+from lossary.errors import (
+    BusyError,
+    CheckpointError,
+    DataError,
+    Interrupted,
+    LossaryError,
+    RunError,
+    StudyError,
+    UsageError,
+)
 from lossary.files import read_json
 from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
+from lossary.lease import STUDY, hold, run_lease
 from lossary.models.checkpoints import list_checkpoints
 from lossary.reports.findings import summary
 from lossary.reports.page import write_report
@@ -69,7 +79,12 @@ class Page(NamedTuple):
 
 
 def prepare(study: Study, folder: StudyFolder, *, workers: int | None = None, listener: Listener) -> None:
-    """Tokenizer, shards, validation set and training examples."""
+    """Tokenizer, shards, validation set and training examples. Raises BusyError if another process makes them."""
+    with hold(folder, STUDY):
+        _prepare(study, folder, workers, listener)
+
+
+def _prepare(study: Study, folder: StudyFolder, workers: int | None, listener: Listener) -> None:
     manifests = prepare_datasets(study, folder, workers=workers, progress=listener.progress)
     for name, manifest in manifests.items():
         for note in manifest["notes"]:
@@ -223,9 +238,13 @@ def _each_run(
             )
         )
         try:
-            job(run, tools)
+            with hold(folder, run_lease(run)):
+                job(run, tools)
         except LossaryError as error:
             errors[run] = error
+            if isinstance(error, BusyError):
+                # Others go on, for hours perhaps.
+                listener.note(f"{run}: left out, {error.message}")
 
     with stop_on_signals(stop), ThreadPoolExecutor(at_once) as pool:
         for future in [pool.submit(work, run) for run in runs]:
@@ -244,4 +263,6 @@ def _raise(stage: str, errors: dict[str, LossaryError], stop: StopRequest) -> No
         raise type(error)(f"{run}: {error.message}", where=error.where, hint=error.hint)
     if errors:
         lines = "\n".join(f"  {run}: {error}" for run, error in errors.items())
+        if all(isinstance(error, BusyError) for error in errors.values()):
+            raise BusyError(f"{len(errors)} runs are worked on by others:\n{lines}")
         raise RunError(f"{len(errors)} runs failed to {stage}:\n{lines}")

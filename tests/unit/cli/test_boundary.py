@@ -108,7 +108,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("verb", "where"),
-    [("prepare", "tokenizer"), ("init", "study.toml"), ("report", "report"), ("diagnose", "diagnosis")],
+    [("prepare", "leases"), ("init", "study.toml"), ("report", "report"), ("diagnose", "diagnosis")],
 )
 def test_a_folder_that_is_read_only(
     verb: str, where: str, scored: Path, tmp_path: Path, write_study: Any, prepared: Any
