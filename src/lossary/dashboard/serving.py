@@ -8,6 +8,7 @@ from urllib.parse import quote
 import uvicorn
 
 from lossary.dashboard.app import create_app
+from lossary.dashboard.connections import KEEP_ALIVE_S, BoundedProtocol
 from lossary.errors import UsageError
 from lossary.reports.html.render import require_packages
 from lossary.tables.load import is_imported
@@ -42,7 +43,14 @@ def serve(paths: Sequence[Path], *, host: str, port: int, token: str | None, ann
     announce(_address(host, listening.getsockname()[1]))
     # No access log: addresses may hold a token, and a dashboard on one's own machine has nobody to watch.
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=2,
     )
     uvicorn.Server(config).run(sockets=[listening])
 
