@@ -34,4 +34,5 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, why: str) -> ShardError:
-    return ShardError(why, where=str(path), hint=f"Restore it from a copy, or delete {path.parent}: it is made again.")
+    hint = "Restore it from a copy. A folder below prepared/ may be deleted: `lossary prepare` makes it again."
+    return ShardError(why, where=str(path), hint=hint)

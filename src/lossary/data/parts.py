@@ -79,6 +79,9 @@ def part_blocks(folder: StudyFolder, part: Mapping[str, Any], file: str) -> Bloc
 def find_examples(folder: StudyFolder, name: str, wanted: Collection[int]) -> Examples:
     """The frozen examples of a dataset with some numbers; other blocks are not read. ShardError as `known_part`."""
     part = known_part(folder, name)
+    path = folder.validation_part(name) / EXAMPLES
+    if not path.is_file():
+        raise ShardError("the frozen validation set is not in this folder", where=str(path))
     blocks = part_blocks(folder, part, EXAMPLES)
     numbers = np.array(sorted(wanted), np.uint64)
     found = []
