@@ -68,6 +68,10 @@ class StudyError(UsageError):
     """The study file is wrong."""
 
 
+class ChangeRefused(UsageError):
+    """The study file or its sources ask for a change that would lose what stands."""
+
+
 class MissingPackage(UsageError):
     """A backend's packages are not installed."""
 

@@ -21,6 +21,16 @@ class StudyFolder:
         return self.root / "study.toml"
 
     @property
+    def made_by(self) -> Path:
+        """The study file by which what stands was made."""
+        return self.root / "made.toml"
+
+    @property
+    def generations(self) -> Path:
+        """Earlier states of the study, each a study of its own."""
+        return self.root / "generations"
+
+    @property
     def tokenizer(self) -> Path:
         return self.root / "tokenizer"
 

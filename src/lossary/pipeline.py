@@ -9,6 +9,7 @@ the stage ends with an error that names all that failed.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +20,7 @@ from lossary.data.shards import MANIFEST
 from lossary.data.validation import prepare_examples
 from lossary.errors import (
     BusyError,
+    ChangeRefused,
     CheckpointError,
     DataError,
     Interrupted,
@@ -32,15 +34,28 @@ from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, run_lease
 from lossary.models.checkpoints import list_checkpoints
+from lossary.planning.generations import begin_generation, remember_study_file
+from lossary.planning.plan import make_plan
+from lossary.planning.text import plan_lines, refusal
 from lossary.reports.findings import summary
 from lossary.reports.page import write_report
 from lossary.reports.terminal import terminal_text
 from lossary.study import Study
 from lossary.tables.build import best_run, build_table
 from lossary.tables.load import OpenTable
-from lossary.training.loop import is_finished
+from lossary.training.plan import course_of, is_finished, plan_run
 
-__all__ = ["Foreign", "Listener", "Page", "Settings", "evaluate", "prepare", "run_study", "train"]
+__all__ = [
+    "Allowed",
+    "Foreign",
+    "Listener",
+    "Page",
+    "Settings",
+    "evaluate",
+    "prepare",
+    "run_study",
+    "train",
+]
 
 _CORES_A_RUN = 8
 
@@ -54,12 +69,22 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Allowed:
+    """What may be done with changes that would lose what stands: some datasets stay as they were prepared; or all that
+    stands is kept as a generation, and made anew."""
+
+    keep_prepared: Sequence[str] = ()
+    new_generation: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How much is done at once, and what."""
 
     runs: Sequence[str] | None = None
     jobs: int | None = None
     workers: int | None = None
+    allowed: Allowed = Allowed()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +103,26 @@ class Page(NamedTuple):
     terminal: str
 
 
-def prepare(study: Study, folder: StudyFolder, *, workers: int | None = None, listener: Listener) -> None:
-    """Tokenizer, shards, validation set and training examples. Raises BusyError if another process makes them."""
+def prepare(
+    study: Study,
+    folder: StudyFolder,
+    *,
+    workers: int | None = None,
+    allowed: Allowed = Allowed(),
+    listener: Listener,
+) -> None:
+    """Tokenizer, shards, validation set and training examples.
+
+    Raises ChangeRefused, before anything is touched, if that would lose what stands, and BusyError if another process
+    makes them.
+    """
     with hold(folder, STUDY):
-        _prepare(study, folder, workers, listener)
+        _settle(study, folder, allowed, listener)
+        _prepare(study, folder, workers, allowed, listener)
 
 
-def _prepare(study: Study, folder: StudyFolder, workers: int | None, listener: Listener) -> None:
-    manifests = prepare_datasets(study, folder, workers=workers, progress=listener.progress)
+def _prepare(study: Study, folder: StudyFolder, workers: int | None, allowed: Allowed, listener: Listener) -> None:
+    manifests = prepare_datasets(study, folder, workers=workers, keep=allowed.keep_prepared, progress=listener.progress)
     for name, manifest in manifests.items():
         for note in manifest["notes"]:
             listener.note(f"{name}: {note}")
@@ -98,6 +135,26 @@ def _prepare(study: Study, folder: StudyFolder, workers: int | None, listener: L
     if _validation_digest(folder) != before:
         for note in read_json(folder.validation / MANIFEST)["notes"]:
             listener.note(f"validation: {note}")
+    remember_study_file(folder)
+
+
+def _settle(study: Study, folder: StudyFolder, allowed: Allowed, listener: Listener) -> None:
+    """The plan stands before anything is touched, and is told."""
+    unknown = [name for name in allowed.keep_prepared if name not in study.datasets]
+    if unknown:
+        known = ", ".join(study.datasets)
+        raise UsageError(f"no dataset is called {unknown[0]!r}", where="--keep-prepared", hint=f"Datasets: {known}.")
+    plan = make_plan(study, folder, keep=allowed.keep_prepared)
+    if plan.refused:
+        if not allowed.new_generation:
+            raise ChangeRefused(refusal(plan), where=str(folder.study_file))
+        with ExitStack() as held:
+            for run in sorted(plan.lost_runs):
+                held.enter_context(hold(folder, run_lease(run)))
+            listener.note(f"all that stood is kept in {begin_generation(folder, plan)}")
+        plan = make_plan(study, folder, keep=allowed.keep_prepared)
+    for line in plan_lines(plan.changes):
+        listener.note(f"plan: {line}")
 
 
 def _validation_digest(folder: StudyFolder) -> str | None:
@@ -125,7 +182,42 @@ def train(
                 "lossary.training.job", {"study_file": str(folder.study_file), "run": run}, study.runs[run].backend
             )
 
-    _each_run("train", _chosen(study, runs), job, folder=folder, jobs=jobs, threads=threads, listener=listener)
+    chosen = _chosen(study, runs)
+    _check_courses(study, folder, chosen)
+    failed: RunError | None = None
+    for level in _levels(study, chosen):
+        try:
+            _each_run("train", level, job, folder=folder, jobs=jobs, threads=threads, listener=listener)
+        except Interrupted:
+            raise
+        except RunError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _check_courses(study: Study, folder: StudyFolder, runs: Sequence[str]) -> None:
+    """No run is trained where one of them cannot go on as the study file asks."""
+    for run in runs:
+        course = course_of(plan_run(study, folder, run), folder)
+        if course.fate == "refused":
+            raise ChangeRefused(
+                f"run {run}: {course.why}",
+                where=str(folder.study_file),
+                hint="Undo the change, or give the changed run another name; `lossary plan` says what else there is.",
+            )
+
+
+def _levels(study: Study, runs: Sequence[str]) -> list[list[str]]:
+    """Runs in the order in which they can be trained: a branch after the run that it starts from."""
+    levels: list[list[str]] = []
+    left = list(runs)
+    while left:
+        starts = {run: study.runs[run].start for run in left}
+        ready = [run for run in left if (start := starts[run]) is None or start.run not in left]
+        levels.append(ready)
+        left = [run for run in left if run not in ready]
+    return levels
 
 
 def evaluate(
@@ -178,7 +270,7 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     """Everything from text to report. A run that failed is left out of the page, and said, by an error at the end."""
     if folder.study_file.name != "study.toml":
         raise StudyError("the study file must be called study.toml", where=str(folder.study_file))
-    prepare(study, folder, workers=settings.workers, listener=listener)
+    prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)
     failed: LossaryError | None = None
     try:
         train(study, folder, runs=settings.runs, jobs=settings.jobs, listener=listener)

@@ -40,6 +40,7 @@ __all__ = [
     "Run",
     "ScaledSize",
     "SizeName",
+    "Start",
     "Study",
     "Tokenizer",
     "Validation",
@@ -213,12 +214,22 @@ _OptimizerOverride = _overrides_of(Optimizer, "OptimizerOverride")
 _RecipeOverride = _overrides_of(Recipe, "RecipeOverride", optimizer=(_OptimizerOverride | None, None))
 
 
+class Start(_Table):
+    """A checkpoint of another run."""
+
+    run: str = Field(description="The run whose checkpoint it is.")
+    step: int | None = Field(None, ge=1, description="Its step; the newest when training begins, if absent.")
+
+
 class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
     """One model trained by one recipe on one backend at one size; anything of the recipe may be overridden here."""
 
     backend: Backend
     size: SizeName | ScaledSize
     datasets: list[str] | None = Field(None, description="Train on part of the mixture; scored on all of it.")
+    start: Start | None = Field(
+        None, description="Go on from a checkpoint of another run: weights, moments and step, by the recipe given here."
+    )
     link: str | None = Field(None, description="Where the run is kept; its name links there.")
     device: str | None = Field(None, description='"cpu", "cuda:1", …; the best there is if absent.')
 
@@ -455,6 +466,25 @@ def _check_references(study: Study) -> None:
             )
 
 
+def _check_start(study: Study, run: str) -> None:
+    start, seen = study.runs[run].start, [run]
+    while start is not None:
+        where = f"$.runs.{run}.start.run"
+        if start.run not in study.runs:
+            near = difflib.get_close_matches(start.run, study.runs, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Runs: {', '.join(study.runs)}."
+            raise StudyError(f"no run is called {start.run!r}", where=where, hint=hint)
+        if start.run in seen:
+            raise StudyError("a run cannot start from itself", where=where)
+        if start.step is not None and len(seen) == 1 and start.step >= study.recipe_of(run).steps:
+            steps = study.recipe_of(run).steps
+            raise StudyError(
+                f"it starts at step {start.step:,} and has {steps:,} steps", where=f"$.runs.{run}.start.step"
+            )
+        seen.append(start.run)
+        start = study.runs[start.run].start
+
+
 def _check_dataset(name: str, known: list[str], where: str) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -469,3 +499,5 @@ def _check_runs(study: Study) -> None:
         except ValidationError as error:
             found = _study_error(error)
             raise StudyError(found.message, where=f"$.runs.{name}", hint=found.hint) from None
+    for name in study.runs:
+        _check_start(study, name)

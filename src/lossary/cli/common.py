@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from lossary.folder import StudyFolder
     from lossary.study import Study
 
-__all__ = ["JobsOption", "OpenStudy", "RunsOption", "StudyArgument", "open_study"]
+__all__ = [
+    "GenerationOption",
+    "JobsOption",
+    "KeepOption",
+    "OpenStudy",
+    "RunsOption",
+    "StudyArgument",
+    "open_study",
+]
 
 StudyArgument = Annotated[
     Path, typer.Argument(help="A study file, or the folder that holds study.toml.", show_default="the current folder")
@@ -25,6 +33,23 @@ JobsOption = Annotated[
         min=1,
         help="Runs at the same time; each gets an equal part of the cores.",
         show_default="one for every 8 cores",
+    ),
+]
+
+
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-prepared",
+        metavar="DATASET",
+        help="Go on with what was prepared of this dataset, though its source changed; may be given several times.",
+    ),
+]
+GenerationOption = Annotated[
+    bool,
+    typer.Option(
+        "--new-generation",
+        help="Where a change would lose what stands: keep it whole under generations/, and make the rest anew.",
     ),
 ]
 

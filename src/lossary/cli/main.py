@@ -16,6 +16,7 @@ from lossary.cli.examples import examples
 from lossary.cli.export import export
 from lossary.cli.import_ import import_
 from lossary.cli.init import init
+from lossary.cli.plan import plan
 from lossary.cli.prepare import prepare
 from lossary.cli.report import report
 from lossary.cli.run import run
@@ -37,6 +38,7 @@ app = typer.Typer(
 for verb in (
     demo,
     init,
+    plan,
     run,
     prepare,
     train,

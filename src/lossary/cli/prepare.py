@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import StudyArgument, open_study
+from lossary.cli.common import GenerationOption, KeepOption, StudyArgument, open_study
 
 __all__ = ["prepare"]
 
@@ -15,11 +15,14 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that tokenise.", show_default="one for every core")
     ] = None,
+    keep_prepared: KeepOption = None,
+    new_generation: GenerationOption = False,
 ) -> None:
     """Read the datasets: tokenise them, split and freeze the validation set. What is up to date is kept."""
     from lossary import pipeline
     from lossary.cli.progress import TerminalListener
 
     opened = open_study(study)
+    allowed = pipeline.Allowed(keep_prepared=keep_prepared or (), new_generation=new_generation)
     with TerminalListener() as listener:
-        pipeline.prepare(opened.study, opened.folder, workers=workers, listener=listener)
+        pipeline.prepare(opened.study, opened.folder, workers=workers, allowed=allowed, listener=listener)

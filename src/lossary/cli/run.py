@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import JobsOption, RunsOption, StudyArgument, open_study
+from lossary.cli.common import (
+    GenerationOption,
+    JobsOption,
+    KeepOption,
+    RunsOption,
+    StudyArgument,
+    open_study,
+)
+from lossary.cli.plan import plan
 
 __all__ = ["run"]
 
@@ -17,13 +25,20 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that tokenise.", show_default="one for every core")
     ] = None,
+    keep_prepared: KeepOption = None,
+    new_generation: GenerationOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as `lossary plan`.")] = False,
 ) -> None:
     """Make the table from raw text: prepare, train, evaluate, report. Goes on where it was stopped."""
     from lossary import pipeline
     from lossary.cli.progress import TerminalListener
 
+    if dry_run:
+        plan(study, keep_prepared=keep_prepared)
+        return
     opened = open_study(study)
-    settings = pipeline.Settings(runs=runs, jobs=jobs, workers=workers)
+    allowed = pipeline.Allowed(keep_prepared=keep_prepared or (), new_generation=new_generation)
+    settings = pipeline.Settings(runs=runs, jobs=jobs, workers=workers, allowed=allowed)
     with TerminalListener() as listener:
         page = pipeline.run_study(opened.study, opened.folder, settings=settings, listener=listener)
     typer.echo(page.terminal)

@@ -102,7 +102,7 @@ def _same(path: Path, header: ScoreHeader) -> bool:
 
 
 def _check_fit(checkpoint: Checkpoint, validation: ValidationSet, vocabulary_size: int) -> None:
-    shape, longest = checkpoint.shape, validation.longest
+    shape, longest = checkpoint.shape, int(validation.examples.lengths.max())
     if shape.vocabulary_size != vocabulary_size:
         raise CheckpointError(
             f"its vocabulary has {shape.vocabulary_size:,} pieces, the study's tokenizer {vocabulary_size:,}",

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossary.data.batches import training_shares
-from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.parts import read_validation_manifest
+from lossary.data.shards import MANIFEST
 from lossary.errors import ScoreError, UsageError
+from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
 from lossary.statistics.estimates import Estimate
 from lossary.study import Study
+from lossary.tables.comparability import IN_ONE_GO, run_settings
 from lossary.tables.deltas import add_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
 from lossary.tables.scores import file_estimates
@@ -66,10 +68,16 @@ def build_table(
     table = Table(
         study=study.name,
         datasets=datasets,
-        runs=[_run_column(study, found.header) for found in scored],
+        runs=[_run_column(study, folder, found.header) for found in scored],
         cells=cells,
         totals=totals,
-        notes=[*notes, *_tokenizer_notes(scored), *_total_notes(totals), *_standing_notes(cells)],
+        notes=[
+            *notes,
+            *_course_notes(study, folder, scored),
+            *_tokenizer_notes(scored),
+            *_total_notes(totals),
+            *_standing_notes(cells),
+        ],
         signature=SIGNATURE,
         validation_digest=validation["digest"],
         tokenizer_digest=validation["tokenizer_digest"],
@@ -163,7 +171,7 @@ def _dataset_rows(study: Study, folder: StudyFolder, validation: dict[str, Any])
     return [
         DatasetRow(
             name=name,
-            train_rows=read_manifest(folder.spans(name, known[0]))["rows"] if known else None,
+            train_rows=read_json(folder.spans(name, known[0]) / MANIFEST)["rows"] if known else None,
             train_share=shares.get(name),
             validation_share=validation["per_dataset"][name]["share"],
             validation_examples=validation["per_dataset"][name]["examples"],
@@ -174,7 +182,7 @@ def _dataset_rows(study: Study, folder: StudyFolder, validation: dict[str, Any])
     ]
 
 
-def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
+def _run_column(study: Study, folder: StudyFolder, header: ScoreHeader) -> RunColumn:
     of_study = header.run in study.runs
     return RunColumn(
         name=header.run,
@@ -182,7 +190,7 @@ def _run_column(study: Study, header: ScoreHeader) -> RunColumn:
         size=header.size,
         step=header.step,
         tokens=header.tokens,
-        datasets=study.datasets_of(header.run) if of_study else None,
+        datasets=run_settings(folder, header.run).get("datasets", study.datasets_of(header.run)) if of_study else None,
         device=header.device,
         precision=header.precision,
         weights_digest=header.weights_digest,
@@ -248,6 +256,20 @@ def _link(study: Study, header: ScoreHeader, metric: str, dataset: str) -> str |
 
 def _total_link(study: Study, header: ScoreHeader, metric: Metric) -> str | None:
     return _link(study, header, metric, "total")
+
+
+def _course_notes(study: Study, folder: StudyFolder, scored: list[Scored]) -> list[str]:
+    """Runs that did not come to their last step in one go, or were not trained on what came later."""
+    notes = []
+    for run in (found.header.run for found in scored):
+        settings = run_settings(folder, run)
+        if (course := settings.get("course", IN_ONE_GO)) != IN_ONE_GO:
+            notes.append(f"{run}: {course}")
+        trained = settings.get("datasets", [])
+        missing = [name for name in study.datasets_of(run) if name not in trained] if run in study.runs else []
+        if trained and missing:
+            notes.append(f"{run} was not trained on {', '.join(missing)}, which came later")
+    return notes
 
 
 def _tokenizer_notes(scored: list[Scored]) -> list[str]:

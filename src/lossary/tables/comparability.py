@@ -7,6 +7,7 @@ difference but may explain it, and is shown first.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from lossary.results.records import read_steps
 from lossary.tables.model import RunColumn, Table
 
 __all__ = [
+    "IN_ONE_GO",
     "Check",
     "Comparability",
     "Setting",
@@ -28,6 +30,7 @@ __all__ = [
     "run_settings",
 ]
 
+IN_ONE_GO = "in one go"
 Verdict = Literal["same", "differs", "unknown"]
 # A share that was drawn differs a little from another; more than this is another mixture.
 _SHARE_TOLERANCE = 0.005
@@ -175,7 +178,20 @@ def run_settings(folder: StudyFolder, run: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     record = read_json(path)
-    return {key: record[key] for key in ("backend", "size", "datasets", "recipe") if key in record}
+    found = {key: record[key] for key in ("backend", "size", "datasets", "recipe", "start") if key in record}
+    return found | {"course": _course(record) or IN_ONE_GO}
+
+
+def _course(record: Mapping[str, Any]) -> str:
+    """How a run came to its last step, in words, where that was not in one go; `record` is its `run.json`."""
+    parts = []
+    if start := record.get("start"):
+        parts.append(f"began at step {start['step']:,} of {start['run']}")
+    history = record.get("history", [])
+    if len(history) > 1:
+        planned = [f"of {part['steps']:,} up to {after['from']:,}" for part, after in pairwise(history)]
+        parts.append(f"under the schedule {', '.join(planned)}, then of {history[-1]['steps']:,}")
+    return "; ".join(parts)
 
 
 def flat_settings(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

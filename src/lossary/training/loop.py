@@ -8,7 +8,6 @@ import math
 import shutil
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,85 +20,23 @@ from lossary.backends.api import Backend, OutOfDeviceMemory, RowSums, StepOutput
 from lossary.backends.process import Emit
 from lossary.data.batches import MicroBatch, TrainingData, micro_batches
 from lossary.data.examples import Examples
-from lossary.data.tokenizer import MODEL, open_tokenizer
+from lossary.data.tokenizer import MODEL
 from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError
-from lossary.files import digest_json, read_json, write_json
+from lossary.files import write_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, list_checkpoints, load_own_checkpoint, save_checkpoint
 from lossary.models.parameters import initial_parameters
-from lossary.models.shapes import AlbertShape, shape_of
 from lossary.models.update_laws import UpdateLaw, learning_rate
 from lossary.results.records import STEP_SCHEMA, read_steps, write_steps
-from lossary.study import Recipe, Study
+from lossary.study import Study
+from lossary.training.plan import RunPlan, branch_point, course_of, plan_run, run_record
 
-__all__ = ["RunPlan", "is_finished", "plan_run", "train"]
+__all__ = ["train"]
 
 _EVENT_EVERY_S = 0.5
 _STEPS_EVERY_S = 10.0
 # Of the running means that progress shows, in steps.
 _WINDOW = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPlan:
-    """What a run is: everything that its weights depend on, but for the backend."""
-
-    run: str
-    backend: str
-    recipe: Recipe
-    shape: AlbertShape
-    description: dict[str, Any]
-
-    @property
-    def digest(self) -> str:
-        return digest_json(self.description)
-
-
-def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
-    """The plan of a run of a prepared study."""
-    recipe = study.recipe_of(run)
-    tokenizer = open_tokenizer(folder)
-    longest = max(recipe.sequence_length, study.recipe.sequence_length)
-    shape = shape_of(
-        study.runs[run].size,
-        vocabulary_size=tokenizer.vocabulary_size,
-        max_positions=longest,
-        initializer_range=recipe.initializer_range,
-    )
-    kept = recipe.model_dump(exclude={"checkpoint_every", "keep_checkpoints", "precision"})
-    spans = {
-        name: read_json(folder.spans(name, recipe.sequence_length) / "manifest.json")["request"]
-        for name in study.datasets_of(run)
-    }
-    description = {
-        "recipe": kept,
-        "shape": vars(shape),
-        "tokenizer": tokenizer.digest,
-        "training_examples": spans,
-        "shares": study.mixture.shares,
-    }
-    return RunPlan(run=run, backend=study.runs[run].backend, recipe=recipe, shape=shape, description=description)
-
-
-def is_finished(study: Study, folder: StudyFolder, run: str) -> bool:
-    """Whether a run has its last checkpoint."""
-    path = folder.checkpoint(run, study.recipe_of(run).steps)
-    return path.is_dir() and _differences(folder, plan_run(study, folder, run)) == []
-
-
-def _differences(folder: StudyFolder, plan: RunPlan) -> list[str]:
-    """What a run that was begun was planned with, and is no longer; empty where nothing was begun."""
-    if not (folder.run(plan.run) / "run.json").is_file():
-        return []
-    before = read_json(folder.run(plan.run) / "run.json")["description"]
-    return [f"{name}: {old!r} before, {new!r} now" for name, old, new in _compare("", before, plan.description)]
-
-
-def _compare(path: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [found for key in keys for found in _compare(f"{path}.{key}", old.get(key), new.get(key))]
-    return [] if old == new else [(path.removeprefix("."), old, new)]
 
 
 def train(study: Study, folder: StudyFolder, run: str, *, emit: Emit) -> dict[str, Any]:
@@ -109,36 +46,24 @@ def train(study: Study, folder: StudyFolder, run: str, *, emit: Emit) -> dict[st
     far above that of a uniform guess, Interrupted after a checkpoint if a signal asked to stop.
     """
     plan = plan_run(study, folder, run)
-    differences = _differences(folder, plan)
-    if differences:
+    course = course_of(plan, folder)
+    if course.fate == "refused":
         raise CheckpointError(
-            f"the run was begun with another recipe: {'; '.join(differences[:5])}",
+            course.why,
             where=str(folder.run(run)),
-            hint=f"Undo the change, give the run another name, or delete {folder.run(run)} to start over.",
+            hint="Undo the change, or let the changed run have another name; `lossary plan` says what else there is.",
         )
     _clean(folder, run)
-    start = _newest(folder, run, emit)
+    start, branched = _newest(folder, run, emit), None
+    if start is None:
+        start, branched = _branch(study, folder, plan, emit)
     settings = study.runs[run]
     backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
-    loop = _Loop(plan, folder, TrainingData(study, folder, run), backend, emit)
-    write_json(folder.run(run) / "run.json", _run_record(study, plan, backend.device))
+    loop = _Loop(plan, folder, TrainingData(study, folder, run, weights=plan.weights), backend, emit)
+    first_step = int(start.state["step"]) if start else 0
+    record = run_record(study, plan, device=backend.device, first_step=first_step, start=branched)
+    write_json(folder.run(run) / "run.json", record)
     return loop.run(start)
-
-
-def _run_record(study: Study, plan: RunPlan, device: str) -> dict[str, Any]:
-    settings = study.runs[plan.run]
-    size = settings.size if isinstance(settings.size, str) else settings.size.model_dump(by_alias=True)
-    return {
-        "schema": 1,
-        "run": plan.run,
-        "backend": settings.backend,
-        "device": device,
-        "size": size,
-        "datasets": study.datasets_of(plan.run),
-        "recipe": plan.recipe.model_dump(),
-        "description": plan.description,
-        "digest": plan.digest,
-    }
 
 
 def _clean(folder: StudyFolder, run: str) -> None:
@@ -157,6 +82,25 @@ def _newest(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
             emit({"event": "note", "text": f"passed over a damaged checkpoint: {error}"})
             shutil.rmtree(path)
     return None
+
+
+def _branch(
+    study: Study, folder: StudyFolder, plan: RunPlan, emit: Emit
+) -> tuple[Checkpoint, dict[str, Any]] | tuple[None, None]:
+    """The checkpoint of another run that this one starts from, if it does, and what is remembered of it."""
+    path = branch_point(study, folder, plan.run)
+    if path is None:
+        return None, None
+    checkpoint = load_own_checkpoint(path)
+    where = f"{folder.study_file}: $.runs.{plan.run}"
+    step = int(checkpoint.state["step"])
+    if checkpoint.shape != plan.shape:
+        raise CheckpointError(f"its size is not that of {path}, which it starts from", where=where)
+    if step >= plan.recipe.steps:
+        raise CheckpointError(f"it starts at step {step:,} and has {plan.recipe.steps:,} steps", where=where)
+    start = study.runs[plan.run].start
+    assert start is not None
+    return checkpoint, {"run": start.run, "step": step, "weights_digest": checkpoint.state["weights_digest"]}
 
 
 class _Loop:
@@ -190,7 +134,7 @@ class _Loop:
             self.guard.check(step, sums, output.gradient_norm, rate, self.data.datasets)
             self.records.add(step, sums, (rate, output.gradient_norm, self.total_tokens))
             meter.show(step, sums, self.data.datasets, batch.tokens)
-            if step % every == 0 or step == steps or self.stopping:
+            if step % every == 0 or step == steps or self.stopping or step in self.plan.branches:
                 state = self._save(step)
             if self.stopping and step < steps:
                 raise Interrupted(f"stopped after step {step:,} of {steps:,}; `lossary run` goes on from there")
@@ -210,7 +154,7 @@ class _Loop:
             return 0
         step = int(start.state["step"])
         if step < self.recipe.steps:
-            told = f"goes on from step {step:,}"
+            told = f"goes on from step {step:,}" if start.state["run"] == self.plan.run else _started_from(start.state)
             if start.state["backend"] != self.plan.backend:
                 told += f", a checkpoint of {start.state['backend']}"
             self.emit({"event": "note", "text": told})
@@ -267,7 +211,8 @@ class _Loop:
             tokenizer=self.folder.tokenizer / MODEL,
         )
         for old in list_checkpoints(self.folder.checkpoints(self.plan.run))[: -self.recipe.keep_checkpoints]:
-            shutil.rmtree(old)
+            if int(old.name.removeprefix("step-")) not in self.plan.branches:
+                shutil.rmtree(old)
         return state
 
 
@@ -293,6 +238,10 @@ def _by_dataset(batch: Examples, output: StepOutput, micro: list[MicroBatch], da
         **{field: in_order(field) for field in RowSums.__dataclass_fields__},
     }
     return {name: np.bincount(batch.dataset, columns[name], minlength=datasets) for name in _SUMS}
+
+
+def _started_from(state: dict[str, Any]) -> str:
+    return f"starts from step {state['step']:,} of {state['run']}"
 
 
 class _StepRecords:

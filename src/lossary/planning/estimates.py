@@ -1,0 +1,205 @@
+"""How large a study is: shapes, parameters, examples, tokens, memory, disk, and time where a like run was timed here.
+
+Counts of datasets are known once they are prepared. Time is that of runs of this study on the same backend: of the same
+size as it is, of another size in proportion to the operations of a token.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import pyarrow.compute as pc
+
+from lossary.data.parts import known_parts
+from lossary.data.shards import MANIFEST
+from lossary.errors import LossaryError
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+from lossary.models.parameters import parameter_table
+from lossary.models.shapes import AlbertShape, shape_of
+from lossary.results.records import read_steps
+from lossary.study import Study
+from lossary.training.plan import steps_done
+
+__all__ = ["DatasetEstimate", "Estimates", "RunEstimate", "estimate"]
+
+_FLOAT = 4
+# Weights, gradients and two moments.
+_COPIES = 4
+# By so much more or less than its tokens would give it, sampling by rows makes a dataset seen.
+_UNEVEN = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEstimate:
+    """Counts of one dataset; None where it is not prepared. `share` is that of sampling in training."""
+
+    name: str
+    documents: int | None
+    tokens: int | None
+    training_examples: int | None
+    validation_examples: int | None
+    share: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEstimate:
+    """What one run is and takes; None where it is not known. Memory is that of weights, gradients and moments."""
+
+    name: str
+    backend: str
+    shape: AlbertShape
+    parameters: int
+    steps: int
+    steps_left: int
+    examples: int
+    tokens: int | None
+    memory_bytes: int
+    disk_bytes: int
+    seconds_left: float | None
+    timed_by: str | None  # the run that the time is from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """All of a study."""
+
+    datasets: list[DatasetEstimate]
+    runs: list[RunEstimate]
+    notes: list[str]
+
+
+def estimate(study: Study, folder: StudyFolder) -> Estimates:
+    """Asks manifests and step records; writes nothing."""
+    datasets = list(_datasets(study, folder))
+    rates = {run: rate for run in study.runs if (rate := _rate(folder, run)) is not None}
+    runs = [_run(study, folder, run, datasets, rates) for run in study.runs]
+    return Estimates(datasets=datasets, runs=runs, notes=_notes(study, datasets))
+
+
+def _datasets(study: Study, folder: StudyFolder) -> Iterator[DatasetEstimate]:
+    length = study.recipe.sequence_length
+    parts = known_parts(folder)
+    found = {}
+    for name in study.datasets:
+        paths = folder.dataset(name) / MANIFEST, folder.spans(name, length) / MANIFEST
+        found[name] = [read_json(path) if path.is_file() else {} for path in paths]
+    shares = study.mixture.shares
+    weights = {
+        name: shares[name] if not isinstance(shares, str) else spans.get(shares) for name, (_, spans) in found.items()
+    }
+    known = [float(weight) for weight in weights.values() if weight is not None]
+    for name, (documents, spans) in found.items():
+        weight = weights[name]
+        yield DatasetEstimate(
+            name=name,
+            documents=documents.get("documents"),
+            tokens=documents.get("tokens"),
+            training_examples=spans.get("examples"),
+            validation_examples=parts[name]["examples"] if name in parts else None,
+            share=float(weight) / sum(known) if weight is not None and len(known) == len(weights) else None,
+        )
+
+
+def _run(
+    study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate], rates: dict[str, float]
+) -> RunEstimate:
+    recipe, shape = study.recipe_of(run), _shape(study, folder, run)
+    parameters = _parameters(shape)
+    done = steps_done(folder, run)
+    left = max(0, recipe.steps - done)
+    tokens = _tokens_an_example(study, folder, run, datasets)
+    timed = _timed_by(study, folder, run, rates)
+    rate = None if timed is None else rates[timed] * _operations(_shape(study, folder, timed)) / _operations(shape)
+    seconds = 0.0 if not left else None
+    if left and rate and tokens is not None:
+        seconds = left * recipe.batch_size * tokens / rate
+    return RunEstimate(
+        name=run,
+        backend=study.runs[run].backend,
+        shape=shape,
+        parameters=parameters,
+        steps=recipe.steps,
+        steps_left=left,
+        examples=recipe.steps * recipe.batch_size,
+        tokens=None if tokens is None else round(recipe.steps * recipe.batch_size * tokens),
+        memory_bytes=_COPIES * _FLOAT * parameters,
+        # Weights and two moments each; one checkpoint more while the oldest is still there.
+        disk_bytes=3 * _FLOAT * parameters * (recipe.keep_checkpoints + 1),
+        seconds_left=seconds,
+        timed_by=timed,
+    )
+
+
+def _shape(study: Study, folder: StudyFolder, run: str) -> AlbertShape:
+    recipe = study.recipe_of(run)
+    manifest = folder.tokenizer / MANIFEST
+    size = read_json(manifest)["vocabulary_size"] if manifest.is_file() else study.tokenizer.vocabulary_size
+    return shape_of(
+        study.runs[run].size,
+        vocabulary_size=size,
+        max_positions=max(recipe.sequence_length, study.recipe.sequence_length),
+        initializer_range=recipe.initializer_range,
+    )
+
+
+def _parameters(shape: AlbertShape) -> int:
+    return sum(prod(size) for size in parameter_table(shape).values())
+
+
+def _operations(shape: AlbertShape) -> float:
+    """Multiplications of a token, but for a factor: the matrices of all layers."""
+    h, i = shape.hidden_size, shape.intermediate_size
+    return shape.num_layers * (4 * h * h + 2 * h * i) + shape.embedding_size * h
+
+
+def _tokens_an_example(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate]) -> float | None:
+    """The mean over the mixture, special pieces included; None where not all datasets are prepared at this length."""
+    length, trained = study.recipe_of(run).sequence_length, study.datasets_of(run)
+    total = weight = 0.0
+    for dataset in (dataset for dataset in datasets if dataset.name in trained):
+        path = folder.spans(dataset.name, length) / MANIFEST
+        spans = read_json(path) if path.is_file() else {}
+        if not spans.get("examples") or dataset.share is None:
+            return None
+        total += dataset.share * (min(length, spans["tokens"] / spans["examples"] + 3))
+        weight += dataset.share
+    return total / weight if weight else None
+
+
+def _rate(folder: StudyFolder, run: str) -> float | None:
+    """Tokens a second of training, over all steps that are recorded."""
+    try:
+        steps = read_steps(folder.steps(run), ["total_tokens", "elapsed_s"])
+    except LossaryError:
+        return None
+    tokens, elapsed = pc.max(steps["total_tokens"]).as_py(), pc.max(steps["elapsed_s"]).as_py()
+    return tokens / elapsed if tokens and elapsed else None
+
+
+def _timed_by(study: Study, folder: StudyFolder, run: str, rates: dict[str, float]) -> str | None:
+    """The run whose time tells most of this one: itself, one of its size, one of its backend."""
+    like = [other for other in rates if study.runs[other].backend == study.runs[run].backend]
+    here = _operations(_shape(study, folder, run))
+    distance = {other: abs(_operations(_shape(study, folder, other)) / here - 1.0) for other in like}
+    return min(like, key=lambda other: (other != run, distance[other]), default=None)
+
+
+def _notes(study: Study, datasets: list[DatasetEstimate]) -> list[str]:
+    """Where sampling by rows and by what there is to read differ widely."""
+    if study.mixture.shares != "rows" or any(d.share is None or not d.training_examples for d in datasets):
+        return []
+    whole = sum(d.training_examples or 0 for d in datasets)
+    notes = []
+    for dataset in datasets:
+        by_examples, share = (dataset.training_examples or 0) / whole, dataset.share or 0.0
+        ratio = by_examples / share if share else 1.0
+        if 1 / _UNEVEN <= ratio <= _UNEVEN:
+            continue
+        length, seen = ("long", "seldom") if ratio > 1 else ("short", "often")
+        notes.append(
+            f"{dataset.name} has {length} documents: {share:.1%} of the rows, {by_examples:.1%} of the training "
+            f"examples; sampled by rows it is seen {seen}. "
+            '[mixture] shares = "examples" follows what there is to read'
+        )
+    return notes

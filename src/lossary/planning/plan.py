@@ -1,0 +1,194 @@
+"""The plan of a study: a pure question to the study file, its sources and what stands in the folder.
+
+    plan = make_plan(study, folder)
+    for item in plan.refused: print(item.what, item.why)
+
+Nothing is written. A change that would lose what runs depend on is refused here, before anything is touched.
+"""
+
+from collections.abc import Collection, Iterator
+
+from lossary.data.changes import DataChanges, data_changes
+from lossary.data.parts import examples_plan, known_parts, runs_with_results
+from lossary.data.shards import MANIFEST
+from lossary.errors import CheckpointError, LossaryError
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+from lossary.models.checkpoints import list_checkpoints
+from lossary.planning.model import Item, Plan
+from lossary.results.records import read_header
+from lossary.study import Study
+from lossary.training.plan import branch_point, course_of, plan_run, steps_done
+
+__all__ = ["make_plan"]
+
+_GENERATION = "`--new-generation` keeps all that stands as a study of its own under generations/ and makes it anew"
+_UNDO = "undo the change"
+
+
+def make_plan(study: Study, folder: StudyFolder, *, keep: Collection[str] = ()) -> Plan:
+    """What `lossary run` would do. `keep` names datasets that stay though their sources changed.
+
+    Raises SourceError if a source that is needed is missing.
+    """
+    return _Planner(study, folder, data_changes(study, folder, keep=keep)).plan()
+
+
+class _Planner:
+    def __init__(self, study: Study, folder: StudyFolder, changes: DataChanges) -> None:
+        self.study = study
+        self.folder = folder
+        self.changes = changes
+        self.used = runs_with_results(folder)
+        self.lost: set[str] = set()
+
+    def plan(self) -> Plan:
+        items = [self._tokenizer(), *self._datasets(), *self._validation()]
+        # What is refused above decides about runs, and they about scores.
+        items += [*self._runs()]
+        items += [*self._scores(items), *self._left_over()]
+        return Plan(items=tuple(items), lost_runs=frozenset(self.lost))
+
+    def _tokenizer(self) -> Item:
+        change = self.changes.tokenizer
+        if change.fate == "anew" and self.used:
+            self.lost |= set(self.used)
+            why = f"{change.why}, and runs depend on it: {', '.join(self.used)}"
+            return Item(kind="tokenizer", name="", fate="refused", why=why, ways=(_UNDO, _GENERATION))
+        return Item(kind="tokenizer", name="", fate=change.fate, why=change.why)
+
+    def _datasets(self) -> Iterator[Item]:
+        for name, change in self.changes.datasets.items():
+            users = self._users(name) if change.fate == "anew" else []
+            if not users:
+                yield Item(kind="dataset", name=name, fate=change.fate, why=change.why)
+                continue
+            self.lost |= set(users)
+            why = f"{change.why}, and runs depend on what was made of it: {', '.join(users)}"
+            stay = f"`--keep-prepared {name}` goes on with what was prepared"
+            yield Item(kind="dataset", name=name, fate="refused", why=why, ways=(_UNDO, stay, _GENERATION))
+
+    def _users(self, dataset: str) -> list[str]:
+        """Runs that were trained on a dataset, or scored on its examples."""
+        return [run for run in self.used if dataset in self._trained_on(run) or dataset in self._scored_on(run)]
+
+    def _trained_on(self, run: str) -> list[str]:
+        path = self.folder.run(run) / "run.json"
+        return list(read_json(path).get("datasets", [])) if path.is_file() else []
+
+    def _scored_on(self, run: str) -> list[str]:
+        files = sorted((self.folder.run(run) / "scores").glob("*.parquet"))
+        try:
+            return list(read_header(files[-1]).validation) if files else []
+        except LossaryError:
+            # What a damaged file was scored on is not known: it may be anything.
+            return list(self.study.datasets)
+
+    def _validation(self) -> Iterator[Item]:
+        known = known_parts(self.folder)
+        for name, part in examples_plan(self.study, self.folder, anew=self.changes.anew).items():
+            fate = "anew" if part.fate == "frozen" and name in known else part.fate
+            if fate == "refused" and name in self.changes.anew:
+                # Its dataset is refused, or the tokenizer: one cause is told once.
+                yield Item(kind="validation", name=name, fate="anew", why="its documents are made anew")
+            elif fate == "frozen":
+                yield Item(kind="validation", name=name, fate="made")
+            elif fate == "refused":
+                self.lost |= set(self._users(name))
+                yield Item(kind="validation", name=name, fate="refused", why=part.why, ways=(_UNDO, _GENERATION))
+            else:
+                yield Item(kind="validation", name=name, fate="anew" if fate == "anew" else "kept", why=part.why)
+
+    def _runs(self) -> Iterator[Item]:
+        for run in self.study.runs:
+            if run in self.lost:
+                yield Item(kind="run", name=run, fate="anew", why="what it depends on is made anew")
+            elif run not in self.used or not steps_done(self.folder, run):
+                yield self._new_run(run)
+            else:
+                yield self._begun_run(run)
+
+    def _new_run(self, run: str) -> Item:
+        twin = self._renamed_from(run)
+        if twin is not None:
+            why = f"it is set up as {twin} was, which stands in the folder and no longer in the study file"
+            ways = (f"`lossary mv runs.{twin} runs.{run}` if it was renamed", f"`lossary rm runs.{twin}` if not")
+            return Item(kind="run", name=run, fate="refused", why=why, ways=ways)
+        start = self.study.runs[run].start
+        if start is None:
+            return Item(kind="run", name=run, fate="made", why=f"{self.study.recipe_of(run).steps:,} steps")
+        where = f"from {f'step {start.step:,}' if start.step else 'the newest checkpoint'} of {start.run}"
+        steps = self.study.recipe_of(start.run).steps
+        done = steps_done(self.folder, start.run)
+        if done >= min(start.step or steps, steps):
+            try:
+                branch_point(self.study, self.folder, run)
+            except CheckpointError as error:
+                why = f"{error.message}. {error.hint or ''}".strip()
+                return Item(kind="run", name=run, fate="refused", why=why, ways=("name a step that is there",))
+        return Item(kind="run", name=run, fate="made", why=where)
+
+    def _renamed_from(self, run: str) -> str | None:
+        """A run that left the study file and was set up as this one is."""
+        for other in self.used:
+            path = self.folder.run(other) / "run.json"
+            if other in self.study.runs or not path.is_file():
+                continue
+            before = read_json(path)
+            recipe = self.study.recipe_of(run).model_dump()
+            size = self.study.runs[run].size
+            size_now = size if isinstance(size, str) else size.model_dump(by_alias=True)
+            if (before["backend"], before["size"]) == (self.study.runs[run].backend, size_now) and all(
+                recipe.get(key) == value for key, value in before["recipe"].items()
+            ):
+                return other
+        return None
+
+    def _begun_run(self, run: str) -> Item:
+        course = course_of(plan_run(self.study, self.folder, run), self.folder)
+        if course.fate == "refused":
+            self.lost.add(run)
+            ways = (_UNDO, "give the changed run another name", _GENERATION)
+            return Item(kind="run", name=run, fate="refused", why=course.why, ways=ways)
+        return Item(kind="run", name=run, fate=course.fate, why=course.why + self._mixture_note(run))
+
+    def _mixture_note(self, run: str) -> str:
+        trained = self._trained_on(run)
+        more = [name for name in self.study.datasets_of(run) if name not in trained]
+        return f"; trained on {', '.join(trained)}, not on {', '.join(more)}" if trained and more else ""
+
+    def _scores(self, items: list[Item]) -> Iterator[Item]:
+        moved = [item.name for item in items if item.kind == "validation" and item.fate != "kept"]
+        runs = {item.name: item.fate for item in items if item.kind == "run"}
+        parts = {name: part["digest"] for name, part in known_parts(self.folder).items()}
+        for run, fate in runs.items():
+            checkpoints = list_checkpoints(self.folder.checkpoints(run))
+            path = self.folder.scores(run, steps_done(self.folder, run))
+            if fate != "kept" or not checkpoints or not path.is_file():
+                yield Item(kind="scores", name=run, fate="made")
+            elif moved:
+                yield Item(kind="scores", name=run, fate="anew", why=f"for the examples of {', '.join(moved)}")
+            else:
+                scored = self._header_parts(run)
+                current = all(scored.get(name) == parts.get(name) for name in self.study.datasets)
+                yield Item(kind="scores", name=run, fate="kept" if current else "anew")
+
+    def _header_parts(self, run: str) -> dict[str, str]:
+        try:
+            return dict(read_header(self.folder.scores(run, steps_done(self.folder, run))).validation)
+        except LossaryError:
+            return {}
+
+    def _left_over(self) -> Iterator[Item]:
+        for run in self.used:
+            if run not in self.study.runs and (self.folder.run(run) / "run.json").is_file():
+                why = (
+                    f"not in the study file any more; its scores are still shown; `lossary rm runs.{run}` takes it away"
+                )
+                yield Item(kind="run", name=run, fate="left over", why=why)
+        prepared = self.folder.root / "prepared"
+        for path in sorted(prepared.glob(f"*/{MANIFEST}")):
+            name = path.parent.name
+            if name not in self.study.datasets and not name.startswith("."):
+                why = f"no longer in the study file; `lossary rm datasets.{name}` takes it away"
+                yield Item(kind="dataset", name=name, fate="left over", why=why)

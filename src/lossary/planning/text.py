@@ -1,0 +1,128 @@
+"""A plan in sentences and as JSON."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lossary.planning.estimates import Estimates
+from lossary.planning.model import Item, Plan
+
+__all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal"]
+
+
+_RUNS: tuple[str, ...] = (
+    "run",
+    "backend",
+    "layers × hidden, heads",
+    "parameters",
+    "steps",
+    "left",
+    "tokens",
+    "memory",
+    "disk",
+    "time left",
+)
+
+
+def plan_lines(items: Iterable[Item]) -> list[str]:
+    """One line for all items of one kind that fare alike."""
+    groups: dict[tuple[str, str, str], list[Item]] = {}
+    for item in items:
+        groups.setdefault((item.kind, item.fate, item.why), []).append(item)
+    return [_line(group) for group in groups.values()]
+
+
+def _line(group: Sequence[Item]) -> str:
+    names = ", ".join(item.name for item in group if item.name)
+    what = f"{group[0].kind} {names}".strip()
+    why = f": {group[0].why}" if group[0].why else ""
+    return f"{group[0].fate:<9} {what}{why}"
+
+
+def refusal(plan: Plan) -> str:
+    """What is refused, why, and the ways out; each on a line."""
+    lines = ["this would lose what stands; nothing was touched"]
+    for item in plan.refused:
+        lines += [f"  {item.what}: {item.why}", *(f"    - {way}" for way in item.ways)]
+    return "\n".join(lines)
+
+
+def estimate_lines(sizes: Estimates) -> list[str]:
+    """Datasets, runs and notes, aligned."""
+    rows: list[tuple[str, ...]] = [("dataset", "documents", "tokens", "training", "validation", "share")]
+    for d in sizes.datasets:
+        share = "—" if d.share is None else f"{d.share:.1%}"
+        counts = (d.documents, d.tokens, d.training_examples, d.validation_examples)
+        rows.append((d.name, *map(_count, counts), share))
+    lines = [*_aligned(rows), ""]
+    runs = [
+        (
+            "run",
+            "backend",
+            "layers × hidden, heads",
+            "parameters",
+            "steps",
+            "left",
+            "tokens",
+            "memory",
+            "disk",
+            "time left",
+        )
+    ]
+    for run in sizes.runs:
+        shape = f"{run.shape.num_layers} × {run.shape.hidden_size:,}, {run.shape.num_heads}"
+        numbers = (_count(run.parameters), _count(run.steps), _count(run.steps_left), _count(run.tokens))
+        memory, disk = _bytes(run.memory_bytes), _bytes(run.disk_bytes)
+        runs.append((run.name, run.backend, shape, *numbers, memory, disk, _duration(run.seconds_left)))
+    lines += [*_aligned(runs), "", "memory: weights, gradients and moments. disk: checkpoints at most."]
+    timed = {run.timed_by for run in sizes.runs if run.seconds_left}
+    if timed:
+        lines.append(f"time: as {', '.join(sorted(name for name in timed if name))} took here, by operations a token.")
+    elif any(run.seconds_left is None for run in sizes.runs):
+        lines.append("time: not known before a run of the same backend was timed in this study.")
+    return [*lines, *(f"note: {note}" for note in sizes.notes)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _count(value: int | None) -> str:
+    return "—" if value is None else f"{value:,}"
+
+
+def _bytes(value: int) -> str:
+    size, unit = float(value), 0
+    while size >= 1024 and unit < 4:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "—"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def plan_value(plan: Plan, sizes: Estimates) -> dict[str, Any]:
+    """A plan as JSON."""
+    return {
+        "datasets": [asdict(dataset) for dataset in sizes.datasets],
+        "runs": [asdict(run) for run in sizes.runs],
+        "notes": sizes.notes,
+        "schema": 1,
+        "refused": bool(plan.refused),
+        "items": [
+            {"kind": item.kind, "name": item.name, "fate": item.fate, "why": item.why, "ways": list(item.ways)}
+            for item in plan.items
+        ],
+    }

@@ -1,0 +1,279 @@
+"""Changes to a study with results: planned whole before anything is touched, and what must work does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import TINY
+from tests.scored import score_run
+
+from lossary.data.batches import TrainingData
+from lossary.data.prepare import prepare_datasets
+from lossary.data.validation import prepare_examples
+from lossary.errors import CheckpointError, SourceError
+from lossary.files import digest_file, read_json, write_json
+from lossary.folder import StudyFolder
+from lossary.planning.estimates import estimate
+from lossary.planning.generations import begin_generation, remember_study_file
+from lossary.planning.model import Plan
+from lossary.planning.plan import make_plan
+from lossary.planning.text import refusal
+from lossary.study import Study, parse_study
+from lossary.tables.load import open_table
+from lossary.training.plan import branch_point, course_of, plan_run, run_record
+
+TORCH_ONLY = TINY.split("[runs.tf_a]")[0]
+MORE = ("[validation]", '[datasets.more]\nsource = "more.txt"\n[validation]')
+SHARE = ("lines = 0.25 }", "lines = 0.25, more = 0.1 }")
+RUN = '[runs.{}]\nbackend = "torch"\nsize = {{ from = "base", width = 0.0208, depth = 0.0833 }}\n'
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): digest_file(path) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def text(*changes: tuple[str, str], more: str = "") -> str:
+    result = TORCH_ONLY
+    for old, new in changes:
+        assert old in result, old
+        result = result.replace(old, new)
+    return result + more
+
+
+def begin(study: Study, folder: StudyFolder, run: str, *steps: int) -> None:
+    """As if a run had been trained: its record, and checkpoints without weights."""
+    plan = plan_run(study, folder, run)
+    write_json(folder.run(run) / "run.json", run_record(study, plan, device="cpu", first_step=0, start=None))
+    for step in steps:
+        write_json(folder.checkpoint(run, step) / "state.json", {"step": step})
+
+
+@pytest.fixture
+def done(tiny_folder: StudyFolder) -> StudyFolder:
+    """The tiny study with one run, trained and scored."""
+    tiny_folder.study_file.write_text(TORCH_ONLY)
+    lines = (tiny_folder.root / "lines.txt").read_text().splitlines()
+    (tiny_folder.root / "more.txt").write_text("\n".join(line[::-1] for line in lines) + "\n")
+    study = parse_study(TORCH_ONLY)
+    prepare_datasets(study, tiny_folder, workers=1)
+    prepare_examples(study, tiny_folder)
+    begin(study, tiny_folder, "torch_a", 8, 12)
+    score_run(tiny_folder, "torch_a")
+    remember_study_file(tiny_folder)
+    return tiny_folder
+
+
+def planned(folder: StudyFolder, study_text: str, **how: list[str]) -> Plan:
+    """The plan; asking writes nothing."""
+    before = tree(folder.root)
+    plan = make_plan(parse_study(study_text), folder, **how)
+    assert tree(folder.root) == before
+    return plan
+
+
+def fates(plan: Plan) -> dict[str, str]:
+    return {item.what: item.fate for item in plan.items}
+
+
+def test_nothing_changed_is_nothing_to_do(done: StudyFolder) -> None:
+    plan = planned(done, TORCH_ONLY)
+    assert set(fates(plan).values()) == {"kept"}
+    assert plan.changes == ()
+
+
+def test_a_dataset_comes(done: StudyFolder) -> None:
+    found = fates(planned(done, text(MORE, SHARE)))
+    assert {what for what, fate in found.items() if fate == "made"} == {"dataset more", "validation more"}
+    assert found["run torch_a"] == "kept"
+    assert found["scores torch_a"] == "anew"
+
+
+def test_what_a_run_was_begun_with_stays_when_a_dataset_comes(done: StudyFolder) -> None:
+    before = parse_study(TORCH_ONLY)
+    batch = TrainingData(before, done, "torch_a", weights=plan_run(before, done, "torch_a").weights).batch(5)
+    study = parse_study(text(MORE, SHARE, ("steps = 12", "steps = 20")))
+    prepare_datasets(study, done, workers=1)
+    prepare_examples(study, done)
+    plan = plan_run(study, done, "torch_a")
+    assert list(plan.weights) == ["pairs", "stories", "lines"]
+    again = TrainingData(study, done, "torch_a", weights=plan.weights).batch(5)
+    assert again.token_ids.tolist() == batch.token_ids.tolist()
+    assert again.labels.tolist() == batch.labels.tolist()
+    assert course_of(plan, done).fate == "goes on"
+
+
+def test_more_steps_go_on_and_fewer_are_refused(done: StudyFolder) -> None:
+    assert fates(planned(done, text(("steps = 12", "steps = 20"))))["run torch_a"] == "goes on"
+    plan = planned(done, text(("steps = 12", "steps = 10")))
+    assert fates(plan)["run torch_a"] == "refused"
+    assert "12 steps are done, and 10 are asked for" in refusal(plan)
+
+
+def test_the_record_says_from_where_on_the_schedule_changed(done: StudyFolder) -> None:
+    study = parse_study(text(("steps = 12", "steps = 20")))
+    record = run_record(study, plan_run(study, done, "torch_a"), device="cpu", first_step=12, start=None)
+    assert record["history"] == [{"from": 0, "steps": 12}, {"from": 12, "steps": 20}]
+    write_json(done.run("torch_a") / "run.json", record)
+    again = run_record(study, plan_run(study, done, "torch_a"), device="cpu", first_step=16, start=None)
+    assert again["history"] == record["history"]
+    table = open_table(done.root).table
+    assert "torch_a: under the schedule of 12 up to 12, then of 20" in table.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("learning_rate = 0.003", "learning_rate = 0.004"), "recipe.optimizer.learning_rate: 0.003 before, 0.004 now"),
+        (("batch_size = 8", "batch_size = 16"), "batch_size"),
+        (("vocabulary_size = 120", "vocabulary_size = 100"), "vocabulary_size was 120, is 100"),
+        (("seed = 3", "seed = 4"), "seed"),
+        (("sequence_length = 32", "sequence_length = 24"), "length"),
+        (('text = ["query", "answer"]', 'text = ["answer", "query"]'), "fields was"),
+    ],
+)
+def test_what_would_lose_a_result_is_refused_and_named(done: StudyFolder, change: tuple[str, str], says: str) -> None:
+    plan = planned(done, text(change))
+    assert plan.refused
+    assert says in refusal(plan)
+    assert "torch_a" in plan.lost_runs
+    assert any("--new-generation" in way for item in plan.refused for way in item.ways)
+
+
+def test_a_source_that_grew_is_refused_with_three_ways_out(done: StudyFolder) -> None:
+    with (done.root / "lines.txt").open("a") as file:
+        file.write("one line more.\n")
+    (item,) = planned(done, TORCH_ONLY).refused
+    assert (item.what, len(item.ways)) == ("dataset lines", 3)
+    assert not planned(done, TORCH_ONLY, keep=["lines"]).refused
+
+
+def test_before_anything_depends_on_it_a_change_is_simply_made(tiny_study: Study, tiny_folder: StudyFolder) -> None:
+    prepare_datasets(tiny_study, tiny_folder, workers=1)
+    prepare_examples(tiny_study, tiny_folder)
+    with (tiny_folder.root / "lines.txt").open("a") as file:
+        file.write("one line more.\n")
+    plan = planned(tiny_folder, TINY)
+    assert not plan.refused
+    assert fates(plan)["dataset lines"] == "anew"
+
+
+def test_a_missing_source_of_something_new_is_an_error_before_anything_is_touched(done: StudyFolder) -> None:
+    before = tree(done.root)
+    with pytest.raises(SourceError):
+        make_plan(parse_study(text((MORE[0], MORE[1].replace("more.txt", "none.txt")), SHARE)), done)
+    assert tree(done.root) == before
+
+
+def test_a_branch_starts_from_a_step_that_is_there(done: StudyFolder) -> None:
+    at = text(more=RUN.format("b") + 'start = { run = "torch_a", step = 8 }\n')
+    assert fates(planned(done, at))["run b"] == "made"
+    assert branch_point(parse_study(at), done, "b") == done.checkpoint("torch_a", 8)
+    wrong = at.replace("step = 8", "step = 9")
+    plan = planned(done, wrong)
+    assert fates(plan)["run b"] == "refused"
+    assert "There are the steps 8, 12." in refusal(plan)
+    with pytest.raises(CheckpointError, match="step 9"):
+        branch_point(parse_study(wrong), done, "b")
+
+
+def test_a_run_that_was_renamed_by_hand_is_recognised(done: StudyFolder) -> None:
+    plan = planned(done, text(("[runs.torch_a]", "[runs.torch_b]")))
+    (item,) = plan.refused
+    assert item.what == "run torch_b"
+    assert "lossary mv runs.torch_a runs.torch_b" in item.ways[0]
+
+
+def test_what_left_the_study_file_is_left_over(done: StudyFolder) -> None:
+    other = RUN.format("other") + "batch_size = 4\n"
+    found = fates(planned(done, TORCH_ONLY.split("[runs.torch_a]")[0] + other))
+    assert found["run torch_a"] == "left over"
+    assert found["run other"] == "made"
+
+
+@pytest.fixture
+def changed(done: StudyFolder) -> tuple[Study, StudyFolder, dict[str, str]]:
+    """The vocabulary was changed in the study file; what stood before, by digest."""
+    before = tree(done.root)
+    done.study_file.write_text(text(("vocabulary_size = 120", "vocabulary_size = 100")))
+    return parse_study(done.study_file.read_text()), done, before
+
+
+def test_a_generation_is_the_whole_study_as_it_was(changed: tuple[Study, StudyFolder, dict[str, str]]) -> None:
+    study, folder, before = changed
+    table = open_table(folder.root).table
+    kept = begin_generation(folder, make_plan(study, folder))
+    assert kept == folder.root / "generations" / "0001"
+    found = tree(kept)
+    wanted = {name: digest for name, digest in before.items() if "/" in name or name in ("study.toml", "made.toml")}
+    assert found == wanted
+    assert open_table(kept).table.cells == table.cells
+    # What is made in its place leaves it as it was.
+    assert not make_plan(study, folder).refused
+    prepare_datasets(study, folder, workers=1)
+    prepare_examples(study, folder)
+    assert tree(kept) == wanted
+    assert read_json(folder.tokenizer / "manifest.json")["vocabulary_size"] == 100
+
+
+def test_a_generation_goes_on_without_sources(changed: tuple[Study, StudyFolder, dict[str, str]]) -> None:
+    study, folder, _ = changed
+    kept = StudyFolder(begin_generation(folder, make_plan(study, folder)))
+    plan = make_plan(parse_study(kept.study_file.read_text()), kept)
+    assert {item.fate for item in plan.items} == {"kept"}
+
+
+def test_only_the_changed_run_is_made_anew(done: StudyFolder) -> None:
+    study = parse_study(text(("learning_rate = 0.003", "learning_rate = 0.004")))
+    prepared = tree(done.root / "prepared")
+    begin_generation(done, make_plan(study, done))
+    assert tree(done.root / "prepared") == prepared
+    found = fates(make_plan(study, done))
+    assert found["run torch_a"] == "made"
+    assert found["validation lines"] == "kept"
+
+
+@pytest.mark.parametrize("moment", ["link", "replace", "rmtree"])
+def test_a_generation_is_there_whole_or_not_at_all(
+    changed: tuple[Study, StudyFolder, dict[str, str]], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    from lossary.planning import generations
+
+    study, folder, before = changed
+    calls = 0
+
+    def killed(*_: object, **__: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 3 or moment != "link":
+            raise KeyboardInterrupt
+
+    owner = {"link": (generations.os, "link"), "replace": (Path, "replace"), "rmtree": (generations.shutil, "rmtree")}
+    with monkeypatch.context() as patched:
+        patched.setattr(*owner[moment], killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin_generation(folder, make_plan(study, folder))
+    whole = [path for path in folder.generations.iterdir() if path.name.isdigit()]
+    wanted = {name: digest for name, digest in before.items() if "/" in name or name in ("study.toml", "made.toml")}
+    for path in whole:
+        assert tree(path) == wanted
+    if not whole:
+        assert {name: digest for name, digest in tree(folder.root).items() if name in before} | {
+            "study.toml": before["study.toml"]
+        } == before
+    if make_plan(study, folder).refused:
+        begin_generation(folder, make_plan(study, folder))
+    assert not make_plan(study, folder).refused
+
+
+def test_sizes_are_those_of_the_shape_and_of_what_is_prepared(
+    done: StudyFolder, make_study: Callable[..., Study]
+) -> None:
+    sizes = estimate(parse_study(TORCH_ONLY), done)
+    assert [dataset.documents for dataset in sizes.datasets] == [300, 300, 300]
+    assert sum(dataset.validation_examples or 0 for dataset in sizes.datasets) == 60
+    (run,) = sizes.runs
+    assert (run.steps_left, run.examples, run.seconds_left) == (0, 96, 0.0)
+    assert run.memory_bytes == 16 * run.parameters
+    empty = estimate(make_study(), StudyFolder(done.root / "nowhere"))
+    assert [dataset.documents for dataset in empty.datasets] == [None] * 3
+    assert empty.runs[0].seconds_left is None
