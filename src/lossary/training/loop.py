@@ -56,7 +56,7 @@ def train(study: Study, folder: StudyFolder, run: str, *, emit: Emit) -> dict[st
     _clean(folder, run)
     start, branched = _newest(folder, run, emit), None
     if start is None:
-        start, branched = _branch(study, folder, plan, emit)
+        start, branched = _branch(study, folder, plan)
     settings = study.runs[run]
     backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
     loop = _Loop(plan, folder, TrainingData(study, folder, run, weights=plan.weights), backend, emit)
@@ -84,9 +84,7 @@ def _newest(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
     return None
 
 
-def _branch(
-    study: Study, folder: StudyFolder, plan: RunPlan, emit: Emit
-) -> tuple[Checkpoint, dict[str, Any]] | tuple[None, None]:
+def _branch(study: Study, folder: StudyFolder, plan: RunPlan) -> tuple[Checkpoint, dict[str, Any]] | tuple[None, None]:
     """The checkpoint of another run that this one starts from, if it does, and what is remembered of it."""
     path = branch_point(study, folder, plan.run)
     if path is None:
