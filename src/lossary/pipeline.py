@@ -32,7 +32,7 @@ from lossary.errors import (
 from lossary.files import read_json
 from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
-from lossary.lease import STUDY, hold, run_lease
+from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
 from lossary.models.checkpoints import list_checkpoints
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.plan import make_plan
@@ -153,6 +153,8 @@ def _settle(study: Study, folder: StudyFolder, allowed: Allowed, listener: Liste
                 held.enter_context(hold(folder, run_lease(run)))
             listener.note(f"all that stood is kept in {begin_generation(folder, plan)}")
         plan = make_plan(study, folder, keep=allowed.keep_prepared)
+    if any(item.fate == "anew" and item.kind in ("tokenizer", "dataset", "validation") for item in plan.items):
+        refuse_beside_runs(folder, "this command")
     for line in plan_lines(plan.changes):
         listener.note(f"plan: {line}")
 

@@ -134,7 +134,7 @@ def test_a_changed_recipe_is_refused_with_the_setting_named(finished: StudyFolde
         done = lossary("train", str(finished.root))
     finally:
         finished.study_file.write_text(text)
-    assert done.returncode == 3
+    assert done.returncode == 2
     assert "recipe.optimizer.learning_rate: 0.003 before, 0.004 now" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -25,6 +25,11 @@ class Item:
         """As it is called in a sentence: `dataset wiki`, `tokenizer`."""
         return self.kind if self.kind == "tokenizer" else f"{self.kind} {self.name}"
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it is worth a line before work begins; so is a dataset that stays for a reason."""
+        return self.fate != "kept" or (self.kind == "dataset" and bool(self.why))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -40,5 +45,5 @@ class Plan:
 
     @property
     def changes(self) -> tuple[Item, ...]:
-        """All but what simply stays."""
-        return tuple(item for item in self.items if item.fate != "kept" or item.why.startswith("though"))
+        """What is told before work begins."""
+        return tuple(item for item in self.items if item.is_told)
