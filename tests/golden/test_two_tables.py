@@ -51,7 +51,7 @@ def test_every_number_and_link_comes_back(table: Table) -> None:
 
 
 def test_a_total_that_equals_a_part(checked: Checked) -> None:
-    found = one(checked, "total-not-weighted-sum", "xl · sop_loss")
+    found = one(checked, "total-not-weighted-sum", "xl · SOP loss")
     assert found.severity == "warning"
     assert "0.624" in found.expected
     assert "equals the value of dialogue to the last digit" in found.means
@@ -59,9 +59,9 @@ def test_a_total_that_equals_a_part(checked: Checked) -> None:
 
 def test_the_weighting_that_fits_best_is_named_and_fits_not_exactly(checked: Checked) -> None:
     found = one(checked, "total-not-weighted-sum", "totals by validation share")
-    for text in ("1.398 for 1.42", "3.559 for 3.47", "0.04894 for 0.05"):
+    for text in ("1.398, printed 1.42", "3.559, printed 3.47", "0.04894, printed 0.05"):
         assert text in found.measured
-    assert "no weighting of the page fits them all exactly" in found.means
+    assert "no weighting of the page gives all totals exactly" in found.means
     errors = {row["weighting"]: row["largest_error"] for row in found.evidence}
     assert min(errors, key=lambda name: errors[name]) == "validation share"
     assert errors["validation share"] < 0.03
@@ -80,16 +80,16 @@ def test_loss_and_accuracy_of_torch_do_not_fit_on_views(checked: Checked) -> Non
 
 def test_gaps_are_of_datasets_and_two_runs_share_a_profile(checked: Checked) -> None:
     assert "views +2.740" in one(checked, "gap-dataset-specific", "torch − tf").measured
-    assert "views +2.410" in one(checked, "gap-dataset-specific", "xl − xxl · mlm_loss").measured
+    assert "views +2.410" in one(checked, "gap-dataset-specific", "xl − xxl · MLM loss").measured
     assert "learned only queries" in one(checked, "shared-failure-profile", "torch and xl").means
 
 
 def test_the_missing_cells_are_implied_by_the_totals(checked: Checked) -> None:
-    assert "about 4.27" in one(checked, "missing-cells", "torch · mlm_loss").means
-    assert "about 48.3 %" in one(checked, "missing-cells", "torch · mlm_accuracy").means
+    assert "about 4.27" in one(checked, "missing-cells", "torch · MLM loss").means
+    assert "about 48.3 %" in one(checked, "missing-cells", "torch · MLM accuracy").means
 
 
 def test_validation_weighs_views_otherwise_than_training(checked: Checked) -> None:
     found = one(checked, "train-validation-shares-differ", "the total")
-    assert found.measured == "validation gives views 65 % of the weight with 29 % of train"
+    assert found.measured == "views: 65 % of validation, 29 % of training"
     assert found.severity == "warning"

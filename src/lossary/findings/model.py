@@ -23,6 +23,7 @@ class Finding:
     severity: Severity
     subject: str  # what it is about: a run, a dataset, a total
     measured: str
+    gist: str = ""  # one sentence that can be read alone: run, metric, what is wrong; empty where nothing is
     expected: str = ""
     test: str = ""
     means: str = ""
@@ -34,6 +35,11 @@ class Finding:
     datasets: Sequence[str] = ()
     evidence: Sequence[Mapping[str, Any]] = ()  # the rows that it rests on
     ignored: str | None = None  # why a user wants it left out
+
+    @property
+    def headline(self) -> str:
+        """The gist with the rule that says so."""
+        return f"{self.gist} ({self.name}, {self.code})"
 
 
 @dataclass(frozen=True, kw_only=True)

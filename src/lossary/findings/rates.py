@@ -16,6 +16,7 @@ class Rate:
     code: str
     name: str
     what: str
+    gist: str  # what is true of `count` of them, after the dataset's name and both counts
     count: Callable[[DatasetFacts], int | None]
     of: Callable[[DatasetFacts], int | None]
     most: float
@@ -47,6 +48,7 @@ class Rate:
                     severity=self.severity,
                     subject=dataset,
                     measured=f"{self.what}: {shown}",
+                    gist=f"{dataset}: {count:,} of {of:,} {self.gist}",
                     expected=expected,
                     test="counted, not sampled",
                     means=self.means,

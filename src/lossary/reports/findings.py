@@ -44,7 +44,7 @@ def verdict_text(checked: Checked, severity: Severity = "warning") -> str:
     """One line: the worst finding, or that there is none."""
     for found in checked.findings:
         if found.severity in SEVERITIES[: SEVERITIES.index(severity) + 1] and found.ignored is None:
-            return f"{found.severity}: {found.name}, {found.subject}: {found.measured}"
+            return f"{found.severity}: {found.headline}"
     return "nothing to warn of"
 
 
@@ -71,20 +71,19 @@ def findings_text(checked: Checked, *, style: str = "full", width: int = 100, co
 
 def _print_line(found: Finding, console: Console) -> None:
     style = _STYLES[found.severity]
-    text = f"{found.measured}" + (f"; expected {found.expected}" if found.expected else "")
+    text = found.gist or f"{found.subject}: {found.measured}" + (
+        f"; expected {found.expected}" if found.expected else ""
+    )
     tail = f" [dim](ignored: {escape(plain(found.ignored))})[/]" if found.ignored else ""
     console.print(
-        f"[{style}]{found.severity}[/] {escape(f'[{found.name}]')} {found.code} · {escape(plain(found.subject))}: "
-        f"{escape(plain(text))}{tail}",
+        f"[{style}]{found.severity}[/] {escape(f'[{found.name}]')} {found.code} · {escape(plain(text))}{tail}",
         soft_wrap=True,
     )
 
 
 def _print_full(found: Finding, console: Console) -> None:
     style = _STYLES[found.severity]
-    console.print(
-        f"[{style}]{found.severity}[/]{escape(f'[{found.name}]')} {found.code} · {escape(plain(found.subject))}"
-    )
+    console.print(f"[{style}]{found.severity}[/]{escape(f'[{found.name}]')} {found.code} · {escape(plain(found.gist))}")
     p = "" if found.p is None else f", p = {found.p:.2g}"
     n = "" if found.n is None else f", n = {found.n:,}"
     ranked = "\n".join(f"{index} {text}" for index, text in enumerate(found.ranked, 1))
@@ -139,8 +138,8 @@ def _sarif(checked: Checked) -> str:
 
 
 def _message(found: Finding) -> str:
-    parts = [found.measured, f"expected {found.expected}" if found.expected else "", found.means]
-    return f"{found.subject}: " + "; ".join(part for part in parts if part)
+    parts = [found.gist, f"expected {found.expected}" if found.expected else "", found.means]
+    return "; ".join(part for part in parts if part)
 
 
 def _github(checked: Checked) -> str:
@@ -175,7 +174,7 @@ def findings_markdown(checked: Checked) -> str:
         ignored = f" (ignored: {escape_markdown(found.ignored)})" if found.ignored else ""
         lines += [
             "",
-            f"**{found.severity}** `{found.name}` {found.code} · {escape_markdown(found.subject)}{ignored}",
+            f"**{found.severity}** `{found.name}` {found.code} · {escape_markdown(found.gist)}.{ignored}",
             "",
         ]
         rows: Sequence[tuple[str, str]] = (

@@ -1,6 +1,6 @@
 """Tables of simulated studies, for rules to look at: healthy ones, and ones with something planted."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -44,27 +44,43 @@ BASE = {"reform": (2.0, 0.62), "views": (3.0, 0.47), "dialogue": (2.5, 0.55)}
 
 def simulate(plan: Plan, seed: int) -> Subject:
     """A subject as `subject_of_study` gives it, from simulated scores."""
-    rng = np.random.default_rng(seed)
     names = list(DATASETS)
-    scores = _scores(plan, names, rng)
+    scores = _scores(plan, names, np.random.default_rng(seed))
+    subject = subject_of(scores, floors=dict.fromkeys(names, (6.0, LN2)), shares=plan.validation_shares)
+    return replace(
+        subject,
+        facts={} if plan.facts is None else dict.fromkeys(names, plan.facts),
+        labels=dict.fromkeys(names, plan.labels),
+    )
+
+
+def subject_of(
+    scores: dict[str, ScoreColumns], *, floors: dict[str, tuple[float, float]], shares: dict[str, float]
+) -> Subject:
+    """A subject of scores by run; `floors` are unigram and label entropies, `shares` those of validation."""
+    first = next(iter(scores.values()))
+    counts = np.bincount(first.dataset, minlength=len(first.datasets))
+    names = first.datasets
     rows = [
         DatasetRow(
             name=name,
             train_rows=100_000,
-            train_share=DATASETS[name],
-            validation_share=plan.validation_shares[name],
-            validation_examples=plan.examples,
+            train_share=DATASETS.get(name, 1 / len(names)),
+            validation_share=shares[name],
+            validation_examples=int(count),
             link=None,
         )
-        for name in names
+        for name, count in zip(names, counts, strict=True)
     ]
-    cells = [_cell(run, name, metric, scores[run]) for run in plan.runs for name in names for metric in METRICS]
-    totals = [total for run in plan.runs for total in totals_of(run, rows, cells)]
+    cells = [
+        _cell(run, name, metric, scores[run], floors[name]) for run in scores for name in names for metric in METRICS
+    ]
+    totals = [total for run in scores for total in totals_of(run, rows, cells)]
     columns = [
         RunColumn(
             name=run,
             backend="torch" if run.startswith("torch") else "tensorflow",
-            size="xlarge" if "_xl" in run else "xxlarge",
+            size="xlarge" if run.endswith("_xl") else "xxlarge",
             step=100,
             tokens=10**6,
             datasets=None,
@@ -73,7 +89,7 @@ def simulate(plan: Plan, seed: int) -> Subject:
             weights_digest=run,
             link=None,
         )
-        for run in plan.runs
+        for run in scores
     ]
     table = Table(
         study="simulated",
@@ -85,16 +101,9 @@ def simulate(plan: Plan, seed: int) -> Subject:
         validation_digest="blake2b:0",
         tokenizer_digest="blake2b:0",
     )
-    base = Subject(table=table, where="study").best or plan.runs[0]
-    paired = {run: compare_runs(scores[base], scores[run]) for run in plan.runs if run != base}
-    table = with_deltas(table, base, paired)
-    return Subject(
-        table=table,
-        where="study",
-        facts={} if plan.facts is None else dict.fromkeys(names, plan.facts),
-        labels=dict.fromkeys(names, plan.labels),
-        vocabulary_size=8000,
-    )
+    base = Subject(table=table, where="study").best or next(iter(scores))
+    paired = {run: compare_runs(scores[base], found) for run, found in scores.items() if run != base}
+    return Subject(table=with_deltas(table, base, paired), where="study", vocabulary_size=8000)
 
 
 def _scores(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str, ScoreColumns]:
@@ -127,9 +136,9 @@ def _scores(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str,
     return found
 
 
-def _cell(run: str, name: str, metric: Metric, scores: ScoreColumns) -> Cell:
+def _cell(run: str, name: str, metric: Metric, scores: ScoreColumns, floors: tuple[float, float]) -> Cell:
     estimate = dataset_estimates(scores)[name][metric]
-    floor = {"mlm_loss": 6.0, "sop_loss": LN2}.get(metric)
+    floor = {"mlm_loss": floors[0], "sop_loss": floors[1]}.get(metric)
     standing = None
     if floor is not None and estimate.low is not None and estimate.high is not None:
         standing = "below" if estimate.high < floor else "above" if estimate.low > floor else "at"

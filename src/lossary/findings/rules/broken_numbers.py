@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
+from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
 from lossary.results.records import read_steps
 from lossary.tables.scores import NO_NUMBER
@@ -24,8 +25,10 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     findings = []
     bad = [cell for cell in subject.table.cells if cell.value is None and NO_NUMBER in (cell.reason or "")]
     if bad:
-        names = ", ".join(f"{cell.run} {cell.dataset} {cell.metric}" for cell in bad[:6])
-        findings.append(_finding("error", f"{len(bad)} cells", f"{bad[0].reason}: {names}", [cell.run for cell in bad]))
+        names = few((f"{cell.run} {cell.dataset} {metric_name(cell.metric)}" for cell in bad), 6)
+        gist = f"{len(bad)} cells of the table are not a finite number: {names}"
+        measured = f"{bad[0].reason}: {names}"
+        findings.append(_finding("error", f"{len(bad)} cells", measured, [cell.run for cell in bad], gist))
     if subject.imported_curves is not None:
         return findings + _imported(subject)
     if not subject.steps:
@@ -36,10 +39,10 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
         jumps = _spikes(table[:, 0], table[:, 1])
         if len(broken):
             text = f"{len(broken)} steps without a finite loss or gradient, first {int(broken[0]):,}"
-            findings.append(_finding("error", run, text, [run]))
+            gist = f"{run}: training MLM loss or gradient is no finite number from step {int(broken[0]):,} on"
+            findings.append(_finding("error", run, text, [run], gist))
         elif jumps:
-            shown = ", ".join(f"step {step:,} to {loss:.2f}" for step, loss in jumps[:5])
-            findings.append(_finding("warning", run, f"{len(jumps)} jumps: {shown}", [run]))
+            findings.append(_jumps(run, run, jumps))
         else:
             findings.append(passed(_ID, run, f"{len(table):,} steps", "finite, no jump"))
     return findings
@@ -66,10 +69,10 @@ def _imported(subject: Subject) -> list[Finding]:
             jumps = _spikes(curve.step, curve.loss)
             if len(broken):
                 text = f"{len(broken)} points that are no number, first at {int(broken[0]):,}"
-                findings.append(_finding("error", f"{run} · {name}", text, [run]))
+                gist = f"{run}: MLM loss on {name} is no finite number at {len(broken)} points of its curve"
+                findings.append(_finding("error", f"{run} · {name}", text, [run], gist))
             elif jumps:
-                shown = ", ".join(f"step {step:,} to {loss:.2f}" for step, loss in jumps[:5])
-                findings.append(_finding("warning", f"{run} · {name}", f"{len(jumps)} jumps: {shown}", [run]))
+                findings.append(_jumps(run, f"{run} · {name}", jumps))
             else:
                 findings.append(passed(_ID, f"{run} · {name}", f"{len(curve.step):,} points", "finite, no jump"))
     return findings
@@ -89,15 +92,24 @@ def _spikes(step: np.ndarray, loss: np.ndarray) -> list[tuple[int, float]]:
     return [(int(step[index]), float(loss[index])) for index in jumps]
 
 
-def _finding(severity: str, subject: str, measured: str, runs: list[str]) -> Finding:
+def _jumps(run: str, subject: str, jumps: list[tuple[int, float]]) -> Finding:
+    shown = few((f"step {step:,} to {loss:.2f}" for step, loss in jumps), 5)
+    step, loss = max(jumps, key=lambda jump: jump[1])
+    times = "once" if len(jumps) == 1 else f"{len(jumps)} times"
+    gist = f"{subject}: MLM loss jumps {times} on its curve, highest to {loss:.2f} at step {step:,}"
+    return _finding("warning", subject, f"jumps: {shown}", [run], gist)
+
+
+def _finding(severity: str, subject: str, measured: str, runs: list[str], gist: str) -> Finding:
     return Finding(
         code=_ID[0],
         name=_ID[1],
         severity=severity,  # type: ignore[arg-type]
         subject=subject,
         measured=measured,
+        gist=gist,
         expected="finite numbers and no jump",
-        test=f"finite; height above the median of {_WINDOW} steps > {_DEVIATIONS:g} deviations and {_LEAST} nats",
+        test=f"finite; at most {_DEVIATIONS:g} deviations and {_LEAST} nats above the median of {_WINDOW} steps",
         means="the update was too large, or an example is broken",
         ranked=("learning rate too high for the batch", "fp16 or bf16 overflow", "one bad example"),
         next_step="branch from the last good checkpoint with a third of the learning rate",

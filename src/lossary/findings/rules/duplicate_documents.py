@@ -8,6 +8,7 @@ RULE = Rate(
     code="L303",
     name="duplicate-documents",
     what="documents whose text another one has, too",
+    gist="documents have the text of another document",
     count=lambda facts: facts.duplicates,
     of=lambda facts: facts.documents,
     most=0.2,

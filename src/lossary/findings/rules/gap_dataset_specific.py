@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+from lossary.findings.bearing import LEAST, bears
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
+from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
 from lossary.statistics.estimates import Estimate
 from lossary.statistics.paired import heterogeneity_p
@@ -18,12 +20,12 @@ _METRICS: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
 def gaps(subject: Subject, run: str, base: str, metric: Metric) -> dict[str, Estimate]:
-    """Differences of a run to the base by dataset: paired where there are scores, else of the printed values."""
+    """Differences of a run to the base by dataset: paired and tested of own scores, as printed of imported ones."""
     found = {}
     for row in subject.table.datasets:
-        delta = subject.table.delta(run, row.name, metric) if base == subject.table.base else None
-        if delta is not None:
-            if delta.value is not None:
+        if not subject.table.is_imported:
+            delta = subject.table.delta(run, row.name, metric) if base == subject.table.base else None
+            if delta is not None and bears(_ID[0], delta):
                 found[row.name] = Estimate(
                     value=delta.value,
                     low=delta.low,
@@ -62,6 +64,8 @@ def _base(subject: Subject, section: str | None, metric: Metric) -> str | None:
 
 
 def _tests(subject: Subject) -> list[Test]:
+    if subject.table.is_imported:
+        return []
     found = []
     for run, base, metric, of_run in _comparisons(subject):
         p = heterogeneity_p(list(of_run.values()))
@@ -73,19 +77,22 @@ def _tests(subject: Subject) -> list[Test]:
 def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     comparisons = _comparisons(subject)
     if not comparisons:
-        return [skipped(_ID, "gaps", "no two runs have a loss on two datasets")]
+        why = "no two runs have a loss on two datasets"
+        if not subject.table.is_imported:
+            why += f" with {LEAST[_ID[0]].n} common examples or more on each"
+        return [skipped(_ID, "gaps", why)]
     findings = []
     for run, base, metric, of_run in comparisons:
         values = {name: estimate.value or 0.0 for name, estimate in of_run.items()}
         spread = max(values.values()) - min(values.values())
         level = max(subject.table.cell(base, name, metric).value or 0.0 for name in values)
-        tested = (run, base, metric) in adjusted
         is_large = spread > max(_LEAST_SPREAD, _LEAST_FRACTION * level)
-        if is_large and (not tested or adjusted[run, base, metric] < LEVEL):
+        if is_large and (subject.table.is_imported or adjusted.get((run, base, metric), 1.0) < LEVEL):
             findings.append(_finding(subject, (run, base, metric), values, adjusted))
         else:
             shown = f"gaps differ by {spread:.3f}"
-            findings.append(passed(_ID, f"{run} − {base}, {metric}", shown, f"≤ {_LEAST_SPREAD} or not shown"))
+            subject_text = f"{run} − {base}, {metric_name(metric)}"
+            findings.append(passed(_ID, subject_text, shown, f"≤ {_LEAST_SPREAD}, or not shown to be more"))
     return findings
 
 
@@ -95,17 +102,20 @@ def _finding(
     run, base, metric = key
     tested = key in adjusted
     worst = sorted(values, key=lambda name: -abs(values[name]))
+    low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
     return Finding(
         code=_ID[0],
         name=_ID[1],
         severity="warning",
-        subject=f"{run} − {base} · {metric}",
-        measured=", ".join(f"{name} {values[name]:+.3f}" for name in worst),
+        subject=f"{run} − {base} · {metric_name(metric)}",
+        measured=few(f"{name} {values[name]:+.3f}" for name in worst),
+        gist=f"{run}: how far its {metric_name(metric)} is from that of {base} depends on the dataset: "
+        f"{values[high]:+.3f} on {high}, {values[low]:+.3f} on {low}",
         expected=f"one gap on all datasets, to within {_LEAST_SPREAD} nats or {100 * _LEAST_FRACTION:.0f} %",
-        test="interaction of run and dataset (Cochran's Q of paired differences), Holm over all tests"
+        test="interaction of run and dataset (Cochran's Q of paired differences), Holm over all tests of the check"
         if tested
         else "as printed; no n, so no test",
-        means=f"what separates them rides on the data: {worst[0]} most, {worst[-1]} least",
+        means=f"the cause comes with the data, not with the run as a whole: {worst[0]} most, {worst[-1]} least",
         ranked=(
             f"what is fed of {worst[0]}: documents, fields, masks, padding",
             "the datasets' shares in training were not as planned in one of the runs",

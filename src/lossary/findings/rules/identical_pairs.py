@@ -8,6 +8,7 @@ RULE = Rate(
     code="L304",
     name="identical-pairs",
     what="pairs of two identical fields",
+    gist="pairs have two identical fields, whose order cannot be told",
     count=lambda facts: facts.identical_pairs,
     of=lambda facts: facts.pairs,
     most=0.01,

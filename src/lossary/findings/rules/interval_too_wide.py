@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from math import ceil
 
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
+from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
-from lossary.tables.model import Cell
+from lossary.tables.model import Cell, Metric
 
 __all__ = ["RULE"]
 
 _ID = ("L205", "interval-too-wide")
 # Half widths, in nats: larger than what separates the runs that people compare.
-_WIDEST = {"mlm_loss": 0.2, "sop_loss": 0.1}
+_WIDEST: Mapping[Metric, float] = {"mlm_loss": 0.2, "sop_loss": 0.1}
 
 
 def _half(cell: Cell) -> float:
@@ -26,8 +27,9 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     wide = [cell for cell in cells if _half(cell) > _WIDEST[cell.metric]]
     if not wide:
         widest = max(cells, key=lambda cell: _half(cell) / _WIDEST[cell.metric])
-        shown = f"widest: {widest.run}, {widest.dataset}, {widest.metric} ±{_half(widest):.3f}"
+        shown = f"widest: {widest.run}, {widest.dataset}, {metric_name(widest.metric)} ±{_half(widest):.3f}"
         return [passed(_ID, f"{len(cells)} intervals", shown, f"≤ ±{_WIDEST[widest.metric]}")]
+    widest = max(wide, key=lambda cell: _half(cell) / _WIDEST[cell.metric])
     needed: dict[str, int] = {}
     for cell in wide:
         enough = ceil(cell.n * (_half(cell) / _WIDEST[cell.metric]) ** 2)
@@ -38,11 +40,16 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
             name=_ID[1],
             severity="info",
             subject=f"{len(wide)} of {len(cells)} cells",
-            measured=", ".join(f"{c.run} {c.dataset} {c.metric} ±{_half(c):.2f} (n = {c.n})" for c in wide[:6]),
-            expected=", ".join(f"{metric} ±{half}" for metric, half in _WIDEST.items()),
+            measured=few((f"{c.run} {c.dataset} {metric_name(c.metric)} ±{_half(c):.2f} (n = {c.n})" for c in wide), 6),
+            gist=f"{len(wide)} of {len(cells)} losses are known too roughly to compare runs by them; the worst: "
+            f"{widest.run}, {metric_name(widest.metric)} on {widest.dataset} ±{_half(widest):.2f} (n = {widest.n})",
+            expected=", ".join(f"{metric_name(metric)} ±{half}" for metric, half in _WIDEST.items()),
             test="half the width of the 95 % interval",
             means="differences smaller than that cannot be seen in these cells",
-            ranked=tuple(f"{name}: about {count:,} examples would do" for name, count in sorted(needed.items())),
+            ranked=tuple(
+                f"{name}: about {count:,} examples would do"
+                for name, count in sorted(needed.items(), key=lambda item: -item[1])[:12]
+            ),
             next_step="raise [validation] examples, or the share of these datasets",
             n=min(cell.n for cell in wide),
             runs=sorted({cell.run for cell in wide}),

@@ -44,6 +44,8 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                 severity="error",
                 subject=run,
                 measured=f"{len(off):,} of {len(realised):,} steps, first {first:,}: {off[first]:.3g}",
+                gist=f"{run}: the learning rate is not that of its recipe in {len(off):,} of {len(realised):,} steps, "
+                f"first in step {first:,}",
                 expected=f"{learning_rate(first - 1, recipe.optimizer, recipe.steps):.3g} at that step",
                 test=f"differs by more than {_TOLERANCE:g} of the peak",
                 means="the run was not trained by the recipe that stands beside it",

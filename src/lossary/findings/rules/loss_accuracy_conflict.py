@@ -8,13 +8,18 @@ and accuracies, leaving the cell out, with Student's t for a new point.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtr
 
+from lossary.findings.bearing import LEAST, bears, loss_of
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
+from lossary.findings.sentences import metric_name
 from lossary.findings.subject import Subject
+from lossary.statistics.estimates import Estimate
 from lossary.statistics.missed import missed_positions
+from lossary.statistics.paired import one_sided_p
 from lossary.tables.model import Cell, Metric
 
 __all__ = ["RULE", "calibrated_most"]
@@ -50,7 +55,7 @@ def _pairs(subject: Subject) -> list[_Pair]:
     for loss, accuracy in kinds:
         for cell in subject.cells(loss):
             other = subject.table.cell(cell.run, cell.dataset, accuracy)
-            if other.value is not None:
+            if other.value is not None and (subject.table.is_imported or bears(_ID[0], cell, other)):
                 found.append(_Pair(cell, other))
     return found
 
@@ -59,16 +64,38 @@ def _choices(subject: Subject, pair: _Pair) -> int:
     return 2 if pair.loss.metric == "sop_loss" else subject.vocabulary_size or _ALBERT_VOCABULARY
 
 
-def _beyond_calibrated(subject: Subject, pair: _Pair) -> bool:
-    # At the ends of both intervals that favour the model.
-    loss = pair.loss.low if pair.loss.low is not None else pair.loss.value
-    accuracy = pair.accuracy.low if pair.accuracy.low is not None else pair.accuracy.value
-    return (loss or 0.0) > _MARGIN * calibrated_most(accuracy or 0.0, _choices(subject, pair)) + 0.05
+def _most(accuracy: float, choices: int) -> float:
+    return _MARGIN * calibrated_most(accuracy, choices) + 0.05
 
 
-def _lines(pairs: list[_Pair]) -> dict[Key, tuple[float, float]]:
-    """For each cell: its loss on the line through the others, and p of the distance (its studentised residual)."""
-    found: dict[Key, tuple[float, float]] = {}
+def _beyond_p(subject: Subject, pair: _Pair) -> float | None:
+    """p that the loss is at most what a calibrated model of this accuracy could show; both are sampled."""
+    n = min(pair.loss.n, pair.accuracy.n)
+    # As if one more example were right and one more wrong: an accuracy of 1 is not certain because no example missed.
+    accuracy = ((pair.accuracy.value or 0.0) * n + 1) / (n + 2)
+    spread = max(pair.accuracy.variance or 0.0, accuracy * (1 - accuracy) / n)
+    choices = _choices(subject, pair)
+    slope = (_most(accuracy + 1e-6, choices) - _most(accuracy - 1e-6, choices)) / 2e-6
+    loss = loss_of(pair.loss)
+    above = Estimate(
+        value=(loss.value or 0.0) - _most(accuracy, choices),
+        variance=(loss.variance or 0.0) + slope**2 * spread,
+        degrees=n - 1,
+        n=n,
+    )
+    return one_sided_p(above, 0.0)
+
+
+class _OnLine(NamedTuple):
+    """A cell on the line through the others: the loss that it would have, and p of its distance."""
+
+    loss: float
+    p: float
+
+
+def _lines(pairs: list[_Pair]) -> dict[Key, _OnLine]:
+    """Of each cell by the others, with its studentised residual; its own error (sampling, rounding) counts, too."""
+    found: dict[Key, _OnLine] = {}
     for metric in ("mlm_loss", "sop_loss"):
         of_metric = [pair for pair in pairs if pair.loss.metric == metric]
         n = len(of_metric)
@@ -78,46 +105,65 @@ def _lines(pairs: list[_Pair]) -> dict[Key, tuple[float, float]]:
             continue
         slope, start = np.polyfit(x, y, 1)
         residual = y - start - slope * x
-        leverage = 1 / n + (x - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()
+        free = np.maximum(1 - 1 / n - (x - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum(), 1e-12)
         # What is left of the squares without the cell, by which its own distance is judged.
-        rest = np.maximum((residual @ residual) - residual**2 / np.maximum(1 - leverage, 1e-12), 0.0)
-        scale = np.sqrt(rest / (n - 3) * np.maximum(1 - leverage, 1e-12))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p = np.where(scale > 0, 2 * stdtr(n - 3, -np.abs(residual) / scale), (np.abs(residual) < 1e-9) * 1.0)
-        predicted = y - residual / np.maximum(1 - leverage, 1e-12)
-        found |= {pair.key: (float(predicted[i]), float(p[i])) for i, pair in enumerate(of_metric)}
+        rest = np.maximum((residual @ residual) - residual**2 / free, 0.0)
+        own = np.array([_error(pair.loss) + slope**2 * _error(pair.accuracy) for pair in of_metric])
+        scale = np.sqrt(rest / (n - 3) * free + own * free**2)
+        p = np.ones(n)
+        p[scale > 0] = 2 * stdtr(n - 3, -np.abs(residual[scale > 0]) / scale[scale > 0])
+        found |= {
+            pair.key: _OnLine(float(y[i] - residual[i] / free[i]), float(p[i])) for i, pair in enumerate(of_metric)
+        }
     return found
 
 
+def _error(cell: Cell) -> float:
+    """The variance of a number by sampling, or by the rounding of what is printed."""
+    return cell.variance if cell.variance is not None else cell.rounding**2 / 3
+
+
 def _tests(subject: Subject) -> list[Test]:
-    return [Test(key=key, p=p) for key, (_, p) in _lines(_pairs(subject)).items()]
+    pairs = _pairs(subject)
+    tests = [Test(key=(*key, "line"), p=found.p) for key, found in _lines(pairs).items()]
+    if subject.table.is_imported:
+        return tests
+    beyond = [(pair, _beyond_p(subject, pair)) for pair in pairs]
+    return tests + [Test(key=(*pair.key, "calibrated"), p=p) for pair, p in beyond if p is not None]
+
+
+def _is_beyond(subject: Subject, pair: _Pair, adjusted: Mapping[Key, float]) -> bool:
+    if subject.table.is_imported:
+        return (pair.loss.value or 0.0) > _most(pair.accuracy.value or 0.0, _choices(subject, pair))
+    return adjusted.get((*pair.key, "calibrated"), 1.0) < LEVEL
 
 
 def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     pairs = _pairs(subject)
     if not pairs:
-        return [skipped(_ID, "losses", "no cell has both a loss and an accuracy")]
+        why = "no cell has both a loss and an accuracy"
+        if not subject.table.is_imported:
+            why += f" with intervals and {LEAST[_ID[0]].n} examples or more"
+        return [skipped(_ID, "losses", why)]
     findings = []
     lines = _lines(pairs)
     for pair in pairs:
         predicted = lines.get(pair.key)
-        distance = None if predicted is None else (pair.loss.value or 0.0) - predicted[0]
+        distance = None if predicted is None else (pair.loss.value or 0.0) - predicted.loss
         off_the_line = (
             distance is not None
-            and adjusted.get(pair.key, 1.0) < LEVEL
+            and adjusted.get((*pair.key, "line"), 1.0) < LEVEL
             and abs(distance) > _LEAST_RESIDUAL
             and abs(distance) > 0.25 * abs(pair.loss.value or 0.0)
         )
-        if off_the_line or _beyond_calibrated(subject, pair):
+        if off_the_line or _is_beyond(subject, pair, adjusted):
             findings.append(_finding(subject, pair, predicted if off_the_line else None, adjusted))
     if not findings:
         return [passed(_ID, f"{len(pairs)} cells", "losses fit accuracies", "near the line, below what is calibrated")]
     return findings
 
 
-def _finding(
-    subject: Subject, pair: _Pair, predicted: tuple[float, float] | None, adjusted: Mapping[Key, float]
-) -> Finding:
+def _finding(subject: Subject, pair: _Pair, predicted: _OnLine | None, adjusted: Mapping[Key, float]) -> Finding:
     loss, accuracy = pair.loss.value or 0.0, pair.accuracy.value or 0.0
     choices = _choices(subject, pair)
     assumed = " (vocabulary size assumed)" if choices == _ALBERT_VOCABULARY and subject.vocabulary_size is None else ""
@@ -130,12 +176,12 @@ def _finding(
         severity="warning",
         subject=f"{pair.loss.run} · {pair.loss.dataset}",
         measured=f"loss {loss:.3f} at accuracy {100 * accuracy:.2f} %",
-        expected=f"about {predicted[0]:.2f} at this accuracy, by the line through the other cells"
+        gist=f"{pair.loss.run}: {metric_name(pair.loss.metric)} on {pair.loss.dataset} does not fit its accuracy: "
+        f"{loss:.3f} at {100 * accuracy:.2f} %",
+        expected=f"about {predicted.loss:.2f} at this accuracy, by the line through the other cells"
         if predicted is not None
         else f"at most {calibrated_most(accuracy, choices):.2f} from a calibrated model{assumed}",
-        test="t of a new point against the other cells, Holm over all tests"
-        if predicted is not None
-        else f"beyond {_MARGIN} × what a calibrated model could show",
+        test=_test(subject, predicted),
         means=means,
         ranked=(
             "labels, weights or the feed of this dataset: a part of its positions cannot be right",
@@ -144,11 +190,19 @@ def _finding(
         ),
         next_step=f"lossary compare {subject.peer(pair.loss.run)} {pair.loss.run} {subject.where}",
         n=pair.loss.n or None,
-        p=adjusted.get(pair.key),
+        p=adjusted.get((*pair.key, "calibrated" if predicted is None else "line")),
         runs=[pair.loss.run],
         datasets=[pair.loss.dataset],
-        evidence=[{"loss": loss, "accuracy": accuracy, "predicted": predicted[0] if predicted else None}],
+        evidence=[{"loss": loss, "accuracy": accuracy, "predicted": predicted.loss if predicted else None}],
     )
+
+
+def _test(subject: Subject, predicted: _OnLine | None) -> str:
+    if predicted is not None:
+        return "t of a new point against the other cells, Holm over all tests of the check"
+    if subject.table.is_imported:
+        return f"as printed, beyond {_MARGIN} × what a calibrated model could show; no n, so no test"
+    return f"beyond {_MARGIN} × what a calibrated model could show: one-sided t, Holm over all tests of the check"
 
 
 def _always_missed(subject: Subject, pair: _Pair) -> str | None:
@@ -164,7 +218,7 @@ def _always_missed(subject: Subject, pair: _Pair) -> str | None:
     uniform = log(_choices(subject, pair))
     against = "worse than a uniform guess" if missed.nats > uniform else "better than a uniform guess"
     return (
-        f"as if equal to {best.loss.run} save for {100 * missed.share:.0f} % of positions that are always missed, at "
+        f"the numbers of {best.loss.run}, were {100 * missed.share:.0f} % of positions always missed, at "
         f"{missed.nats:.1f} nats each: {against} ({uniform:.1f} for {_choices(subject, pair):,} pieces)"
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from lossary.findings.model import Finding, Key, Rule, passed
 from lossary.findings.rules.total_not_weighted_sum import Weights, best_weights
+from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
 from lossary.tables.model import METRICS, Cell
 
@@ -51,11 +52,12 @@ def _finding(subject: Subject, cells: list[Cell], missing: list[Cell], best: tup
         code=_ID[0],
         name=_ID[1],
         severity="warning" if subject.table.is_imported else "info",
-        subject=f"{first.run} · {first.metric}",
-        measured=f"no number for {', '.join(names)}" + (f" ({'; '.join(reasons)})" if reasons else ""),
+        subject=f"{first.run} · {metric_name(first.metric)}",
+        measured=f"no number for {few(names)}" + (f" ({'; '.join(reasons[:3])})" if reasons else ""),
+        gist=f"{first.run}: {metric_name(first.metric)} is missing on {few(names, 3)}",
         expected="a number in every cell, or a total that says what it leaves out",
         test=test,
-        means=implied or "a total without them speaks for a part of the datasets",
+        means=implied or "the total leaves these datasets out: it speaks for the others only",
         next_step=f"lossary evaluate {subject.where}" if not subject.table.is_imported else "fill the cell in",
         runs=[first.run],
         datasets=names,

@@ -23,7 +23,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     moved = max(rows, key=lambda row: abs(row[2] - row[1]))
     name, train, validation = moved
     points = abs(validation - train)
-    shown = f"validation gives {name} {100 * validation:.0f} % of the weight with {100 * train:.0f} % of train"
+    shown = f"{name}: {100 * validation:.0f} % of validation, {100 * train:.0f} % of training"
     if points < _INFO_POINTS:
         return [passed(_ID, "shares", shown, f"within {100 * _INFO_POINTS:.0f} points")]
     ratio = max(validation, train) / max(min(validation, train), 1e-9)
@@ -34,6 +34,8 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
             severity="warning" if ratio >= _WARN_RATIO and points >= _WARN_POINTS else "info",
             subject="the total by validation share",
             measured=shown,
+            gist=f"the totals by validation share speak for another mixture than was trained on: {name} has "
+            f"{100 * validation:.0f} % of their weight and {100 * train:.0f} % of training",
             expected=f"shares within {100 * _INFO_POINTS:.0f} points",
             test=f"largest difference of a share; a warning from {100 * _WARN_POINTS:.0f} points and a factor of "
             f"{_WARN_RATIO:g}",

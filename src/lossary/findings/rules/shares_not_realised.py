@@ -25,7 +25,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
         if not gaps:
             continue
         worst = max(gaps, key=lambda name: abs(gaps[name]))
-        shown = f"{worst} {100 * realised.get(worst, 0.0):.1f} % for {100 * planned[worst] / total:.1f} %"
+        shown = f"{worst} {100 * realised.get(worst, 0.0):.1f} %, planned {100 * planned[worst] / total:.1f} %"
         if abs(gaps[worst]) <= _TOLERANCE:
             findings.append(passed(_ID, run, shown, f"within {100 * _TOLERANCE:g} points"))
             continue
@@ -36,6 +36,8 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                 severity="warning",
                 subject=run,
                 measured=shown,
+                gist=f"{run}: {worst} was {100 * realised.get(worst, 0.0):.1f} % of the examples drawn in training, "
+                f"and {100 * planned[worst] / total:.1f} % was planned",
                 expected=f"within {100 * _TOLERANCE:g} points of the plan",
                 test="examples counted in the step records",
                 means="a dataset was starved or doubled; its loss says less about the model than about its share",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from lossary.findings.bearing import LEAST, bears
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
 from lossary.findings.subject import Subject
 from lossary.statistics.estimates import Estimate
@@ -58,9 +59,18 @@ def _difference(subject: Subject, small: str, large: str) -> Estimate | None:
     )
 
 
+def _bears(subject: Subject, run: str) -> bool:
+    cells = [cell for cell in subject.cells("mlm_loss") if cell.run == run]
+    return bool(cells) and bears(_ID[0], *cells)
+
+
 def _tests(subject: Subject) -> list[Test]:
+    if subject.table.is_imported:
+        return []
     found = []
     for small, large in _pairs(subject):
+        if not (_bears(subject, small.name) and _bears(subject, large.name)):
+            continue
         difference = _difference(subject, small.name, large.name)
         p = None if difference is None else differs_p(difference)
         if p is not None:
@@ -78,17 +88,23 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
         if difference is None or difference.value is None:
             continue
         subject_text = f"{small.name} and {large.name}"
-        if difference.value > _LEAST and adjusted.get((small.name, large.name), 0.0) < LEVEL:
+        key = (small.name, large.name)
+        if not subject.table.is_imported and key not in adjusted:
+            why = f"a dataset has fewer than {LEAST[_ID[0]].n} examples, or no interval: no test"
+            findings.append(skipped(_ID, subject_text, why))
+        elif difference.value > _LEAST and (subject.table.is_imported or adjusted[key] < LEVEL):
             findings.append(
                 Finding(
                     code=_ID[0],
                     name=_ID[1],
                     severity="warning",
                     subject=subject_text,
-                    measured=f"the larger model's MLM loss is {difference.value:+.3f} in total",
+                    measured=f"the larger model's MLM loss in total is {difference.value:.3f} higher",
+                    gist=f"{large.name}: its MLM loss in total is {difference.value:.3f} higher than that of the "
+                    f"smaller model {small.name}",
                     expected="a larger model at least as good",
-                    test="difference of totals, Holm over all tests"
-                    if (small.name, large.name) in adjusted
+                    test="difference of totals, Holm over all tests of the check"
+                    if key in adjusted
                     else "as printed; no n, so no test",
                     means="the larger one was not trained as far as it could be, or not rightly",
                     ranked=(
@@ -98,12 +114,12 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                     ),
                     next_step=f"lossary compare {small.name} {large.name} {subject.where}",
                     n=difference.n or None,
-                    p=adjusted.get((small.name, large.name)),
+                    p=adjusted.get(key),
                     runs=[small.name, large.name],
                 )
             )
         else:
-            findings.append(passed(_ID, subject_text, f"{difference.value:+.3f}", f"≤ {_LEAST} or not shown"))
+            findings.append(passed(_ID, subject_text, f"{difference.value:+.3f}", f"≤ {_LEAST}, or not shown"))
     return findings or [skipped(_ID, "sizes", "no totals to compare")]
 
 

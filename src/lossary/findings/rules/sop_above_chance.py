@@ -1,9 +1,12 @@
-"""SOP loss above the label entropy: whoever answers with the labels' frequencies does better."""
+"""SOP loss above that of a coin: whoever answers one half for either order does better."""
 
 from collections.abc import Mapping
 from itertools import groupby
+from math import log
 
+from lossary.findings.bearing import LEAST, bears, loss_of
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
+from lossary.findings.sentences import few, share_of
 from lossary.findings.subject import Subject
 from lossary.statistics.paired import one_sided_p
 from lossary.tables.model import Cell
@@ -11,38 +14,48 @@ from lossary.tables.model import Cell
 __all__ = ["RULE"]
 
 _ID = ("L101", "sop-above-chance")
-# Without a number of examples nothing can be tested: a printed value this far above is called above.
+# Not the entropy of the labels: that of a few labels may be 0, which no honest model reaches. No model that is right
+# everywhere can lie above ln 2.
+_COIN = log(2)
+# Imported numbers have no n and no test: a printed value this far above is called above.
 _PRINTED_MARGIN = 0.02
 
 
+def _judged(subject: Subject) -> list[Cell]:
+    """The cells that the rule can speak of."""
+    cells = subject.cells("sop_loss")
+    return cells if subject.table.is_imported else [cell for cell in cells if bears(_ID[0], cell)]
+
+
 def _tests(subject: Subject) -> list[Test]:
-    found = []
-    for cell in subject.cells("sop_loss"):
-        p = one_sided_p(subject.estimate(cell.run, cell.dataset, "sop_loss"), subject.floor(cell) or 0.0)
-        if p is not None:
-            found.append(Test(key=(cell.run, cell.dataset), p=p))
-    return found
+    if subject.table.is_imported:
+        return []
+    tested = [(cell, one_sided_p(loss_of(cell), _COIN)) for cell in _judged(subject)]
+    return [Test(key=(cell.run, cell.dataset), p=p) for cell, p in tested if p is not None]
 
 
 def _is_above(subject: Subject, cell: Cell, adjusted: Mapping[Key, float]) -> bool:
-    if (cell.run, cell.dataset) in adjusted:
-        return adjusted[cell.run, cell.dataset] < LEVEL
-    return cell.value is not None and cell.value > (subject.floor(cell) or 0.0) + _PRINTED_MARGIN
+    if subject.table.is_imported:
+        return (cell.value or 0.0) > _COIN + _PRINTED_MARGIN
+    return adjusted.get((cell.run, cell.dataset), 1.0) < LEVEL
 
 
 def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
-    cells = subject.cells("sop_loss")
-    if not cells:
+    if not subject.cells("sop_loss"):
         return [skipped(_ID, "SOP loss", "no run has an SOP loss")]
+    cells = _judged(subject)
+    if not cells:
+        return [skipped(_ID, "SOP loss", f"no cell has {LEAST[_ID[0]].n} pairs or more: too few for a test")]
     findings = []
     for run, of_run in ((run, list(group)) for run, group in groupby(cells, key=lambda cell: cell.run)):
         above = [cell for cell in of_run if _is_above(subject, cell, adjusted)]
-        if not above:
-            worst = max(of_run, key=lambda cell: (cell.value or 0.0) - (subject.floor(cell) or 0.0))
-            shown = f"highest: {worst.dataset} {worst.value:.3f}"
-            findings.append(passed(_ID, run, shown, f"≤ {subject.floor(worst) or 0.0:.3f} (label entropy)"))
+        if above:
+            findings.append(_finding(subject, run, of_run, above, adjusted))
             continue
-        findings.append(_finding(subject, run, of_run, above, adjusted))
+        worst = max(of_run, key=lambda cell: cell.value or 0.0)
+        findings.append(
+            passed(_ID, run, f"highest: {worst.dataset} {worst.value:.3f}", f"not shown to be above {_COIN:.3f}, ln 2")
+        )
     return findings
 
 
@@ -50,30 +63,28 @@ def _finding(
     subject: Subject, run: str, of_run: list[Cell], above: list[Cell], adjusted: Mapping[Key, float]
 ) -> Finding:
     rest = [cell for cell in of_run if cell not in above]
-    measured = ", ".join(f"{cell.dataset} {cell.value:.3f}" for cell in above)
+    measured = few(f"{cell.dataset} {cell.value:.3f}" for cell in above)
     if rest:
-        measured += " | not affected: " + ", ".join(f"{cell.dataset} {cell.value:.3f}" for cell in rest)
+        measured += " | not above: " + few(f"{cell.dataset} {cell.value:.3f}" for cell in rest)
     p_values = [adjusted[cell.run, cell.dataset] for cell in above if (cell.run, cell.dataset) in adjusted]
-    test = (
-        f"one-sided t, Holm over {len(adjusted)} of this rule and all others"
-        if p_values
-        else f"as printed, more than {_PRINTED_MARGIN} above; no n, so no test"
-    )
-    everywhere = not rest
     return Finding(
         code=_ID[0],
         name=_ID[1],
         severity="warning",
         subject=f"{run} · {len(above)} of {len(of_run)} datasets",
         measured=measured,
-        expected="≤ " + ", ".join(sorted({f"{subject.floor(cell) or 0.0:.3f}" for cell in above})) + " (label entropy)",
-        test=test,
-        means="confidently wrong, not merely unlearned: answering with the labels' frequencies would cost less",
+        gist=f"{run}: SOP loss is higher than a coin's {_COIN:.3f} on {share_of(len(above), len(of_run))}: "
+        + few((f"{cell.dataset} {cell.value:.3f}" for cell in above), 3),
+        expected=f"≤ {_COIN:.3f}, ln 2: the loss of answering one half for either order",
+        test="one-sided t, Holm over all tests of the check"
+        if p_values
+        else f"as printed, more than {_PRINTED_MARGIN} above; no n, so no test",
+        means="wrong answers are given with confidence: a model that knows nothing and says so would lose less",
         ranked=(
             (
-                "the head was not loaded, or its labels are swapped: all datasets suffer"
-                if everywhere
-                else "pairs or labels of these datasets differ between training and validation: others are well"
+                "pairs or labels of these datasets differ between training and validation: other datasets are well"
+                if rest
+                else "the head was not loaded, or its labels are swapped: all datasets suffer"
             ),
             "the run learned training pairs by heart: compare its training loss with this one",
             "the run diverged late: look at its SOP curve by dataset",
@@ -90,7 +101,7 @@ def _finding(
 RULE = Rule(
     code=_ID[0],
     name=_ID[1],
-    about="SOP loss above the entropy of the validation labels (ln 2 where nobody counted them); one-sided t test. "
+    about="SOP loss above ln 2, that of answering one half for either order; one-sided t test. "
     f"Imported numbers have no n: more than {_PRINTED_MARGIN} above counts.",
     tests=_tests,
     conclude=_conclude,

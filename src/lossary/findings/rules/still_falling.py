@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
+from lossary.findings.sentences import few, share_of
 from lossary.findings.subject import Subject
 
 __all__ = ["RULE"]
@@ -37,10 +38,12 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                 name=_ID[1],
                 severity="info",
                 subject=f"{run} · {len(names)} of {len(falling)} datasets",
-                measured=", ".join(f"{name} −{100 * falling[name]:.1f} %" for name in names),
+                measured=few(f"{name} −{100 * falling[name]:.1f} %" for name in names),
+                gist=f"{run}: training MLM loss still falls on {share_of(len(names), len(falling))}, most on {worst}: "
+                f"by {100 * falling[worst]:.1f} % over the last fifth of training",
                 expected=f"less than {100 * _LEAST:g} % over the last fifth of training",
                 test="line through the last quarter of windows, more than twice its standard error",
-                means="a longer run would be better: differences between runs may be of speed, not of the end",
+                means="training longer would lower it: a difference between runs may only be one of speed",
                 next_step="raise the recipe's steps, or compare runs at equal tokens",
                 runs=[run],
                 datasets=names,

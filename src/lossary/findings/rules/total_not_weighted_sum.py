@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
+from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
 from lossary.tables.model import Cell, Total
 
@@ -152,8 +153,10 @@ def _off(subject: Subject, weights: Weights, fit: Fit) -> Finding:
         code=_ID[0],
         name=_ID[1],
         severity="warning",
-        subject=f"{fit.total.run} · {fit.total.metric}",
+        subject=f"{fit.total.run} · {metric_name(fit.total.metric)}",
         measured=f"total printed {printed}",
+        gist=f"{fit.total.run}: the printed total of {metric_name(fit.total.metric)}, {printed}, does not follow from "
+        f"its parts, which give {fit.value:.3f} by {weights.name}",
         expected=f"{fit.value:.3f} by {weights.name} ({fit.low:.3f} to {fit.high:.3f} with rounding)",
         test="Σ weight · value, all printed digits taken as rounded",
         means=means,
@@ -169,15 +172,14 @@ def _value(subject: Subject, weights: Weights, fit: Fit) -> float:
 
 
 def _inexact(subject: Subject, weights: Weights, near: list[Fit], exact: list[Fit]) -> Finding:
-    errors = ", ".join(
-        f"{f.total.run} {f.total.metric} {f.value:.4g} for {f.total.reported} ({f.error:+.1%})" for f in near
+    errors = few(
+        f"{f.total.run} {metric_name(f.total.metric)} {f.value:.4g}, printed {f.total.reported} ({f.error:+.1%})"
+        for f in near
     )
     free = _any_weighting(near)
     names = "no other weights reproduce these totals either"
     if free is not None:
-        names = "weights that would, within rounding: " + ", ".join(
-            f"{name} {weight:.3f}" for name, weight in free.items()
-        )
+        names = "weights that would, within rounding: " + few(f"{name} {weight:.3f}" for name, weight in free.items())
     compared = []
     for other in weights_of(subject):
         found = [fit for fit in fits(subject, other) if any(fit.total is kept.total for kept in near)]
@@ -189,9 +191,11 @@ def _inexact(subject: Subject, weights: Weights, near: list[Fit], exact: list[Fi
         severity="info",
         subject=f"totals by {weights.name}",
         measured=f"{errors}; {len(exact)} of {len(near)} exact",
+        gist=f"the printed totals follow from their parts by {weights.name} only roughly: {len(exact)} of {len(near)} "
+        f"to within rounding, the others to within {largest:.1%}",
         expected="totals that follow from the printed shares and values to within rounding",
         test=f"the nearest of {len(compared)} weightings, off by at most {largest:.1%}",
-        means=f"{weights.name} fits all of them best, and no weighting of the page fits them all exactly; {names}",
+        means=f"{weights.name} comes nearest, and no weighting of the page gives all totals exactly; {names}",
         ranked=("totals are weighted by tokens or masked positions of each dataset", "shares changed after the run"),
         next_step="state the weighting beside each total",
         runs=sorted({fit.total.run for fit in near}),

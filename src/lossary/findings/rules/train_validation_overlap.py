@@ -8,6 +8,7 @@ RULE = Rate(
     code="L301",
     name="train-validation-overlap",
     what="training documents whose text is also a validation example's",
+    gist="training documents have a text that is also in the validation set",
     count=lambda facts: facts.overlap,
     of=lambda facts: facts.documents,
     most=0.0,

@@ -8,6 +8,7 @@ RULE = Rate(
     code="L302",
     name="unknown-pieces",
     what="unknown pieces",
+    gist="pieces are unknown to the tokenizer",
     count=lambda facts: facts.unknown_tokens,
     of=lambda facts: facts.tokens,
     most=0.01,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lossary.findings.engine import Checked
 from lossary.findings.model import SEVERITIES, Finding, Severity
+from lossary.findings.sentences import few
 from lossary.reports.findings import summary
 from lossary.reports.html.links import Links
 from lossary.reports.text import plain
@@ -26,6 +27,7 @@ class FindingView:
     name: str
     subject: str
     measured: str
+    gist: str
     lines: list[tuple[str, str]]
     ranked: list[str]
     next_step: str
@@ -103,9 +105,7 @@ def _groups(findings: list[Finding], links: Links) -> list[FindingGroup]:
 
 def _subjects(findings: list[Finding]) -> str:
     """What several findings are about, in a line."""
-    names = [plain(found.subject) for found in findings]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "; ".join(names[:_NAMED]) + more
+    return plain(few((found.subject for found in findings), _NAMED))
 
 
 def _finding(found: Finding, links: Links, *, is_open: bool = False) -> FindingView:
@@ -119,6 +119,7 @@ def _finding(found: Finding, links: Links, *, is_open: bool = False) -> FindingV
         name=found.name,
         subject=plain(found.subject),
         measured=plain(found.measured),
+        gist=plain(found.gist),
         lines=[(label, plain(text)) for label, text in lines if text],
         ranked=[plain(text) for text in found.ranked],
         next_step=plain(found.next_step),

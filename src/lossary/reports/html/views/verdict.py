@@ -40,7 +40,7 @@ def verdict_view(table: Table, checked: Checked) -> VerdictView:
 def _sentence(table: Table, worst: Finding | None) -> str:
     """The worst finding, if there is one to warn of; else the best run, and where nothing was learned."""
     if worst is not None:
-        return plain(f"{worst.subject}: {worst.measured}{_expected(worst)}.")
+        return plain(f"{worst.headline}.")
     best = _best(table)
     if best is None:
         return "No run has an MLM loss in total, and there is nothing to warn of."
@@ -49,10 +49,6 @@ def _sentence(table: Table, worst: Finding | None) -> str:
     below = sum(cell.standing == "below" for cell in standing)
     learned = f", and {below} of {len(standing)} losses are below their floor" if standing else ""
     return plain(f"Nothing to warn of: {run} has the lowest MLM loss, {text}{learned}.")
-
-
-def _expected(finding: Finding) -> str:
-    return f"; expected {finding.expected}" if finding.expected else ""
 
 
 def _best(table: Table) -> tuple[str, str] | None:
