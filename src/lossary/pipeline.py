@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from lossary.backends.process import Emit, StopRequest, run_worker, stop_on_signals
 from lossary.data.prepare import prepare_datasets
@@ -29,11 +29,12 @@ from lossary.errors import (
     StudyError,
     UsageError,
 )
+from lossary.evaluation.score import ScoreJob, is_scored, job_of_run
 from lossary.files import read_json
 from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
-from lossary.models.checkpoints import list_checkpoints
+from lossary.models.checkpoints import checkpoint_step, list_checkpoints
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
@@ -51,6 +52,7 @@ __all__ = [
     "Listener",
     "Page",
     "Settings",
+    "Which",
     "evaluate",
     "prepare",
     "run_study",
@@ -58,6 +60,8 @@ __all__ = [
 ]
 
 _CORES_A_RUN = 8
+# Which of the checkpoints that are kept of a run.
+Which = Literal["newest", "all"]
 
 
 class Listener(Protocol):
@@ -171,18 +175,22 @@ def train(
     runs: Sequence[str] | None = None,
     jobs: int | None = None,
     threads: int | None = None,
+    score_last: bool = False,
     listener: Listener,
 ) -> None:
     """Trains runs to their last step, each on `threads` cores or its part of all of them.
 
+    Steps that the recipe says are scored on the way; `score_last`: the last one even where it says nothing.
     Raises RunError if one failed, Interrupted if asked to stop.
     """
 
     def job(run: str, tools: "_Tools") -> None:
-        if not is_finished(study, folder, run):
-            tools.run(
-                "lossary.training.job", {"study_file": str(folder.study_file), "run": run}, study.runs[run].backend
-            )
+        recipe = study.recipe_of(run)
+        scored = score_last or recipe.evaluate_every is not None
+        last = folder.checkpoint(run, recipe.steps)
+        if not is_finished(study, folder, run) or (scored and not is_scored(folder, job_of_run(study, run, last))):
+            request = {"study_file": str(folder.study_file), "run": run, "score_last": scored}
+            tools.run("lossary.worker", request, study.runs[run].backend)
 
     chosen = _chosen(study, runs)
     _check_courses(study, folder, chosen)
@@ -229,29 +237,47 @@ def evaluate(
     runs: Sequence[str] | None = None,
     jobs: int | None = None,
     batch_size: int | None = None,
+    which: Which | int = "newest",
     foreign: Foreign | None = None,
     listener: Listener,
 ) -> None:
-    """Scores the newest checkpoint of each run, or a foreign one, on the validation set."""
+    """Scores checkpoints of each run on the validation set: the newest, all that are kept, or that of a step.
+
+    What is scored already is left alone. With `foreign`, one checkpoint from elsewhere is scored instead.
+    """
 
     def job(run: str, tools: "_Tools") -> None:
-        settings = study.runs.get(run)
-        target = foreign or Foreign(name=run, checkpoint=_newest(folder, run), backend=study.runs[run].backend)
-        size = "" if settings is None else settings.size if isinstance(settings.size, str) else settings.size.label
-        request = {
-            "folder": str(folder.root),
-            "name": target.name,
-            "checkpoint": str(target.checkpoint),
-            "backend": target.backend,
-            "precision": study.recipe_of(run).precision if settings else "fp32",
-            "device": settings.device if settings and foreign is None else None,
-            "batch_size": batch_size,
-            "size": size,
-        }
-        tools.run("lossary.evaluation.job", request, target.backend)
+        if foreign is not None:
+            wanted = [ScoreJob(name=run, checkpoint=foreign.checkpoint, backend=foreign.backend, batch_size=batch_size)]
+        else:
+            checkpoints = _checkpoints(folder, run, which)
+            of_run = [job_of_run(study, run, checkpoint, batch_size=batch_size) for checkpoint in checkpoints]
+            wanted = [job for job in of_run if not is_scored(folder, job)]
+        if wanted:
+            request = {key: value for key, value in vars(wanted[0]).items() if key != "checkpoint"}
+            request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in wanted]}
+            tools.run("lossary.evaluation.job", request, wanted[0].backend)
 
     names = [foreign.name] if foreign else _chosen(study, runs)
     _each_run("evaluate", names, job, folder=folder, jobs=jobs, listener=listener)
+
+
+def _checkpoints(folder: StudyFolder, run: str, which: Which | int) -> list[Path]:
+    kept = list_checkpoints(folder.checkpoints(run))
+    if not kept:
+        raise CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
+    if which == "all":
+        return kept
+    if which == "newest":
+        return kept[-1:]
+    if folder.checkpoint(run, which) not in kept:
+        steps = ", ".join(f"{checkpoint_step(path):,}" for path in kept)
+        raise CheckpointError(
+            f"run {run!r} has no checkpoint of step {which:,}",
+            where=str(folder.checkpoints(run)),
+            hint=f"Kept: {steps}. `keep_checkpoints` and `keep_best` say which are.",
+        )
+    return [folder.checkpoint(run, which)]
 
 
 def _chosen(study: Study, runs: Sequence[str] | None) -> list[str]:
@@ -261,13 +287,6 @@ def _chosen(study: Study, runs: Sequence[str] | None) -> list[str]:
     return [run for run in study.runs if runs is None or run in runs]
 
 
-def _newest(folder: StudyFolder, run: str) -> Path:
-    checkpoints = list_checkpoints(folder.checkpoints(run))
-    if not checkpoints:
-        raise CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
-    return checkpoints[-1]
-
-
 def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener: Listener) -> Page:
     """Everything from text to report. A run that failed is left out of the page, and said, by an error at the end."""
     if folder.study_file.name != "study.toml":
@@ -275,7 +294,7 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)
     failed: LossaryError | None = None
     try:
-        train(study, folder, runs=settings.runs, jobs=settings.jobs, listener=listener)
+        train(study, folder, runs=settings.runs, jobs=settings.jobs, score_last=True, listener=listener)
     except Interrupted:
         raise
     except RunError as error:

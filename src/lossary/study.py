@@ -28,6 +28,7 @@ from lossary.errors import StudyError
 
 __all__ = [
     "BACKENDS",
+    "NOT_OF_WEIGHTS",
     "Backend",
     "Check",
     "Dataset",
@@ -167,6 +168,15 @@ class Recipe(_Table):
     )
     checkpoint_every: int | None = Field(None, ge=1, description="Steps; a tenth of all steps if absent.")
     keep_checkpoints: int = Field(2, ge=1)
+    evaluate_every: int | None = Field(
+        None, ge=1, description="Steps; the worker that trains scores at each of these steps, and at the last."
+    )
+    keep_best: str | None = Field(
+        None,
+        pattern=r"^(mlm|sop)_(loss|accuracy)(:(validation_share|train_share|macro))?$",
+        description="A metric, or metric:weighting (by validation share if absent); the checkpoint of the step whose "
+        "total is best is kept beside the last ones. Needs `evaluate_every`.",
+    )
     seed: Seed | None = Field(
         None, description="Of weights, order, splits and masks in training; the study's if absent."
     )
@@ -179,11 +189,19 @@ class Recipe(_Table):
             raise ValueError(
                 f"the warm-up of {self.optimizer.warmup} steps is longer than the {self.steps} steps of training"
             )
+        if self.keep_best is not None and self.evaluate_every is None:
+            raise ValueError("keep_best needs evaluate_every: only steps that are scored can be compared")
+        if self.keep_best is not None and self.keep_best.startswith("sop") and not self.has_sop:
+            raise ValueError(f'keep_best is {self.keep_best!r} and the objective has no "sop"')
         return self
 
     @property
     def has_sop(self) -> bool:
         return "sop" in self.objective
+
+
+# Settings of a recipe that change what is kept of a run, and not its weights.
+NOT_OF_WEIGHTS = frozenset({"checkpoint_every", "keep_checkpoints", "evaluate_every", "keep_best"})
 
 
 class ScaledSize(_Table):

@@ -14,6 +14,8 @@ def evaluate(
     study: StudyArgument = Path(),
     runs: RunsOption = None,
     jobs: JobsOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Every checkpoint that is kept and not scored yet.")] = False,
+    step: Annotated[int | None, typer.Option(min=1, help="The checkpoint of this step, instead of the newest.")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Score this checkpoint instead: any folder that transformers opens as ALBERT.")
     ] = None,
@@ -27,12 +29,15 @@ def evaluate(
         int | None, typer.Option(min=1, help="Examples a pass; scores do not depend on it.", show_default="by memory")
     ] = None,
 ) -> None:
-    """Score the newest checkpoint of every run on the frozen validation set, or one checkpoint from elsewhere."""
+    """Score checkpoints on the frozen validation set: the newest of every run, others, or one from elsewhere."""
     from lossary import pipeline
     from lossary.cli.progress import TerminalListener
     from lossary.errors import UsageError
     from lossary.study import BACKENDS, check_name
 
+    named = [option for option, given in (("--all", every), ("--step", step), ("--checkpoint", checkpoint)) if given]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} cannot be given together", hint="Give one of them.")
     opened = open_study(study)
     foreign = None
     if checkpoint is not None:
@@ -54,6 +59,7 @@ def evaluate(
             runs=runs,
             jobs=jobs,
             batch_size=batch_size,
+            which="all" if every else step or "newest",
             foreign=foreign,
             listener=listener,
         )

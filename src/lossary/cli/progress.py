@@ -76,7 +76,9 @@ def _extent(event: Mapping[str, Any]) -> tuple[int, int]:
 def _detail(event: Mapping[str, Any]) -> str:
     if "step" not in event:
         return f"scored {event['done']:,} of {event['total']:,} examples"
-    parts = [f"step {event['step']:,} of {event['steps']:,}", f"{event['tokens_per_s']:,.0f} tokens/s"]
+    parts = [f"step {event['step']:,} of {event['steps']:,}"]
+    if event.get("tokens_per_s") is not None:
+        parts.append(f"{event['tokens_per_s']:,.0f} tokens/s")
     if event.get("eta_s") is not None:
         minutes, seconds = divmod(round(event["eta_s"]), 60)
         parts.append(f"{minutes}:{seconds:02d} left")

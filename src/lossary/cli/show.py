@@ -1,11 +1,14 @@
 """`lossary show`: the table in the terminal."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lossary.cli.common import RunsOption, StudyArgument
+
+if TYPE_CHECKING:
+    from lossary.tables.best import Criterion
 
 __all__ = ["show"]
 
@@ -16,7 +19,13 @@ def show(
     metrics: Annotated[
         str, typer.Option(help="Metrics, separated by commas.")
     ] = "mlm_loss,mlm_accuracy,sop_loss,sop_accuracy",
-    step: Annotated[int | None, typer.Option(help="Scores at this step.", show_default="the newest")] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            help="Scores at this step; or each run's best step: best, best:METRIC, best:METRIC:WEIGHTING.",
+            show_default="the newest",
+        ),
+    ] = None,
     base: Annotated[str | None, typer.Option(help="Show every run's paired difference to this one.")] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="ASCII characters only.")] = False,
 ) -> None:
@@ -39,7 +48,7 @@ def show(
             hint=f"Known: {', '.join(METRICS)}.",
         )
     chosen = [metric for metric in METRICS if metric in wanted]
-    table = open_table(study, runs=runs, step=step, base=base).table
+    table = open_table(study, runs=runs, step=None if step is None else _step(step), base=base).table
     if ascii_only or not sys.stdout.isatty():
         typer.echo(terminal_text(table, metrics=chosen, ascii_only=ascii_only), nl=False)
     else:
@@ -47,3 +56,15 @@ def show(
         with console.capture() as shown:
             print_table(table, console, metrics=chosen)
         typer.echo(shown.get(), nl=False)
+
+
+def _step(text: str) -> "int | Criterion":
+    from lossary.errors import UsageError
+    from lossary.tables.best import Criterion
+
+    if text.isascii() and text.isdigit():
+        return int(text)
+    word, _, criterion = text.partition(":")
+    if word != "best":
+        raise UsageError(f"no step is called {text!r}", where="--step", hint="A number, or best[:METRIC[:WEIGHTING]].")
+    return Criterion.parse(criterion, where="--step") if criterion else Criterion()

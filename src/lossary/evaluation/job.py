@@ -3,22 +3,45 @@
 from pathlib import Path
 from typing import Any
 
+from lossary.backends.api import Backend
 from lossary.backends.process import Emit, worker_main
-from lossary.evaluation.score import ScoreJob, score_checkpoint
+from lossary.evaluation.score import ScoreJob, open_backend, score_checkpoint
 from lossary.folder import StudyFolder
+from lossary.models.checkpoints import Checkpoint
+from lossary.models.shapes import AlbertShape
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Scores what the job names: `{"folder"}` and the fields of `ScoreJob`."""
+    """Scores what the job names: `{"folder", "checkpoints"}` and the other fields of `ScoreJob`."""
     worker_main(_work)
 
 
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     fields = dict(job)
     folder = StudyFolder(Path(fields.pop("folder")))
-    return score_checkpoint(folder, ScoreJob(**fields | {"checkpoint": Path(fields["checkpoint"])}), emit=emit)
+    models = _Models()
+    done = [
+        score_checkpoint(folder, ScoreJob(**fields, checkpoint=Path(path)), open_backend=models.open, emit=emit)
+        for path in fields.pop("checkpoints")
+    ]
+    return {"scored": done}
+
+
+class _Models:
+    """One model for all checkpoints of one shape: a framework takes longer to make it than to fill it."""
+
+    def __init__(self) -> None:
+        self._shape: AlbertShape | None = None
+        self._backend: Backend | None = None
+
+    def open(self, job: ScoreJob, checkpoint: Checkpoint) -> Backend:
+        if self._backend is None or checkpoint.shape != self._shape:
+            self._shape, self._backend = checkpoint.shape, open_backend(job, checkpoint)
+        else:
+            self._backend.load_parameters(checkpoint.parameters)
+        return self._backend
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Sums do not depend on batch size, buckets or order: each example's nats are adde
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from lossary.backends.api import Backend, OutOfDeviceMemory, ScoreOutput, load_b
 from lossary.backends.process import Emit
 from lossary.data.batches import micro_batches
 from lossary.data.examples import Examples
+from lossary.data.parts import read_validation_manifest
 from lossary.data.tokenizer import open_tokenizer
 from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import CheckpointError, RunError, ScoreError
+from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
 from lossary.models.vocabularies import compare_vocabulary
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_scores
-from lossary.study import Precision
+from lossary.study import Precision, Study
 
-__all__ = ["ScoreJob", "score_checkpoint", "score_examples"]
+__all__ = ["ScoreJob", "is_scored", "job_of_run", "open_backend", "score_checkpoint", "score_examples"]
 
 _EVENT_EVERY_S = 0.5
 # Examples are sorted by length within windows of this size: little padding, bounded memory.
@@ -46,7 +49,56 @@ class ScoreJob:
     size: str = ""
 
 
-def score_checkpoint(folder: StudyFolder, job: ScoreJob, *, emit: Emit) -> dict[str, Any]:
+# Gives a backend that has a checkpoint's weights.
+OpenBackend = Callable[[ScoreJob, Checkpoint], Backend]
+
+
+def job_of_run(study: Study, run: str, checkpoint: Path, *, batch_size: int | None = None) -> ScoreJob:
+    """How a checkpoint of a run is scored: as it was trained."""
+    settings = study.runs[run]
+    return ScoreJob(
+        name=run,
+        checkpoint=checkpoint,
+        backend=settings.backend,
+        precision=study.recipe_of(run).precision,
+        device=settings.device,
+        batch_size=batch_size,
+        size=settings.size if isinstance(settings.size, str) else settings.size.label,
+    )
+
+
+def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
+    """Whether the scores of one of lossary's own checkpoints are there; no weight is read."""
+    state = read_json(job.checkpoint / "state.json")
+    path = folder.scores(job.name, int(state["step"]))
+    if not path.is_file():
+        return False
+    try:
+        found = read_header(path)
+    except ScoreError:
+        return False
+    asked = {
+        "weights_digest": state["weights_digest"],
+        "backend": job.backend,
+        "precision": job.precision,
+        "size": job.size,
+        "lossary": __version__,
+    }
+    validation = read_validation_manifest(folder)
+    whole = all(found.part(name) == validation["parts"][name] for name in validation["datasets"])
+    return whole and all(getattr(found, name) == value for name, value in asked.items())
+
+
+def open_backend(job: ScoreJob, checkpoint: Checkpoint) -> Backend:
+    """A new model with the weights of a checkpoint."""
+    backend = load_backend(job.backend)(checkpoint.shape, precision=job.precision, device=job.device)
+    backend.load_parameters(checkpoint.parameters)
+    return backend
+
+
+def score_checkpoint(
+    folder: StudyFolder, job: ScoreJob, *, open_backend: OpenBackend = open_backend, emit: Emit
+) -> dict[str, Any]:
     """Scores a checkpoint on the validation set and stores the scores; keeps those that are there for the same weights.
 
     Raises CheckpointError if the checkpoint does not fit the study's tokenizer or sequence length.
@@ -59,8 +111,7 @@ def score_checkpoint(folder: StudyFolder, job: ScoreJob, *, emit: Emit) -> dict[
     path = folder.scores(job.name, step)
     if path.is_file() and _same(path, header):
         return {"scores": str(path), "step": step}
-    backend = load_backend(job.backend)(checkpoint.shape, precision=job.precision, device=job.device)
-    backend.load_parameters(checkpoint.parameters)
+    backend = open_backend(job, checkpoint)
     if not checkpoint.has_sop:
         emit({"event": "note", "text": f"{job.checkpoint} has no sentence-order head: SOP is not scored"})
     table = score_examples(backend, validation, job, has_sop=checkpoint.has_sop, emit=emit)

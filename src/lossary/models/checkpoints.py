@@ -31,6 +31,7 @@ from lossary.models.update_laws import Moments
 
 __all__ = [
     "Checkpoint",
+    "checkpoint_step",
     "list_checkpoints",
     "load_checkpoint",
     "load_own_checkpoint",
@@ -90,6 +91,11 @@ def save_checkpoint(
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first; leftovers of interrupted writes are not among them."""
     return sorted(path for path in folder.glob("step-*") if (path / _STATE).is_file())
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step of one of a run's checkpoints, from its name."""
+    return int(path.name.removeprefix("step-"))
 
 
 def load_own_checkpoint(path: Path) -> Checkpoint:

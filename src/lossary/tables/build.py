@@ -15,6 +15,7 @@ from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
 from lossary.statistics.estimates import Estimate
 from lossary.study import Study
+from lossary.tables.best import Criterion, best_step, prepared_length, total_of
 from lossary.tables.comparability import IN_ONE_GO, run_settings
 from lossary.tables.deltas import add_deltas
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
@@ -40,10 +41,12 @@ def build_table(
     folder: StudyFolder,
     *,
     runs: Sequence[str] | None = None,
-    step: int | None = None,
+    step: int | Criterion | None = None,
     base: str | None = None,
 ) -> Table:
-    """The table of the runs' newest scores, or of those at `step`; with differences of all to the run `base`.
+    """The table of the runs' newest scores, of those at `step`, or of each run's best step by a total.
+
+    With `base`, the differences of all to that run are in it.
 
     Runs of the study come first, in its order, then others that were scored in its folder. Raises ScoreError if there
     is no score, UsageError if a named run is unknown.
@@ -92,18 +95,16 @@ def best_run(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = 
     It is what the others are compared with where nobody names another base.
     """
     validation = read_validation_manifest(folder)
-    shares = {name: row["share"] for name, row in validation["per_dataset"].items()}
     scored = scored_runs(study, folder, runs)
     # A run is not better for a dataset that it was not scored on.
-    all_have = [name for name in shares if all(s.header.part(name) == validation["parts"][name] for s in scored)]
-    totals = {}
-    for found in scored:
-        estimates = file_estimates(found.path, list(shares), has_sop=found.header.has_sop)
-        losses = {name: estimates[name]["mlm_loss"].value for name in all_have}
-        weight = sum(shares[name] for name, loss in losses.items() if loss is not None)
-        if weight:
-            totals[found.header.run] = sum(shares[name] * (loss or 0.0) for name, loss in losses.items()) / weight
-    return min(totals, key=lambda run: totals[run]) if len(totals) > 1 else None
+    shares = {
+        name: row["share"]
+        for name, row in validation["per_dataset"].items()
+        if all(found.header.part(name) == validation["parts"][name] for found in scored)
+    }
+    losses = {found.header.run: total_of(found.path, found.header, shares, "mlm_loss") for found in scored}
+    known = {run: loss for run, loss in losses.items() if loss is not None}
+    return min(known, key=lambda run: known[run]) if len(known) > 1 else None
 
 
 def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> list[Scored]:
@@ -115,7 +116,7 @@ def _scored_runs(
     study: Study,
     folder: StudyFolder,
     runs: Sequence[str] | None,
-    step: int | None,
+    step: int | Criterion | None,
     context: tuple[dict[str, str], list[str]],
 ) -> list[Scored]:
     parts, notes = context
@@ -127,8 +128,9 @@ def _scored_runs(
     scored = []
     for name in known if runs is None else runs:
         files = sorted((folder.run(name) / "scores").glob("*.parquet"))
-        if step is not None:
-            files = [path for path in files if int(path.stem) == step]
+        chosen = _best(study, folder, name, step, notes) if isinstance(step, Criterion) else step
+        if chosen is not None:
+            files = [path for path in files if int(path.stem) == chosen]
         newest_first = (Scored(path, read_header(path)) for path in reversed(files))
         newest = next((s for s in newest_first if _on_any(s.header, parts)), None)
         if newest is not None:
@@ -137,7 +139,7 @@ def _scored_runs(
             why = (
                 "scored on another validation set"
                 if files
-                else "not scored yet" + ("" if step is None else f" at step {step}")
+                else "not scored yet" + ("" if chosen is None else f" at step {chosen}")
             )
             notes.append(f"{name}: {why}; left out")
     return scored
@@ -162,16 +164,25 @@ def _not_scored(datasets: Sequence[str]) -> str:
     return f"not scored on the present examples of {', '.join(datasets)}"
 
 
+def _best(study: Study, folder: StudyFolder, run: str, criterion: Criterion, notes: list[str]) -> int | None:
+    found = best_step(study, folder, run, criterion)
+    if found is None:
+        return None
+    scored = f"{len(found.steps):,} scored" if len(found.steps) > 1 else "the only one scored"
+    notes.append(
+        f"{run}: step {found.step:,} is the best of {scored} by {criterion}: {found.value:.4f}, chosen by these numbers"
+    )
+    return found.step
+
+
 def _dataset_rows(study: Study, folder: StudyFolder, validation: dict[str, Any]) -> list[DatasetRow]:
     names = [name for name in study.datasets if name in validation["per_dataset"]]
-    lengths = sorted({study.recipe_of(run).sequence_length for run in study.runs})
-    # Runs added since the study was prepared may be of a length that nothing is prepared for.
-    known = [n for n in lengths if all((folder.spans(name, n) / MANIFEST).is_file() for name in names)]
-    shares: dict[str, float] = training_shares(study, folder, known[0], names) if known else {}
+    length = prepared_length(study, folder, names)
+    shares = training_shares(study, folder, length, names) if length else {}
     return [
         DatasetRow(
             name=name,
-            train_rows=read_json(folder.spans(name, known[0]) / MANIFEST)["rows"] if known else None,
+            train_rows=read_json(folder.spans(name, length) / MANIFEST)["rows"] if length else None,
             train_share=shares.get(name),
             validation_share=validation["per_dataset"][name]["share"],
             validation_examples=validation["per_dataset"][name]["examples"],

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lossary.errors import StudyError, UsageError
 from lossary.folder import StudyFolder
 from lossary.study import Study, find_study_file, load_study
+from lossary.tables.best import Criterion
 from lossary.tables.build import best_run, build_table
 from lossary.tables.imported import IMPORTED, imported_table
 from lossary.tables.model import Table
@@ -29,7 +30,7 @@ def is_imported(path: Path) -> bool:
 
 
 def open_table(
-    path: Path, *, runs: Sequence[str] | None = None, step: int | None = None, base: str | None = None
+    path: Path, *, runs: Sequence[str] | None = None, step: int | Criterion | None = None, base: str | None = None
 ) -> OpenTable:
     """The table of a study or of a folder of imports. Raises StudyError if the path holds neither."""
     if is_imported(path):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from lossary.statistics.seeds import seed_spread
-from lossary.study import Study
+from lossary.study import NOT_OF_WEIGHTS, Study
 from lossary.tables.model import METRICS, Cell, SeedSpreadRow, Total
 
 __all__ = ["seed_spreads"]
@@ -44,6 +44,6 @@ def _differ_in_seed(study: Study, group: list[str]) -> bool:
 
 def _apart_from_the_seed(study: Study, run: str) -> str:
     settings = study.runs[run]
-    recipe = study.recipe_of(run).model_dump(exclude={"seed", "checkpoint_every", "keep_checkpoints"})
+    recipe = study.recipe_of(run).model_dump(exclude={"seed", *NOT_OF_WEIGHTS})
     size = settings.size if isinstance(settings.size, str) else settings.size.label
     return json.dumps([settings.backend, size, study.datasets_of(run), recipe], sort_keys=True)

@@ -8,9 +8,13 @@ import math
 import shutil
 import signal
 import time
+from collections import deque
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,14 +28,20 @@ from lossary.data.tokenizer import MODEL
 from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError
 from lossary.files import write_json
 from lossary.folder import StudyFolder
-from lossary.models.checkpoints import Checkpoint, list_checkpoints, load_own_checkpoint, save_checkpoint
+from lossary.models.checkpoints import (
+    Checkpoint,
+    checkpoint_step,
+    list_checkpoints,
+    load_own_checkpoint,
+    save_checkpoint,
+)
 from lossary.models.parameters import initial_parameters
 from lossary.models.update_laws import UpdateLaw, learning_rate
 from lossary.results.records import STEP_SCHEMA, read_steps, write_steps
 from lossary.study import Study
 from lossary.training.plan import RunPlan, branch_point, course_of, plan_run, run_record
 
-__all__ = ["train"]
+__all__ = ["OnTheWay", "train"]
 
 _EVENT_EVERY_S = 0.5
 _STEPS_EVERY_S = 10.0
@@ -39,8 +49,18 @@ _STEPS_EVERY_S = 10.0
 _WINDOW = 50
 
 
-def train(study: Study, folder: StudyFolder, run: str, *, emit: Emit) -> dict[str, Any]:
+class OnTheWay(Protocol):
+    """What is done at some steps with the backend that trains; it changes no weight."""
+
+    def due(self, step: int) -> bool: ...
+    def at(self, checkpoint: Path, backend: Backend) -> None: ...
+    def kept(self, step: int) -> Set[int]: ...  # steps up to this one whose checkpoints stay
+
+
+def train(study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, emit: Emit) -> dict[str, Any]:
     """Trains a run to its last step, or goes on with it; returns step and digest of its last checkpoint.
+
+    Where `on_the_way` is due a checkpoint is written first, so that a run that is stopped takes it up there.
 
     Raises CheckpointError if the run was begun with another recipe, DivergenceError if the loss is no number or stays
     far above that of a uniform guess, Interrupted after a checkpoint if a signal asked to stop.
@@ -59,7 +79,7 @@ def train(study: Study, folder: StudyFolder, run: str, *, emit: Emit) -> dict[st
         start, branched = _branch(study, folder, plan)
     settings = study.runs[run]
     backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
-    loop = _Loop(plan, folder, TrainingData(study, folder, run, weights=plan.weights), backend, emit)
+    loop = _Loop(plan, folder, TrainingData(study, folder, run, weights=plan.weights), backend, (on_the_way, emit))
     first_step = int(start.state["step"]) if start else 0
     record = run_record(study, plan, device=backend.device, first_step=first_step, start=branched)
     write_json(folder.run(run) / "run.json", record)
@@ -69,7 +89,7 @@ def train(study: Study, folder: StudyFolder, run: str, *, emit: Emit) -> dict[st
 def _clean(folder: StudyFolder, run: str) -> None:
     for left in [*folder.checkpoints(run).glob(".*.tmp"), *folder.checkpoints(run).glob(".*.old")]:
         shutil.rmtree(left, ignore_errors=True)
-    for left in folder.run(run).glob(".*.tmp"):
+    for left in [*folder.run(run).glob(".*.tmp"), *folder.run(run).glob("scores/.*.tmp")]:
         left.unlink()
 
 
@@ -102,13 +122,20 @@ def _branch(study: Study, folder: StudyFolder, plan: RunPlan) -> tuple[Checkpoin
 
 
 class _Loop:
-    def __init__(self, plan: RunPlan, folder: StudyFolder, data: TrainingData, backend: Backend, emit: Emit) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        folder: StudyFolder,
+        data: TrainingData,
+        backend: Backend,
+        told: tuple[OnTheWay, Emit],
+    ) -> None:
         self.plan = plan
         self.recipe = plan.recipe
         self.folder = folder
         self.data = data
         self.backend = backend
-        self.emit = emit
+        self.on_the_way, self.emit = told
         self.max_tokens = backend.max_tokens
         self.records = _StepRecords(folder.steps(plan.run), plan.run, data.datasets)
         self.guard = _Guard(plan)
@@ -121,9 +148,12 @@ class _Loop:
         every = self.recipe.checkpoint_every or max(1, steps // 10)
         for kind in (signal.SIGINT, signal.SIGTERM):
             signal.signal(kind, self._ask_to_stop)
-        meter = _Meter(self.emit, self.plan.run, steps, step)
+        meter = _Meter(self.emit, self.plan.run, steps)
         state = start.state if start else {}
+        if start is not None and start.path == self.folder.checkpoint(self.plan.run, step):
+            self._at(step)
         while step < steps:
+            meter.begin()
             output, batch, micro = self._step(step)
             step += 1
             self.total_tokens += batch.tokens
@@ -132,11 +162,24 @@ class _Loop:
             self.guard.check(step, sums, output.gradient_norm, rate, self.data.datasets)
             self.records.add(step, sums, (rate, output.gradient_norm, self.total_tokens))
             meter.show(step, sums, self.data.datasets, batch.tokens)
-            if step % every == 0 or step == steps or self.stopping or step in self.plan.branches:
+            due = step in self.plan.branches or self.on_the_way.due(step)
+            if step % every == 0 or step == steps or self.stopping or due:
                 state = self._save(step)
+                self._at(step)
             if self.stopping and step < steps:
                 raise Interrupted(f"stopped after step {step:,} of {steps:,}; `lossary run` goes on from there")
         return {"step": step, "weights_digest": state.get("weights_digest"), "tokens": self.total_tokens}
+
+    def _at(self, step: int) -> None:
+        """What is due at a step whose checkpoint is written; then old checkpoints go."""
+        # Who is asked to stop does so soon: the run takes it up at this step when it goes on.
+        if self.on_the_way.due(step) and not self.stopping:
+            with self.records.paused():
+                self.on_the_way.at(self.folder.checkpoint(self.plan.run, step), self.backend)
+        kept = {*self.plan.branches, *self.on_the_way.kept(step)}
+        for old in list_checkpoints(self.folder.checkpoints(self.plan.run))[: -self.recipe.keep_checkpoints]:
+            if checkpoint_step(old) not in kept:
+                shutil.rmtree(old)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -200,7 +243,7 @@ class _Loop:
             "run": self.plan.run,
         }
         path = self.folder.checkpoint(self.plan.run, step)
-        state = save_checkpoint(
+        return save_checkpoint(
             path,
             shape=self.plan.shape,
             parameters=parameters,
@@ -208,10 +251,6 @@ class _Loop:
             state=state,
             tokenizer=self.folder.tokenizer / MODEL,
         )
-        for old in list_checkpoints(self.folder.checkpoints(self.plan.run))[: -self.recipe.keep_checkpoints]:
-            if int(old.name.removeprefix("step-")) not in self.plan.branches:
-                shutil.rmtree(old)
-        return state
 
 
 _SUMS = ("examples", "tokens", "masked", "mlm_nats", "mlm_correct", "sop_pairs", "sop_nats", "sop_correct")
@@ -283,6 +322,13 @@ class _StepRecords:
         if now - self._written > _STEPS_EVERY_S:
             self.write()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While it lasts, nothing is trained."""
+        began = time.monotonic()
+        yield
+        self._started += time.monotonic() - began
+
     def write(self) -> None:
         fresh = pa.Table.from_pylist(self._rows, schema=STEP_SCHEMA)
         self._kept = pa.concat_tables([self._kept, fresh], promote_options="permissive").combine_chunks()
@@ -336,26 +382,42 @@ _LOWER = (
 
 
 class _Meter:
-    """Progress events at a bounded rate: speed, time left, losses over the last steps."""
+    """Progress events at a bounded rate: speed, time left, losses over the last steps.
 
-    def __init__(self, emit: Emit, run: str, steps: int, done: int) -> None:
+    A backend's first step is not counted, since it may compile; steps that compile another shape later, or wait, do
+    not move the median. Between steps checkpoints are written and scored: as much of that is expected as there was.
+    """
+
+    def __init__(self, emit: Emit, run: str, steps: int) -> None:
         self.emit = emit
         self.run = run
         self.steps = steps
         self._window: list[Sums] = []
-        self._first = done
-        self._tokens = 0
-        self._started = time.monotonic()
+        self._seconds: deque[float] = deque(maxlen=_WINDOW)
+        self._tokens: deque[int] = deque(maxlen=_WINDOW)
+        self._done = 0
+        self._between = 0.0
+        self._began = self._ended = time.monotonic()
         self._shown = 0.0
 
+    def begin(self) -> None:
+        """A step begins."""
+        self._began = time.monotonic()
+        if self._done:
+            self._between += self._began - self._ended
+
     def show(self, step: int, sums: Sums, datasets: list[str], tokens: int) -> None:
+        """A step ended."""
+        self._ended = now = time.monotonic()
         self._window = [*self._window[-_WINDOW + 1 :], sums]
-        self._tokens += tokens
-        now = time.monotonic()
+        if self._done:
+            self._seconds.append(max(now - self._began, 1e-9))
+            self._tokens.append(tokens)
+        self._done += 1
         if now - self._shown < _EVENT_EVERY_S and step < self.steps:
             return
         self._shown = now
-        elapsed = max(now - self._started, 1e-9)
+        usual = median(self._seconds) if self._seconds else None
         pooled = {key: np.sum([part[key] for part in self._window], axis=0) for key in _SUMS}
         self.emit(
             {
@@ -363,8 +425,8 @@ class _Meter:
                 "run": self.run,
                 "step": step,
                 "steps": self.steps,
-                "tokens_per_s": self._tokens / elapsed,
-                "eta_s": elapsed / (step - self._first) * (self.steps - step),
+                "tokens_per_s": None if usual is None else float(np.mean(self._tokens)) / usual,
+                "eta_s": None if usual is None else (usual + self._between / self._done) * (self.steps - step),
                 "loss": {name: _means(pooled, number) for number, name in enumerate(datasets)},
             }
         )

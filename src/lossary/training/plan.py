@@ -19,7 +19,7 @@ from lossary.files import digest_json, read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import list_checkpoints
 from lossary.models.shapes import AlbertShape, shape_of
-from lossary.study import Recipe, Study
+from lossary.study import NOT_OF_WEIGHTS, Recipe, Study
 
 __all__ = [
     "Course",
@@ -86,7 +86,7 @@ def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
     }
     start = study.runs[run].start
     description = {
-        "recipe": recipe.model_dump(exclude={"checkpoint_every", "keep_checkpoints", "precision", "steps"}),
+        "recipe": recipe.model_dump(exclude={*NOT_OF_WEIGHTS, "precision", "steps"}),
         "shape": vars(shape),
         "tokenizer": tokenizer.digest,
         "training_examples": spans,

@@ -1,0 +1,66 @@
+"""What the worker process of a run does: it trains and, with the same model in the same process, scores on the way.
+
+python -m lossary.worker JOB.json      {"study_file", "run", "score_last"}
+"""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from lossary.backends.api import Backend
+from lossary.backends.process import Emit, worker_main
+from lossary.evaluation.score import job_of_run, score_checkpoint
+from lossary.folder import StudyFolder
+from lossary.study import Study, load_study
+from lossary.training.loop import train
+
+__all__ = ["main"]
+
+
+class ScoresOnTheWay:
+    """Scores the steps that the recipe asks for, and the last one if asked; knows which checkpoint is the best."""
+
+    def __init__(self, study: Study, folder: StudyFolder, run: str, *, score_last: bool, emit: Emit) -> None:
+        self.study, self.folder, self.run = study, folder, run
+        self.emit = emit
+        self.recipe = study.recipe_of(run)
+        self.score_last = score_last
+
+    def due(self, step: int) -> bool:
+        """Whether a step is scored."""
+        every = self.recipe.evaluate_every
+        if step == self.recipe.steps:
+            return self.score_last or every is not None
+        return every is not None and step > 0 and step % every == 0
+
+    def at(self, checkpoint: Path, backend: Backend) -> None:
+        """Scores a checkpoint whose weights the backend has; scores that are there for the same weights are kept."""
+        job = job_of_run(self.study, self.run, checkpoint)
+        score_checkpoint(self.folder, job, open_backend=lambda *_: backend, emit=self.emit)
+
+    def kept(self, step: int) -> Set[int]:
+        """The best step so far, if the recipe asks to keep it."""
+        if self.recipe.keep_best is None:
+            return frozenset()
+        # Totals are DuckDB's: most runs ask for none.
+        from lossary.tables.best import Criterion, best_step
+
+        criterion = Criterion.parse(self.recipe.keep_best, where="keep_best")
+        best = best_step(self.study, self.folder, self.run, criterion, until=step)
+        return frozenset() if best is None else frozenset({best.step})
+
+
+def main() -> None:
+    """Trains the run that the job names."""
+    worker_main(_work)
+
+
+def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    study_file = Path(job["study_file"])
+    study, folder = load_study(study_file), StudyFolder(study_file.parent)
+    on_the_way = ScoresOnTheWay(study, folder, job["run"], score_last=job["score_last"], emit=emit)
+    return train(study, folder, job["run"], on_the_way=on_the_way, emit=emit)
+
+
+if __name__ == "__main__":
+    main()
