@@ -189,7 +189,9 @@ def train(
         scored = score_last or recipe.evaluate_every is not None
         last = folder.checkpoint(run, recipe.steps)
         if not is_finished(study, folder, run) or (scored and not is_scored(folder, job_of_run(study, run, last))):
-            request = {"study_file": str(folder.study_file), "run": run, "score_last": scored}
+            # The study as it is here: a file that is changed meanwhile, or overridden, is not read again.
+            resolved = study.model_dump(mode="json", by_alias=True)
+            request = {"study": resolved, "folder": str(folder.root), "run": run, "score_last": scored}
             tools.run("lossary.worker", request, study.runs[run].backend)
 
     chosen = _chosen(study, runs)

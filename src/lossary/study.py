@@ -9,6 +9,7 @@ It checks the file and resolves what a run overrides; it opens no source and kno
 import difflib
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -24,7 +25,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from lossary.errors import StudyError
+from lossary.errors import StudyError, UsageError
+from lossary.overrides import Override, override, parse_override
 
 __all__ = [
     "BACKENDS",
@@ -46,6 +48,7 @@ __all__ = [
     "Tokenizer",
     "Validation",
     "check_name",
+    "check_study",
     "find_study_file",
     "load_study",
     "parse_study",
@@ -335,14 +338,14 @@ def find_study_file(path: Path) -> Path:
     return file
 
 
-def load_study(path: Path) -> Study:
-    """Reads and checks a study file, or the `study.toml` of a folder.
+def load_study(path: Path, changes: Sequence[str] = ()) -> Study:
+    """Reads and checks a study file, or the `study.toml` of a folder; `changes` as of `--set` override its keys.
 
     Raises StudyError: `where` is the file and the path in it (`study.toml: $.datasets.wiki.source`).
     """
     file = find_study_file(path)
     try:
-        return parse_study(file.read_text(encoding="utf-8"))
+        return parse_study(file.read_text(encoding="utf-8"), changes)
     except UnicodeDecodeError as error:
         raise StudyError(f"not UTF-8 at byte {error.start}", where=str(file), hint="Save the file as UTF-8.") from None
     except StudyError as error:
@@ -350,12 +353,23 @@ def load_study(path: Path) -> Study:
         raise StudyError(error.message, where=where, hint=error.hint) from None
 
 
-def parse_study(text: str) -> Study:
-    """Checks the text of a study file."""
+def parse_study(text: str, changes: Sequence[str] = ()) -> Study:
+    """Checks the text of a study file, `changes` made. Raises UsageError where one of these is wrong."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise StudyError("not a study file: nested too deeply") from None
+    overrides = [parse_override(change) for change in changes]
+    try:
+        return check_study(override(raw, overrides))
+    except StudyError as error:
+        raise _blame(error, overrides) from None
+
+
+def check_study(raw: dict[str, Any]) -> Study:
+    """Checks the tables of a study file."""
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
@@ -364,6 +378,18 @@ def parse_study(text: str) -> Study:
     _check_references(study)
     _check_runs(study)
     return study
+
+
+def _blame(error: StudyError, overrides: Sequence[Override]) -> UsageError:
+    """An error of a key that a command sets says so, and not that the file is wrong."""
+    where = error.where or "$"
+    for change in overrides:
+        path = _json_path(change.key)
+        if where == path or where.startswith((f"{path}.", f"{path}[")):
+            return UsageError(error.message, where=change.where, hint=error.hint)
+        if path.startswith(f"{where}."):
+            return StudyError(error.message, where=where, hint=f"With {change.where}. {error.hint or ''}".strip())
+    return error
 
 
 def _study_error(error: ValidationError) -> StudyError:

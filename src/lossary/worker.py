@@ -1,6 +1,6 @@
 """What the worker process of a run does: it trains and, with the same model in the same process, scores on the way.
 
-python -m lossary.worker JOB.json      {"study_file", "run", "score_last"}
+python -m lossary.worker JOB.json      {"study", "folder", "run", "score_last"}
 """
 
 from collections.abc import Set
@@ -11,7 +11,7 @@ from lossary.backends.api import Backend
 from lossary.backends.process import Emit, worker_main
 from lossary.evaluation.score import job_of_run, score_checkpoint
 from lossary.folder import StudyFolder
-from lossary.study import Study, load_study
+from lossary.study import Study, check_study
 from lossary.training.loop import train
 
 __all__ = ["main"]
@@ -56,8 +56,7 @@ def main() -> None:
 
 
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    study_file = Path(job["study_file"])
-    study, folder = load_study(study_file), StudyFolder(study_file.parent)
+    study, folder = check_study(job["study"]), StudyFolder(Path(job["folder"]))
     on_the_way = ScoresOnTheWay(study, folder, job["run"], score_last=job["score_last"], emit=emit)
     return train(study, folder, job["run"], on_the_way=on_the_way, emit=emit)
 

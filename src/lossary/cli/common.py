@@ -1,5 +1,7 @@
 """What the verbs share: the study argument and opening it."""
 
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -14,8 +16,12 @@ __all__ = [
     "JobsOption",
     "KeepOption",
     "OpenStudy",
+    "ProgressOption",
+    "QuietOption",
     "RunsOption",
+    "SetOption",
     "StudyArgument",
+    "Style",
     "open_study",
 ]
 
@@ -54,6 +60,33 @@ GenerationOption = Annotated[
 ]
 
 
+class Style(StrEnum):
+    """How progress is told."""
+
+    BARS = "bars"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
+ProgressOption = Annotated[
+    Style | None,
+    typer.Option(
+        "--progress", help="How progress is told on standard error.", show_default="bars on a terminal, else plain"
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the study file for this command, as `recipe.steps=50`; may be given several times.",
+        show_default="none",
+    ),
+]
+
+
 class OpenStudy(NamedTuple):
     """A checked study file and the folder it governs."""
 
@@ -61,10 +94,10 @@ class OpenStudy(NamedTuple):
     folder: "StudyFolder"
 
 
-def open_study(path: Path) -> OpenStudy:
-    """Loads the study at `path`; StudyError if it is missing or wrong."""
+def open_study(path: Path, changes: Sequence[str] | None = None) -> OpenStudy:
+    """Loads the study at `path`, with what `--set` changes of it; StudyError if it is missing or wrong."""
     from lossary.folder import StudyFolder
     from lossary.study import find_study_file, load_study
 
     file = find_study_file(path)
-    return OpenStudy(load_study(file), StudyFolder(file.resolve().parent))
+    return OpenStudy(load_study(file, changes or ()), StudyFolder(file.resolve().parent))

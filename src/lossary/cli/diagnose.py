@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import StudyArgument, open_study
+from lossary.cli.common import SetOption, StudyArgument, open_study
 
 __all__ = ["diagnose"]
 
@@ -33,6 +33,7 @@ def diagnose(
         Path | None,
         typer.Option(help="Folder of `lossary import`: which way of scoring gives the numbers that it has of a run."),
     ] = None,
+    changes: SetOption = None,
     format: Annotated[str, typer.Option("--format", "-f", help="full, concise, json or markdown.")] = "full",
 ) -> None:
     """Find why a side is worse: every stage is compared, causes are named once an experiment has confirmed them.
@@ -51,7 +52,7 @@ def diagnose(
 
     if format not in FORMATS:
         raise UsageError(f"no format is called {format!r}", where="--format", hint=f"Known: {', '.join(FORMATS)}.")
-    opened = open_study(study)
+    opened = open_study(study, changes)
     request = Request(
         first=first,
         second=second,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import JobsOption, RunsOption, StudyArgument, open_study
+from lossary.cli.common import JobsOption, ProgressOption, QuietOption, RunsOption, SetOption, StudyArgument, open_study
 
 __all__ = ["evaluate"]
 
@@ -28,17 +28,20 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Examples a pass; scores do not depend on it.", show_default="by memory")
     ] = None,
+    changes: SetOption = None,
+    progress: ProgressOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Score checkpoints on the frozen validation set: the newest of every run, others, or one from elsewhere."""
     from lossary import pipeline
-    from lossary.cli.progress import TerminalListener
+    from lossary.cli.progress import listener_of
     from lossary.errors import UsageError
     from lossary.study import BACKENDS, check_name
 
     named = [option for option, given in (("--all", every), ("--step", step), ("--checkpoint", checkpoint)) if given]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} cannot be given together", hint="Give one of them.")
-    opened = open_study(study)
+    opened = open_study(study, changes)
     foreign = None
     if checkpoint is not None:
         if backend not in BACKENDS:
@@ -52,7 +55,7 @@ def evaluate(
                 f"{title!r} is a run of the study", where="--name", hint="Give the checkpoint another name."
             )
         foreign = pipeline.Foreign(name=title, checkpoint=checkpoint.resolve(), backend=backend)
-    with TerminalListener() as listener:
+    with listener_of(progress, quiet=quiet) as listener:
         pipeline.evaluate(
             opened.study,
             opened.folder,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import KeepOption, StudyArgument, open_study
+from lossary.cli.common import KeepOption, SetOption, StudyArgument, open_study
 
 __all__ = ["plan"]
 
@@ -13,6 +13,7 @@ __all__ = ["plan"]
 def plan(
     study: StudyArgument = Path(),
     keep_prepared: KeepOption = None,
+    changes: SetOption = None,
     format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:
     """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes nothing.
@@ -28,7 +29,7 @@ def plan(
 
     if format not in ("text", "json"):
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
-    opened = open_study(study)
+    opened = open_study(study, changes)
     found = make_plan(opened.study, opened.folder, keep=keep_prepared or ())
     sizes = estimate(opened.study, opened.folder)
     if format == "json":

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import GenerationOption, KeepOption, StudyArgument, open_study
+from lossary.cli.common import (
+    GenerationOption,
+    KeepOption,
+    ProgressOption,
+    QuietOption,
+    SetOption,
+    StudyArgument,
+    open_study,
+)
 
 __all__ = ["prepare"]
 
@@ -17,12 +25,15 @@ def prepare(
     ] = None,
     keep_prepared: KeepOption = None,
     new_generation: GenerationOption = False,
+    changes: SetOption = None,
+    progress: ProgressOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Read the datasets: tokenise them, split and freeze the validation set. What is up to date is kept."""
     from lossary import pipeline
-    from lossary.cli.progress import TerminalListener
+    from lossary.cli.progress import listener_of
 
-    opened = open_study(study)
+    opened = open_study(study, changes)
     allowed = pipeline.Allowed(keep_prepared=keep_prepared or (), new_generation=new_generation)
-    with TerminalListener() as listener:
+    with listener_of(progress, quiet=quiet) as listener:
         pipeline.prepare(opened.study, opened.folder, workers=workers, allowed=allowed, listener=listener)

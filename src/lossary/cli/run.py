@@ -9,7 +9,10 @@ from lossary.cli.common import (
     GenerationOption,
     JobsOption,
     KeepOption,
+    ProgressOption,
+    QuietOption,
     RunsOption,
+    SetOption,
     StudyArgument,
     open_study,
 )
@@ -28,18 +31,21 @@ def run(
     keep_prepared: KeepOption = None,
     new_generation: GenerationOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as `lossary plan`.")] = False,
+    changes: SetOption = None,
+    progress: ProgressOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Make the table from raw text: prepare, train, evaluate, report. Goes on where it was stopped."""
     from lossary import pipeline
-    from lossary.cli.progress import TerminalListener
+    from lossary.cli.progress import listener_of
 
     if dry_run:
-        plan(study, keep_prepared=keep_prepared)
+        plan(study, keep_prepared=keep_prepared, changes=changes)
         return
-    opened = open_study(study)
+    opened = open_study(study, changes)
     allowed = pipeline.Allowed(keep_prepared=keep_prepared or (), new_generation=new_generation)
     settings = pipeline.Settings(runs=runs, jobs=jobs, workers=workers, allowed=allowed)
-    with TerminalListener() as listener:
+    with listener_of(progress, quiet=quiet) as listener:
         page = pipeline.run_study(opened.study, opened.folder, settings=settings, listener=listener)
     typer.echo(page.terminal)
     typer.echo(f"wrote {page.path}")

@@ -2,16 +2,23 @@
 
 from pathlib import Path
 
-from lossary.cli.common import JobsOption, RunsOption, StudyArgument, open_study
+from lossary.cli.common import JobsOption, ProgressOption, QuietOption, RunsOption, SetOption, StudyArgument, open_study
 
 __all__ = ["train"]
 
 
-def train(study: StudyArgument = Path(), runs: RunsOption = None, jobs: JobsOption = None) -> None:
+def train(
+    study: StudyArgument = Path(),
+    runs: RunsOption = None,
+    jobs: JobsOption = None,
+    changes: SetOption = None,
+    progress: ProgressOption = None,
+    quiet: QuietOption = False,
+) -> None:
     """Train the runs of a prepared study; each goes on from its last checkpoint."""
     from lossary import pipeline
-    from lossary.cli.progress import TerminalListener
+    from lossary.cli.progress import listener_of
 
-    opened = open_study(study)
-    with TerminalListener() as listener:
+    opened = open_study(study, changes)
+    with listener_of(progress, quiet=quiet) as listener:
         pipeline.train(opened.study, opened.folder, runs=runs, jobs=jobs, listener=listener)
