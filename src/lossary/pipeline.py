@@ -159,6 +159,11 @@ def _settle(study: Study, folder: StudyFolder, allowed: Allowed, listener: Liste
         plan = make_plan(study, folder, keep=allowed.keep_prepared)
     if any(item.fate == "anew" and item.kind in ("tokenizer", "dataset", "validation") for item in plan.items):
         refuse_beside_runs(folder, "this command")
+    again = [
+        item.what for item in plan.items if item.fate == "anew" and item.kind in ("tokenizer", "dataset", "validation")
+    ]
+    if again:
+        refuse_beside_runs(folder, f"making {', '.join(again)} anew")
     for line in plan_lines(plan.changes):
         listener.note(f"plan: {line}")
 

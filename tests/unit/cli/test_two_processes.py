@@ -47,3 +47,16 @@ def test_readers_neither_wait_nor_take(verb: str, study: StudyFolder) -> None:
     with hold(study, STUDY), hold(study, run_lease("torch_a")):
         beside = lossary(verb, str(study.root))
     assert (beside.returncode, beside.stdout, beside.stderr) == (alone.returncode, alone.stdout, alone.stderr)
+
+
+def test_data_is_not_made_anew_beside_a_run(study: StudyFolder) -> None:
+    with hold(study, run_lease("torch_a")):
+        assert lossary("prepare", str(study.root)).returncode == 0
+        lines = study.root / "lines.txt"
+        lines.write_text(lines.read_text() + "One more line.\n")
+        before = {path: path.stat().st_mtime_ns for path in (study.root / "prepared").rglob("*")}
+        found = lossary("prepare", str(study.root))
+        assert found.returncode == 75
+        assert "another process works on run 'torch_a'" in found.stderr
+        assert {path: path.stat().st_mtime_ns for path in (study.root / "prepared").rglob("*")} == before
+    assert lossary("prepare", str(study.root)).returncode == 0
