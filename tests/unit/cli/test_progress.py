@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -156,3 +157,15 @@ def test_a_key_is_set_for_one_command(study: Path) -> None:
     assert found.returncode == 2
     assert found.stderr.startswith("lossary: --set recipe.stepz=50: unknown key 'stepz'")
     assert "Did you mean 'steps'?" in found.stderr
+
+
+@pytest.mark.frameworks
+def test_a_worker_trains_the_study_as_it_is_set(prepared: Any, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(prepared[1].root, tmp_path / "study"))
+    settings = ("--run", "torch_a", "--set", "recipe.steps=2", "--set", "runs.torch_a.batch_size=4")
+    found = lossary("train", *settings, "--progress", "json", str(study), timeout_s=240)
+    assert found.returncode == 0, found.stderr
+    told = [one for one in objects(found.stderr) if one.get("stage") == "train"]
+    assert {one["total"] for one in told} == {2}
+    assert [path.name for path in (study / "runs" / "torch_a" / "checkpoints").iterdir()][-1] == "step-00000002"
+    assert json.loads((study / "runs" / "torch_a" / "run.json").read_text())["recipe"]["batch_size"] == 4
