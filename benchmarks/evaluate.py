@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.common import alternate, arguments, clock, in_process, prepared_study, temporary_folder
 from benchmarks.train import LENGTH, SHAPE, VOCABULARY
@@ -48,13 +49,13 @@ def main() -> None:
 
 def _score(validation: ValidationSet, batch_size: int | None) -> Any:
     from lossary.backends.torch.backend import TorchBackend
-    from lossary.evaluation.score import ScoreJob, score_examples
+    from lossary.evaluation.score import ScoreJob, score_windows
 
     backend = TorchBackend(SHAPE, device="cpu")
     backend.load_parameters(initial_parameters(SHAPE, 0))
     job = ScoreJob(name="x", checkpoint=Path(), backend="torch", batch_size=batch_size)
     start = clock()
-    table = score_examples(backend, validation, job, has_sop=True, emit=lambda _: None)
+    table = pa.concat_tables(score_windows(backend, validation, job, has_sop=True, emit=lambda _: None))
     return table, clock() - start
 
 

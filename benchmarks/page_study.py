@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.examples import Examples, save_examples
+from lossary.data.examples import Examples
+from lossary.data.freeze import write_examples
+from lossary.data.manifests import write_manifest
+from lossary.data.parts import EXAMPLES
 from lossary.data.tokenizer import CLS, FIRST_PIECE, MASK, SEP, train_model
 from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
@@ -88,7 +91,10 @@ def _write_validation(folder: StudyFolder, shape: Shape) -> Examples:
     train_model(folder, sentences, vocabulary_size=_VOCABULARY, lowercase=True, request="page")
     examples = _examples(shape, rng)
     for index, name in enumerate(shape.dataset_names):
-        save_examples(folder.validation_part(name) / "examples.arrow", examples.take(examples.dataset == index))
+        part = folder.validation_part(name)
+        part.mkdir(parents=True)
+        blocks = write_examples(part / EXAMPLES, [examples.take(examples.dataset == index)])
+        write_manifest(part, {"dataset": name, "digest": "blake2b:0", "files": {EXAMPLES: blocks}})
     described = {
         name: {
             "share": 1 / shape.datasets,
@@ -99,7 +105,6 @@ def _write_validation(folder: StudyFolder, shape: Shape) -> Examples:
         for name in shape.dataset_names
     }
     manifest = {
-        "schema": 2,
         "digest": "blake2b:0",
         "parts": dict.fromkeys(shape.dataset_names, "blake2b:0"),
         "tokenizer_digest": read_json(folder.tokenizer / "manifest.json")["digest"],
@@ -107,7 +112,7 @@ def _write_validation(folder: StudyFolder, shape: Shape) -> Examples:
         "notes": [],
         "per_dataset": described,
     }
-    write_json(folder.validation / "manifest.json", manifest)
+    write_manifest(folder.validation, manifest)
     return examples
 
 

@@ -9,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 import sentencepiece
 
-from lossary.data.examples import Examples, save_examples
+from lossary.data.examples import Examples
+from lossary.data.freeze import write_examples
+from lossary.data.manifests import write_manifest
+from lossary.data.parts import EXAMPLES
 from lossary.files import write_json
 from lossary.folder import StudyFolder
 from lossary.results.importers.names import parse_maps
@@ -105,7 +108,10 @@ def _examples(rng: np.random.Generator, shape: Shape, pieces: int) -> Examples:
 
 def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Examples, shape: Shape) -> None:
     for index, name in enumerate(datasets):
-        save_examples(folder.validation_part(name) / "examples.arrow", examples.take(examples.dataset == index))
+        part = folder.validation_part(name)
+        part.mkdir(parents=True)
+        blocks = write_examples(part / EXAMPLES, [examples.take(examples.dataset == index)])
+        write_manifest(part, {"dataset": name, "digest": "blake2b:0123456789abcdef", "files": {EXAMPLES: blocks}})
     described = {
         name: {
             "share": 1 / len(datasets),
@@ -116,7 +122,6 @@ def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Example
         for name in datasets
     }
     manifest = {
-        "schema": 2,
         "digest": "blake2b:0123456789abcdef",
         "parts": dict.fromkeys(datasets, "blake2b:0123456789abcdef"),
         "tokenizer_digest": "blake2b:1",
@@ -124,7 +129,7 @@ def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Example
         "notes": [],
         "per_dataset": described,
     }
-    write_json(folder.validation / "manifest.json", manifest)
+    write_manifest(folder.validation, manifest)
     for index, name in enumerate(datasets):
         rows = 1000 * (index + 1)
         write_json(folder.spans(name, 512) / "manifest.json", {"rows": rows, "examples": rows})

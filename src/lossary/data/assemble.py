@@ -46,7 +46,7 @@ class Assembler:
         self, tokenizer: TokenizerModel, datasets: Sequence[str], settings: Settings, *, seed: int, purpose: str
     ) -> None:
         self.settings = settings
-        self._vocabulary_size = tokenizer.vocabulary_size
+        self.vocabulary_size = tokenizer.vocabulary_size
         self._starts_word = tokenizer.is_word_start
         self._piece_bytes = tokenizer.piece_bytes
         self._keys = {
@@ -81,7 +81,7 @@ class Assembler:
         labels[used] = tokens[masked]
         original_bytes = np.where(segment >= 0, self._piece_bytes[tokens], 0).sum(axis=1).astype(np.int32)
         replaced = replace_masked(
-            labels, vocabulary_size=self._vocabulary_size, example=spans.example, key=keys["replace"], epoch=epoch
+            labels, vocabulary_size=self.vocabulary_size, example=spans.example, key=keys["replace"], epoch=epoch
         )
         tokens[masked] = replaced[used]
         column = np.arange(tokens.shape[1])

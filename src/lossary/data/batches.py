@@ -8,32 +8,47 @@ for micro in micro_batches(batch, max_tokens=4096, sequence_length=512): ...
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.assemble import Assembler, Settings
+from lossary.data.blocks import Blocks, Place
 from lossary.data.examples import Examples
+from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.mixture import MixtureOrder
 from lossary.data.segments import RaggedSpans
-from lossary.data.shards import MANIFEST, PreparedDataset, Shard, open_dataset
-from lossary.data.spans import Spans, read_spans
+from lossary.data.shards import PreparedDataset, offsets_of, open_dataset, ranges
+from lossary.data.spans import SpanRows, StoredSpans
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import ShardError
-from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
-__all__ = ["MicroBatch", "SpanStore", "TrainingData", "gather", "micro_batches", "training_shares"]
+__all__ = [
+    "MicroBatch",
+    "SpanStore",
+    "TrainingData",
+    "gather",
+    "micro_batches",
+    "open_spans",
+    "ragged",
+    "training_shares",
+]
+
+# A span lies on half a dozen pages of 4 KiB: so many are 100 MB.
+_FORGET_EVERY = 4096
 
 
 class SpanStore:
-    """The spans of one dataset in all its shards, memory-mapped."""
+    """The training spans of one dataset in all its shards, memory-mapped."""
 
-    def __init__(self, dataset: PreparedDataset, spans: Sequence[Spans]) -> None:
-        self.shards: Sequence[Shard] = dataset.shards
-        self.spans = spans
-        self.offsets = np.concatenate([[0], np.cumsum([len(part) for part in spans])])
+    def __init__(self, dataset: PreparedDataset, spans: Blocks, counts: Sequence[int]) -> None:
+        self._shards = dataset.blocks
+        self._spans = spans
+        self._fetched = 0
+        self.offsets = offsets_of(np.asarray(counts, np.int64))
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -42,30 +57,66 @@ class SpanStore:
     def open(cls, folder: StudyFolder, name: str, length: int) -> "SpanStore":
         """The training spans that `lossary prepare` wrote."""
         dataset = open_dataset(folder, name)
-        path = folder.spans(name, length)
-        if not (path / MANIFEST).is_file():
-            hint = "Run `lossary prepare` first."
-            raise ShardError(f"no training examples of length {length} are prepared", where=str(path), hint=hint)
-        return cls(dataset, [read_spans(path / shard.name) for shard in dataset.shard_paths])
+        spans = open_spans(folder, name, length)
+        return cls(dataset, spans.blocks, spans.counts)
+
+    def shard(self, number: int) -> tuple[NDArray[Any], StoredSpans]:
+        """The pieces of a shard and its spans."""
+        return self._shards.read(number)["ids"], StoredSpans(self._spans.read(number))
+
+    def forget_after(self, spans: int) -> None:
+        """Counts spans that were fetched; now and then the pages that they lie on are given back."""
+        self._fetched += spans
+        if self._fetched >= _FORGET_EVERY:
+            self._fetched = 0
+            self._shards.forget()
+            self._spans.forget()
+
+
+class PreparedSpans(NamedTuple):
+    """Stored spans of a dataset, a block for each of its shards, and how many each has."""
+
+    blocks: Blocks
+    counts: list[int]
+    manifest: dict[str, Any]
+
+
+def open_spans(folder: StudyFolder, name: str, length: int) -> PreparedSpans:
+    """The training spans that `lossary prepare` wrote; ShardError if it did not."""
+    path = folder.spans(name, length)
+    hint = "Run `lossary prepare` first."
+    if not (path / MANIFEST).is_file():
+        raise ShardError(f"no training examples of length {length} are prepared", where=str(path), hint=hint)
+    manifest = read_manifest(path)
+    if manifest.get("schema", 1) < SCHEMA:
+        raise ShardError("prepared by an earlier lossary", where=str(path), hint="Run `lossary prepare` again.")
+    files = [(path / file["name"], [Place(*block[:2]) for block in file["blocks"]]) for file in manifest["files"]]
+    counts = [block[2] for file in manifest["files"] for block in file["blocks"]]
+    return PreparedSpans(Blocks(files, hint=f"Delete {path} and run `lossary prepare`."), counts, manifest)
 
 
 def gather(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]) -> RaggedSpans:
     """The spans at (dataset, index), each (B,), in this order; `dataset` is a position in `stores`."""
-    groups = list(_by_shard(stores, dataset, index))
+    parts = [(rows, ids, spans.rows(at)) for rows, ids, spans, at in _by_shard(stores, dataset, index)]
+    gathered = ragged(parts, dataset)
+    for number, store in enumerate(stores):
+        store.forget_after(int((dataset == number).sum()))
+    return gathered
+
+
+def ragged(
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[Any], SpanRows]], dataset: NDArray[np.int16]
+) -> RaggedSpans:
+    """One batch (B,) of parts, each given as its rows in the batch, the pieces of its shard, and its spans."""
     example = np.empty(len(dataset), np.uint64)
     tokens, sentences = np.empty(len(dataset), np.int64), np.empty(len(dataset), np.int64)
-    for rows, _, spans, at in groups:
-        example[rows] = spans.example[at]
-        tokens[rows] = spans.stop[at] - spans.start[at]
-        sentences[rows] = spans.sentence_offsets[at + 1] - spans.sentence_offsets[at]
-    offsets = np.concatenate([[0], np.cumsum(tokens)])
-    sentence_offsets = np.concatenate([[0], np.cumsum(sentences)])
+    for rows, _, spans in parts:
+        example[rows], tokens[rows], sentences[rows] = spans.example, spans.tokens, spans.sentences
+    offsets, sentence_offsets = offsets_of(tokens), offsets_of(sentences)
     ids, ends = np.empty(offsets[-1], np.int32), np.empty(sentence_offsets[-1], np.int64)
-    for rows, shard, spans, at in groups:
-        ids[_ranges(offsets[rows], tokens[rows])] = shard.ids[_ranges(spans.start[at], tokens[rows])]
-        first = spans.sentence_offsets[at]
-        found = spans.sentence_ends[_ranges(first, sentences[rows])] - np.repeat(spans.start[at], sentences[rows])
-        ends[_ranges(sentence_offsets[rows], sentences[rows])] = found
+    for rows, pieces, spans in parts:
+        ids[ranges(offsets[rows], spans.tokens)] = pieces[ranges(spans.start, spans.tokens)]
+        ends[ranges(sentence_offsets[rows], spans.sentences)] = spans.sentence_ends
     return RaggedSpans(
         dataset=dataset,
         example=example,
@@ -78,20 +129,15 @@ def gather(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArr
 
 def _by_shard(
     stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], Shard, Spans, NDArray[np.int64]]]:
-    """Rows of the batch, their shard, its spans, and where in them, shard by shard."""
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], StoredSpans, NDArray[np.int64]]]:
+    """Rows of the batch, the pieces of their shard, its spans, and where in them, shard by shard."""
     for number in np.unique(dataset):
         store = stores[number]
         rows = np.flatnonzero(dataset == number)
         shard = np.searchsorted(store.offsets, index[rows], side="right") - 1
         for which in np.unique(shard):
             chosen = rows[shard == which]
-            yield chosen, store.shards[which], store.spans[which], index[chosen] - store.offsets[which]
-
-
-def _ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """start[0] … start[0]+count[0]−1, start[1] …, one after another."""
-    return np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
+            yield chosen, *store.shard(int(which)), index[chosen] - store.offsets[which]
 
 
 class TrainingData:
@@ -141,7 +187,7 @@ def training_shares(
     shares = study.mixture.shares
     names = [name for name in study.datasets if datasets is None or name in datasets]
     if isinstance(shares, str):
-        weights = {name: float(read_json(folder.spans(name, length) / MANIFEST)[shares]) for name in names}
+        weights = {name: float(read_manifest(folder.spans(name, length))[shares]) for name in names}
     else:
         weights = {name: shares[name] for name in names}
     total = sum(weights.values())

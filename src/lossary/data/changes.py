@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lossary.data.contents import Content, Contents, same_contents
+from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.parts import runs_with_results
-from lossary.data.shards import MANIFEST
 from lossary.data.sources import SourceFile, list_files
 from lossary.errors import SourceError
 from lossary.files import digest_file, digest_json, read_json
@@ -77,7 +77,7 @@ class _Question:
         self.folder = folder
         self.keep = keep
         self.manifests = {
-            name: read_json(folder.dataset(name) / MANIFEST)
+            name: read_manifest(folder.dataset(name))
             for name in study.datasets
             if (folder.dataset(name) / MANIFEST).is_file()
         }
@@ -157,6 +157,9 @@ class _Question:
             return made
         if tokenizer.fate != "kept":
             return DatasetChange(fate="anew", why="the tokenizer is made anew", files=files, contents=contents)
+        if before.get("schema", 1) < SCHEMA:
+            why = "it was tokenised by an earlier lossary"
+            return DatasetChange(fate="anew", why=why, files=files, contents=contents)
         model = read_json(self.folder.tokenizer / MANIFEST)["digest"]
         if before["tokenizer_digest"] != model or not _whole(self.folder, name, before):
             why = "its tokenizer changed" if before["tokenizer_digest"] != model else "its files are not all there"

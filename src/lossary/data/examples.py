@@ -4,19 +4,17 @@
 [CLS] A [SEP]              where a document has a single sentence: no sentence-order label
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.arrow import read_batch, write_batch
+from lossary.data.blocks import narrow
 from lossary.data.tokenizer import CLS
 
-__all__ = ["Examples", "find_examples", "load_examples", "save_examples"]
+__all__ = ["Examples", "concatenate", "packed_examples", "unpacked_examples"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,49 +83,38 @@ def _resized(values: NDArray[np.int32], rows: int, width: int) -> NDArray[np.int
 
 
 _RAGGED = ("token_ids", "segment_ids", "positions", "labels")
+_STORED = [field.name for field in fields(Examples) if field.name != "dataset"]
 
 
-def save_examples(path: Path, examples: Examples) -> None:
-    """Stores examples of one dataset without their padding, whole or not at all."""
-    columns: dict[str, Any] = {}
-    for field in (field for field in fields(examples) if field.name != "dataset"):
-        values = getattr(examples, field.name)
-        if field.name in _RAGGED:
-            counts = examples.masked if field.name in ("positions", "labels") else examples.lengths
-            used = np.arange(values.shape[1]) < counts[:, None]
-            offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-            columns[field.name] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values[used]))
+def packed_examples(examples: Examples) -> dict[str, NDArray[Any]]:
+    """The arrays that examples of one dataset are stored as: without padding, in few bytes."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name in _STORED:
+        values = getattr(examples, name)
+        if name in _RAGGED:
+            counts = examples.masked if name in ("positions", "labels") else examples.lengths
+            values = values[np.arange(values.shape[1]) < counts[:, None]]
+        columns[name] = values if name in ("example", "sop_labels") else narrow(values)
+    return columns
+
+
+def unpacked_examples(arrays: Mapping[str, NDArray[Any]], *, dataset: int) -> Examples:
+    """What `packed_examples` packed; `dataset` is the position that they get."""
+    columns: dict[str, Any] = {"dataset": np.full(len(arrays["example"]), dataset, np.int16)}
+    for name in _STORED:
+        values = arrays[name]
+        if name in _RAGGED:
+            counts = arrays["masked" if name in ("positions", "labels") else "lengths"].astype(np.int64)
+            columns[name] = _padded_lists(values, counts)
         else:
-            columns[field.name] = pa.array(values)
-    write_batch(path, pa.RecordBatch.from_pydict(columns))
-
-
-def load_examples(path: Path, *, dataset: int) -> Examples:
-    """Reads what `save_examples` stored; `dataset` is the position that they get."""
-    return _of_batch(read_batch(path), dataset)
-
-
-def find_examples(path: Path, wanted: Collection[int]) -> Examples:
-    """Of what `save_examples` stored the wanted examples; the rest is not read."""
-    batch = read_batch(path)
-    known = np.isin(batch.column("example").to_numpy(), np.array(list(wanted), np.uint64))
-    return _of_batch(batch.take(pa.array(np.flatnonzero(known))), 0)
-
-
-def _of_batch(batch: pa.RecordBatch, dataset: int) -> Examples:
-    columns: dict[str, Any] = {"dataset": np.full(len(batch), dataset, np.int16)}
-    for field in (field for field in fields(Examples) if field.name != "dataset"):
-        column = batch.column(field.name)
-        columns[field.name] = _padded_lists(column) if field.name in _RAGGED else column.to_numpy()
+            columns[name] = values if name in ("example", "sop_labels") else values.astype(np.int32)
     return Examples(**columns)
 
 
-def _padded_lists(column: pa.LargeListArray) -> NDArray[np.int32]:
-    offsets = column.offsets.to_numpy()
-    counts = np.diff(offsets)
+def _padded_lists(values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int32]:
     used = np.arange(max(1, counts.max(initial=0))) < counts[:, None]
     result = np.zeros(used.shape, np.int32)
-    result[used] = column.values.to_numpy()
+    result[used] = values
     return result
 
 

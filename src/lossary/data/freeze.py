@@ -5,31 +5,35 @@ and swaps are drawn once and stored; the digest of a part covers all of it. What
 among the texts that no other dataset with a part holds, so that nothing that was trained on becomes validation.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.arrow import arrow_array, write_batch
 from lossary.data.assemble import Assembler, Settings
-from lossary.data.batches import SpanStore, gather
-from lossary.data.examples import Examples, save_examples
-from lossary.data.parts import PART_SCHEMA, part_request, validation_shares
+from lossary.data.batches import ragged
+from lossary.data.blocks import BlockWriter
+from lossary.data.examples import Examples, concatenate, packed_examples
+from lossary.data.manifests import SCHEMA, write_manifest
+from lossary.data.parts import EXAMPLES, HASHES, part_request, validation_shares
 from lossary.data.philox import stream_key
-from lossary.data.shards import MANIFEST, PreparedDataset
-from lossary.data.spans import Spans, cut_spans
+from lossary.data.shards import PreparedDataset, Shard
+from lossary.data.spans import EXAMPLE_BITS, Spans, cut_spans
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import DataError
-from lossary.files import digest_file, digest_json, write_directory_atomic, write_json
+from lossary.files import digest_file, digest_json, write_directory_atomic
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
-__all__ = ["Cut", "freeze_parts"]
+__all__ = ["Cut", "freeze_parts", "within", "write_examples"]
+
+_EXAMPLES_A_BLOCK = 4096
+_HASHES_A_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,24 @@ class Cut:
     def key(self) -> int:
         return stream_key(self.study.seed, "spans", self.name, self.length)
 
-    def spans(self, dataset: PreparedDataset, shard: int) -> Spans:
-        return cut_spans(
-            dataset.shards[shard], length=self.length, short_rate=self.study.recipe.short_rate, key=self.key
-        )
+    @property
+    def short_rate(self) -> float:
+        return self.study.recipe.short_rate
+
+    def spans(self, shard: Shard) -> Spans:
+        return cut_spans(shard, length=self.length, short_rate=self.short_rate, key=self.key)
 
 
-class _Candidates(NamedTuple):
-    """Spans that may be chosen, in the order of their documents' keyed hashes."""
+class _Choice(NamedTuple):
+    """Texts that may be chosen, by ascending keyed hash, and the spans of the first document that has each."""
 
-    shard: NDArray[np.int64]
-    span: NDArray[np.int64]  # among the shard's spans
-    text_hash: NDArray[np.uint64]
+    hashes: NDArray[np.uint64]  # (K,)
+    spans: NDArray[np.int32]  # (K,)
+
+    def limited(self, count: int) -> "_Choice":
+        """The first texts that have `count` spans; of the last one so many spans as are still wanted."""
+        before = np.cumsum(self.spans, dtype=np.int64) - self.spans
+        return _Choice(self.hashes, np.clip(count - before, 0, self.spans).astype(np.int32))
 
 
 def freeze_parts(
@@ -63,113 +73,180 @@ def freeze_parts(
     folder: StudyFolder,
     datasets: Mapping[str, PreparedDataset],
     *,
-    fresh: list[str],
+    fresh: Sequence[str],
     kept: Mapping[str, PreparedDataset],
 ) -> None:
     """Freezes the parts of the datasets `fresh`, whose texts no dataset of `kept` holds.
 
     `datasets` are all of the study, since shares are of all. Raises DataError if there are too few examples.
     """
-    length = study.recipe.sequence_length
     all_shares = validation_shares(study, {name: dataset.manifest for name, dataset in datasets.items()})
     shares = {name: all_shares[name] for name in fresh}
     asked = study.validation.examples
-    candidates = {
-        name: _candidates(study, datasets[name], Cut(study, name, length), ceil(share * asked), kept)
-        for name, share in shares.items()
-    }
-    total, notes = _total(shares, {name: len(found.shard) for name, found in candidates.items()}, asked)
+    makers = {name: _Maker(study, folder, datasets[name]) for name in fresh}
+    choices = {name: makers[name].choose(ceil(share * asked), kept) for name, share in shares.items()}
+    available = {name: int(found.spans.sum(dtype=np.int64)) for name, found in choices.items()}
+    total, notes = _total(shares, available, asked)
     for name, count in _apportion(shares, total).items():
-        found = candidates[name]
-        chosen = _Candidates(found.shard[:count], found.span[:count], found.text_hash[:count])
-        examples = _assemble(study, folder, datasets[name], chosen)
         about = {
             "asked": asked,
             "share": shares[name],
             "notes": notes,
             "checked_against": {other: dataset.manifest["digest"] for other, dataset in kept.items()},
         }
-        _write_part(study, folder, datasets[name], examples, np.unique(chosen.text_hash), about)
+        makers[name].freeze(choices.pop(name).limited(count), about)
 
 
-def _write_part(
-    study: Study,
-    folder: StudyFolder,
-    dataset: PreparedDataset,
-    examples: Examples,
-    hashes: NDArray[np.uint64],
-    about: Mapping[str, Any],
-) -> None:
-    with write_directory_atomic(folder.validation_part(dataset.name)) as temporary:
-        save_examples(temporary / "examples.arrow", examples)
-        write_batch(temporary / "hashes.arrow", pa.RecordBatch.from_pydict({"text_hash": arrow_array(hashes)}))
-        file_digests = {path.name: digest_file(path) for path in sorted(temporary.glob("*.arrow"))}
-        tokenizer_digest = open_tokenizer(folder).digest
-        manifest = {
-            "schema": PART_SCHEMA,
-            "dataset": dataset.name,
-            "request": part_request(study, dataset.name, dataset.manifest),
-            "digest": digest_json([PART_SCHEMA, dataset.name, file_digests, tokenizer_digest]),
-            "files": file_digests,
-            "tokenizer_digest": tokenizer_digest,
-            "sequence_length": study.recipe.sequence_length,
-            "seed": study.seed,
-            **about,
-            **_describe(examples),
-        }
-        write_json(temporary / MANIFEST, manifest)
+class _Maker:
+    """Chooses and freezes the examples of one dataset, a shard at a time."""
+
+    def __init__(self, study: Study, folder: StudyFolder, dataset: PreparedDataset) -> None:
+        self._study = study
+        self._path = folder.validation_part(dataset.name)
+        self._dataset = dataset
+        self._cut = Cut(study, dataset.name, study.recipe.sequence_length)
+        self._mix = partial(_mix, key=stream_key(study.seed, "validation", dataset.name))
+        tokenizer = open_tokenizer(folder)
+        self._tokenizer_digest = tokenizer.digest
+        self._assembler = Assembler(
+            tokenizer, [dataset.name], Settings.of(study.recipe), seed=study.seed, purpose="validation"
+        )
+
+    def choose(self, wanted: int, kept: Mapping[str, PreparedDataset]) -> _Choice:
+        """Texts with the smallest keyed hashes that no dataset of `kept` holds: enough for `wanted` examples.
+
+        Each document gives one example at least, so that as many documents as examples are always enough.
+        """
+        count = min(wanted, int(self._study.validation.max_fraction * self._dataset.manifest["documents"]))
+        taken = np.zeros(0, np.uint64)
+        while True:
+            room = count + len(taken)
+            smallest = _smallest(map(self._mix, self._dataset.text_hashes()), room)
+            is_taken = np.zeros(len(smallest), bool)
+            for other in kept.values():
+                for hashes in map(self._mix, other.text_hashes()):
+                    place, known = within(smallest, hashes)
+                    is_taken[place[known]] = True
+            free = smallest[~is_taken]
+            if len(free) >= count or len(smallest) < room:
+                break
+            taken = smallest[is_taken]
+        spans = np.zeros(min(count, len(free)), np.int32)
+        hashes = free[: len(spans)]
+        for place, documents in self._firsts(hashes):
+            found = self._cut.spans(documents)
+            spans[place] = np.bincount(found.document, minlength=len(place))
+        return _Choice(hashes, spans)
+
+    def _firsts(self, hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], Shard]]:
+        """Shard by shard, the places of texts among `hashes` and the documents that have them first."""
+        seen = np.zeros(len(hashes), bool)
+        for shard in self._dataset.shards:
+            place, known = within(hashes, self._mix(shard.text_hash))
+            documents = np.flatnonzero(known)
+            documents = documents[~seen[place[documents]]]
+            # Of documents with the same text the first one stands for all.
+            documents = np.sort(documents[np.unique(place[documents], return_index=True)[1]])
+            seen[place[documents]] = True
+            yield place[documents], shard.take(documents)
+
+    def freeze(self, choice: _Choice, about: Mapping[str, Any]) -> None:
+        """Writes the part."""
+        described = _Described(self._assembler.vocabulary_size)
+        texts = np.zeros(len(choice.hashes), np.uint64)
+        with write_directory_atomic(self._path) as temporary:
+            blocks = _in_blocks(self._examples(choice, texts))
+            files = {EXAMPLES: write_examples(temporary / EXAMPLES, described.each(blocks))}
+            files[HASHES] = _write_hashes(temporary / HASHES, texts[choice.spans > 0])
+            digests = {name: digest_file(temporary / name) for name in sorted(files)}
+            content = {
+                "dataset": self._dataset.name,
+                "request": part_request(self._study, self._dataset.name, self._dataset.manifest),
+                "digest": digest_json([SCHEMA, self._dataset.name, digests, self._tokenizer_digest]),
+                "files": files,
+                "tokenizer_digest": self._tokenizer_digest,
+                "sequence_length": self._study.recipe.sequence_length,
+                "seed": self._study.seed,
+                **about,
+                **described.content(),
+            }
+            write_manifest(temporary, content)
+
+    def _examples(self, choice: _Choice, texts: NDArray[np.uint64]) -> Iterator[Examples]:
+        """The chosen examples in the order of documents, a few at a time; fills `texts` (K,) with their hashes."""
+        for place, documents in self._firsts(choice.hashes):
+            texts[place] = documents.text_hash
+            spans = self._cut.spans(documents)
+            ordinal = (spans.example & np.uint64((1 << EXAMPLE_BITS) - 1)).astype(np.int64)
+            chosen = np.flatnonzero(ordinal < choice.spans[place][spans.document])
+            for start in range(0, len(chosen), _EXAMPLES_A_BLOCK):
+                at = chosen[start : start + _EXAMPLES_A_BLOCK]
+                part = (np.arange(len(at)), documents.ids, spans.rows(at))
+                yield self._assembler.assemble(ragged([part], np.zeros(len(at), np.int16)), 0)
 
 
-def _candidates(
-    study: Study, dataset: PreparedDataset, cut: Cut, wanted: int, kept: Mapping[str, PreparedDataset]
-) -> _Candidates:
-    """Spans of the documents with the smallest keyed hashes: enough for `wanted`, within `max_fraction`."""
-    allowed = int(study.validation.max_fraction * dataset.manifest["documents"])
-    mix = partial(_mix, key=stream_key(study.seed, "validation", cut.name))
-    smallest = _smallest(dataset, kept, mix, min(wanted, allowed))
-    columns: list[list[NDArray[Any]]] = [[], [], [], []]
-    seen = np.zeros(0, np.uint64)
-    for number, shard in enumerate(dataset.shards):
-        mixed = mix(shard.text_hash)
-        # Of documents with the same text the first one stands for all.
-        first = np.zeros(len(shard), bool)
-        first[np.unique(mixed, return_index=True)[1]] = True
-        chosen = first & np.isin(mixed, smallest) & ~np.isin(mixed, seen)
-        seen = np.union1d(seen, mixed[chosen])
-        spans = cut.spans(dataset, number)
-        index = np.flatnonzero(chosen[spans.document])
-        document = spans.document[index]
-        found = (mixed[document], np.full(len(index), number), index, shard.text_hash[document])
-        for column, part in zip(columns, found, strict=True):
-            column.append(part)
-    by_hash = np.argsort(np.concatenate(columns[0]), kind="stable")
-    shards, indices, hashes = (np.concatenate(parts)[by_hash] for parts in columns[1:])
-    return _Candidates(shards, indices, hashes)
+def _in_blocks(parts: Iterator[Examples]) -> Iterator[Examples]:
+    """The same examples, so many at a time as a block has."""
+    waiting: list[Examples] = []
+    held = 0
+    for part in parts:
+        waiting.append(part)
+        held += len(part)
+        if held >= _EXAMPLES_A_BLOCK:
+            together = concatenate(waiting)
+            yield together.take(np.arange(_EXAMPLES_A_BLOCK))
+            waiting = [together.take(np.arange(_EXAMPLES_A_BLOCK, len(together)))]
+            held -= _EXAMPLES_A_BLOCK
+    if held:
+        yield concatenate(waiting)
 
 
-def _smallest(
-    dataset: PreparedDataset,
-    kept: Mapping[str, PreparedDataset],
-    mix: Callable[[NDArray[np.uint64]], NDArray[np.uint64]],
-    count: int,
-) -> NDArray[np.uint64]:
-    """The `count` smallest keyed hashes, ascending, of texts that no dataset of `kept` holds.
+def write_examples(path: Path, blocks: Iterable[Examples]) -> list[list[int]]:
+    """Writes blocks of examples; of each its size, checksum, examples, and the first and last of their numbers."""
+    about = []
+    with BlockWriter(path) as writer:
+        for examples in blocks:
+            writer.append(packed_examples(examples))
+            about.append([len(examples), int(examples.example.min()), int(examples.example.max())])
+    return [[*place, *more] for place, more in zip(writer.places, about, strict=True)]
 
-    Each document gives one example at least, so that as many documents as examples are always enough.
-    """
-    taken = np.zeros(0, np.uint64)
-    while True:
-        room = count + len(taken)
-        smallest = np.zeros(0, np.uint64)
-        for shard in dataset.shards:
-            smallest = np.unique(np.concatenate([smallest, mix(shard.text_hash)]))[:room]
-        found = [np.zeros(0, np.uint64)]
-        for other in kept.values():
-            found += [np.intersect1d(smallest, mix(shard.text_hash)) for shard in other.shards]
-        taken = np.unique(np.concatenate(found))
-        free = np.setdiff1d(smallest, taken, assume_unique=True)
-        if len(free) >= count or len(smallest) < room:
-            return free[:count]
+
+def _write_hashes(path: Path, hashes: NDArray[np.uint64]) -> list[list[int]]:
+    hashes.sort()
+    with BlockWriter(path) as writer:
+        for start in range(0, len(hashes), _HASHES_A_BLOCK):
+            writer.append({"text_hash": hashes[start : start + _HASHES_A_BLOCK]})
+    return [list(place) for place in writer.places]
+
+
+def within(ascending: NDArray[np.uint64], values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each of some values (n,) is among ascending ones, and whether it is there."""
+    place = np.searchsorted(ascending, values)
+    inside = np.minimum(place, max(len(ascending) - 1, 0))
+    known = ascending[inside] == values if len(ascending) else np.zeros(len(values), bool)
+    return inside, known
+
+
+def _smallest(parts: Iterable[NDArray[np.uint64]], count: int) -> NDArray[np.uint64]:
+    """The `count` smallest different values of all parts, ascending."""
+    pool = np.zeros(0, np.uint64)
+    waiting: list[NDArray[np.uint64]] = []
+    held = 0
+    for part in parts:
+        few = part[part < pool[-1]] if count and len(pool) == count else part
+        waiting.append(few)
+        held += len(few)
+        if held > max(count // 4, 1 << 16):
+            pool, waiting, held = _merged(pool, waiting, count), [], 0
+    return _merged(pool, waiting, count)
+
+
+def _merged(pool: NDArray[np.uint64], waiting: list[NDArray[np.uint64]], count: int) -> NDArray[np.uint64]:
+    together = np.concatenate([pool, *waiting])
+    together.sort()
+    different = np.ones(len(together), bool)
+    np.not_equal(together[1:], together[:-1], out=different[1:])
+    return together[different][:count]
 
 
 def _mix(values: NDArray[np.uint64], *, key: int) -> NDArray[np.uint64]:
@@ -218,33 +295,36 @@ def _apportion(shares: dict[str, float], total: int) -> dict[str, int]:
     return counts
 
 
-def _assemble(study: Study, folder: StudyFolder, dataset: PreparedDataset, chosen: _Candidates) -> Examples:
-    cut = Cut(study, dataset.name, study.recipe.sequence_length)
-    parts = []
-    for shard in range(len(dataset.shards)):
-        spans = cut.spans(dataset, shard)
-        keep = np.zeros(len(spans), bool)
-        keep[chosen.span[chosen.shard == shard]] = True
-        parts.append(spans.take(keep))
-    store = SpanStore(dataset, parts)
-    gathered = gather([store], np.zeros(len(store), np.int16), np.arange(len(store)))
-    assembler = Assembler(
-        open_tokenizer(folder), [dataset.name], Settings.of(study.recipe), seed=study.seed, purpose="validation"
-    )
-    return assembler.assemble(gathered, 0)
+class _Described:
+    """What a manifest says of examples, added up block by block."""
 
+    def __init__(self, vocabulary_size: int) -> None:
+        self._sums = {"examples": 0, "tokens": 0, "masked": 0, "longest": 0}
+        self._labels = np.zeros(vocabulary_size, np.int64)
+        self._orders = np.zeros(2, np.int64)
 
-def _describe(examples: Examples) -> dict[str, Any]:
-    labels = examples.labels[examples.weights > 0]
-    orders = examples.sop_labels[examples.sop_labels >= 0]
-    return {
-        "examples": len(examples),
-        "tokens": examples.tokens,
-        "masked": int(examples.masked.sum()),
-        "sop_pairs": len(orders),
-        "unigram_entropy_nats": _entropy(np.bincount(labels)) if len(labels) else None,
-        "sop_entropy_nats": _entropy(np.bincount(orders)) if len(orders) else None,
-    }
+    def each(self, blocks: Iterable[Examples]) -> Iterator[Examples]:
+        """The same blocks, counted."""
+        for examples in blocks:
+            self._add(examples)
+            yield examples
+
+    def _add(self, examples: Examples) -> None:
+        self._sums["examples"] += len(examples)
+        self._sums["tokens"] += examples.tokens
+        self._sums["masked"] += int(examples.masked.sum())
+        self._sums["longest"] = max(self._sums["longest"], int(examples.lengths.max()))
+        self._labels += np.bincount(examples.labels[examples.weights > 0], minlength=len(self._labels))
+        self._orders += np.bincount(examples.sop_labels[examples.sop_labels >= 0], minlength=2)
+
+    def content(self) -> dict[str, Any]:
+        pairs = int(self._orders.sum())
+        return self._sums | {
+            "sop_pairs": pairs,
+            "swapped": int(self._orders[1]),
+            "unigram_entropy_nats": _entropy(self._labels) if self._labels.any() else None,
+            "sop_entropy_nats": _entropy(self._orders) if pairs else None,
+        }
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:

@@ -12,23 +12,29 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lossary.data.assemble import Settings
-from lossary.data.shards import MANIFEST
+from lossary.data.blocks import Blocks, Place
+from lossary.data.examples import Examples, concatenate, unpacked_examples
+from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.errors import ShardError
 from lossary.files import digest_json, read_json
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
 __all__ = [
-    "PART_SCHEMA",
+    "EXAMPLES",
+    "HASHES",
     "PartPlan",
-    "examples_path",
     "examples_plan",
+    "find_examples",
     "is_earlier",
+    "known_part",
     "known_parts",
+    "part_blocks",
     "part_request",
     "read_validation_manifest",
     "runs_with_results",
@@ -36,7 +42,8 @@ __all__ = [
     "validation_shares",
 ]
 
-PART_SCHEMA = 2
+EXAMPLES, HASHES = "examples.arrow", "hashes.arrow"
+_RESTORE = "Restore it from a copy; scores made on it cannot be compared with scores made on other examples."
 _EARLIER = "the validation set was frozen by an earlier lossary"
 _EARLIER_HINT = (
     "Its tables can be shown and compared. To prepare, train or evaluate, copy study.toml and sources to a new folder."
@@ -57,23 +64,50 @@ def read_validation_manifest(folder: StudyFolder) -> dict[str, Any]:
     path = folder.validation / MANIFEST
     if not path.is_file():
         raise ShardError("no validation set is frozen", where=str(folder.validation), hint="Run `lossary prepare`.")
-    manifest: dict[str, Any] = read_json(path)
+    manifest = read_manifest(folder.validation)
     if is_earlier(manifest):
         manifest["parts"] = dict.fromkeys(manifest["datasets"], manifest["digest"])
     return manifest
 
 
-def examples_path(folder: StudyFolder, name: str) -> Path:
-    """The file of a dataset's frozen examples; ShardError if it is not there."""
-    path = folder.validation_part(name) / "examples.arrow"
+def part_blocks(folder: StudyFolder, part: Mapping[str, Any], file: str) -> Blocks:
+    """The blocks of a file of a part, given as its manifest."""
+    places = [Place(*block[:2]) for block in part["files"][file]]
+    return Blocks([(folder.validation_part(part["dataset"]) / file, places)], hint=_RESTORE)
+
+
+def find_examples(folder: StudyFolder, name: str, wanted: Collection[int]) -> Examples:
+    """The frozen examples of a dataset with some numbers; other blocks are not read. ShardError as `known_part`."""
+    part = known_part(folder, name)
+    path = folder.validation_part(name) / EXAMPLES
     if not path.is_file():
         raise ShardError("the frozen validation set is not in this folder", where=str(path))
-    return path
+    blocks = part_blocks(folder, part, EXAMPLES)
+    numbers = np.array(sorted(wanted), np.uint64)
+    found = []
+    for number, (_, _, _, first, last) in enumerate(part["files"][EXAMPLES]):
+        if np.searchsorted(numbers, np.uint64(first), "left") < np.searchsorted(numbers, np.uint64(last), "right"):
+            block = unpacked_examples(blocks.read(number), dataset=0)
+            found.append(block.take(np.flatnonzero(np.isin(block.example, numbers))))
+    return concatenate(found) if found else unpacked_examples(blocks.read(0), dataset=0).take(np.zeros(0, np.int64))
+
+
+def known_part(folder: StudyFolder, name: str) -> dict[str, Any]:
+    """The manifest of a listed part; ShardError if it is missing or not the listed one."""
+    refuse_earlier_layout(folder, read_validation_manifest(folder))
+    part = known_parts(folder).get(name)
+    if part is None:
+        raise ShardError(
+            "the frozen validation examples are missing or were changed",
+            where=str(folder.validation_part(name)),
+            hint=_RESTORE,
+        )
+    return part
 
 
 def is_earlier(manifest: Mapping[str, Any]) -> bool:
     """Whether it is a validation set in one piece."""
-    return bool(manifest.get("schema", 1) < PART_SCHEMA)
+    return bool(manifest.get("schema", 1) < SCHEMA)
 
 
 def refuse_earlier_layout(folder: StudyFolder, manifest: Mapping[str, Any]) -> None:
@@ -89,16 +123,16 @@ def examples_plan(study: Study, folder: StudyFolder, *, anew: Collection[str] = 
     are not prepared are counted among them.
     """
     manifests = {
-        name: read_json(path)
+        name: read_manifest(folder.dataset(name))
         for name in study.datasets
-        if name not in anew and (path := folder.dataset(name) / MANIFEST).is_file()
+        if name not in anew and (folder.dataset(name) / MANIFEST).is_file()
     }
     return _plan(study, folder, manifests)
 
 
 def _plan(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, PartPlan]:
     path = folder.validation / MANIFEST
-    if path.is_file() and is_earlier(read_json(path)):
+    if path.is_file() and is_earlier(read_manifest(folder.validation)):
         used = runs_with_results(folder)
         why = f"{_EARLIER}, and runs depend on it: {', '.join(used)}"
         return dict.fromkeys(study.datasets, PartPlan("refused", why) if used else PartPlan("frozen", _EARLIER))
@@ -132,14 +166,13 @@ def _plan(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str,
 
 def known_parts(folder: StudyFolder) -> dict[str, dict[str, Any]]:
     """Manifests of the parts that are whole and listed, those of removed datasets among them."""
-    path = folder.validation / MANIFEST
-    if not path.is_file():
+    if not (folder.validation / MANIFEST).is_file():
         return {}
     found = {}
-    for name, digest in read_json(path).get("parts", {}).items():
-        part_path = folder.validation_part(name) / MANIFEST
+    for name, digest in read_manifest(folder.validation).get("parts", {}).items():
+        path = folder.validation_part(name)
         # A part that is not the listed one was written by a `prepare` that did not end.
-        if part_path.is_file() and (part := read_json(part_path))["digest"] == digest:
+        if (path / MANIFEST).is_file() and (part := read_manifest(path))["digest"] == digest:
             found[name] = part
     return found
 
@@ -148,7 +181,7 @@ def part_request(study: Study, name: str, dataset: Mapping[str, Any]) -> str:
     """What the part of a dataset depends on besides its number of examples; `dataset` is its manifest."""
     return digest_json(
         [
-            PART_SCHEMA,
+            SCHEMA,
             name,
             study.seed,
             study.recipe.short_rate,
@@ -179,7 +212,7 @@ def _changed_counts(study: Study, folder: StudyFolder, datasets: Mapping[str, Ma
     path = folder.validation / MANIFEST
     if not path.is_file():
         return ""
-    frozen = read_json(path)
+    frozen = read_manifest(folder.validation)
     if frozen["asked"] != study.validation.examples:
         return f"{study.validation.examples:,} validation examples are asked for, {frozen['asked']:,} were before"
     if frozen["max_fraction"] != study.validation.max_fraction:
@@ -215,8 +248,10 @@ def _trained_around(study: Study, folder: StudyFolder, run: str, name: str, dige
     record = folder.run(run) / "run.json"
     trained = read_json(record).get("datasets") if record.is_file() else None
     length = study.recipe_of(run).sequence_length
-    spans = [folder.spans(dataset, length) / MANIFEST for dataset in trained or study.datasets_of(run)]
-    return any(path.is_file() and read_json(path).get("against", {}).get(name) == digest for path in spans)
+    spans = [folder.spans(dataset, length) for dataset in trained or study.datasets_of(run)]
+    return any(
+        read_manifest(path).get("against", {}).get(name) == digest for path in spans if (path / MANIFEST).is_file()
+    )
 
 
 def _scored_on(path: Path, name: str) -> str | None:

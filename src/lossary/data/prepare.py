@@ -20,8 +20,8 @@ import numpy as np
 
 from lossary.data.changes import DataChanges, DatasetChange, data_changes, reading
 from lossary.data.contents import Content, check_unchanged
+from lossary.data.manifests import read_manifest, write_manifest
 from lossary.data.philox import stream_key, uniforms
-from lossary.data.shards import MANIFEST
 from lossary.data.sources import BLOCK_BYTES, Block, SourceFile, parse, read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
 from lossary.data.tokenizer import TokenizerModel, install_model, open_tokenizer, train_model
@@ -33,7 +33,10 @@ from lossary.study import Dataset, Study
 __all__ = ["Progress", "prepare_datasets"]
 
 Progress = Callable[[str, float, float | None], None]
-_SCHEMA = 1
+# Of the form of shards: another one is made from the sources again.
+_SCHEMA = 2
+# Files of shards: few, and each small enough to be copied or sent.
+_FILE_BYTES = 256 << 20
 _QUARANTINED = 100
 _WORTH_A_PROCESS = 4 * BLOCK_BYTES
 # SentencePiece leaves out sentences above its limit; a long line would be lost to the vocabulary.
@@ -79,10 +82,10 @@ def prepare_datasets(
 
 def _kept_manifest(path: Path, change: DatasetChange) -> dict[str, Any]:
     """The manifest of a dataset that stays; paths and times of its files are brought up to date."""
-    manifest: dict[str, Any] = read_json(path / MANIFEST)
+    manifest = read_manifest(path)
     if change.contents is not None and manifest["files"] != change.contents:
         manifest["files"] = change.contents
-        write_json(path / MANIFEST, manifest)
+        write_manifest(path, manifest)
     return manifest
 
 
@@ -196,15 +199,17 @@ class _DatasetJob:
         self._claim()
         total = float(sum(_text_bytes(file) for file in self.files))
         summaries: list[BlockSummary] = []
-        done = 0
+        done = sampled = 0
         for summary in self._summaries(pool):
             summaries.append(summary)
+            sampled += len(summary.samples)
+            if sampled > _QUARANTINED + len(summary.samples):
+                summary.samples.clear()
             done += summary.bytes
             progress(f"{self.name}: {sum(s.documents for s in summaries):,} documents", min(done, total), total)
         for file, content in zip(self.files, self.contents, strict=True):
             check_unchanged(file, content)
-        manifest = self._manifest(summaries)
-        self._finish(manifest, summaries)
+        manifest = self._finish(self._manifest(summaries), summaries)
         progress(f"{self.name}: {manifest['documents']:,} documents", total, total)
         return manifest
 
@@ -237,7 +242,6 @@ class _DatasetJob:
         for summary in summaries:
             for reason, count in summary.bad_reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + count
-        shards = [shard for summary in summaries for shard in summary.shards]
         documents = sum(summary.documents for summary in summaries)
         where = ", ".join(file.path for file in self.files[:3]) + (" …" if len(self.files) > 3 else "")
         if not documents:
@@ -261,9 +265,8 @@ class _DatasetJob:
             "sentences": sum(summary.sentences for summary in summaries),
             "bytes": sum(summary.bytes for summary in summaries),
             "identical_pairs": sum(summary.identical_pairs for summary in summaries),
-            "shards": shards,
             "tokenizer_digest": self.model.digest,
-            "digest": digest_json([shard["digest"] for shard in shards]),
+            "digest": digest_json([summary.digest for summary in summaries if summary.shards]),
             "notes": self._notes(summaries),
         }
 
@@ -278,17 +281,37 @@ class _DatasetJob:
             ]
         return []
 
-    def _finish(self, manifest: dict[str, Any], summaries: list[BlockSummary]) -> None:
+    def _finish(self, manifest: dict[str, Any], summaries: list[BlockSummary]) -> dict[str, Any]:
         samples = [sample for summary in summaries for sample in summary.samples][:_QUARANTINED]
         if samples:
             with write_atomic(self.partial / "quarantine.jsonl") as temporary:
                 lines = (json.dumps(sample, ensure_ascii=False, sort_keys=True) + "\n" for sample in samples)
                 temporary.write_text("".join(lines), encoding="utf-8")
-        write_json(self.partial / MANIFEST, manifest)
-        for mark in (self.partial / "request.json", *self.partial.glob("block-*.json")):
-            mark.unlink()
+        manifest["shards"] = self._merge(summaries)
+        write_manifest(self.partial, manifest)
+        # Without its mark, what is left of blocks counts for nothing.
+        (self.partial / "request.json").unlink()
+        for left in self.partial.glob("block-*"):
+            left.unlink()
         shutil.rmtree(self.path, ignore_errors=True)
         self.partial.replace(self.path)
+        return manifest
+
+    def _merge(self, summaries: list[BlockSummary]) -> list[dict[str, Any]]:
+        """Puts the shards of all blocks into few files, in order."""
+        files: list[dict[str, Any]] = []
+        numbers = iter([number for number, summary in enumerate(summaries) if summary.shards])
+        number = next(numbers, None)
+        while number is not None:
+            name, blocks = f"documents-{len(files):05d}.arrow", []
+            with write_atomic(self.partial / name) as temporary, temporary.open("wb") as file:
+                while number is not None and file.tell() < _FILE_BYTES:
+                    with (self.partial / f"block-{number:06d}.arrow").open("rb") as block:
+                        shutil.copyfileobj(block, file, 1 << 20)
+                    blocks += summaries[number].shards
+                    number = next(numbers, None)
+            files.append({"name": name, "blocks": blocks})
+        return files
 
 
 def _result(item: "Future[BlockSummary] | BlockSummary") -> BlockSummary:

@@ -1,28 +1,29 @@
-"""Shards: the tokenised documents of a dataset, in memory-mapped Arrow files with checksums.
+"""Shards: the tokenised documents of a dataset, in memory-mapped files of blocks with checksums.
 
     for shard in open_dataset(folder, "wiki").shards:
         shard.ids[shard.id_offsets[0] : shard.id_offsets[1]]     # pieces of its first document
 
-A piece takes two bytes where the vocabulary allows. Nothing is read until it is used.
+A shard is a block, a window of the dataset; a file holds many. A piece takes two bytes where the vocabulary allows, a
+count as few as the largest of its block needs. Nothing is read until it is used.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.arrow import arrow_array, read_batch, write_batch
+from lossary.data.blocks import Blocks, Place, narrow
+from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.errors import ShardError
-from lossary.files import digest_file, read_json
 from lossary.folder import StudyFolder
 
-__all__ = ["PreparedDataset", "Shard", "open_dataset", "read_shard", "write_shard"]
+__all__ = ["MANIFEST", "PreparedDataset", "Shard", "offsets_of", "open_dataset", "packed_shard", "ranges"]
 
-MANIFEST = "manifest.json"
+_HINT = "Delete the folder `prepared` and run `lossary prepare`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,36 +42,88 @@ class Shard:
     def __len__(self) -> int:
         return len(self.row)
 
+    def take(self, documents: NDArray[np.int64]) -> "Shard":
+        """Some documents (d,), ascending, as a shard of their own."""
+        tokens = self.id_offsets[documents + 1] - self.id_offsets[documents]
+        sentences = self.sentence_offsets[documents + 1] - self.sentence_offsets[documents]
+        return Shard(
+            row=self.row[documents],
+            ids=self.ids[ranges(self.id_offsets[documents], tokens)],
+            id_offsets=offsets_of(tokens),
+            sentence_ends=self.sentence_ends[ranges(self.sentence_offsets[documents], sentences)],
+            sentence_offsets=offsets_of(sentences),
+            bytes=self.bytes[documents],
+            text_hash=self.text_hash[documents],
+            pair=self.pair,
+        )
 
-def write_shard(path: Path, shard: Shard) -> None:
-    """Stores a shard, whole or not at all."""
-    columns = {
-        "row": arrow_array(shard.row),
-        "ids": pa.LargeListArray.from_arrays(arrow_array(shard.id_offsets), arrow_array(shard.ids)),
-        "sentence_ends": pa.LargeListArray.from_arrays(
-            arrow_array(shard.sentence_offsets), arrow_array(shard.sentence_ends)
-        ),
-        "bytes": arrow_array(shard.bytes),
-        "text_hash": arrow_array(shard.text_hash),
+
+def ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start[0] … start[0]+count[0]−1, start[1] …, one after another."""
+    return np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
+
+
+def offsets_of(counts: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each of N lists begins, and where the last one ends: (N + 1,)."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, dtype=np.int64, out=offsets[1:])
+    return offsets
+
+
+def packed_shard(shard: Shard) -> dict[str, NDArray[Any]]:
+    """The arrays that a shard is stored as: what offsets say, as counts; a document is as long as its sentences."""
+    starts = np.zeros(len(shard.sentence_ends), np.int64)
+    starts[1:] = shard.sentence_ends[:-1]
+    sentences = np.diff(shard.sentence_offsets)
+    starts[shard.sentence_offsets[:-1][sentences > 0]] = 0
+    return {
+        "ids": shard.ids,
+        "sentences": narrow(sentences),
+        "sentence_tokens": narrow(shard.sentence_ends - starts),
+        "bytes": narrow(shard.bytes),
+        "text_hash": shard.text_hash,
+        "first_row": shard.row[:1],
+        "row_steps": narrow(np.diff(shard.row)),
+        "pair": np.array([shard.pair], np.uint8),
     }
-    batch = pa.RecordBatch.from_pydict(columns)
-    write_batch(path, batch.replace_schema_metadata({"pair": str(shard.pair).lower()}))
 
 
-def read_shard(path: Path) -> Shard:
-    """Memory-maps a shard; ShardError if it is missing or damaged."""
-    batch = read_batch(path)
-    ids, ends = batch.column("ids"), batch.column("sentence_ends")
+def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Shard:
+    sentence_offsets = offsets_of(arrays["sentences"])
+    token_ends = offsets_of(arrays["sentence_tokens"])
+    id_offsets = token_ends[sentence_offsets]
     return Shard(
-        row=batch.column("row").to_numpy(),
-        ids=ids.values.to_numpy(),
-        id_offsets=ids.offsets.to_numpy(),
-        sentence_ends=ends.values.to_numpy(),
-        sentence_offsets=ends.offsets.to_numpy(),
-        bytes=batch.column("bytes").to_numpy(),
-        text_hash=batch.column("text_hash").to_numpy(),
-        pair=(batch.schema.metadata or {}).get(b"pair") == b"true",
+        row=arrays["first_row"][0] + offsets_of(arrays["row_steps"]).astype(np.uint64),
+        ids=arrays["ids"],
+        id_offsets=id_offsets,
+        sentence_ends=(token_ends[1:] - np.repeat(id_offsets[:-1], arrays["sentences"])).astype(np.int32),
+        sentence_offsets=sentence_offsets,
+        bytes=arrays["bytes"].astype(np.uint32),
+        text_hash=arrays["text_hash"],
+        pair=bool(arrays["pair"][0]),
     )
+
+
+class Shards(Sequence[Shard]):
+    """The shards of a dataset; each is unpacked when it is asked for, and kept by nobody."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @overload
+    def __getitem__(self, number: int) -> Shard: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Shard]: ...
+    def __getitem__(self, number: int | slice) -> Shard | list[Shard]:
+        if isinstance(number, slice):
+            return [self[index] for index in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        self.blocks.forget()
+        return _unpacked(self.blocks.read(number))
 
 
 @dataclass(frozen=True)
@@ -82,27 +135,42 @@ class PreparedDataset:
     manifest: dict[str, Any]
 
     @cached_property
-    def shards(self) -> list[Shard]:
-        return [read_shard(path) for path in self.shard_paths]
+    def blocks(self) -> Blocks:
+        return Blocks(
+            [
+                (self.path / file["name"], [Place(*block[:2]) for block in file["blocks"]])
+                for file in self.manifest["shards"]
+            ],
+            hint=_HINT,
+        )
+
+    @property
+    def shards(self) -> Shards:
+        return Shards(self.blocks)
+
+    def text_hashes(self) -> Iterator[NDArray[np.uint64]]:
+        """Hashes (D,) of the texts of one shard after another."""
+        for number in range(len(self.blocks)):
+            yield self.blocks.read(number)["text_hash"]
+            self.blocks.forget()
 
     @property
     def shard_paths(self) -> list[Path]:
-        return [self.path / shard["name"] for shard in self.manifest["shards"]]
+        """The files that hold the shards."""
+        return [self.path / file["name"] for file in self.manifest["shards"]]
 
     def verify(self) -> None:
-        """Reads every shard and compares it with its checksum; ShardError names the first that differs."""
-        for path, shard in zip(self.shard_paths, self.manifest["shards"], strict=True):
-            if not path.is_file() or digest_file(path) != shard["digest"]:
-                raise ShardError(
-                    "the file is missing or not the one that was written",
-                    where=str(path),
-                    hint=f"Delete {self.path} and run `lossary prepare`.",
-                )
+        """Reads every shard and compares it with its checksum; ShardError names the first file that differs."""
+        for number in range(len(self.blocks)):
+            self.blocks.encoded(number)
 
 
 def open_dataset(folder: StudyFolder, name: str) -> PreparedDataset:
-    """The prepared dataset `name`; ShardError if it was not prepared."""
+    """The prepared dataset `name`; ShardError if it was not prepared, or by an earlier lossary."""
     path = folder.dataset(name)
     if not (path / MANIFEST).is_file():
         raise ShardError("the dataset is not prepared", where=str(path), hint="Run `lossary prepare` first.")
-    return PreparedDataset(name, path, read_json(path / MANIFEST))
+    manifest = read_manifest(path)
+    if manifest.get("schema", 1) < SCHEMA:
+        raise ShardError("prepared by an earlier lossary", where=str(path), hint="Run `lossary prepare` again.")
+    return PreparedDataset(name, path, manifest)

@@ -8,22 +8,24 @@ parts, where the reference would drop all but its first tokens. A pair document 
     spans = cut_spans(shard, length=64, short_rate=0.1, key=stream_key(17, "spans", "wiki"))
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.arrow import arrow_array, read_batch, write_batch
+from lossary.data.blocks import narrow
 from lossary.data.philox import uniforms
-from lossary.data.shards import Shard
+from lossary.data.shards import Shard, offsets_of, ranges
 
-__all__ = ["EXAMPLE_BITS", "Spans", "cut_spans", "example_rows", "read_spans", "write_spans"]
+__all__ = ["EXAMPLE_BITS", "SpanRows", "Spans", "StoredSpans", "cut_spans", "example_rows", "packed_spans"]
 
 # An example's number: the row of its document, then the ordinal of its span within the document.
 EXAMPLE_BITS = 24
 SPECIAL_TOKENS = 3  # [CLS], [SEP], [SEP]
+# Of stored spans every so many has its place in full: to find one, as many steps are added up.
+_MARK = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,18 @@ class Spans:
     def __len__(self) -> int:
         return len(self.example)
 
+    def rows(self, at: NDArray[np.int64]) -> "SpanRows":
+        """The spans at some places (n,)."""
+        first, counts = self.sentence_offsets[at], self.sentence_offsets[at + 1] - self.sentence_offsets[at]
+        start = self.start[at]
+        return SpanRows(
+            example=self.example[at],
+            start=start,
+            tokens=self.stop[at] - start,
+            sentences=counts,
+            sentence_ends=self.sentence_ends[ranges(first, counts)] - np.repeat(start, counts),
+        )
+
     def take(self, keep: NDArray[np.bool_]) -> "Spans":
         """The spans where `keep` (N,) is true."""
         counts = np.diff(self.sentence_offsets)
@@ -51,6 +65,16 @@ class Spans:
             sentence_offsets=np.concatenate([[0], np.cumsum(counts[keep])]),
             document=self.document[keep],
         )
+
+
+class SpanRows(NamedTuple):
+    """Some spans (n,) of a shard, their sentences' ends flat and relative to the span."""
+
+    example: NDArray[np.uint64]
+    start: NDArray[np.int64]  # into the shard's ids
+    tokens: NDArray[np.int64]
+    sentences: NDArray[np.int64]
+    sentence_ends: NDArray[np.int64]
 
 
 def example_rows(example: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -148,26 +172,69 @@ def _accumulate(
     return tuple(np.concatenate(columns) for columns in zip(*found, strict=True))
 
 
-def write_spans(path: Path, spans: Spans) -> None:
-    """Stores spans as an Arrow file, whole or not at all."""
-    offsets = arrow_array(spans.sentence_offsets)
-    ends = pa.LargeListArray.from_arrays(offsets, arrow_array(spans.sentence_ends))
-    columns = {"example": spans.example, "start": spans.start, "stop": spans.stop, "document": spans.document}
-    batch = pa.RecordBatch.from_pydict(
-        {name: arrow_array(column) for name, column in columns.items()} | {"sentence_ends": ends}
-    )
-    write_batch(path, batch)
+def packed_spans(spans: Spans, shard: Shard) -> dict[str, NDArray[Any]]:
+    """The arrays that spans of a shard are stored as: steps from one to the next, and every 64th value in full."""
+    tokens = spans.stop - spans.start
+    sentences = np.diff(spans.sentence_offsets)
+    lengths = np.diff(spans.sentence_ends, prepend=0)
+    first = spans.sentence_offsets[:-1][sentences > 0]
+    lengths[first] = spans.sentence_ends[first] - spans.start[sentences > 0]
+    packed = {
+        "tokens": narrow(tokens),
+        "ordinal": narrow(spans.example & np.uint64((1 << EXAMPLE_BITS) - 1)),
+        "sentence_tokens": narrow(lengths),
+        "first_row": shard.row[:1],
+    }
+    rows = (example_rows(spans.example) - shard.row[:1]).astype(np.int64)
+    for name, values in (("start", spans.start), ("row", rows), ("sentence", spans.sentence_offsets[:-1])):
+        packed[f"{name}_steps"] = narrow(np.diff(values, append=values[-1:]))
+        packed[f"{name}_marks"] = narrow(values[::_MARK])
+    return packed
 
 
-def read_spans(path: Path) -> Spans:
-    """Memory-maps spans."""
-    batch = read_batch(path)
-    ends = batch.column("sentence_ends")
-    return Spans(
-        example=batch.column("example").to_numpy(),
-        start=batch.column("start").to_numpy(),
-        stop=batch.column("stop").to_numpy(),
-        sentence_ends=ends.values.to_numpy(),
-        sentence_offsets=ends.offsets.to_numpy(),
-        document=batch.column("document").to_numpy(),
-    )
+class StoredSpans:
+    """Spans of a shard as they are stored; what is not asked for is not unpacked."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self._arrays["tokens"])
+
+    def rows(self, at: NDArray[np.int64]) -> SpanRows:
+        """The spans at some places (n,)."""
+        arrays = self._arrays
+        counts = self._step("sentence", at)
+        first = self._value("sentence", at)
+        lengths = arrays["sentence_tokens"][ranges(first, counts)].astype(np.int64)
+        ends = np.cumsum(lengths)
+        before = offsets_of(counts)[:-1]
+        ends -= np.repeat(np.concatenate([[0], ends])[before], counts)
+        row = arrays["first_row"][0] + self._value("row", at).astype(np.uint64)
+        return SpanRows(
+            example=(row << np.uint64(EXAMPLE_BITS)) | arrays["ordinal"][at].astype(np.uint64),
+            start=self._value("start", at),
+            tokens=arrays["tokens"][at].astype(np.int64),
+            sentences=counts,
+            sentence_ends=ends,
+        )
+
+    def document_rows(self) -> NDArray[np.uint64]:
+        """The rows, each once, of the documents that have a span."""
+        return np.unique(self._arrays["first_row"][0] + offsets_of(self._arrays["row_steps"])[:-1].astype(np.uint64))
+
+    def _step(self, name: str, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        if name != "sentence":
+            return self._arrays[f"{name}_steps"][at].astype(np.int64)
+        total = len(self._arrays["sentence_tokens"])
+        last = at == len(self) - 1
+        steps = self._arrays["sentence_steps"][at].astype(np.int64)
+        return np.where(last, total - self._value("sentence", at), steps)
+
+    def _value(self, name: str, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        steps, marks = self._arrays[f"{name}_steps"], self._arrays[f"{name}_marks"]
+        mark = at // _MARK
+        places = np.minimum(mark[:, None] * _MARK + np.arange(_MARK), len(self) - 1)
+        before = np.arange(_MARK) < (at % _MARK)[:, None]
+        summed: NDArray[np.int64] = marks[mark].astype(np.int64) + (steps[places] * before).sum(axis=1, dtype=np.int64)
+        return summed

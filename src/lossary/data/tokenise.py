@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.data.shards import Shard, write_shard
+from lossary.data.blocks import BlockWriter
+from lossary.data.shards import Shard, packed_shard
 from lossary.data.sources import BadRow, Block, ParsedBlock, parse
 from lossary.data.tokenizer import UNK, TokenizerModel
-from lossary.files import digest_file, write_json
+from lossary.files import digest_file, write_atomic, write_json
 
 __all__ = ["BlockSummary", "normalised_hash", "start_worker", "tokenise_block"]
 
@@ -47,7 +48,9 @@ class BlockSummary:
     identical_pairs: int = 0
     bad_reasons: dict[str, int] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
-    shards: list[dict[str, Any]] = field(default_factory=list)
+    # Size, checksum, documents and tokens of each; the digest of all.
+    shards: list[list[int]] = field(default_factory=list)
+    digest: str = ""
 
 
 def start_worker(model: TokenizerModel, parent: int) -> None:
@@ -70,21 +73,17 @@ def tokenise_block(block: Block, *, directory: Path, number: int, model: Tokeniz
     tokenizer = model or _model
     assert tokenizer is not None, "start_worker was not called"
     summary = BlockSummary(num_rows=block.num_rows)
-    for part, rows in enumerate(parse(block)):
-        _count_bad(summary, rows.bad)
-        if rows.rows:
-            name = f"shard-{number:06d}-{part:02d}.arrow"
-            shard = tokenise_rows(rows, tokenizer)
-            write_shard(directory / name, shard)
-            _count_shard(summary, shard, rows)
-            summary.shards.append(
-                {
-                    "name": name,
-                    "digest": digest_file(directory / name),
-                    "documents": len(shard),
-                    "tokens": len(shard.ids),
-                }
-            )
+    name = f"block-{number:06d}.arrow"
+    with write_atomic(directory / name) as temporary:
+        with BlockWriter(temporary) as writer:
+            for rows in parse(block):
+                _count_bad(summary, rows.bad)
+                if rows.rows:
+                    shard = tokenise_rows(rows, tokenizer)
+                    writer.append(packed_shard(shard))
+                    _count_shard(summary, shard, rows)
+                    summary.shards.append([*writer.places[-1], len(shard), len(shard.ids)])
+        summary.digest = digest_file(temporary)
     write_json(directory / f"block-{number:06d}.json", asdict(summary))
     return summary
 

@@ -6,43 +6,62 @@ others: what is frozen later is chosen among texts that they do not hold (data/f
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.data.arrow import read_batch
-from lossary.data.examples import Examples, concatenate, load_examples
-from lossary.data.freeze import Cut, freeze_parts
+from lossary.data.blocks import BlockWriter
+from lossary.data.examples import Examples, concatenate, unpacked_examples
+from lossary.data.freeze import Cut, freeze_parts, within
+from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest, write_manifest
 from lossary.data.parts import (
-    PART_SCHEMA,
+    EXAMPLES,
+    HASHES,
     examples_plan,
     is_earlier,
+    known_part,
     known_parts,
+    part_blocks,
     read_validation_manifest,
     refuse_earlier_layout,
     validation_shares,
 )
 from lossary.data.prepare import Progress
-from lossary.data.shards import MANIFEST, PreparedDataset, open_dataset
-from lossary.data.spans import write_spans
-from lossary.errors import DataError, ShardError
-from lossary.files import digest_file, digest_json, read_json, write_directory_atomic, write_json
+from lossary.data.shards import PreparedDataset, open_dataset
+from lossary.data.spans import packed_spans
+from lossary.errors import DataError
+from lossary.files import digest_json, write_directory_atomic
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
 __all__ = ["ValidationSet", "held_out_hashes", "load_validation", "prepare_examples"]
+
+_DESCRIBED = (
+    "examples",
+    "tokens",
+    "masked",
+    "longest",
+    "sop_pairs",
+    "swapped",
+    "unigram_entropy_nats",
+    "sop_entropy_nats",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationSet:
     """The frozen examples; `datasets` gives the names to which `examples.dataset` points."""
 
-    examples: Examples
+    folder: StudyFolder
     manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        return int(self.manifest["examples"])
 
     @property
     def datasets(self) -> list[str]:
@@ -57,35 +76,41 @@ class ValidationSet:
         """The digest of each dataset's part."""
         return {name: self.manifest["parts"][name] for name in self.datasets}
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return int(max(described["longest"] for described in self.manifest["per_dataset"].values()))
+
+    def windows(self) -> Iterator[Examples]:
+        """All examples, dataset by dataset, a few thousand at a time. ShardError if they are not what was frozen."""
+        for number, name in enumerate(self.datasets):
+            blocks = part_blocks(self.folder, known_part(self.folder, name), EXAMPLES)
+            for block in range(len(blocks)):
+                yield unpacked_examples(blocks.read(block), dataset=number)
+                blocks.forget()
+
+    @cached_property
+    def examples(self) -> Examples:
+        """All examples at once, for those who need them so."""
+        return concatenate(list(self.windows()))
+
 
 def load_validation(folder: StudyFolder) -> ValidationSet:
-    """The frozen validation set; ShardError if it is missing or not what was frozen."""
+    """The frozen validation set; ShardError if it is missing."""
     manifest = read_validation_manifest(folder)
     refuse_earlier_layout(folder, manifest)
-    parts = []
-    for number, name in enumerate(manifest["datasets"]):
-        path = _whole_file(folder, name, "examples.arrow")
-        parts.append(load_examples(path, dataset=number))
-    return ValidationSet(examples=concatenate(parts), manifest=manifest)
+    return ValidationSet(folder=folder, manifest=manifest)
 
 
 def held_out_hashes(folder: StudyFolder) -> NDArray[np.uint64]:
     """Hashes (H,) of the texts of all validation examples, ascending; ShardError if they are not what was frozen."""
-    manifest = read_validation_manifest(folder)
-    paths = [_whole_file(folder, name, "hashes.arrow") for name in manifest["datasets"]]
-    return np.unique(np.concatenate([read_batch(path).column("text_hash").to_numpy() for path in paths]))
-
-
-def _whole_file(folder: StudyFolder, name: str, file: str) -> Path:
-    path = folder.validation_part(name) / file
-    part = known_parts(folder).get(name)
-    if part is None or not path.is_file() or digest_file(path) != part["files"][file]:
-        raise ShardError(
-            "the frozen validation set is missing or was changed",
-            where=str(path),
-            hint="Restore it from a copy; scores made on it cannot be compared with scores made on another one.",
-        )
-    return path
+    found = []
+    for name in read_validation_manifest(folder)["datasets"]:
+        blocks = part_blocks(folder, known_part(folder, name), HASHES)
+        found += [blocks.read(number)["text_hash"] for number in range(len(blocks))]
+    hashes = np.concatenate(found)
+    hashes.sort()
+    return hashes
 
 
 def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = lambda *_: None) -> None:
@@ -105,7 +130,7 @@ def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = 
     fresh = [name for name, plan in plans.items() if plan.fate == "frozen"]
     if fresh:
         progress("validation set", 0, None)
-        if (folder.validation / MANIFEST).is_file() and is_earlier(read_json(folder.validation / MANIFEST)):
+        if (folder.validation / MANIFEST).is_file() and is_earlier(read_manifest(folder.validation)):
             shutil.rmtree(folder.validation)
         kept = {name: open_dataset(folder, name) for name in _kept(folder, fresh)}
         freeze_parts(study, folder, datasets, fresh=fresh, kept=kept)
@@ -124,12 +149,10 @@ def _kept(folder: StudyFolder, fresh: list[str]) -> list[str]:
 def _list_parts(study: Study, folder: StudyFolder, datasets: Mapping[str, PreparedDataset]) -> None:
     """Writes what the validation set consists of now; the last step of freezing, and nothing where nothing changed."""
     removed = {name: part["digest"] for name, part in known_parts(folder).items() if name not in datasets}
-    parts = {name: read_json(folder.validation_part(name) / MANIFEST) for name in datasets}
+    parts = {name: read_manifest(folder.validation_part(name)) for name in datasets}
     shares = validation_shares(study, {name: dataset.manifest for name, dataset in datasets.items()})
-    described = ("examples", "tokens", "masked", "sop_pairs", "unigram_entropy_nats", "sop_entropy_nats")
     manifest = {
-        "schema": PART_SCHEMA,
-        "digest": digest_json([PART_SCHEMA, {name: part["digest"] for name, part in parts.items()}]),
+        "digest": digest_json([SCHEMA, {name: part["digest"] for name, part in parts.items()}]),
         "tokenizer_digest": next(iter(parts.values()))["tokenizer_digest"],
         "datasets": list(datasets),
         "parts": removed | {name: part["digest"] for name, part in parts.items()},
@@ -140,12 +163,12 @@ def _list_parts(study: Study, folder: StudyFolder, datasets: Mapping[str, Prepar
         "seed": study.seed,
         "notes": _notes(study, parts, shares),
         "per_dataset": {
-            name: {"share": shares[name]} | {key: part[key] for key in described} for name, part in parts.items()
+            name: {"share": shares[name]} | {key: part[key] for key in _DESCRIBED} for name, part in parts.items()
         },
     }
-    path = folder.validation / MANIFEST
-    if not path.is_file() or read_json(path) != manifest:
-        write_json(path, manifest)
+    known = (folder.validation / MANIFEST).is_file()
+    if not known or read_manifest(folder.validation) != {"schema": SCHEMA, **manifest}:
+        write_manifest(folder.validation, manifest)
 
 
 def _notes(study: Study, parts: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float]) -> list[str]:
@@ -173,24 +196,34 @@ def _write_training_spans(
     progress: Progress,
 ) -> None:
     path: Path = folder.spans(dataset.name, cut.length)
-    request = digest_json([PART_SCHEMA, dataset.manifest["digest"], cut.length, cut.key, study.recipe.short_rate])
+    request = digest_json([SCHEMA, dataset.manifest["digest"], cut.length, cut.key, study.recipe.short_rate])
     if _current_spans(folder, path, dataset, request):
         return
     against = _present_parts(folder)
     totals = {"examples": 0, "rows": 0, "tokens": 0}
+    files: list[dict[str, Any]] = []
+    number = 0
     with write_directory_atomic(path) as temporary:
-        for number, shard_path in enumerate(dataset.shard_paths):
-            progress(f"{dataset.name}: training examples of length {cut.length}", number, len(dataset.shard_paths))
-            shard = dataset.shards[number]
-            training = ~np.isin(shard.text_hash, held_out)
-            spans = cut.spans(dataset, number)
-            kept = spans.take(training[spans.document])
-            write_spans(temporary / shard_path.name, kept)
-            totals["examples"] += len(kept)
-            totals["rows"] += int(training.sum())
-            totals["tokens"] += int((kept.stop - kept.start).sum())
-        manifest = {"schema": PART_SCHEMA, "request": request, "against": against, "length": cut.length, **totals}
-        write_json(temporary / MANIFEST, manifest)
+        for documents in dataset.manifest["shards"]:
+            name = f"spans-{len(files):05d}.arrow"
+            with BlockWriter(temporary / name) as writer:
+                counts = []
+                for _ in documents["blocks"]:
+                    progress(f"{dataset.name}: training examples of length {cut.length}", number, len(dataset.blocks))
+                    shard = dataset.shards[number]
+                    training = ~within(held_out, shard.text_hash)[1]
+                    spans = cut.spans(shard)
+                    kept = spans.take(training[spans.document])
+                    writer.append(packed_spans(kept, shard))
+                    counts.append(len(kept))
+                    totals["examples"] += len(kept)
+                    totals["rows"] += int(training.sum())
+                    totals["tokens"] += int((kept.stop - kept.start).sum())
+                    number += 1
+            blocks = [[*place, count] for place, count in zip(writer.places, counts, strict=True)]
+            files.append({"name": name, "blocks": blocks})
+        manifest = {"request": request, "against": against, "length": cut.length, "files": files, **totals}
+        write_manifest(temporary, manifest)
 
 
 def _present_parts(folder: StudyFolder) -> dict[str, str]:
@@ -202,7 +235,7 @@ def _current_spans(folder: StudyFolder, path: Path, dataset: PreparedDataset, re
     """Whether spans leave out every validation text: cut against its part, or chosen later among other texts."""
     if not (path / MANIFEST).is_file():
         return False
-    manifest = read_json(path / MANIFEST)
+    manifest = read_manifest(path)
     known = known_parts(folder)
     return manifest["request"] == request and all(
         manifest["against"].get(name) == digest

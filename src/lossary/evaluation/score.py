@@ -1,10 +1,10 @@
-"""The frozen validation set to score records. It runs in a worker process.
+"""The frozen validation set to score records, window by window. It runs in a worker process.
 
 Sums do not depend on batch size, buckets or order: each example's nats are added up on their own, in float64.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,12 @@ from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
 from lossary.models.vocabularies import compare_vocabulary
-from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_scores
+from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows
 from lossary.study import Precision, Study
 
-__all__ = ["ScoreJob", "is_scored", "job_of_run", "open_backend", "score_checkpoint", "score_examples"]
+__all__ = ["ScoreJob", "is_scored", "job_of_run", "open_backend", "score_checkpoint", "score_windows"]
 
 _EVENT_EVERY_S = 0.5
-# Examples are sorted by length within windows of this size: little padding, bounded memory.
-_WINDOW = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +112,9 @@ def score_checkpoint(
     backend = open_backend(job, checkpoint)
     if not checkpoint.has_sop:
         emit({"event": "note", "text": f"{job.checkpoint} has no sentence-order head: SOP is not scored"})
-    table = score_examples(backend, validation, job, has_sop=checkpoint.has_sop, emit=emit)
-    table = table.append_column("step", pa.array(np.full(len(table), step)))
     header = ScoreHeader(**(vars(header) | {"device": backend.device}))
-    write_scores(path, table.select(SCORE_SCHEMA.names), header)
+    windows = score_windows(backend, validation, job, has_sop=checkpoint.has_sop, emit=emit)
+    write_score_windows(path, (_with_step(table, step) for table in windows), header)
     return {"scores": str(path), "step": step}
 
 
@@ -153,7 +150,7 @@ def _same(path: Path, header: ScoreHeader) -> bool:
 
 
 def _check_fit(checkpoint: Checkpoint, validation: ValidationSet, vocabulary_size: int) -> None:
-    shape, longest = checkpoint.shape, int(validation.examples.lengths.max())
+    shape, longest = checkpoint.shape, validation.longest
     if shape.vocabulary_size != vocabulary_size:
         raise CheckpointError(
             f"its vocabulary has {shape.vocabulary_size:,} pieces, the study's tokenizer {vocabulary_size:,}",
@@ -167,28 +164,34 @@ def _check_fit(checkpoint: Checkpoint, validation: ValidationSet, vocabulary_siz
         )
 
 
-def score_examples(
+def _with_step(table: pa.Table, step: int) -> pa.Table:
+    return table.append_column("step", pa.array(np.full(len(table), step))).select(SCORE_SCHEMA.names)
+
+
+def score_windows(
     backend: Backend, validation: ValidationSet, job: ScoreJob, *, has_sop: bool, emit: Emit
-) -> pa.Table:
-    """Score records of all examples but for the column `step`, in the validation set's order."""
-    examples = validation.examples
-    collected = _Collected(examples)
+) -> Iterator[pa.Table]:
+    """Score records but for the column `step`, in the validation set's order, a window of it at a time.
+
+    Examples are sorted by length within a window: little padding, bounded memory.
+    """
     max_tokens = backend.max_tokens
     started = shown = time.monotonic()
-    for start in range(0, len(examples), _WINDOW):
-        rows = np.arange(start, min(start + _WINDOW, len(examples)))
-        max_tokens = _score_window(backend, examples.take(rows), rows, collected, (max_tokens, job.batch_size, emit))
+    done, total = 0, len(validation)
+    for examples in validation.windows():
+        collected = _Collected(examples)
+        max_tokens = _score_window(backend, collected, (max_tokens, job.batch_size, emit))
+        yield _table(collected, job.name, validation.datasets, has_sop)
+        done += len(examples)
         now = time.monotonic()
-        if now - shown > _EVENT_EVERY_S or rows[-1] + 1 == len(examples):
+        if now - shown > _EVENT_EVERY_S or done == total:
             shown = now
-            done = int(rows[-1]) + 1
             rate = done / max(now - started, 1e-9)
-            emit({"event": "progress", "run": job.name, "done": done, "total": len(examples), "examples_per_s": rate})
-    return _table(collected, job.name, validation.datasets, has_sop)
+            emit({"event": "progress", "run": job.name, "done": done, "total": total, "examples_per_s": rate})
 
 
 class _Collected:
-    """Outputs of all examples (N,) and their positions (N, P)."""
+    """Outputs of the examples of a window (N,) and their positions (N, P)."""
 
     def __init__(self, examples: Examples) -> None:
         count, width = examples.positions.shape
@@ -209,15 +212,10 @@ class _Collected:
         self.predicted[rows, :width] = output.predicted[used, :width]
 
 
-def _score_window(
-    backend: Backend,
-    examples: Examples,
-    rows: NDArray[np.int64],
-    collected: _Collected,
-    limits: tuple[int, int | None, Emit],
-) -> int:
-    """Scores some examples; returns the tokens a forward pass that the device took."""
+def _score_window(backend: Backend, collected: _Collected, limits: tuple[int, int | None, Emit]) -> int:
+    """Scores the examples of a window; returns the tokens a forward pass that the device took."""
     max_tokens, batch_size, emit = limits
+    examples = collected.examples
     longest = int(examples.lengths.max())
     while True:
         try:
@@ -226,7 +224,7 @@ def _score_window(
                 for micro in micro_batches(
                     part, max_tokens=max_tokens, sequence_length=longest, few_shapes=backend.few_shapes
                 ):
-                    collected.put(rows[chunk[micro.rows]], backend.score(micro.examples))
+                    collected.put(chunk[micro.rows], backend.score(micro.examples))
             return max_tokens
         except OutOfDeviceMemory as error:
             if max_tokens <= longest:

@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lossary.data.arrow import read_batch
+from lossary.data.batches import open_spans
+from lossary.data.freeze import within
+from lossary.data.manifests import SCHEMA, read_manifest
 from lossary.data.parts import is_earlier, read_validation_manifest
 from lossary.data.shards import PreparedDataset, open_dataset
-from lossary.data.spans import read_spans
+from lossary.data.spans import StoredSpans
 from lossary.data.validation import held_out_hashes
 from lossary.files import read_json
 from lossary.folder import StudyFolder
@@ -185,6 +187,8 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
 
 
 def _facts(study: Study, folder: StudyFolder, name: str) -> DatasetFacts | None:
+    if read_manifest(folder.dataset(name)).get("schema", 1) < SCHEMA:
+        return None
     dataset = open_dataset(folder, name)
     manifest = dataset.manifest
     # Scores outlive the shards where somebody made room.
@@ -192,7 +196,7 @@ def _facts(study: Study, folder: StudyFolder, name: str) -> DatasetFacts | None:
         return None
     duplicates = overlap = None
     if manifest["documents"] <= _MOST_DOCUMENTS and not is_earlier(read_validation_manifest(folder)):
-        hashes = np.concatenate([shard.text_hash for shard in dataset.shards])
+        hashes = np.concatenate(list(dataset.text_hashes()))
         duplicates = len(hashes) - len(np.unique(hashes))
         overlap = _overlap(study, folder, dataset)
     return DatasetFacts(
@@ -210,19 +214,18 @@ def _overlap(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> int
     """Documents that training reads and whose text is also that of a validation example; counted, not assumed."""
     held_out = held_out_hashes(folder)
     length = min(study.recipe_of(run).sequence_length for run in study.runs)
+    spans = open_spans(folder, dataset.name, length).blocks
     count = 0
-    for path, shard in zip(dataset.shard_paths, dataset.shards, strict=True):
-        documents = np.unique(read_spans(folder.spans(dataset.name, length) / path.name).document)
-        count += int(np.isin(shard.text_hash[documents], held_out).sum())
+    for number, shard in enumerate(dataset.shards):
+        trained = np.isin(shard.row, StoredSpans(spans.read(number)).document_rows())
+        count += int(within(held_out, shard.text_hash[trained])[1].sum())
+        spans.forget()
     return count
 
 
 def _labels(folder: StudyFolder) -> dict[str, LabelCounts]:
-    """Whether parts are the frozen ones was asked when they were scored: one column is enough here."""
-    found = {}
-    for name in read_validation_manifest(folder)["datasets"]:
-        path = folder.validation_part(name) / "examples.arrow"
-        if path.is_file():
-            label = read_batch(path).column("sop_labels").to_numpy()
-            found[name] = LabelCounts(int((label >= 0).sum()), int((label == 1).sum()))
-    return found
+    return {
+        name: LabelCounts(described["sop_pairs"], described["swapped"])
+        for name, described in read_validation_manifest(folder)["per_dataset"].items()
+        if "swapped" in described
+    }

@@ -4,7 +4,7 @@ A score is what one run at one step got on one validation example; a step record
 training step. Nats are float64, counts are integers; whoever reads divides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,16 @@ import pyarrow.parquet as pq
 from lossary.errors import ScoreError
 from lossary.files import write_atomic
 
-__all__ = ["SCORE_SCHEMA", "STEP_SCHEMA", "ScoreHeader", "read_header", "read_steps", "write_scores", "write_steps"]
+__all__ = [
+    "SCORE_SCHEMA",
+    "STEP_SCHEMA",
+    "ScoreHeader",
+    "read_header",
+    "read_steps",
+    "write_score_windows",
+    "write_scores",
+    "write_steps",
+]
 
 _VERSION = 1
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -113,6 +122,20 @@ def write_scores(path: Path, table: pa.Table, header: ScoreHeader) -> None:
             compression="zstd",
             row_group_size=_GROUP_ROWS,
         )
+
+
+def write_score_windows(path: Path, windows: Iterable[pa.Table], header: ScoreHeader) -> None:
+    """As `write_scores` of all windows together, of which a few are held at once."""
+    schema = SCORE_SCHEMA.with_metadata(header.encode())
+    with write_atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        waiting: list[pa.Table] = []
+        for table in windows:
+            waiting.append(table.cast(SCORE_SCHEMA).replace_schema_metadata(schema.metadata))
+            if sum(map(len, waiting)) >= _GROUP_ROWS:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
 
 
 def read_header(path: Path) -> ScoreHeader:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossary.data.batches import training_shares
+from lossary.data.manifests import read_manifest
 from lossary.data.parts import read_validation_manifest
-from lossary.data.shards import MANIFEST
 from lossary.errors import ScoreError, UsageError
-from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
 from lossary.statistics.estimates import Estimate
@@ -182,7 +181,7 @@ def _dataset_rows(study: Study, folder: StudyFolder, validation: dict[str, Any])
     return [
         DatasetRow(
             name=name,
-            train_rows=read_json(folder.spans(name, length) / MANIFEST)["rows"] if length else None,
+            train_rows=read_manifest(folder.spans(name, length))["rows"] if length else None,
             train_share=shares.get(name),
             validation_share=validation["per_dataset"][name]["share"],
             validation_examples=validation["per_dataset"][name]["examples"],

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from lossary.data.examples import Examples, find_examples
-from lossary.data.parts import examples_path, read_validation_manifest, refuse_earlier_layout
+from lossary.data.examples import Examples
+from lossary.data.parts import find_examples, read_validation_manifest, refuse_earlier_layout
 from lossary.data.tokenizer import CLS, MASK, SEP, TokenizerModel, open_tokenizer
 from lossary.errors import LossaryError, ShardError
 from lossary.folder import StudyFolder
@@ -114,7 +114,7 @@ class Texts:
 
     def of(self, dataset: str, rows: Sequence[GapRow]) -> list[ExampleText]:
         """The texts of some examples; one that is not what was scored has a reason instead."""
-        found = find_examples(examples_path(self.folder, dataset), {row.example for row in rows})
+        found = find_examples(self.folder, dataset, {row.example for row in rows})
         at = {example: index for index, example in enumerate(found.example.tolist())}
         return [
             self._text(found, at[row.example], row)

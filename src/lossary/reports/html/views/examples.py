@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lossary.data.examples import Examples, find_examples
+from lossary.data.examples import Examples
+from lossary.data.parts import find_examples
 from lossary.data.shards import MANIFEST
 from lossary.data.tokenizer import MASK, TokenizerModel, open_tokenizer
 from lossary.folder import StudyFolder
@@ -224,9 +225,8 @@ def _texts(folder: StudyFolder, keys: set[tuple[str, int]]) -> dict[tuple[str, i
         return {}
     texts: dict[tuple[str, int], Examples] = {}
     for name in {dataset for dataset, _ in keys}:
-        path = folder.validation_part(name) / "examples.arrow"
-        if path.is_file():
-            found = find_examples(path, {example for dataset, example in keys if dataset == name})
+        if (folder.validation_part(name) / MANIFEST).is_file():
+            found = find_examples(folder, name, {example for dataset, example in keys if dataset == name})
             texts |= {(name, int(found.example[row])): found.take(np.array([row])) for row in range(len(found))}
     return texts
 
