@@ -137,7 +137,7 @@ def _prepare(study: Study, folder: StudyFolder, workers: int | None, allowed: Al
     before = _validation_digest(folder)
     prepare_examples(study, folder, progress=listener.progress)
     if _validation_digest(folder) != before:
-        for note in read_json(folder.validation / MANIFEST)["notes"]:
+        for note in read_manifest(folder.validation)["notes"]:
             listener.note(f"validation: {note}")
     remember_study_file(folder)
 
