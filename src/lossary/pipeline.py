@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from lossary.backends.process import Emit, StopRequest, run_worker, stop_on_signals
+from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.prepare import prepare_datasets
-from lossary.data.shards import MANIFEST
 from lossary.data.validation import prepare_examples
 from lossary.errors import (
     BusyError,
@@ -30,7 +30,6 @@ from lossary.errors import (
     UsageError,
 )
 from lossary.evaluation.score import ScoreJob, is_scored, job_of_run
-from lossary.files import read_json
 from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
@@ -169,8 +168,8 @@ def _settle(study: Study, folder: StudyFolder, allowed: Allowed, listener: Liste
 
 
 def _validation_digest(folder: StudyFolder) -> str | None:
-    path = folder.validation / MANIFEST
-    return str(read_json(path)["digest"]) if path.is_file() else None
+    found = (folder.validation / MANIFEST).is_file()
+    return str(read_manifest(folder.validation)["digest"]) if found else None
 
 
 def train(

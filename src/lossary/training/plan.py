@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lossary.data.batches import training_shares
+from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import CheckpointError
 from lossary.files import digest_json, read_json
@@ -115,8 +116,8 @@ def _weights(study: Study, folder: StudyFolder, run: str, before: Mapping[str, A
 
 
 def _spans_manifest(folder: StudyFolder, name: str, length: int) -> dict[str, Any] | None:
-    path = folder.spans(name, length) / "manifest.json"
-    return read_json(path) if path.is_file() else None
+    path = folder.spans(name, length)
+    return read_manifest(path) if (path / MANIFEST).is_file() else None
 
 
 def steps_done(folder: StudyFolder, run: str) -> int:
