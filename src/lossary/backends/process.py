@@ -102,6 +102,8 @@ def run_worker(
     finally:
         code = worker.wait()
         stop.remove(worker)
+        if worker.stdout is not None:
+            worker.stdout.close()
     return _outcome(last, code, log, stop)
 
 

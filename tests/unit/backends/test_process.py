@@ -1,0 +1,104 @@
+"""What goes wrong in a worker is told as if it had gone wrong here."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossary.backends.process import StopRequest, run_worker
+from lossary.errors import DataError, InternalError, Interrupted, LossaryError, MachineError
+from lossary.files import read_json
+
+WORKER = """
+import json
+from pathlib import Path
+from lossary.backends.process import worker_main
+from lossary.errors import DataError
+
+def deep():
+    return json.loads("[" * 100_000)
+
+worker_main(lambda job, emit: {"answer": eval(job["code"])})
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "planted_worker.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+
+    def run(code: str, log: Path = tmp_path / "logs" / "a.log") -> dict[str, Any]:
+        job = {"code": code}
+        return run_worker(
+            "planted_worker", job, backend="torch", threads=1, log=log, emit=lambda _: None, stop=StopRequest()
+        )
+
+    return run
+
+
+def test_an_answer_comes_back(work: Any) -> None:
+    assert work("1 + 1")["answer"] == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [
+        ("Path('/nowhere/at/all').read_text()", MachineError, "/nowhere/at/all: no such file"),
+        ("Path('/dev/full').write_text('x' * 9)", MachineError, "no space left on device"),
+        ("(_ for _ in ()).throw(MemoryError('Unable to allocate 9 TiB'))", MachineError, "not enough memory"),
+        ("(_ for _ in ()).throw(RuntimeError('CUDA out of memory. Tried'))", MachineError, "not enough memory"),
+        ("deep()", DataError, "nested too deeply"),
+        ("(_ for _ in ()).throw(KeyboardInterrupt())", Interrupted, "interrupted"),
+        ("(_ for _ in ()).throw(DataError('gone', where='x'))", DataError, "x: gone"),
+        ("{}['planted']", InternalError, "KeyError: 'planted'"),
+    ],
+)
+def test_an_error_of_a_worker_is_its_parents(code: str, kind: type[LossaryError], said: str, work: Any) -> None:
+    with pytest.raises(kind) as caught:
+        work(code)
+    assert type(caught.value) is kind
+    assert said in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_the_traceback_of_a_mistake_is_in_the_log(work: Any) -> None:
+    with pytest.raises(InternalError) as caught:
+        work("{}['planted']")
+    assert caught.value.where is not None
+    assert "Traceback" in Path(caught.value.where).read_text()
+
+
+def test_a_log_that_cannot_be_written_is_named(work: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        work("1", tmp_path / "file" / "a.log")
+    (tmp_path / "a.log").mkdir()
+    with pytest.raises(OSError, match=r"a\.log"):
+        work("1", tmp_path / "a.log")
+
+
+def test_a_worker_that_cannot_start_is_an_error_of_the_machine(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(OSError, match="/nowhere/python"):
+        work("1")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\xff", "null"])
+def test_json_that_is_damaged_names_its_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    path.write_text(text, encoding="latin-1")
+    if text == "null":
+        assert read_json(path) is None
+        return
+    with pytest.raises(DataError) as caught:
+        read_json(path)
+    assert caught.value.where == str(path)
+
+
+def test_json_that_lacks_a_key_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    path.write_text('{"a": {"b": 1}}')
+    assert read_json(path) == {"a": {"b": 1}}
+    with pytest.raises(DataError, match="'digest'"):
+        read_json(path)["a"]["digest"]
