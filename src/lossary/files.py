@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSON and digests.
+"""Files that are whole or absent: atomic writes, JSON with checksums, and digests.
 
 with write_atomic(path) as temporary:
     temporary.write_bytes(data)         # `path` appears, complete, when the block ends
@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from lossary.errors import DataError, LossaryError
 from lossary.failures import error_code, reason
 
 __all__ = [
+    "checksummed",
     "digest_bytes",
     "digest_file",
     "digest_json",
@@ -26,7 +27,10 @@ __all__ = [
     "write_atomic",
     "write_directory_atomic",
     "write_json",
+    "write_plain_json",
 ]
+
+_CHECKSUM = "checksum"
 
 
 @contextmanager
@@ -103,16 +107,30 @@ def _named(error: Exception, path: Path, temporary: Path) -> Exception:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes canonical JSON: sorted keys, no NaN, a newline at the end."""
+    """Writes canonical JSON: sorted keys, no NaN, a newline at the end; an object with a checksum of itself."""
+    write_plain_json(path, checksummed(value) if isinstance(value, Mapping) else value)
+
+
+def write_plain_json(path: Path, value: Any) -> None:
+    """As `write_json`, for files of other programs: nothing is added."""
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     with write_atomic(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def checksummed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with the digest of its content, as it will be read back; `read_json` compares and drops it."""
+    content = json.loads(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    return {**content, _CHECKSUM: digest_json(content)}
+
+
 def read_json(path: Path) -> Any:
-    """Reads JSON; DataError names the file if it is missing or not JSON, or when a key is asked for that it lacks."""
+    """Reads JSON, and compares its checksum where it has one, as all that `write_json` wrote has.
+
+    DataError names the file if it is missing, not JSON, not what was written, or when a key is asked for that it lacks.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _Object(path, pairs))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _Object(path, pairs))
     except FileNotFoundError:
         raise DataError("no such file", where=str(path)) from None
     except OSError as error:
@@ -121,6 +139,14 @@ def read_json(path: Path) -> Any:
         raise DataError("not readable as JSON: nested too deeply", where=str(path)) from None
     except ValueError as error:
         raise DataError(f"not readable as JSON: {error}", where=str(path)) from None
+    found = value.pop(_CHECKSUM) if isinstance(value, _Object) and isinstance(value.get(_CHECKSUM), str) else None
+    if found is not None and found != digest_json(value):
+        raise DataError(
+            "not what was written: its checksum is another, so something in it changed",
+            where=str(path),
+            hint="Restore it from a copy; `lossary verify` says what can be made again, and how.",
+        )
+    return value
 
 
 class _Object(dict[str, Any]):

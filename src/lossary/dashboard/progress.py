@@ -6,7 +6,9 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 
+from lossary.errors import ScoreError
 from lossary.folder import StudyFolder
+from lossary.results.seals import check_sealed
 from lossary.study import Study
 
 __all__ = ["RunProgress", "State", "run_progress"]
@@ -72,6 +74,7 @@ def _last(folder: StudyFolder, run: str) -> tuple[int, int, float, float]:
     path = folder.steps(run)
     try:
         written = path.stat().st_mtime
+        check_sealed(path)
         metadata = pq.read_metadata(path)
         names = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
         last = {
@@ -79,7 +82,7 @@ def _last(folder: StudyFolder, run: str) -> tuple[int, int, float, float]:
             for name in ("step", "total_tokens", "elapsed_s")
             if (groups := metadata.num_row_groups)
         }
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, ScoreError):
         # pyarrow's exceptions are ValueErrors and OSErrors; statistics are None where a column holds nothing.
         return 0, 0, 0.0, 0.0
     return int(last.get("step", 0)), int(last.get("total_tokens", 0)), float(last.get("elapsed_s", 0.0)), written

@@ -99,7 +99,14 @@ def open_tokenizer(folder: StudyFolder) -> TokenizerModel:
     """The tokenizer of a prepared study."""
     if not (folder.tokenizer / "manifest.json").is_file():
         raise ShardError("the study has no tokenizer yet", where=str(folder.tokenizer), hint="Run `lossary prepare`.")
-    return TokenizerModel(folder.tokenizer / MODEL, read_json(folder.tokenizer / "manifest.json")["digest"])
+    path, digest = folder.tokenizer / MODEL, read_json(folder.tokenizer / "manifest.json")["digest"]
+    if not path.is_file() or digest_file(path) != digest:
+        raise ShardError(
+            "the study's tokenizer is missing or not what was written",
+            where=str(path),
+            hint="Restore it from a copy: every checkpoint of the study holds one, spiece.model.",
+        )
+    return TokenizerModel(path, digest)
 
 
 def train_model(

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lossary.errors import ScoreError
+from lossary.results.seals import read_sealed
 
 __all__ = ["Scores", "matched", "read_scores"]
 
@@ -67,10 +67,7 @@ def read_scores(path: Path, datasets: list[str], *, positions: bool = False) -> 
     Raises ScoreError if it is damaged, or if losses in it are not finite: what is rescored rests on every example.
     """
     columns = [*_COLUMNS, "position_nats"] if positions else _COLUMNS
-    try:
-        table = pq.ParquetFile(path).read(columns=columns, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise ScoreError(f"not readable: {error}", where=str(path), hint="Delete it and evaluate again.") from None
+    table = read_sealed(path, columns)
     broken = int(np.count_nonzero(~np.isfinite(_floats(table.column("mlm_nats")))))
     broken += int(np.count_nonzero(~np.isfinite(_floats(table.column("sop_nats").filter(_pairs_of(table))))))
     if broken:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import duckdb
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lossary.data.batches import open_spans
@@ -22,6 +21,7 @@ from lossary.data.validation import held_out_hashes
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
+from lossary.results.seals import read_sealed
 from lossary.statistics.estimates import Estimate
 from lossary.study import Recipe, Study
 from lossary.tables.comparability import realised_shares
@@ -132,7 +132,7 @@ class Subject:
         """MLM losses of training by run and dataset, as recorded here or as imported (evaluation where no more is)."""
         if self.imported_curves is None:
             return {run: recorded for run in self.steps if (recorded := self._recorded(run))}
-        table = pq.read_table(self.imported_curves)
+        table = read_sealed(self.imported_curves)
         found: dict[str, dict[str, TrainingCurve]] = {}
         with duckdb.connect() as connection:
             connection.register("curves", table)

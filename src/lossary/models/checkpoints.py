@@ -14,7 +14,7 @@ finite are refused.
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from lossary.errors import CheckpointError
-from lossary.files import digest_file, read_json, write_directory_atomic, write_json
+from lossary.errors import CheckpointError, DataError
+from lossary.files import digest_file, read_json, write_directory_atomic, write_json, write_plain_json
 from lossary.models.parameters import Parameters, hf_config, parameter_table, shape_from_config
 from lossary.models.shapes import AlbertShape
 from lossary.models.tensors import read_tensors, read_weights
@@ -40,7 +40,9 @@ __all__ = [
 ]
 
 _SCHEMA = 1
+_HINT = "Restore the checkpoint from a copy or delete it: `lossary run` goes on from the one before."
 _WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_CONFIG, _VOCABULARY = "config.json", "spiece.model"
 _POOLER = ("albert.pooler.weight", "albert.pooler.bias")
 _SOP_HEAD = ("sop_classifier.classifier.weight", "sop_classifier.classifier.bias")
 
@@ -76,13 +78,13 @@ def save_checkpoint(
         both = {f"m.{name}": value for name, value in moments.m.items()}
         both |= {f"v.{name}": value for name, value in moments.v.items()}
         save_file(both, temporary / _MOMENTS, {"format": "pt"})
-        write_json(temporary / "config.json", hf_config(shape))
-        shutil.copyfile(tokenizer, temporary / "spiece.model")
+        write_plain_json(temporary / _CONFIG, hf_config(shape))
+        shutil.copyfile(tokenizer, temporary / _VOCABULARY)
         full = {
             **state,
             "schema": _SCHEMA,
             "weights_digest": weights_digest(parameters),
-            "files": {name: digest_file(temporary / name) for name in (_WEIGHTS, _MOMENTS)},
+            "files": {name: digest_file(temporary / name) for name in (_WEIGHTS, _MOMENTS, _CONFIG, _VOCABULARY)},
         }
         write_json(temporary / _STATE, full)
     return full
@@ -100,11 +102,8 @@ def checkpoint_step(path: Path) -> int:
 
 def load_own_checkpoint(path: Path) -> Checkpoint:
     """One of lossary's checkpoints, its files checked against their digests; CheckpointError if it is damaged."""
-    state = read_json(path / _STATE)
-    for name, digest in state["files"].items():
-        if not (path / name).is_file() or digest_file(path / name) != digest:
-            raise CheckpointError(f"{name} is missing or not what was written", where=str(path))
     checkpoint = load_checkpoint(path)
+    _check_files(path, checkpoint.state, [_MOMENTS])
     both = read_tensors(path / _MOMENTS)
     moments = Moments(
         {name: both[f"m.{name}"] for name in checkpoint.parameters},
@@ -120,14 +119,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     some that are not finite.
     Without a sentence-order head its parameters (and those of an absent pooler) are zeros and `has_sop` is False.
     """
-    if not (path / "config.json").is_file():
-        raise CheckpointError("no checkpoint: there is no config.json", where=str(path))
+    if not (path / _CONFIG).is_file():
+        raise CheckpointError(f"no checkpoint: there is no {_CONFIG}", where=str(path))
+    state = _read_object(path / _STATE) if (path / _STATE).is_file() else {}
+    _check_files(path, state, [name for name in state.get("files", {}) if name != _MOMENTS])
     try:
-        shape = shape_from_config(read_json(path / "config.json"))
+        shape = shape_from_config(_read_object(path / _CONFIG))
     except (ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"not an ALBERT that can be computed here: {error}", where=str(path / "config.json")
-        ) from None
+        raise CheckpointError(f"not an ALBERT that can be computed here: {error}", where=str(path / _CONFIG)) from None
     found = _canonical(read_weights(path))
     table = parameter_table(shape)
     has_sop = all(name in found for name in _SOP_HEAD)
@@ -145,10 +144,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
     wrong = [f"{name} {found[name].shape}, not {size}" for name, size in table.items() if found[name].shape != size]
     if wrong:
         raise CheckpointError(f"shapes differ from config.json: {_some(wrong)}", where=str(path))
-    state = read_json(path / _STATE) if (path / _STATE).is_file() else {}
     parameters = {name: np.ascontiguousarray(found[name], np.float32) for name in table}
     _check_finite(parameters, path)
     return Checkpoint(path=path, shape=shape, parameters=parameters, moments=None, state=state, has_sop=has_sop)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; CheckpointError if it is damaged."""
+    try:
+        value = read_json(path)
+    except DataError as error:
+        raise CheckpointError(error.message, where=error.where, hint=_HINT) from None
+    if not isinstance(value, dict):
+        raise CheckpointError("not a JSON object", where=str(path))
+    return value
+
+
+def _check_files(path: Path, state: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Compares files of one of lossary's checkpoints with the digests in its state."""
+    for name in names:
+        if not (path / name).is_file() or digest_file(path / name) != state["files"][name]:
+            raise CheckpointError(f"{name} is missing or not what was written", where=str(path), hint=_HINT)
 
 
 def _check_finite(parameters: Parameters, path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from lossary.diagnosis.fit import Candidate
 from lossary.diagnosis.model import Diagnosis, Gap, Outcome, cause_sentence
-from lossary.files import write_atomic
+from lossary.files import write_atomic, write_json
 from lossary.folder import StudyFolder
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import plain
@@ -230,7 +230,7 @@ FORMATS: dict[str, Callable[[Diagnosis], str]] = {
 def write_diagnosis(found: Diagnosis, folder: StudyFolder) -> Path:
     """Writes `diagnosis/<first>-<second>.json` and `.md`; returns the path of the JSON."""
     path = folder.diagnosis / f"{'-'.join(found.sides)}.json"
-    for target, text in ((path, _json(found)), (path.with_suffix(".md"), diagnosis_markdown(found))):
-        with write_atomic(target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_json(path, diagnosis_value(found))
+    with write_atomic(path.with_suffix(".md")) as temporary:
+        temporary.write_text(diagnosis_markdown(found), encoding="utf-8")
     return path

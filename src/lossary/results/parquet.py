@@ -14,12 +14,17 @@ from typing import Any
 import duckdb
 
 from lossary.errors import ScoreError
+from lossary.results.seals import check_sealed
 
 __all__ = ["ask", "ask_arrays", "file_name"]
 
 
 def file_name(path: Path) -> str:
-    """A path as `read_parquet` takes it: one whose folder has brackets or stars in its name is no pattern."""
+    """A path as `read_parquet` takes it: one whose folder has brackets or stars in its name is no pattern.
+
+    The file is compared with its checksum, once a process: DuckDB would not notice.
+    """
+    check_sealed(path)
     return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lossary.errors import ScoreError
-from lossary.files import write_atomic
+from lossary.results.seals import check_sealed, read_sealed, write_sealed
 
 __all__ = [
     "SCORE_SCHEMA",
@@ -115,13 +115,8 @@ class ScoreHeader:
 
 def write_scores(path: Path, table: pa.Table, header: ScoreHeader) -> None:
     """Stores scores, whole or not at all."""
-    with write_atomic(path) as temporary:
-        pq.write_table(
-            table.cast(SCORE_SCHEMA).replace_schema_metadata(header.encode()),
-            temporary,
-            compression="zstd",
-            row_group_size=_GROUP_ROWS,
-        )
+    table = table.cast(SCORE_SCHEMA).replace_schema_metadata(header.encode())
+    write_sealed(path, table, row_group_size=_GROUP_ROWS)
 
 
 def write_score_windows(path: Path, windows: Iterable[pa.Table], header: ScoreHeader) -> None:
@@ -140,6 +135,7 @@ def write_score_windows(path: Path, windows: Iterable[pa.Table], header: ScoreHe
 
 def read_header(path: Path) -> ScoreHeader:
     """What a file of scores says of itself; ScoreError if it is missing or damaged."""
+    check_sealed(path)
     try:
         return ScoreHeader.decode(pq.read_schema(path).metadata, path)
     except (OSError, pa.ArrowException) as error:
@@ -150,8 +146,7 @@ def read_header(path: Path) -> ScoreHeader:
 
 def write_steps(path: Path, table: pa.Table) -> None:
     """Stores step records, whole or not at all."""
-    with write_atomic(path) as temporary:
-        pq.write_table(table.cast(STEP_SCHEMA), temporary, compression="zstd")
+    write_sealed(path, table.cast(STEP_SCHEMA))
 
 
 def read_steps(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -160,8 +155,7 @@ def read_steps(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if not path.is_file():
         return schema.empty_table()
     try:
-        return pq.read_table(path, columns=None if columns is None else list(columns)).cast(schema)
-    except (OSError, pa.ArrowException) as error:
-        raise ScoreError(
-            f"not readable: {error}", where=str(path), hint="Delete it; the run goes on without it."
-        ) from None
+        return read_sealed(path, columns).cast(schema)
+    except (ScoreError, pa.ArrowException) as error:
+        message = error.message if isinstance(error, ScoreError) else f"not readable: {error}"
+        raise ScoreError(message, where=str(path), hint="Delete it; the run goes on without it.") from None

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lossary.errors import DataError
-from lossary.files import read_json, write_atomic, write_json
+from lossary.files import read_json, write_json
 from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Number
+from lossary.results.seals import read_sealed, write_sealed
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table, Total
 from lossary.tables.totals import totals_of
 
@@ -44,12 +44,11 @@ def save_import(root: Path, name: str, found: Sequence[Imported]) -> None:
     sources = [*kept, *map(_source, found)]
     curves = _curve_table(found)
     if (root / CURVES).is_file():
-        old = pq.read_table(root / CURVES)
+        old = read_sealed(root / CURVES)
         mask = pa.array([source not in new for source in old.column("source").to_pylist()], pa.bool_())
         curves = pa.concat_tables([old.filter(mask).cast(_CURVE_SCHEMA), curves])
     if curves.num_rows:
-        with write_atomic(root / CURVES) as temporary:
-            pq.write_table(curves, temporary, compression="zstd")
+        write_sealed(root / CURVES, curves)
     write_json(root / IMPORTED, {"schema": _SCHEMA, "name": name, "sources": sources})
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lossary.errors import ScoreError
 from lossary.results.parquet import ask, file_name
+from lossary.results.seals import read_sealed
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
 from lossary.tables.model import METRICS, Metric
 
@@ -149,11 +149,7 @@ def _estimates(sums: ScoreSums | None, *, has_sop: bool) -> dict[Metric, Estimat
 
 def read_columns(path: Path, datasets: Sequence[str]) -> ScoreColumns:
     """The sums of a file of scores; lists of positions are not read. ScoreError if it is damaged."""
-    try:
-        # `pq.read_table` plans for datasets of many files; that takes longer than reading this one.
-        table = pq.ParquetFile(path).read(columns=_COLUMNS, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise ScoreError(f"not readable: {error}", where=str(path), hint="Delete it and evaluate again.") from None
+    table = read_sealed(path, _COLUMNS)
     names = table.column("dataset").combine_chunks()
     names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
     known = {name: index for index, name in enumerate(datasets)}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lossary.folder import StudyFolder
@@ -20,6 +19,7 @@ from lossary.reports.html.limits import largest_datasets
 from lossary.reports.html.links import Ids
 from lossary.reports.text import METRIC_TITLES, number, plain
 from lossary.results.records import read_steps
+from lossary.results.seals import read_sealed
 from lossary.tables.history import Evaluation, evaluations
 from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable
@@ -260,7 +260,7 @@ def imported_series(path: Path, runs: Sequence[str]) -> dict[tuple[str, str, str
     """Curves of an import by run as the table calls it; of training where there are any, else of evaluation."""
     if not path.is_file():
         return {}
-    frame = pq.read_table(path)
+    frame = read_sealed(path)
     columns = {name: frame.column(name).to_pylist() for name in ("run", "dataset", "metric", "split", "source")}
     keys = np.array([f"{i}" for i in zip(*columns.values(), strict=True)])
     step, value = frame.column("step").to_numpy(), frame.column("value").to_numpy()
