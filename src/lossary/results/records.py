@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lossary.errors import ScoreError
-from lossary.results.seals import check_sealed, read_sealed, write_sealed
+from lossary.results.seals import check_sealed, read_sealed, sealed_writer, write_sealed
 
 __all__ = [
     "SCORE_SCHEMA",
@@ -122,7 +122,7 @@ def write_scores(path: Path, table: pa.Table, header: ScoreHeader) -> None:
 def write_score_windows(path: Path, windows: Iterable[pa.Table], header: ScoreHeader) -> None:
     """As `write_scores` of all windows together, of which a few are held at once."""
     schema = SCORE_SCHEMA.with_metadata(header.encode())
-    with write_atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with sealed_writer(path, schema) as writer:
         waiting: list[pa.Table] = []
         for table in windows:
             waiting.append(table.cast(SCORE_SCHEMA).replace_schema_metadata(schema.metadata))
