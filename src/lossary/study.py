@@ -345,7 +345,7 @@ def load_study(path: Path, changes: Sequence[str] = ()) -> Study:
     """
     file = find_study_file(path)
     try:
-        return parse_study(file.read_text(encoding="utf-8"), changes)
+        return parse_study(file.read_text(encoding="utf-8-sig"), changes)
     except UnicodeDecodeError as error:
         raise StudyError(f"not UTF-8 at byte {error.start}", where=str(file), hint="Save the file as UTF-8.") from None
     except StudyError as error:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from lossary.data.contents import Content, Contents, same_contents
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.parts import runs_with_results
-from lossary.data.sources import SourceFile, list_files
+from lossary.data.source_files import SourceFile, list_files
 from lossary.errors import SourceError
 from lossary.files import digest_file, digest_json, read_json
 from lossary.folder import StudyFolder

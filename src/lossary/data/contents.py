@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lossary.data.sources import SourceFile
+from lossary.data.source_files import SourceFile
 from lossary.errors import SourceError
 from lossary.files import digest_stream
 

@@ -7,7 +7,7 @@ goes on: a block whose summary is there is not made again. The result is the sam
 import json
 import os
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +22,8 @@ from lossary.data.changes import DataChanges, DatasetChange, data_changes, readi
 from lossary.data.contents import Content, check_unchanged
 from lossary.data.manifests import read_manifest, write_manifest
 from lossary.data.philox import stream_key, uniforms
-from lossary.data.sources import BLOCK_BYTES, Block, SourceFile, parse, read_blocks
+from lossary.data.source_files import SourceFile
+from lossary.data.sources import BLOCK_BYTES, Block, no_usable_row, parse, read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
 from lossary.data.tokenizer import TokenizerModel, install_model, open_tokenizer, train_model
 from lossary.errors import SourceError, WorkerError
@@ -57,6 +58,8 @@ def prepare_datasets(
     damaged or holds no usable row, StudyError if the tokenizer cannot be made as the study file asks.
     """
     changes = data_changes(study, folder, keep=keep)
+    for name in changes.anew:
+        _judge(name, study.datasets[name], changes.datasets[name].files or [])
     if changes.tokenizer.fate != "kept":
         progress("tokenizer", 0, None)
         make_tokenizer(study, folder, changes)
@@ -78,6 +81,17 @@ def prepare_datasets(
                 )
                 manifests[name] = job.run(pool, progress)
     return manifests
+
+
+def _judge(name: str, dataset: Dataset, files: list[SourceFile]) -> None:
+    """Raises SourceError unless a dataset has a usable row: asked before anything is made of any of them."""
+    reasons: Counter[str] = Counter()
+    for block in read_blocks(dataset, files):
+        for part in parse(block):
+            if part.rows:
+                return
+            reasons.update(bad.reason for bad in part.bad)
+    raise no_usable_row(name, reasons, files)
 
 
 def _kept_manifest(path: Path, change: DatasetChange) -> dict[str, Any]:
@@ -243,10 +257,8 @@ class _DatasetJob:
             for reason, count in summary.bad_reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + count
         documents = sum(summary.documents for summary in summaries)
-        where = ", ".join(file.path for file in self.files[:3]) + (" …" if len(self.files) > 3 else "")
         if not documents:
-            seen = "; ".join(f"{count:,} rows {reason}" for reason, count in sorted(reasons.items())) or "it is empty"
-            raise SourceError(f"dataset {self.name!r} has no usable row: {seen}", where=where)
+            raise no_usable_row(self.name, reasons, self.files)
         return {
             "schema": _SCHEMA,
             "name": self.name,

@@ -1,20 +1,20 @@
 """Sources: files of documents, read block by block in constant memory.
 
-A source is Parquet, JSONL or plain text (the last two also .gz or .zst), a path, a glob or any URL that fsspec opens,
-or `builtin:NAME`. The reading process cuts it into blocks; `parse` turns a block into rows wherever it is run. Where
-blocks end depends on the input alone.
+A file is Parquet, JSON Lines, JSON, CSV or plain text (all but the first also .gz or .zst). The reading process cuts it
+into blocks; `parse` turns a block into rows wherever it is run. Where blocks end depends on the input alone.
 
-    for block in read_blocks(dataset, root):
+    for block in read_blocks(dataset, files):
         parsed = parse(block)
 """
 
 import difflib
 import gzip
+import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import fsspec
 import orjson
@@ -23,35 +23,24 @@ import pyarrow.parquet as pq
 import zstandard
 
 from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows
-from lossary.errors import SourceError, StudyError
+from lossary.data.csv_source import csv_batches
+from lossary.data.source_files import Kind, SourceFile
+from lossary.errors import SourceError
 
 if TYPE_CHECKING:
     # Workers import this module and need no study file, nor the quarter of their start that pydantic would take.
     from lossary.study import Dataset
 
-__all__ = ["BadRow", "Block", "ParsedBlock", "SourceFile", "list_files", "parse", "read_blocks"]
+__all__ = ["BadRow", "Block", "ParsedBlock", "no_usable_row", "parse", "read_blocks"]
 
 BLOCK_BYTES = 2 << 20
 # A single document above this size would break the promise of constant memory.
 MOST_DOCUMENT_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
-_KINDS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
-Kind = Literal["parquet", "jsonl", "text", "builtin"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceFile:
-    """One file of a source."""
-
-    path: str
-    kind: Kind
-    compression: str | None
-    bytes: int
-    stamp: str  # changes when the file does
-
-    def open(self) -> BinaryIO:
-        """The file's bytes as they lie there."""
-        return fsspec.open(self.path, "rb").open()  # type: ignore[no-any-return]
+# One JSON array, or object over several lines, cannot be cut before it is read whole.
+_MOST_JSON_BYTES = 256 << 20
+_BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,65 +76,6 @@ class ParsedBlock:
     bad: list[BadRow] = field(default_factory=list)
 
 
-def list_files(dataset: "Dataset", root: Path, *, where: str) -> list[SourceFile]:
-    """The files of a dataset in the order they are read: by source as listed, then by name.
-
-    Raises SourceError (`where` is the study file's path of the source) if nothing matches or a suffix is unknown.
-    """
-    files: list[SourceFile] = []
-    for source in dataset.sources:
-        if source.startswith("builtin:"):
-            files.append(_builtin_file(source, where))
-            continue
-        url = source if "://" in source or source.startswith("/") else str(root / source)
-        try:
-            system, pattern = fsspec.core.url_to_fs(url)
-            paths = sorted(system.glob(pattern)) if any(c in pattern for c in "*?[") else [pattern]
-            found = [_file(system, path, where) for path in paths if system.exists(path) and not system.isdir(path)]
-        except SourceError:
-            raise
-        except (ImportError, OSError, ValueError) as error:
-            raise SourceError(f"{source}: {error}", where=where) from None
-        if not found:
-            raise SourceError(f"no file matches {source!r}", where=where, hint=f"Looked for {pattern}.")
-        files += found
-    return files
-
-
-def _builtin_file(source: str, where: str) -> SourceFile:
-    name = source.removeprefix("builtin:")
-    if name not in BUILTIN_FIELDS:
-        near = difflib.get_close_matches(name, BUILTIN_FIELDS, n=1, cutoff=0.5)
-        hint = f"Did you mean 'builtin:{near[0]}'?" if near else f"There are {', '.join(sorted(BUILTIN_FIELDS))}."
-        raise StudyError(f"no builtin dataset is called {name!r}", where=where, hint=hint)
-    rows = builtin_rows(name)
-    data = orjson.dumps(rows)
-    return SourceFile(path=source, kind="builtin", compression=None, bytes=len(data), stamp=f"{zlib.crc32(data):08x}")
-
-
-def _file(system: Any, path: str, where: str) -> SourceFile:
-    suffixes = Path(path).suffixes
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(suffixes[-1] if suffixes else "")
-    kind = _KINDS.get(
-        (suffixes[:-1] if compression else suffixes)[-1] if suffixes[: -1 if compression else None] else ""
-    )
-    if kind is None or (kind == "parquet" and compression):
-        raise SourceError(
-            f"{path} is of no known kind",
-            where=where,
-            hint="Known: .parquet, .jsonl and .txt, the last two also with .gz or .zst.",
-        )
-    info = system.info(path)
-    stamp = next((str(info[key]) for key in ("mtime", "LastModified", "ETag", "updated") if info.get(key)), "")
-    return SourceFile(
-        path=system.unstrip_protocol(path) if "file" not in system.protocol else path,
-        kind=kind,  # type: ignore[arg-type]
-        compression=compression,
-        bytes=int(info.get("size") or 0),
-        stamp=stamp,
-    )
-
-
 def read_blocks(dataset: "Dataset", files: list[SourceFile]) -> Iterator[Block]:
     """The blocks of a dataset in order; SourceError names the file (and row group) that cannot be read."""
     first_row = 0
@@ -165,8 +95,14 @@ def _blocks_of(file: SourceFile, dataset: "Dataset", first_row: int) -> Iterator
         yield Block(
             file=file.path, kind="jsonl", first_row=first_row, num_rows=len(rows), fields=dataset.fields, data=data
         )
+    elif not file.bytes:
+        return
     elif file.kind == "parquet":
         yield from _row_groups(file, dataset, first_row)
+    elif file.kind == "csv":
+        yield from _tables(file, dataset, first_row)
+    elif file.kind == "json":
+        yield from _json_blocks(file, dataset, first_row)
     else:
         documents = dataset.documents if file.kind == "text" else "lines"
         if file.kind == "text" and dataset.is_pair:
@@ -224,7 +160,7 @@ def _text_blocks(file: SourceFile, documents: str) -> Iterator[bytes]:
     """Whole lines (paragraphs, or the file) of about BLOCK_BYTES."""
     end = {"lines": b"\n", "blank_lines": b"\n\n", "file": None}[documents]
     rest = b""
-    for data in _decompressed(file):
+    for data in _utf8(file):
         rest += data
         if end is None or len(rest) < BLOCK_BYTES:
             _check_size(rest, file, end)
@@ -247,6 +183,106 @@ def _check_size(data: bytes, file: SourceFile, end: bytes | None) -> None:
             where=file.path,
             hint='`documents` of the dataset says what separates documents: "lines", "blank_lines" or "file".',
         )
+
+
+def _utf8(file: SourceFile) -> Iterator[bytes]:
+    """The bytes of a text file without the mark that some editors put in front."""
+    parts = _decompressed(file)
+    first = next(parts, b"")
+    if first.startswith(_UTF_16):
+        raise SourceError("the text is UTF-16", where=file.path, hint="Save it as UTF-8.")
+    return chain([first.removeprefix(_BOM)], parts)
+
+
+def _json_blocks(file: SourceFile, dataset: "Dataset", first_row: int) -> Iterator[Block]:
+    """JSON Lines, one object, or an array of objects; the last two are read whole."""
+    data = b""
+    for part in _utf8(file):
+        data += part
+        if len(data) > _MOST_JSON_BYTES:
+            most = f"{_MOST_JSON_BYTES >> 20} MiB"
+            raise SourceError(f"one JSON value of more than {most}", where=file.path, hint="Write it as JSON Lines.")
+    rows = _json_rows(data, file)
+    taken: list[bytes] = []
+    size = 0
+    for row in rows:
+        taken.append(row)
+        size += len(row)
+        if size >= BLOCK_BYTES:
+            yield _lines_block(file, dataset, first_row, taken)
+            first_row += len(taken)
+            taken, size = [], 0
+    if taken:
+        yield _lines_block(file, dataset, first_row, taken)
+
+
+def _json_rows(data: bytes, file: SourceFile) -> list[bytes]:
+    """Each row as a line of JSON."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        if len(lines) > 1 and lines[0].lstrip().startswith(b"{") and _is_json(lines[0]):
+            return lines
+        raise SourceError(f"not JSON: {error}", where=file.path, hint="A file .json holds objects.") from None
+    return [orjson.dumps(row) for row in value] if isinstance(value, list) else [orjson.dumps(value)]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _lines_block(file: SourceFile, dataset: "Dataset", first_row: int, rows: list[bytes]) -> Block:
+    return Block(
+        file=file.path,
+        kind="jsonl",
+        first_row=first_row,
+        num_rows=len(rows),
+        fields=dataset.fields,
+        data=b"\n".join(rows),
+    )
+
+
+def _tables(file: SourceFile, dataset: "Dataset", first_row: int) -> Iterator[Block]:
+    for batch in csv_batches(
+        _utf8(file),
+        dataset.fields,
+        check=lambda names: _check_fields(dataset.fields, names, file.path),
+        where=file.path,
+    ):
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        yield Block(
+            file=file.path,
+            kind="table",
+            first_row=first_row,
+            num_rows=len(batch),
+            fields=dataset.fields,
+            data=sink.getvalue(),
+        )
+        first_row += len(batch)
+
+
+def _parse_table(block: Block) -> ParsedBlock:
+    part = ParsedBlock()
+    with pa.ipc.open_stream(block.data) as reader:
+        batch = reader.read_next_batch()
+    columns = [batch.column(name).to_pylist() for name in block.fields]
+    for number, row in enumerate(zip(*columns, strict=True), block.first_row):
+        _add(part, block, number, row)
+    return part
+
+
+def no_usable_row(name: str, reasons: Mapping[str, int], files: Sequence[SourceFile]) -> SourceError:
+    """The error of a dataset without any document: what was seen in which files."""
+    seen = "; ".join(f"{count:,} rows {reason}" for reason, count in sorted(reasons.items())) or "it is empty"
+    where = ", ".join(file.path for file in files[:3]) + (" …" if len(files) > 3 else "")
+    return SourceError(f"dataset {name!r} has no usable row: {seen}", where=where)
 
 
 def _decompressed(file: SourceFile) -> Iterator[bytes]:
@@ -281,6 +317,8 @@ def parse(block: Block) -> Iterator[ParsedBlock]:
     """The rows of a block, in parts of at most about BLOCK_BYTES of text."""
     if block.kind == "parquet":
         yield from _parse_parquet(block)
+    elif block.kind == "table":
+        yield _parse_table(block)
     elif block.kind == "jsonl":
         part = ParsedBlock()
         for number, line in enumerate(block.data.split(b"\n"), block.first_row):

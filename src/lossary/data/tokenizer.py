@@ -8,6 +8,7 @@ Source: Kudo: Subword regularization (ACL 2018); google-research/albert's vocabu
 """
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,10 +118,10 @@ def train_model(
     `record` (what it is made from) goes to the manifest. Raises StudyError if the text is too small for the
     vocabulary, with the largest size that it allows.
     """
-    model = io.BytesIO()
+    model, told = io.BytesIO(), _Told(sentences)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sentences,
+            sentence_iterator=iter(told),
             model_writer=model,
             vocab_size=vocabulary_size,
             model_type="unigram",
@@ -140,28 +141,53 @@ def train_model(
             minloglevel=2,
         )
     except (RuntimeError, OSError, ValueError) as error:
-        raise StudyError(_training_failure(str(error)), where="$.tokenizer.vocabulary_size") from None
+        if told.error is not None:
+            raise told.error from None
+        raise StudyError(
+            _training_failure(str(error), told.sentences), where=f"{folder.study_file}: $.tokenizer.vocabulary_size"
+        ) from None
     with write_directory_atomic(folder.tokenizer) as temporary:
         (temporary / MODEL).write_bytes(model.getvalue())
         _write_manifest(temporary, source="trained", record=record)
 
 
-def _training_failure(message: str) -> str:
-    found = message.rpartition("value <= ")[2].strip(" .")
-    if found.isdigit():
-        return f"too large for this text, which allows {found} pieces at most"
-    return f"SentencePiece could not be trained: {message.splitlines()[-1] if message else 'no text'}"
+class _Told:
+    """Sentences as they are read: what goes wrong there is remembered, since SentencePiece would wrap it."""
+
+    def __init__(self, sentences: Iterator[str]) -> None:
+        self._source = sentences
+        self.sentences = 0
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            for sentence in self._source:
+                self.sentences += 1
+                yield sentence
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _training_failure(message: str, sentences: int) -> str:
+    """What SentencePiece could not do, in the words of the study file."""
+    if found := re.search(r"value <= (\d+)", message):
+        return f"too large for this text, which allows {found[1]} pieces at most"
+    if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return f"too small for this text, whose characters alone need {found[1]} pieces"
+    return f"no tokenizer can be trained on this text: {sentences:,} lines with too few different pieces"
 
 
 def install_model(folder: StudyFolder, path: Path, *, record: Mapping[str, Any]) -> None:
     """Takes an existing SentencePiece model; StudyError if it is none or its special ids are not ALBERT's."""
-    where = "$.tokenizer.model"
+    where = f"{folder.study_file}: $.tokenizer.model"
     if not path.is_file():
         raise StudyError(f"no such file: {path}", where=where)
     try:
         processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (RuntimeError, OSError) as error:
-        raise StudyError(f"{path} is no SentencePiece model: {error}", where=where) from None
+    except (RuntimeError, OSError):
+        hint = "Expected the file of a SentencePiece model, as spiece.model."
+        raise StudyError(f"{path} is no SentencePiece model", where=where, hint=hint) from None
     found = {i: processor.id_to_piece(i) for i in _SPECIALS if i < processor.vocab_size()}
     wrong = [f"{i} is {found.get(i)!r}, not {name!r}" for i, name in _SPECIALS.items() if found.get(i) != name]
     if wrong:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from lossary.data.sources import list_files, parse, read_blocks
+from lossary.data.source_files import list_files
+from lossary.data.sources import parse, read_blocks
 from lossary.diagnosis.adapter import Document
 from lossary.folder import StudyFolder
 from lossary.study import Study
@@ -20,7 +21,7 @@ def sample_documents(study: Study, folder: StudyFolder, *, most: int) -> list[Do
 
 def _texts(study: Study, folder: StudyFolder, name: str) -> Iterator[str | list[str]]:
     dataset = study.datasets[name]
-    files = list_files(dataset, folder.root, where=f"$.datasets.{name}.source")
+    files = list_files(dataset, folder.root, where=f"{folder.study_file}: $.datasets.{name}.source")
     for block in read_blocks(dataset, files):
         for part in parse(block):
             for texts in part.texts:

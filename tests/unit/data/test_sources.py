@@ -10,7 +10,8 @@ import pytest
 import zstandard
 
 from lossary.data import sources
-from lossary.data.sources import ParsedBlock, list_files, parse, read_blocks
+from lossary.data.source_files import list_files
+from lossary.data.sources import ParsedBlock, parse, read_blocks
 from lossary.errors import LossaryError, SourceError, StudyError
 from lossary.study import Dataset
 
@@ -179,7 +180,7 @@ def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
     [
         ("nothing*.jsonl", "text", SourceError, "no file matches"),
         ("missing.jsonl", "text", SourceError, "no file matches"),
-        ("x.csv", "text", SourceError, "no known kind"),
+        ("x.doc", "text", SourceError, "no known kind"),
         ("noext", "text", SourceError, "no known kind"),
         ("x.parquet", "txet", SourceError, "Did you mean 'text'?"),
         ("x.parquet", "number", SourceError, "text is expected"),
@@ -193,7 +194,7 @@ def test_what_cannot_be_read_says_so(
     tmp_path: Path, source: str, text: str, kind: type[LossaryError], words: str
 ) -> None:
     pq.write_table(pa.table({"text": ["x"], "number": [1]}), tmp_path / "x.parquet")
-    for name in ("x.csv", "x.txt", "noext"):
+    for name in ("x.doc", "x.txt", "noext"):
         (tmp_path / name).write_text("x\n")
     with pytest.raises(kind) as caught:
         read(tmp_path, source, text)

@@ -1,0 +1,111 @@
+"""The files of a source: a path, a glob, a URL that fsspec opens, or `builtin:NAME`; what kind each is, by its suffix.
+
+files = list_files(dataset, root, where="study.toml: $.datasets.wiki.source")
+"""
+
+import difflib
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import fsspec
+import orjson
+
+from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows
+from lossary.errors import SourceError, StudyError
+
+if TYPE_CHECKING:
+    # Workers import this module and need no study file, nor the quarter of their start that pydantic would take.
+    from lossary.study import Dataset
+
+__all__ = ["Kind", "SourceFile", "list_files"]
+
+Kind = Literal["parquet", "jsonl", "json", "csv", "text", "table", "builtin"]
+_KINDS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "text",
+}
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_KNOWN = "Known: .parquet, .jsonl, .json, .csv, .tsv and .txt, all but the first also with .gz or .zst."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """One file of a source."""
+
+    path: str
+    kind: Kind
+    compression: str | None
+    bytes: int
+    stamp: str  # changes when the file does
+
+    def open(self) -> BinaryIO:
+        """The file's bytes as they lie there."""
+        return fsspec.open(self.path, "rb").open()  # type: ignore[no-any-return]
+
+
+def list_files(dataset: "Dataset", root: Path, *, where: str) -> list[SourceFile]:
+    """The files of a dataset in the order they are read: by source as listed, then by name; each once.
+
+    Raises SourceError (`where` is the study file's path of the source) if nothing matches or a suffix is unknown.
+    """
+    files: dict[str, SourceFile] = {}
+    for source in dataset.sources:
+        found = [_builtin_file(source, where)] if source.startswith("builtin:") else _found(source, root, where)
+        for file in found:
+            files.setdefault(file.path, file)
+    return list(files.values())
+
+
+def _found(source: str, root: Path, where: str) -> list[SourceFile]:
+    url = source if "://" in source else str(root / Path(source).expanduser())
+    try:
+        system, pattern = fsspec.core.url_to_fs(url)
+        # A file whose name has brackets or stars is meant by its name.
+        is_pattern = any(c in pattern for c in "*?[") and not system.exists(pattern)
+        paths = sorted(system.glob(pattern)) if is_pattern else [pattern]
+        if not is_pattern and system.isdir(pattern):
+            raise SourceError(f"{pattern} is a folder", where=where, hint=f"Name its files, as {source}/*.parquet.")
+        found = [_file(system, path, where) for path in paths if system.exists(path) and not system.isdir(path)]
+    except SourceError:
+        raise
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        raise SourceError(f"{source}: {str(error) or type(error).__name__}", where=where) from None
+    if not found:
+        raise SourceError(f"no file matches {source!r}", where=where, hint=f"Looked for {pattern}.")
+    return found
+
+
+def _builtin_file(source: str, where: str) -> SourceFile:
+    name = source.removeprefix("builtin:")
+    if name not in BUILTIN_FIELDS:
+        near = difflib.get_close_matches(name, BUILTIN_FIELDS, n=1, cutoff=0.5)
+        hint = f"Did you mean 'builtin:{near[0]}'?" if near else f"There are {', '.join(sorted(BUILTIN_FIELDS))}."
+        raise StudyError(f"no builtin dataset is called {name!r}", where=where, hint=hint)
+    rows = builtin_rows(name)
+    data = orjson.dumps(rows)
+    return SourceFile(path=source, kind="builtin", compression=None, bytes=len(data), stamp=f"{zlib.crc32(data):08x}")
+
+
+def _file(system: Any, path: str, where: str) -> SourceFile:
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    bare = suffixes[:-1] if compression else suffixes
+    kind = _KINDS.get(bare[-1]) if bare else None
+    if kind is None or (kind == "parquet" and compression):
+        raise SourceError(f"{path} is of no known kind", where=where, hint=_KNOWN)
+    info = system.info(path)
+    stamp = next((str(info[key]) for key in ("mtime", "LastModified", "ETag", "updated") if info.get(key)), "")
+    return SourceFile(
+        path=system.unstrip_protocol(path) if "file" not in system.protocol else path,
+        kind=kind,
+        compression=compression,
+        bytes=int(info.get("size") or 0),
+        stamp=stamp,
+    )
