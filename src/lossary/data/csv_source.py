@@ -70,4 +70,7 @@ class _Stream(io.RawIOBase):
 
 
 def _cells(line: bytes, delimiter: str) -> list[str]:
-    return next(csv.reader([line.decode(errors="replace")], delimiter=delimiter), [])
+    try:
+        return next(csv.reader([line.decode(errors="replace")], delimiter=delimiter), [])
+    except csv.Error:
+        return []
