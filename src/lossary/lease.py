@@ -249,7 +249,7 @@ def _busy(other: Holder, folder: StudyFolder, *, hint: str = "") -> BusyError:
     since = datetime.fromtimestamp(other.since).strftime("%Y-%m-%d %H:%M:%S")
     where = f"{other.host}, process {other.pid} of {other.user}"
     return BusyError(
-        f"another process {other.work} since {since}: `{other.command!r:.{_LONGEST_COMMAND}}` ({where})",
+        f"another process {other.work} since {since}: {other.command!r} ({where})",
         where=str(folder.root),
         hint=f"{hint} Wait for it, or end it there; what is made already can be read meanwhile.".strip(),
     )

@@ -361,7 +361,7 @@ def _each_run(
                 job(run, tools)
         except LossaryError as error:
             errors[run] = error
-            if isinstance(error, BusyError):
+            if isinstance(error, BusyError) and len(runs) > 1:
                 # Others go on, for hours perhaps.
                 listener.note(f"{run}: left out, {error.message}")
 
