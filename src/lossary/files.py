@@ -23,6 +23,7 @@ __all__ = [
     "digest_file",
     "digest_json",
     "digest_stream",
+    "is_checksummed",
     "read_json",
     "write_atomic",
     "write_directory_atomic",
@@ -147,6 +148,12 @@ def read_json(path: Path) -> Any:
             hint="Restore it from a copy; `lossary verify` says what can be made again, and how.",
         )
     return value
+
+
+def is_checksummed(path: Path) -> bool:
+    """Whether a JSON file holds a checksum of itself; `read_json` compares it."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return isinstance(value, dict) and isinstance(value.get(_CHECKSUM), str)
 
 
 class _Object(dict[str, Any]):

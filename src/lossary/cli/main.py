@@ -23,6 +23,7 @@ from lossary.cli.run import run
 from lossary.cli.serve import serve
 from lossary.cli.show import show
 from lossary.cli.train import train
+from lossary.cli.verify import verify
 
 __all__ = ["app", "main"]
 
@@ -51,6 +52,7 @@ for verb in (
     report,
     serve,
     export,
+    verify,
 ):
     app.command()(verb)
 # A keyword of Python cannot be the name of a function.

@@ -27,6 +27,7 @@ VERBS = (
     "import",
     "report",
     "export",
+    "verify",
 )
 
 

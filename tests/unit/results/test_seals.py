@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossary.errors import DataError, ScoreError
@@ -85,6 +85,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)  # every write waits for the disk
 @given(
     content=st.dictionaries(st.text().filter(lambda key: key != "checksum"), json_values, max_size=4), data=st.data()
 )

@@ -1,0 +1,128 @@
+"""Every file of a study that carries numbers, compared with its checksum: whole, damaged, or without a checksum.
+
+    for kind, files in groupby(verify(StudyFolder(root)), lambda file: file.kind): ...
+
+What a command reads it compares itself; this reads everything, and goes on after what is damaged. Files that somebody
+else keeps are not looked at: sources, the study file, logs, pages that can be written again.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lossary.data.blocks import Blocks, Place
+from lossary.data.manifests import MANIFEST, read_manifest
+from lossary.data.tokenizer import open_tokenizer
+from lossary.errors import LossaryError
+from lossary.files import is_checksummed, read_json
+from lossary.folder import StudyFolder
+from lossary.models.checkpoints import check_checkpoint, list_checkpoints
+from lossary.results.seals import check_sealed
+from lossary.tables.imported import CURVES, IMPORTED
+
+__all__ = ["REMEDIES", "VerifiedFile", "verify"]
+
+State = Literal["whole", "damaged", "no checksum"]
+
+REMEDIES = {
+    "tokenizer": "restore it from a copy: every checkpoint holds one, spiece.model",
+    "prepared": "delete the folder below prepared/ and run `lossary prepare`: it is made again from its sources",
+    "validation": "restore it from a copy: scores depend on it, and another one would make them another study's",
+    "run": "restore it from a copy: it says how the run was planned",
+    "steps": "delete it: curves of training are lost, tables and checkpoints are not",
+    "checkpoint": "delete its folder: `lossary train` goes on from the one before",
+    "scores": "delete it and run `lossary evaluate`",
+    "import": "delete it and import again",
+    "diagnosis": "delete it and run `lossary diagnose`",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedFile:
+    """One file, or a checkpoint's folder; `why` says what is wrong with one that is damaged."""
+
+    kind: str
+    path: Path
+    state: State
+    why: str = ""
+
+
+class _Check(NamedTuple):
+    """What is looked at, and how: True if it is whole, False without a checksum, an error if it is damaged."""
+
+    kind: str
+    path: Path
+    compare: Callable[[], bool]
+
+
+def verify(folder: StudyFolder) -> Iterator[VerifiedFile]:
+    """Compares everything, kind by kind, in the order of `REMEDIES`."""
+    for kind, path, compare in _checks(folder):
+        try:
+            yield VerifiedFile(kind=kind, path=path, state="whole" if compare() else "no checksum")
+        except (LossaryError, OSError) as error:
+            why = error.message if isinstance(error, LossaryError) else str(error)
+            yield VerifiedFile(kind=kind, path=path, state="damaged", why=why)
+
+
+def _checks(folder: StudyFolder) -> Iterator[_Check]:
+    root = folder.root
+    if folder.tokenizer.is_dir():
+        path = folder.tokenizer / MANIFEST
+        yield _Check("tokenizer", path, partial(_json, path))
+        yield _Check("tokenizer", folder.tokenizer / "spiece.model", lambda: bool(open_tokenizer(folder).digest))
+    for kind in ("prepared", "validation"):
+        for path in sorted((root / kind).rglob(MANIFEST)):
+            if not any(part.startswith(".") for part in path.relative_to(root).parts):
+                yield from _blocks(kind, path)
+    for path in sorted((root / "runs").glob("*/run.json")):
+        yield _Check("run", path, partial(_json, path))
+    for path in sorted((root / "runs").glob("*/steps.parquet")):
+        yield _Check("steps", path, partial(check_sealed, path))
+    for checkpoints in sorted((root / "runs").glob("*/checkpoints")):
+        for path in list_checkpoints(checkpoints):
+            yield _Check("checkpoint", path, partial(check_checkpoint, path))
+    for path in sorted((root / "runs").glob("*/scores/*.parquet")):
+        yield _Check("scores", path, partial(check_sealed, path))
+    if (root / IMPORTED).is_file():
+        yield _Check("import", root / IMPORTED, partial(_json, root / IMPORTED))
+    if (root / CURVES).is_file():
+        yield _Check("import", root / CURVES, partial(check_sealed, root / CURVES))
+    for path in sorted(folder.diagnosis.glob("*.json")):
+        yield _Check("diagnosis", path, partial(_json, path))
+
+
+def _json(path: Path) -> bool:
+    read_json(path)
+    return is_checksummed(path)
+
+
+def _manifest(path: Path) -> bool:
+    read_manifest(path.parent)
+    return is_checksummed(path)
+
+
+def _blocks(kind: str, path: Path) -> Iterator[_Check]:
+    """A manifest of prepared data, and the files of blocks that it lists."""
+    yield _Check(kind, path, partial(_manifest, path))
+    try:
+        manifest = read_manifest(path.parent)
+        listed = manifest.get("shards") or manifest.get("files") or []
+        if isinstance(listed, dict):
+            listed = [{"name": name, "blocks": blocks} for name, blocks in listed.items()]
+        files = {str(file["name"]): file.get("blocks") for file in listed}
+    except (LossaryError, TypeError, AttributeError, KeyError):
+        return
+    for name, blocks in files.items():
+        yield _Check(kind, path.parent / name, partial(_whole_blocks, path.parent / name, blocks))
+
+
+def _whole_blocks(path: Path, blocks: list[list[int]] | None) -> bool:
+    if blocks is None:
+        return False
+    found = Blocks([(path, [Place(*block[:2]) for block in blocks])], hint="")
+    for number in range(len(found)):
+        found.encoded(number)
+    return True
