@@ -6,6 +6,7 @@ files = list_files(dataset, root, where="study.toml: $.datasets.wiki.source")
 import difflib
 import zlib
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -67,9 +68,10 @@ def _found(source: str, root: Path, where: str) -> list[SourceFile]:
     url = source if "://" in source else str(root / Path(source).expanduser())
     try:
         system, pattern = fsspec.core.url_to_fs(url)
-        # A file whose name has brackets or stars is meant by its name.
-        is_pattern = any(c in pattern for c in "*?[") and not system.exists(pattern)
-        paths = sorted(system.glob(pattern)) if is_pattern else [pattern]
+        # A file whose name has brackets or stars is meant by its name, and the study's own folder is no pattern.
+        is_pattern = any(c in source for c in "*?[") and not system.exists(pattern)
+        asked = pattern.replace(str(root), escape(str(root)), 1) if "://" not in source else pattern
+        paths = sorted(system.glob(asked)) if is_pattern else [pattern]
         if not is_pattern and system.isdir(pattern):
             raise SourceError(f"{pattern} is a folder", where=where, hint=f"Name its files, as {source}/*.parquet.")
         found = [_file(system, path, where) for path in paths if system.exists(path) and not system.isdir(path)]

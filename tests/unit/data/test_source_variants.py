@@ -283,6 +283,14 @@ def test_a_file_that_is_empty_among_others_is_no_error(tmp_path: Path) -> None:
     assert prepared(tmp_path, study_text(Variant("a.txt", raw(b""), 0, source="*.txt")))["documents"] == 60
 
 
+def test_brackets_in_the_name_of_the_study_are_no_pattern(tmp_path: Path) -> None:
+    root = tmp_path / "study [1] *"
+    root.mkdir()
+    (root / "a.txt").write_bytes(LINES)
+    assert prepared(root, study_text(Variant("a.txt", raw(b""), 0, source="*.txt")))["documents"] == 60
+    assert prepared(root, study_text(Variant("a.txt", raw(b""), 0, source="a.txt")))["documents"] == 60
+
+
 def test_home_is_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
