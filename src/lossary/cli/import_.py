@@ -26,7 +26,7 @@ def import_(
     CSVLogger, Megatron and fairseq logs.
     """
     from lossary.reports.imports import import_text
-    from lossary.results.importers.names import parse_maps
+    from lossary.results.importers.maps import parse_maps
     from lossary.results.importers.recognise import read_any
     from lossary.tables.imported import IMPORTED, save_import
 

@@ -17,8 +17,8 @@ def show(
     study: StudyArgument = Path(),
     runs: RunsOption = None,
     metrics: Annotated[
-        str, typer.Option(help="Metrics, separated by commas.")
-    ] = "mlm_loss,mlm_accuracy,sop_loss,sop_accuracy",
+        str | None, typer.Option(help="Metrics, separated by commas.", show_default="all that the table has")
+    ] = None,
     step: Annotated[
         str | None,
         typer.Option(
@@ -39,16 +39,17 @@ def show(
     from lossary.tables.load import open_table
     from lossary.tables.model import METRICS
 
-    wanted = [metric.strip() for metric in metrics.split(",") if metric.strip()]
-    unknown = [metric for metric in wanted if metric not in METRICS]
+    table = open_table(study, runs=runs, step=None if step is None else _step(step), base=base).table
+    known = table.metrics if table.is_imported else list(METRICS)
+    wanted = known if metrics is None else [metric.strip() for metric in metrics.split(",") if metric.strip()]
+    unknown = [metric for metric in wanted if metric not in known]
     if unknown or not wanted:
         raise UsageError(
             f"no metric is called {unknown[0]!r}" if unknown else "no metric is named",
             where="--metrics",
-            hint=f"Known: {', '.join(METRICS)}.",
+            hint=f"Known: {', '.join(known)}.",
         )
-    chosen = [metric for metric in METRICS if metric in wanted]
-    table = open_table(study, runs=runs, step=None if step is None else _step(step), base=base).table
+    chosen = [metric for metric in known if metric in wanted]
     if ascii_only or not sys.stdout.isatty():
         typer.echo(terminal_text(table, metrics=chosen, ascii_only=ascii_only), nl=False)
     else:

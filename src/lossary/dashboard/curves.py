@@ -22,7 +22,8 @@ def curves_json(ask: Ask) -> dict[str, Any]:
     """
     opened = ask.opened
     dataset = ask.dataset("dataset")
-    metric, unit = ask.choice("metric", _METRICS), ask.choice("x", _UNITS)
+    metrics = _METRICS if opened.study is not None else tuple(opened.table.losses) or _METRICS
+    metric, unit = ask.choice("metric", metrics), ask.choice("x", _UNITS)
     width = ask.number("width", 800, low=10, high=10_000)
     runs = [run.name for run in opened.table.runs]
     axes: dict[str, Axis] = {}

@@ -21,10 +21,10 @@ from lossary.reports.html.views.losses import RunHead, losses_view, run_heads
 from lossary.reports.html.views.mixture import mixture_view
 from lossary.reports.html.views.provenance import provenance_view
 from lossary.reports.html.views.verdict import verdict_view
-from lossary.reports.text import METRIC_TITLES, plain
+from lossary.reports.text import metric_title, plain
 from lossary.tables.examples import MEASURES, ORDERS, GapRow, Pair
 from lossary.tables.load import OpenTable
-from lossary.tables.model import METRICS, Metric, Table
+from lossary.tables.model import Metric, Table
 from lossary.tables.texts import ExampleText, texts_of
 
 __all__ = ["PAGES", "Content"]
@@ -68,7 +68,7 @@ def losses(site: Site, ask: Ask) -> Content:
     )
     charts = [*view.dots.charts, *([view.mixture.chart] if view.mixture.chart else [])]
     query = {"base": ask.query.get("base")}
-    tabs = [(METRIC_TITLES[metric], ask.links.page("", metric=metric, **query), metric in shown) for metric in metrics]
+    tabs = [(metric_title(metric), ask.links.page("", metric=metric, **query), metric in shown) for metric in metrics]
     values |= {"view": view, "metrics": tabs if shown != metrics else []}
     return Content("losses.html", values, view.heads, charts)
 
@@ -83,8 +83,7 @@ def _based(site: Site, ask: Ask) -> tuple[OpenTable, Checked]:
 
 
 def _measured(table: Table) -> list[Metric]:
-    having = {cell.metric for cell in table.cells if cell.value is not None}
-    return [metric for metric in METRICS if metric in having]
+    return table.metrics
 
 
 def findings(site: Site, ask: Ask) -> Content:
@@ -112,7 +111,9 @@ def dataset(site: Site, ask: Ask) -> Content:
     """One dataset."""
     name = ask.dataset()
     opened, checked = _based(site, ask)
-    curves = _curves_of(site.curves(ask.snapshot), [site.ids(opened.table).curves(name, m) for m in _LOSSES])
+    curves = _curves_of(
+        site.curves(ask.snapshot), [site.ids(opened.table).curves(name, m) for m in opened.table.losses]
+    )
     view = SimpleNamespace(
         heads=run_heads(opened.table, ask.links),
         curves=curves,

@@ -11,7 +11,7 @@ from lossary.reports.text import percent, plain, safe_link, short_count
 from lossary.tables.comparability import flat_settings, realised_shares, run_settings
 from lossary.tables.comparison import Comparison
 from lossary.tables.load import OpenTable
-from lossary.tables.model import METRICS, DatasetRow, RunColumn, Table
+from lossary.tables.model import DatasetRow, RunColumn, Table
 
 __all__ = [
     "CompareView",
@@ -162,7 +162,7 @@ def run_view(opened: OpenTable, run: str, links: Addresses) -> RunView:
     table = opened.table
     at = next(index for index, column in enumerate(table.runs) if column.name == run)
     blocks = {block.metric: block for block in losses_view(narrowed(table, runs=[run]), links).blocks}
-    metrics = [metric for metric in METRICS if metric in blocks]
+    metrics = list(blocks)
     realised = realised_shares(opened.folder, run) if opened.study is not None else {}
     totals = {(total.name, metric): total.cells[0] for metric in metrics for total in blocks[metric].totals}
     settings = run_settings(opened.folder, run) if opened.study is not None else {}

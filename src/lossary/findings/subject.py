@@ -7,7 +7,6 @@ from math import log
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,10 +20,10 @@ from lossary.data.validation import held_out_hashes
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
-from lossary.results.seals import read_sealed
 from lossary.statistics.estimates import Estimate
 from lossary.study import Recipe, Study
 from lossary.tables.comparability import realised_shares
+from lossary.tables.imported import imported_curves
 from lossary.tables.model import Cell, Metric, Table
 from lossary.tables.totals import estimate_of
 
@@ -132,20 +131,18 @@ class Subject:
         """MLM losses of training by run and dataset, as recorded here or as imported (evaluation where no more is)."""
         if self.imported_curves is None:
             return {run: recorded for run in self.steps if (recorded := self._recorded(run))}
-        table = read_sealed(self.imported_curves)
         found: dict[str, dict[str, TrainingCurve]] = {}
-        with duckdb.connect() as connection:
-            connection.register("curves", table)
-            rows = connection.execute(
-                """SELECT source, run, dataset, list(step ORDER BY step), list(value ORDER BY step) FROM curves
-                WHERE metric = 'mlm_loss' GROUP BY source, run, dataset, split
-                ORDER BY source, run, dataset, split"""
-            ).fetchall()
-        sources: dict[str, str] = {}
-        for source, run, dataset, step, value in rows:
-            name = run if sources.setdefault(run, source) == source else f"{Path(source).stem}: {run}"
-            # `eval` sorts before `train`, which replaces it.
-            found.setdefault(name, {})[dataset] = TrainingCurve(np.array(step, float), np.array(value, float))
+        known: dict[tuple[str, str], tuple[bool, bool]] = {}
+        for curve in imported_curves(self.imported_curves.parent):
+            if curve.metric not in ("mlm_loss", "clm_loss", "loss") or curve.split == "test":
+                continue
+            # Training before evaluation, a named objective before a loss of nobody says what.
+            rank = (curve.split == "train", curve.metric != "loss")
+            key = (curve.run, curve.dataset)
+            if rank >= known.get(key, (False, False)):
+                known[key] = rank
+                loss = TrainingCurve(curve.step.astype(np.float64), curve.value)
+                found.setdefault(curve.run, {})[curve.dataset] = loss
         return found
 
     def _recorded(self, run: str) -> dict[str, TrainingCurve]:

@@ -9,7 +9,7 @@ from lossary.folder import StudyFolder
 from lossary.reports.html.charts.svg import file_svg, on_white
 from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.views.curves import CurvesView, static_charts
-from lossary.reports.text import METRIC_TITLES
+from lossary.reports.text import metric_title
 from lossary.tables.model import Metric
 
 __all__ = ["write_curves", "write_forests"]
@@ -28,13 +28,13 @@ def write_curves(folder: StudyFolder, curves: CurvesView, *, png: bool = False) 
         "Training loss; faint: every step, strong: means over windows of steps, points: the validation set with 95 % "
         "intervals, dashed: the floor."
     ]
-    for metric in _LOSSES:
+    for metric in dict.fromkeys(chart.metric for chart in curves.charts):
         panels = [(chart.dataset, charts[chart.id]) for chart in curves.charts if chart.metric == metric]
         if len(panels) > _MOST_PANELS:
             shown.append(f"{_MOST_PANELS} of {len(panels)} datasets; report.html shows the others.")
         if panels:
             file = _write_picture(folder, f"curves-{_short(metric)}", _panels(panels[:_MOST_PANELS]), png=png)
-            title = f"{METRIC_TITLES[metric]} in training by dataset, against {curves.units[0]}"
+            title = f"{metric_title(metric)} in training by dataset, against {curves.units[0]}"
             shown.append(f"![{title}]({file})")
     return "\n\n".join(shown)
 
@@ -45,7 +45,7 @@ def write_forests(folder: StudyFolder, charts: Sequence[ChartView], *, png: bool
     for chart in charts:
         metric = next(metric for metric in _LOSSES if chart.id.endswith(metric))
         file = _write_picture(folder, f"forest-{_short(metric)}", chart.spec, png=png)
-        shown.append(f"![{METRIC_TITLES[metric]}, paired differences by dataset]({file})")
+        shown.append(f"![{metric_title(metric)}, paired differences by dataset]({file})")
     return shown
 
 

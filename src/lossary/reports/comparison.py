@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from lossary.reports.terminal import print_table
-from lossary.reports.text import METRIC_TITLES, plain, short_count
+from lossary.reports.text import metric_title, plain, short_count
 from lossary.tables.comparison import Comparison
 from lossary.tables.model import Table
 
@@ -83,7 +83,7 @@ def _print_power(table: Table, console: Console) -> None:
         "Examples that would show a difference of this size (power 0.8)", ("", "", "had", "paired", "unpaired")
     )
     for delta in rows:
-        names = (escape(plain(delta.dataset or "")), METRIC_TITLES[delta.metric])
+        names = (escape(plain(delta.dataset or "")), metric_title(delta.metric))
         counts = (delta.n, delta.examples_paired, delta.examples_unpaired)
         grid.add_row(*names, *(short_count(count) for count in counts))
     console.print(grid)

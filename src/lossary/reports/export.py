@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lossary import __version__
 from lossary.reports.text import (
-    METRIC_TITLES,
     WEIGHTING_TITLES,
+    metric_title,
     percent,
     plain,
     short_count,
@@ -18,7 +18,7 @@ from lossary.reports.text import (
     total_rows,
     weightings,
 )
-from lossary.tables.model import METRICS, Cell, Table, Total
+from lossary.tables.model import Cell, Table, Total
 
 __all__ = ["csv_text", "json_value", "latex_text", "parquet_table"]
 
@@ -92,9 +92,9 @@ _LATEX = {
 
 def latex_text(table: Table) -> str:
     """A booktabs table: datasets down, runs and metrics across, totals by validation share below."""
-    metrics = [m for m in METRICS if any(cell.metric == m and cell.value is not None for cell in table.cells)]
+    metrics = table.metrics
     groups = " & ".join(rf"\multicolumn{{{len(metrics)}}}{{c}}{{{_latex(run.name)}}}" for run in table.runs)
-    titles = " & ".join(METRIC_TITLES[metric] for _ in table.runs for metric in metrics)
+    titles = " & ".join(metric_title(metric) for _ in table.runs for metric in metrics)
     lines = [
         rf"\begin{{tabular}}{{lrrr{'r' * len(metrics) * len(table.runs)}}}",
         r"\toprule",

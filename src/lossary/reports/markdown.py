@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from lossary.reports.text import (
-    METRIC_TITLES,
     WEIGHTING_TITLES,
     half_width,
+    metric_title,
     percent,
     plain,
     safe_link,
@@ -17,7 +17,7 @@ from lossary.reports.text import (
     total_rows,
     weightings,
 )
-from lossary.tables.model import METRICS, Cell, Metric, Table, Total, Weighting
+from lossary.tables.model import Cell, Metric, Table, Total, Weighting
 
 __all__ = ["escape_markdown", "markdown_link", "markdown_table"]
 
@@ -40,13 +40,13 @@ def markdown_link(text: str, link: str | None) -> str:
 
 
 def markdown_table(
-    table: Table, runs: Sequence[str], metrics: Sequence[Metric] = METRICS, *, intervals: bool = True
+    table: Table, runs: Sequence[str], metrics: Sequence[Metric] | None = None, *, intervals: bool = True
 ) -> str:
     """Datasets down; rows, shares and the metrics of runs across; totals below."""
     measured = {(cell.run, cell.metric) for cell in table.cells if cell.value is not None}
-    columns = [(run, metric) for run in runs for metric in metrics if (run, metric) in measured]
+    columns = [(run, metric) for run in runs for metric in metrics or table.metrics if (run, metric) in measured]
     head = ["dataset", "train rows", "train %", "validation %"]
-    head += [f"{escape_markdown(run)} {METRIC_TITLES[metric]}" for run, metric in columns]
+    head += [f"{escape_markdown(run)} {metric_title(metric)}" for run, metric in columns]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in table.datasets:
         cells = [table.cell(run, row.name, metric) for run, metric in columns]

@@ -22,7 +22,7 @@ from lossary.reports.html.render import INSTALL
 from lossary.reports.html.view import PageView, page_view
 from lossary.reports.html.views.provenance import provenance_rows
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
-from lossary.reports.text import METRIC_TITLES, delta_text, number, percent, short_count
+from lossary.reports.text import delta_text, metric_title, number, percent, short_count
 from lossary.tables.comparability import differing_settings, realised_shares, run_settings
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
@@ -137,7 +137,7 @@ def _differences_to_base(table: Table, folder: StudyFolder, view: PageView | Non
         for run in others
         if any(d.value is not None for d in table.deltas if (d.run, d.metric) == (run, metric))
     ][: 2 * _MOST_COLUMNS]
-    head = ["dataset", *(f"{escape_markdown(run)} Δ {METRIC_TITLES[metric]}" for metric, run in columns)]
+    head = ["dataset", *(f"{escape_markdown(run)} Δ {metric_title(metric)}" for metric, run in columns)]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * len(columns) + "|"]
     for dataset in [*(row.name for row in table.datasets), None]:
         texts = [delta_text(table.delta(run, dataset, metric), width=0) or "—" for metric, run in columns]
@@ -178,16 +178,17 @@ class _Best(NamedTuple):
 
 def verdict(table: Table) -> str:
     """One paragraph: coverage, the best run by validation share, and how many numbers say that nothing was learned."""
-    losses = [(run.name, table.total(run.name, "mlm_loss", "validation_share").value) for run in table.runs]
+    losses = [(run.name, table.total(run.name, table.main_loss, "validation_share").value) for run in table.runs]
     measured = [_Best(value, name) for name, value in losses if value is not None]
-    cells = [cell for cell in table.cells if cell.metric == "mlm_loss"]
+    cells = [cell for cell in table.cells if cell.metric == table.main_loss]
     coverage = sum(cell.value is not None for cell in cells)
     source = "as printed" if table.is_imported else f"measured on {_examples(table):,} frozen validation examples"
     parts = [f"{coverage} of {len(cells)} cells {source}."]
     if measured:
         best = min(measured)
         parts.append(
-            f"Lowest MLM loss by validation share: **{number(best.value, 'mlm_loss')}**, {escape_markdown(best.run)}."
+            f"Lowest {metric_title(table.main_loss)} by validation share: **{number(best.value, table.main_loss)}**, "
+            f"{escape_markdown(best.run)}."
         )
     for metric, what in (("mlm_loss", "the unigram entropy"), ("sop_loss", "chance")):
         of_metric = [cell for cell in table.cells if cell.metric == metric and cell.standing is not None]
@@ -203,12 +204,21 @@ def _examples(table: Table) -> int:
 
 def _tables(table: Table) -> str:
     """Groups of runs that fit a page; first both MLM metrics, then both losses of SOP."""
-    pairs: list[tuple[Metric, ...]] = [("mlm_loss", "mlm_accuracy"), ("sop_loss", "sop_accuracy")]
-    shown = [pair for pair in pairs if any(c.metric in pair and c.value is not None for c in table.cells)]
+    pairs = dict.fromkeys(_pair_of(metric) for metric in table.metrics)
+    shown = [tuple(metric for metric in pair if metric in table.metrics) for pair in pairs]
     names = [run.name for run in table.runs]
     size = max(1, _MOST_COLUMNS // 2)
     groups = [names[start : start + size] for start in range(0, len(names), size)]
     return "\n\n".join(markdown_table(table, group, pair) for pair in shown for group in groups)
+
+
+def _pair_of(metric: Metric) -> tuple[Metric, ...]:
+    """What stands in one table: the loss and the accuracy of one objective and split."""
+    for quantity in ("loss", "accuracy"):
+        if metric.endswith(quantity):
+            stem = metric.removesuffix(quantity)
+            return f"{stem}loss", f"{stem}accuracy"
+    return (metric,)
 
 
 def _legend(table: Table) -> str:

@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from lossary.reports.text import (
-    METRIC_TITLES,
     delta_text,
     half_width,
+    metric_title,
     number,
     percent,
     plain,
@@ -21,7 +21,7 @@ from lossary.reports.text import (
     total_rows,
     weightings,
 )
-from lossary.tables.model import METRICS, Cell, Metric, Table, Total, Weighting
+from lossary.tables.model import Cell, Metric, Table, Total, Weighting
 
 __all__ = ["print_table", "terminal_text"]
 
@@ -44,7 +44,7 @@ _ASCII = str.maketrans(
 
 
 def terminal_text(
-    table: Table, *, metrics: Sequence[Metric] = METRICS, ascii_only: bool = False, width: int = WIDTH
+    table: Table, *, metrics: Sequence[Metric] | None = None, ascii_only: bool = False, width: int = WIDTH
 ) -> str:
     """The table as plain text of a fixed width."""
     console = Console(file=StringIO(), width=width, color_system=None, highlight=False)
@@ -53,8 +53,9 @@ def terminal_text(
     return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
 
 
-def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] = METRICS) -> None:
+def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] | None = None) -> None:
     """Prints title, blocks, legend and notes."""
+    metrics = table.metrics if metrics is None else metrics
     digest = f"validation {table.validation_digest[8:16]}" if table.validation_digest else "imported"
     console.print(f"[bold]{escape(plain(table.study))}[/bold]  {digest}")
     for section in dict.fromkeys(run.section for run in table.runs):
@@ -96,7 +97,7 @@ def _print_seeds(table: Table, console: Console, metrics: Sequence[Metric]) -> N
         grid.add_column("dataset", min_width=14)
         shown = [metric for metric in metrics if any(row.metric == metric for row in rows)]
         for metric in shown:
-            grid.add_column(METRIC_TITLES[metric], justify="right", min_width=_VALUE)
+            grid.add_column(metric_title(metric), justify="right", min_width=_VALUE)
         at = {(row.dataset, row.metric): row for row in rows}
         for dataset in dict.fromkeys(row.dataset for row in rows):
             found = [at.get((dataset, metric)) for metric in shown]
@@ -150,7 +151,7 @@ def _run_block(table: Table, run: str, metrics: Sequence[Metric]) -> Grid:
         f"{escape(plain(run))}  {column.backend} {escape(plain(column.size or ''))}  step {column.step or 0:,}"
     )
     for metric in metrics:
-        grid.add_column(f"{METRIC_TITLES[metric]} ±95", justify="right", no_wrap=True, min_width=_VALUE)
+        grid.add_column(f"{metric_title(metric)} ±95", justify="right", no_wrap=True, min_width=_VALUE)
     for row, dataset in zip(_rows(table), table.datasets, strict=True):
         grid.add_row(*row, *(_text(table.cell(run, dataset.name, metric)) for metric in metrics))
     grid.add_section()
@@ -162,7 +163,7 @@ def _run_block(table: Table, run: str, metrics: Sequence[Metric]) -> Grid:
 
 def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
     with_floor = any(cell.metric == metric and cell.floor is not None for cell in table.cells)
-    grid = _grid(METRIC_TITLES[metric] if table.is_imported else f"{METRIC_TITLES[metric]} ±95")
+    grid = _grid(metric_title(metric) if table.is_imported else f"{metric_title(metric)} ±95")
     if with_floor:
         grid.add_column("floor", justify="right", no_wrap=True, style="dim", min_width=6)
     for run in runs:

@@ -3,13 +3,13 @@
 import math
 from urllib.parse import urlsplit
 
-from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, Table, Total, Weighting
+from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, Table, Total, Weighting, measure_of
 
 __all__ = [
-    "METRIC_TITLES",
     "WEIGHTING_TITLES",
     "delta_text",
     "half_width",
+    "metric_title",
     "number",
     "percent",
     "plain",
@@ -21,12 +21,6 @@ __all__ = [
     "weightings",
 ]
 
-METRIC_TITLES: dict[Metric, str] = {
-    "mlm_loss": "MLM loss",
-    "mlm_accuracy": "MLM acc",
-    "sop_loss": "SOP loss",
-    "sop_accuracy": "SOP acc",
-}
 WEIGHTING_TITLES: dict[Weighting, str] = {
     "validation_share": "by validation share",
     "train_share": "by train share",
@@ -35,6 +29,11 @@ WEIGHTING_TITLES: dict[Weighting, str] = {
 }
 
 _HALF_A_DIGIT = 0.0005
+
+
+def metric_title(metric: Metric) -> str:
+    """How a metric is called: MLM loss, train loss."""
+    return measure_of(metric).title
 
 
 def number(value: float | None, metric: Metric) -> str:

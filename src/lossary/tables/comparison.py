@@ -25,7 +25,7 @@ from lossary.tables.comparability import (
     run_settings,
 )
 from lossary.tables.deltas import add_deltas, compare_files, compare_runs, with_deltas
-from lossary.tables.model import METRICS, Delta, Table
+from lossary.tables.model import Delta, Table
 from lossary.tables.scores import read_columns
 
 __all__ = ["Comparison", "Side", "compare", "compare_imported"]
@@ -128,7 +128,7 @@ def compare_imported(table: Table, first: str, second: str) -> Comparison:
 
 def _printed_deltas(table: Table, first: str, second: str) -> list[Delta]:
     found = []
-    for metric in METRICS:
+    for metric in table.metrics:
         for row in table.datasets:
             values = [table.cell(run, row.name, metric).value for run in (first, second)]
             known = values[0] is not None and values[1] is not None

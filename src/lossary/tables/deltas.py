@@ -130,7 +130,7 @@ def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict
     found: dict[Metric, Estimate] = {}
     for metric, name in (("mlm_loss", "mlm_nats"), ("mlm_accuracy", "mlm_correct")):
         y = getattr(second, name)[part] - getattr(first, name)[part]
-        found[metric] = ratio(RatioSums.of(y, x))  # type: ignore[index]
+        found[metric] = ratio(RatioSums.of(y, x))
     broken = (int(np.count_nonzero(np.isnan(second.mlm_nats[part] - first.mlm_nats[part]))), len(x))
     with np.errstate(invalid="ignore"):
         y = second.sop_nats[part] - first.sop_nats[part]

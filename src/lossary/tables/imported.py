@@ -1,46 +1,56 @@
 """Tables of numbers that others printed, kept in a folder as `imported.json` and curves in `imported-curves.parquet`.
 
-There is no n and so no interval: a cell holds the number as it was printed, and its rounding. A folder may take several
-imports; one of the same path replaces the older one.
+There is no n and so no interval: a cell holds the number as it was printed, and its rounding; of a curve, the last
+finite point, or that of a step that is asked for. A folder may take several imports; one of the same path replaces the
+older one.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from lossary.errors import DataError
+from lossary.errors import DataError, UsageError
 from lossary.files import read_json, write_json
-from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Number
+from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Number, metric_name
 from lossary.results.seals import read_sealed, write_sealed
-from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table, Total
+from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table, Total, measure_of
 from lossary.tables.totals import totals_of
 
-__all__ = ["CURVES", "IMPORTED", "imported_table", "save_import"]
+__all__ = ["CURVES", "IMPORTED", "imported_curves", "imported_table", "save_import"]
 
 IMPORTED, CURVES = "imported.json", "imported-curves.parquet"
-_SCHEMA = 1
+_SCHEMA = 2
+_TEXTS = ("run", "dataset", "metric", "split", "axis", "place", "section", "source")
 _CURVE_SCHEMA = pa.schema(
     [
-        ("run", pa.dictionary(pa.int32(), pa.string())),
-        ("dataset", pa.dictionary(pa.int32(), pa.string())),
-        ("metric", pa.dictionary(pa.int32(), pa.string())),
-        ("split", pa.dictionary(pa.int32(), pa.string())),
+        *((name, pa.dictionary(pa.int32(), pa.string())) for name in _TEXTS),
         ("step", pa.int64()),
         ("value", pa.float64()),
-        ("source", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """One import of a folder, with its runs under the names that the table gives them."""
+
+    path: str
+    datasets: list[ImportedDataset]
+    numbers: list[Number]
+    curves: list[Curve]
+    notes: list[str]
+
+
 def save_import(root: Path, name: str, found: Sequence[Imported]) -> None:
-    """Adds imports to a folder, each whole or not at all. Names that two sources share are told apart by the source."""
-    before = read_json(root / IMPORTED) if (root / IMPORTED).is_file() else {"sources": []}
+    """Adds imports to a folder, each whole or not at all. Runs of one name are told apart by their sources."""
+    before = _read(root)["sources"] if (root / IMPORTED).is_file() else []
     new = {_identity(imported) for imported in found}
-    kept = [source for source in before["sources"] if source["path"] not in new]
+    kept = [source for source in before if source["path"] not in new]
     sources = [*kept, *map(_source, found)]
     curves = _curve_table(found)
     if (root / CURVES).is_file():
@@ -49,7 +59,24 @@ def save_import(root: Path, name: str, found: Sequence[Imported]) -> None:
         curves = pa.concat_tables([old.filter(mask).cast(_CURVE_SCHEMA), curves])
     if curves.num_rows:
         write_sealed(root / CURVES, curves)
+    elif (root / CURVES).is_file():
+        (root / CURVES).unlink()
     write_json(root / IMPORTED, {"schema": _SCHEMA, "name": name, "sources": sources})
+
+
+def _read(root: Path) -> Any:
+    value = read_json(root / IMPORTED)
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if schema != _SCHEMA:
+        paths = [source["path"] for source in value["sources"]] if schema == 1 else []
+        raise DataError(
+            "made by another version of lossary, which took names for datasets and objectives that they are not"
+            if schema == 1
+            else "made by another version of lossary",
+            where=str(root / IMPORTED),
+            hint=f"Move it away and import again: lossary import {' '.join(paths[:5])} --out {root}".strip(),
+        )
+    return value
 
 
 def _identity(imported: Imported) -> str:
@@ -61,43 +88,24 @@ def _source(imported: Imported) -> dict[str, Any]:
         "path": _identity(imported),
         "kind": imported.kind,
         "datasets": [asdict(dataset) for dataset in imported.datasets],
-        "numbers": [asdict(number) for number in [*imported.numbers, *_final_numbers(imported.curves)]],
+        "numbers": [asdict(number) for number in imported.numbers],
         "mapping": [asdict(mapped) for mapped in imported.mapping],
-        "notes": [*imported.notes, *_curve_notes(imported.curves)],
+        "notes": [*imported.notes, *_curve_notes(imported)],
     }
 
 
-def _final_numbers(curves: Iterable[Curve]) -> list[Number]:
-    """The last finite point of every curve; of a run's metric with curves of evaluation, only those."""
-    curves = list(curves)
-    evaluated = {(curve.run, curve.metric) for curve in curves if curve.split == "eval"}
-    found = []
-    for curve in curves:
-        if curve.split == "train" and (curve.run, curve.metric) in evaluated:
-            continue
-        finite = np.flatnonzero(np.isfinite(curve.value))
-        if len(finite):
-            value = float(curve.value[finite[-1]])
-            scale = 0.01 if curve.metric.endswith("accuracy") and value > 1 else 1.0
-            found.append(
-                Number(
-                    run=curve.run,
-                    dataset=curve.dataset,
-                    metric=curve.metric,
-                    value=value * scale,
-                    text=f"{value:.6g}",
-                    rounding=0.0,
-                )
-            )
-    return found
-
-
-def _curve_notes(curves: Sequence[Curve]) -> list[str]:
+def _curve_notes(imported: Imported) -> list[str]:
     notes = []
-    evaluated = {(curve.run, curve.metric) for curve in curves if curve.split == "eval"}
-    trained = sorted({curve.run for curve in curves if (curve.run, curve.metric) not in evaluated})
+    curves = imported.curves
+    evaluated = {curve.run for curve in curves if curve.split != "train"} | {
+        number.run for number in imported.numbers if not number.metric.startswith("train_")
+    }
+    trained = sorted({curve.run for curve in curves if curve.run not in evaluated})
     if trained:
         notes.append(f"{', '.join(trained)}: losses are of training; no evaluation is in the file")
+    unsaid = sorted({curve.run for curve in curves if curve.split == "unknown"})
+    if unsaid:
+        notes.append(f"{', '.join(unsaid)}: the file does not say whether losses are of training or evaluation")
     for curve in curves:
         broken = int((~np.isfinite(curve.value)).sum())
         if broken:
@@ -113,69 +121,199 @@ def _curve_table(found: Sequence[Imported]) -> pa.Table:
     for imported in found:
         for curve in imported.curves:
             n = len(curve.step)
-            names = {"run": curve.run, "dataset": curve.dataset, "metric": curve.metric, "split": curve.split}
+            texts = {name: getattr(curve, name) for name in _TEXTS if name != "source"} | {
+                "source": _identity(imported)
+            }
             columns = {
-                key: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([text]))
-                for key, text in (names | {"source": _identity(imported)}).items()
+                key: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([text], pa.string()))
+                for key, text in texts.items()
             }
             table = pa.table(columns | {"step": curve.step, "value": curve.value})
             parts.append(table.select(_CURVE_SCHEMA.names).cast(_CURVE_SCHEMA))
     return pa.concat_tables(parts) if parts else _CURVE_SCHEMA.empty_table()
 
 
-def imported_table(root: Path) -> Table:
-    """The table of a folder of imports. Raises DataError if there is none or it is damaged."""
-    value = read_json(root / IMPORTED)
+def imported_table(root: Path, *, step: int | None = None) -> Table:
+    """The table of a folder of imports, of curves at their last finite point or at `step`.
+
+    Raises DataError if there is none or it is damaged, UsageError if no curve has the step.
+    """
+    value = _read(root)
     try:
-        if value["schema"] != _SCHEMA:
-            raise DataError("made by another version of lossary", where=str(root / IMPORTED), hint="Import again.")
-        sources = [
-            (
-                source["path"],
-                [ImportedDataset(**dataset) for dataset in source["datasets"]],
-                [Number(**number) for number in source["numbers"]],
-                source["notes"],
-            )
-            for source in value["sources"]
-        ]
-        return _table(value["name"], sources)
+        return _table(value["name"], _sources(root, value), step)
     except (KeyError, TypeError) as error:
         raise DataError(f"damaged: {error}", where=str(root / IMPORTED), hint="Delete it and import again.") from None
 
 
-def _table(name: str, sources: list[tuple[str, list[ImportedDataset], list[Number], list[str]]]) -> Table:
-    numbers, notes = [], []
+def imported_curves(root: Path) -> list[Curve]:
+    """The curves of a folder of imports, their runs called as in the table."""
+    return [curve for source in _sources(root, _read(root)) for curve in source.curves]
+
+
+def _sources(root: Path, value: Any) -> list[_Source]:
+    curves = _read_curves(root / CURVES)
+    sources = [
+        _Source(
+            path=source["path"],
+            datasets=[ImportedDataset(**dataset) for dataset in source["datasets"]],
+            numbers=[Number(**number) for number in source["numbers"]],
+            curves=curves.get(source["path"], []),
+            notes=source["notes"],
+        )
+        for source in value["sources"]
+    ]
+    return _named_apart(sources)
+
+
+def _read_curves(path: Path) -> dict[str, list[Curve]]:
+    """Curves by source, each in the order of its steps."""
+    if not path.is_file():
+        return {}
+    table = read_sealed(path).combine_chunks()
+    step, value = table.column("step").to_numpy(), table.column("value").to_numpy()
+    code = np.zeros(len(step), np.int64)
+    texts = {}
+    for name in _TEXTS:
+        column = table.column(name).combine_chunks()
+        column = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
+        texts[name] = column
+        indices = column.indices.to_numpy(zero_copy_only=False)
+        indices = np.where(np.isnan(indices), -1, indices).astype(np.int64) if indices.dtype.kind == "f" else indices
+        _, code = np.unique(code * (len(column.dictionary) + 1) + indices + 1, return_inverse=True)
+    found: dict[str, list[Curve]] = defaultdict(list)
+    order = np.lexsort((step, code))
+    blocks = np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(order) else []
+    blocks.sort(key=lambda rows: int(rows.min()))
+    for rows in blocks:
+        first = int(rows[0])
+        said = {name: texts[name][first].as_py() for name in _TEXTS}
+        source = said.pop("source")
+        found[source].append(Curve(**said, step=step[rows], value=value[rows]))
+    return found
+
+
+def _named_apart(sources: list[_Source]) -> list[_Source]:
+    """Runs that several sources have get what tells the sources' paths apart: a folder, a file's name."""
+    having: dict[str, list[int]] = defaultdict(list)
+    runs_of = [dict.fromkeys([*(n.run for n in s.numbers), *(c.run for c in s.curves)]) for s in sources]
+    for index, runs in enumerate(runs_of):
+        for run in runs:
+            having[run].append(index)
+    names: dict[tuple[int, str], str] = {}
+    for run, indices in having.items():
+        if len(indices) < 2:
+            continue
+        for index, label in zip(indices, _labels([Path(sources[i].path) for i in indices]), strict=True):
+            names[index, run] = label if len(runs_of[index]) == 1 else f"{label}: {run}"
+    return [
+        replace(
+            source,
+            numbers=[replace(n, run=names.get((index, n.run), n.run)) for n in source.numbers],
+            curves=[replace(c, run=names.get((index, c.run), c.run)) for c in source.curves],
+        )
+        for index, source in enumerate(sources)
+    ]
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The parts of paths in which they differ."""
+    parts = [[*path.parts[:-1], path.stem] for path in paths]
+    while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
+        parts = [part[1:] for part in parts]
+    while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:
+        parts = [part[:-1] for part in parts]
+    return ["/".join(part) for part in parts]
+
+
+def _picked(curves: Iterable[Curve], step: int | None) -> list[Number]:
+    """One number of each curve: its last finite point, or that of a step."""
+    found = []
+    for curve in curves:
+        finite = np.flatnonzero(np.isfinite(curve.value) & ((curve.step == step) if step is not None else True))
+        if not len(finite):
+            continue
+        at = int(finite[-1])
+        value = float(curve.value[at])
+        metric = metric_name(curve.metric, curve.split)
+        above = curve.value[np.isfinite(curve.value)].max() > 1
+        scale = 0.01 if measure_of(metric).unit == "fraction" and above else 1.0
+        found.append(
+            Number(
+                run=curve.run,
+                dataset=curve.dataset,
+                metric=metric,
+                value=value * scale,
+                text=f"{value:.6g}",
+                rounding=0.0,
+                section=curve.section,
+                step=int(curve.step[at]),
+                place=curve.place,
+            )
+        )
+    return found
+
+
+def _with_steps(numbers: list[Number]) -> list[Number]:
+    """Numbers of one run and metric that are not of one step say theirs."""
+    steps: dict[tuple[str, str], set[int | None]] = defaultdict(set)
+    for number in numbers:
+        steps[number.run, number.metric].add(number.step)
+    return [
+        replace(number, text=f"{number.text} @{number.step:,}")
+        if len(steps[number.run, number.metric]) > 1 and number.step is not None
+        else number
+        for number in numbers
+    ]
+
+
+def _table(name: str, sources: list[_Source], step: int | None) -> Table:
+    numbers: list[Number] = []
+    notes: list[str] = []
     described: dict[str, ImportedDataset] = {}
-    taken: set[str] = set()
-    for path, datasets, found, more in sources:
-        label = Path(path).stem
-        clash = {number.run for number in found} & taken
-        for number in found:
-            run = f"{label}: {number.run}" if number.run in clash else number.run
-            section = number.section or label
-            numbers.append(Number(**(vars(number) | {"run": run, "section": section})))
-        taken |= {number.run for number in found}
-        for dataset in datasets:
+    for source in sources:
+        label = Path(source.path).stem
+        found = [*source.numbers, *_picked(source.curves, step)]
+        numbers += [replace(n, section=n.section or label) for n in _with_steps(found)]
+        for dataset in source.datasets:
             described.setdefault(dataset.name, dataset)
-        notes += more
+        notes += source.notes
+    if step is not None and not any(number.step == step for number in numbers):
+        raise UsageError(f"nothing was measured at step {step:,}", where="--step", hint=_steps_hint(sources))
     names = dict.fromkeys([*described, *(n.dataset for n in numbers if n.dataset is not None)])
     rows = [_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in names]
     runs = _runs(numbers)
-    cells = _cells(numbers, runs, rows)
-    totals = [total for run in runs for total in totals_of(run.name, rows, cells)]
-    if ALL in names and len(names) > 1:
-        notes.append(f"{ALL!r} holds losses that name no dataset; totals over datasets count it as one")
+    metrics = list(dict.fromkeys([*METRICS, *(number.metric for number in numbers)]))
+    cells = _cells(numbers, runs, rows, metrics)
+    totals = [total for run in runs for total in _totals(run.name, rows, cells, metrics)]
     return Table(
         study=name,
         datasets=rows,
         runs=runs,
         cells=cells,
         totals=[*_reported(numbers), *totals],
-        notes=notes,
+        notes=list(dict.fromkeys(notes)),
         signature="as imported: no n, no intervals",
         validation_digest=None,
         tokenizer_digest=None,
     )
+
+
+def _steps_hint(sources: Iterable[_Source]) -> str:
+    steps = sorted({int(step) for source in sources for curve in source.curves for step in curve.step})
+    if not steps:
+        return "No curve is among the imports."
+    shown = ", ".join(f"{step:,}" for step in (steps if len(steps) <= 8 else [*steps[:3], *steps[-3:]]))
+    return f"Steps: {shown}."
+
+
+def _totals(run: str, rows: list[DatasetRow], cells: list[Cell], metrics: list[Metric]) -> list[Total]:
+    """Totals over the datasets that any run has the metric of; a loss of no dataset is a part of none."""
+    found = []
+    for metric in metrics:
+        having = {cell.dataset for cell in cells if cell.metric == metric and cell.value is not None}
+        parts = [row for row in rows if row.name in having and (row.name != ALL or having == {ALL})]
+        found += totals_of(run, parts or rows, cells, metrics=[metric])
+    return found
 
 
 def _row(dataset: ImportedDataset) -> DatasetRow:
@@ -193,12 +331,15 @@ def _row(dataset: ImportedDataset) -> DatasetRow:
 
 def _runs(numbers: list[Number]) -> list[RunColumn]:
     sections = {number.run: number.section for number in reversed(numbers)}
+    steps: dict[str, set[int | None]] = defaultdict(set)
+    for number in numbers:
+        steps[number.run].add(number.step)
     return [
         RunColumn(
             name=run,
             backend=None,
             size=None,
-            step=None,
+            step=next(iter(steps[run])) if len(steps[run]) == 1 else None,
             tokens=None,
             datasets=None,
             device=None,
@@ -211,13 +352,13 @@ def _runs(numbers: list[Number]) -> list[RunColumn]:
     ]
 
 
-def _cells(numbers: list[Number], runs: list[RunColumn], rows: list[DatasetRow]) -> list[Cell]:
+def _cells(numbers: list[Number], runs: list[RunColumn], rows: list[DatasetRow], metrics: list[Metric]) -> list[Cell]:
     at = {(number.run, number.dataset, number.metric): number for number in numbers}
     return [
         _cell(run.name, row.name, metric, at.get((run.name, row.name, metric)))
         for run in runs
         for row in rows
-        for metric in METRICS
+        for metric in metrics
     ]
 
 
@@ -231,12 +372,12 @@ def _cell(run: str, dataset: str, metric: Metric, number: Number | None) -> Cell
         high=None,
         variance=None,
         n=0,
-        unit="nats" if metric.endswith("loss") else "fraction",
+        unit=measure_of(metric).unit,
         interval="",
         reason="not on the page" if number is None else None,
         floor=None,
         standing=None,
-        step=None,
+        step=None if number is None else number.step,
         validation_digest=None,
         link=None if number is None else number.link,
         reported=None if number is None else number.text,

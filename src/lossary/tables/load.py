@@ -34,11 +34,14 @@ def open_table(
 ) -> OpenTable:
     """The table of a study or of a folder of imports. Raises StudyError if the path holds neither."""
     if is_imported(path):
-        if step is not None or base is not None:
-            what = "--step" if step is not None else "--base"
-            raise UsageError("an imported table has neither steps nor scores", where=what, hint="Leave it out.")
+        if base is not None:
+            raise UsageError("an imported table has no scores to pair", where="--base", hint="Leave it out.")
+        if isinstance(step, Criterion):
+            raise UsageError(
+                "the best step is only known of a study's own scores", where="--step", hint="Give a step of the file."
+            )
         folder = StudyFolder(path.resolve())
-        return OpenTable(_only(imported_table(path), runs), None, folder)
+        return OpenTable(_only(imported_table(path, step=step), runs), None, folder)
     if path.is_dir() and not (path / "study.toml").is_file():
         raise StudyError(
             "neither a study nor imported tables",

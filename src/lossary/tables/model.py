@@ -10,21 +10,64 @@ __all__ = [
     "Cell",
     "DatasetRow",
     "Delta",
+    "Measure",
     "Metric",
     "RunColumn",
     "SeedSpreadRow",
     "Standing",
     "Table",
     "Total",
+    "Unit",
     "Weighting",
+    "measure_of",
 ]
 
-Metric = Literal["mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy"]
+# `[train_|test_][objective_]quantity`: `mlm_loss`, `accuracy`, `train_loss`, `nsp_accuracy`, `test_mlm_perplexity`.
+Metric = str
+# What studies that were made here are measured by; an imported table has what its pages have.
 METRICS: tuple[Metric, ...] = ("mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
 # `reported` is what an imported page calls its total: it does not say how it weights.
 Weighting = Literal["validation_share", "train_share", "macro", "reported"]
 WEIGHTINGS: tuple[Weighting, ...] = ("validation_share", "train_share", "macro")
 Standing = Literal["below", "at", "above"]
+Unit = Literal["nats", "fraction", "perplexity", "bits a byte"]
+_QUANTITIES: dict[str, tuple[Unit, str]] = {
+    "loss": ("nats", "loss"),
+    "accuracy": ("fraction", "acc"),
+    "perplexity": ("perplexity", "perplexity"),
+    "bits_per_byte": ("bits a byte", "bits per byte"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What a metric is: all that views and rules ask of it follows from its name."""
+
+    name: Metric
+    title: str
+    unit: Unit
+    lower_is_better: bool
+    objective: str | None  # None where nobody says what is predicted
+    split: Literal["train", "test"] | None  # None: validation, or not said
+
+
+def measure_of(metric: Metric) -> Measure:
+    """A metric by its name: a split, an objective, a quantity."""
+    first, _, rest = metric.partition("_")
+    split: Literal["train", "test"] | None = first if first in ("train", "test") and rest else None  # type: ignore[assignment]
+    plain = rest if split else metric
+    quantity = next((name for name in _QUANTITIES if plain.endswith(name)), "loss")
+    objective = plain.removesuffix(quantity).rstrip("_")
+    unit, shown = _QUANTITIES[quantity]
+    known = objective.upper() if objective in ("mlm", "sop", "nsp", "clm") else objective.replace("_", " ")
+    return Measure(
+        name=metric,
+        title=" ".join(part for part in (split or "", known, shown) if part),
+        unit=unit,
+        lower_is_better=quantity != "accuracy",
+        objective=objective if objective in ("mlm", "sop", "nsp", "clm") else None,
+        split=split,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +117,7 @@ class Cell:
     high: float | None
     variance: float | None  # of the value, by sampling of validation examples
     n: int  # examples (pairs for SOP)
-    unit: Literal["nats", "fraction"]
+    unit: Unit
     interval: str
     reason: str | None
     floor: float | None  # unigram entropy for MLM loss, label entropy for SOP loss
@@ -173,6 +216,28 @@ class Table:
     def delta(self, run: str, dataset: str | None, metric: Metric) -> Delta | None:
         """The difference of a run to the base."""
         return self._deltas.get((run, dataset, metric))
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """The metrics that have a value anywhere: those of studies first, then validation before training and tests."""
+        having = dict.fromkeys(cell.metric for cell in self.cells if cell.value is not None)
+        having |= dict.fromkeys(total.metric for total in self.totals if total.value is not None)
+        known = [metric for metric in METRICS if metric in having]
+        others = [metric for metric in having if metric not in METRICS]
+        return known + sorted(others, key=lambda metric: (measure_of(metric).split or "", metric != "loss", metric))
+
+    @property
+    def losses(self) -> list[Metric]:
+        """The losses of validation that have a value."""
+        found = [measure_of(metric) for metric in self.metrics]
+        return [measure.name for measure in found if measure.unit == "nats" and measure.split is None]
+
+    @property
+    def main_loss(self) -> Metric:
+        """The loss that runs are ranked by: of masked words, else the first that the table has."""
+        others = [metric for metric in self.metrics if measure_of(metric).unit == "nats"]
+        preferred = [metric for metric in ("mlm_loss", "clm_loss", "loss") if metric in self.losses]
+        return next(iter([*preferred, *self.losses, *others, *self.metrics, "mlm_loss"]))
 
     @property
     def is_imported(self) -> bool:

@@ -11,10 +11,15 @@ Link = Callable[[Metric], str | None]
 
 
 def totals_of(
-    run: str, datasets: Sequence[DatasetRow], cells: Sequence[Cell], *, link: Link = lambda *_: None
+    run: str,
+    datasets: Sequence[DatasetRow],
+    cells: Sequence[Cell],
+    *,
+    link: Link = lambda *_: None,
+    metrics: Sequence[Metric] = METRICS,
 ) -> list[Total]:
     """Every metric under every weighting, from the cells of one run; `link` gives a total's link."""
-    return [_total(run, metric, weighting, datasets, cells, link) for metric in METRICS for weighting in WEIGHTINGS]
+    return [_total(run, metric, weighting, datasets, cells, link) for metric in metrics for weighting in WEIGHTINGS]
 
 
 def weight_of(row: DatasetRow, weighting: Weighting) -> float | None:

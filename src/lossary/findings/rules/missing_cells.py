@@ -6,7 +6,8 @@ from lossary.findings.model import Finding, Key, Rule, passed
 from lossary.findings.rules.total_not_weighted_sum import Weights, best_weights
 from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
-from lossary.tables.model import METRICS, Cell
+from lossary.results.importers.model import ALL
+from lossary.tables.model import Cell, Metric, Table
 
 __all__ = ["RULE"]
 
@@ -19,15 +20,26 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     measured = {(cell.run, cell.metric) for cell in subject.table.cells if cell.value is not None}
     best = best_weights(subject) if subject.table.is_imported else None
     for run in subject.table.runs:
-        for metric in METRICS:
+        for metric in subject.table.metrics:
             if (run.name, metric) not in measured:
                 continue
-            cells = [subject.table.cell(run.name, row.name, metric) for row in subject.table.datasets]
+            names = _expected(subject.table, metric)
+            cells = [subject.table.cell(run.name, name, metric) for name in names]
             missing = [cell for cell in cells if cell.value is None]
             if missing:
                 findings.append(_finding(subject, cells, missing, best))
     count = len(subject.table.runs) * len(subject.table.datasets)
     return findings or [passed(_ID, "cells", f"no cell of {count} places is missing", "none missing")]
+
+
+def _expected(table: Table, metric: Metric) -> list[str]:
+    """Datasets that ought to have the metric. Of an import: those that any run has it of, and empty rows."""
+    names = [row.name for row in table.datasets]
+    if not table.is_imported:
+        return names
+    having = {cell.dataset for cell in table.cells if cell.metric == metric and cell.value is not None}
+    anything = {cell.dataset for cell in table.cells if cell.value is not None}
+    return [name for name in names if name != ALL and (name in having or name not in anything)]
 
 
 def _finding(subject: Subject, cells: list[Cell], missing: list[Cell], best: tuple[Weights, list] | None) -> Finding:  # type: ignore[type-arg]

@@ -67,7 +67,7 @@ class Anchors:
 
     def curves(self, dataset: str, metric: Metric) -> str | None:
         # Accuracies have no curve of their own: they stand beside the loss.
-        found = self._ids.curves(dataset, f"{metric.split('_')[0]}_loss")
+        found = self._ids.curves(dataset, metric.removeprefix("train_").replace("accuracy", "loss"))
         return f"#{found}" if found in self._charts else None
 
     def examples(self, dataset: str) -> str | None:

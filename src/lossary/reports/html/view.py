@@ -17,7 +17,7 @@ from lossary.reports.html.views.pairs import PairsView, pairs_view
 from lossary.reports.html.views.provenance import ProvenanceView, provenance_view
 from lossary.reports.html.views.verdict import VerdictView, verdict_view
 from lossary.tables.load import OpenTable
-from lossary.tables.model import Metric, Table
+from lossary.tables.model import Table
 
 __all__ = ["SECTIONS", "DotsView", "PageView", "dots_view", "page_view"]
 
@@ -34,7 +34,6 @@ SECTIONS = [
     ("examples", "Examples"),
     ("provenance", "Provenance"),
 ]
-_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,5 +100,5 @@ def page_view(opened: OpenTable, checked: Checked) -> PageView:
 
 def dots_view(table: Table) -> DotsView:
     """Dots of both losses, where any run has them."""
-    found = [chart for metric in _LOSSES if (chart := dots_chart(table, metric)) is not None]
+    found = [chart for metric in table.losses if (chart := dots_chart(table, metric)) is not None]
     return DotsView(charts=[chart for chart, _ in found], notes=list(dict.fromkeys(note for _, note in found if note)))

@@ -1,29 +1,40 @@
-"""Tables of text, as Markdown and CSV hold them, to numbers: links, percent signs, decimal commas, missing values.
+"""Tables of text, as Markdown, CSV, HTML and Excel hold them: rows of cells, and the numbers that cells print.
 
-A grid is rows of cells; its first row that says something is the header. A row called total holds printed totals.
+What a table says is `orient.py`'s matter; here are only cells, their links, and numbers with per cent signs, decimal
+commas, deviations and remarks.
 """
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
-from lossary.errors import SourceError
-from lossary.results.importers.model import Imported, ImportedDataset, Mapped, Number, Role
-from lossary.results.importers.names import Column, Maps, column, role, row_scale
+from lossary.errors import LossaryError, SourceError
 
-__all__ = ["Grid", "grid_numbers", "parse_number", "read_csv_grid", "read_markdown_grids", "read_text"]
+__all__ = [
+    "Cell",
+    "Grid",
+    "Parsed",
+    "is_missing",
+    "is_total",
+    "parse_number",
+    "read_cell",
+    "read_csv_grid",
+    "read_excel_grids",
+    "read_html_grids",
+    "read_markdown_grids",
+    "unlink",
+]
 
-MOST_BYTES = 64 << 20
-MOST_LINE = 1 << 20
 _MOST_CELLS = 1_000_000
 _MOST_EXPONENT = 99
 _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?[^()]*\)")
-_TOTAL = re.compile(r"^\**\s*(total|overall|sum|average|mean|итого?|всего|среднее)\b", re.IGNORECASE)
-_MISSING = {"", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?", "…"}
+_TOTAL = re.compile(r"^\**\s*(total|overall|sum|average|avg\.?|mean|macro|micro|итого?|всего|среднее)\b", re.IGNORECASE)
+_MISSING = {"", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?", "…", "no log", "tbd", "--", "n.a."}
 _NUMBER = re.compile(r"[+-]?(\d[\d\s  ,.']*|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -45,39 +56,22 @@ class Parsed(NamedTuple):
     is_percent: bool
 
 
-def read_text(path: Path) -> str:
-    """A text file, within bounds; SourceError names what is wrong and where."""
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise SourceError(f"{size:,} bytes are more than a table has ({MOST_BYTES:,})", where=str(path))
-    data = path.read_bytes()
-    for number, bytes_of_line in enumerate(data.split(b"\n"), 1):
-        if len(bytes_of_line) > MOST_LINE:
-            raise SourceError(f"the line is longer than {MOST_LINE:,} bytes", where=f"{path}, line {number}")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SourceError("not UTF-8", where=f"{path}, line {line}", hint="Save the file as UTF-8.") from None
-
-
 def read_markdown_grids(text: str) -> Iterator[Grid]:
-    """The pipe tables of a Markdown text."""
-    block: list[str] = []
-    title, first = "", 0
-    for number, line in enumerate([*text.split("\n"), ""], 1):
-        if line.lstrip().startswith("|"):
-            first = first or number
-            block.append(line)
+    """The pipe tables of a Markdown text, with outer pipes or without; a title is the line of text above."""
+    lines = text.split("\n")
+    title, at = "", 0
+    while at < len(lines):
+        below = _markdown_cells(lines[at + 1]) if at + 1 < len(lines) else []
+        if "|" in lines[at] and at + 1 < len(lines) and "|" in lines[at + 1] and _is_ruler(below):
+            stop = at + 2
+            while stop < len(lines) and "|" in lines[stop]:
+                stop += 1
+            rows = [_markdown_cells(line) for line in [lines[at], *lines[at + 2 : stop]]]
+            yield Grid(title=title, rows=[row for row in rows if not _is_ruler(row)], first_line=at + 1)
+            title, at = "", stop
             continue
-        if block:
-            rows = [cells for cells in map(_markdown_cells, block) if not _is_ruler(cells)]
-            yield Grid(title=title, rows=rows, first_line=first)
-            block, title, first = [], "", 0
-        stripped = line.strip(" #*\t")
-        if stripped:
-            title = stripped
-    return
+        title = lines[at].strip(" #*\t") or title
+        at += 1
 
 
 def _markdown_cells(line: str) -> list[str]:
@@ -100,7 +94,10 @@ def read_csv_grid(text: str, path: Path) -> Grid:
             count += len(row)
             if count > _MOST_CELLS:
                 raise SourceError(f"more than {_MOST_CELLS:,} cells are no table", where=str(path))
-            rows.append([cell.strip() for cell in row])
+            cells = [cell.strip() for cell in row]
+            if rows and rows[0] and any(cells[len(rows[0]) :]):
+                raise SourceError("more cells than the header has", where=f"{path}, line {len(rows) + 1}")
+            rows.append(cells)
     except csv.Error as error:
         raise SourceError(f"not CSV: {error}", where=f"{path}, line {len(rows) + 1}") from None
     return Grid(title=path.stem, rows=rows, first_line=1)
@@ -146,133 +143,145 @@ def unlink(cell: str) -> tuple[str, str | None]:
     return re.sub(r"\\([\\`*_\[\]|~$#+\-])", r"\1", text).strip().strip("`").strip(), match[2] if match else None
 
 
-class _Column(NamedTuple):
-    at: int
-    header: str
-    meaning: Role | Column
+class Cell(NamedTuple):
+    """A cell: its number, or None, and what is odd about it."""
+
+    number: Parsed | None
+    odd: str | None
 
 
-def grid_numbers(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Imported:
-    """The numbers of a file's tables; tables without a dataset column or a number are left out, with a note."""
-    found = Imported(path=str(path), kind=kind)
-    merged: dict[str, ImportedDataset] = {}
-    taken: set[tuple[str, str]] = set()
-    for number, grid in enumerate(grids, 1):
-        columns = _columns(grid, maps, found)
-        if columns is None:
-            found.notes.append(f"table {number} (line {grid.first_line}) has no column of datasets; left out")
-            continue
-        names = {c.meaning.run for c in columns if isinstance(c.meaning, Column)}
-        # A run that a table above has with the same metric gets a name of its own.
-        again = {
-            run for run in names for c in columns if isinstance(c.meaning, Column) and (run, c.meaning.metric) in taken
-        }
-        rename = {run: f"{run} ({number})" if run in again else run for run in names}
-        for c in columns:
-            if isinstance(c.meaning, Column):
-                taken.add((rename[c.meaning.run], c.meaning.metric))
-        _read_rows(grid, columns, rename, (found, merged, path))
-    found.datasets.extend(merged.values())
-    return found
+def is_missing(text: str) -> bool:
+    """Whether a cell says that it has no value."""
+    return text.strip().strip("`*_").strip().lower() in _MISSING
 
 
-def _header(grid: Grid) -> int:
-    """The first row that says something: some write an empty header above the real one."""
-    return next((index for index, row in enumerate(grid.rows) if any(unlink(cell)[0] for cell in row)), 0)
+def is_total(name: str) -> bool:
+    """Whether a row or column is a total over datasets: total, average, итого."""
+    return bool(_TOTAL.match(name))
 
 
-def _columns(grid: Grid, maps: Maps, found: Imported) -> list[_Column] | None:
-    if not grid.rows:
-        return None
-    headers = [unlink(cell)[0] for cell in grid.rows[_header(grid)]]
-    columns: list[_Column] = []
-    for index, header in enumerate(headers):
-        meaning = maps.columns.get(header) or role(header) or column(header)
-        if meaning is None and index == 0:
-            meaning = "dataset"
-        if meaning is None or meaning == "ignore":
-            found.mapping.append(Mapped(source=header, meaning="left out", reason="no metric is recognised"))
-            continue
-        columns.append(_Column(index, header, meaning))
-        shown = f"{meaning.run}: {meaning.metric}" if isinstance(meaning, Column) else meaning
-        found.mapping.append(Mapped(source=header, meaning=shown))
-    has_dataset = any(c.meaning == "dataset" for c in columns)
-    return columns if has_dataset and any(isinstance(c.meaning, Column) for c in columns) else None
+def read_cell(text: str, *, decimal_comma: bool = True) -> Cell:
+    """A number with whatever stands beside it; a cell that is no number is missing, and `odd` says what it has.
 
-
-def _read_rows(
-    grid: Grid,
-    columns: list[_Column],
-    rename: dict[str, str],
-    into: tuple[Imported, dict[str, ImportedDataset], Path],
-) -> None:
-    found, merged, path = into
-    body = grid.rows[_header(grid) + 1 :]
-    percent = {c.at for c in columns if _is_percent(body, c)}
-    name_at = next(c.at for c in columns if c.meaning == "dataset")
-    for offset, row in enumerate(body, grid.first_line + _header(grid) + 1):
-        cells = [*row, *[""] * (1 + max(c.at for c in columns) - len(row))]
-        name, link = unlink(cells[name_at])
-        if not name:
-            continue
-        is_total = bool(_TOTAL.match(name))
-        about: dict[Role, tuple[Parsed, int]] = {}
-        for c in columns:
-            if c.meaning == "dataset":
-                continue
-            text, target = unlink(cells[c.at])
-            try:
-                parsed = parse_number(text, decimal_comma=c.meaning != "train_rows")
-            except ValueError as error:
-                raise SourceError(str(error), where=f"{path}, line {offset}, column {c.header!r}") from None
-            if parsed is None:
-                continue
-            if not isinstance(c.meaning, Column):
-                about[c.meaning] = (parsed, row_scale(c.header))
-                continue
-            scale = 0.01 if c.at in percent and not parsed.is_percent else 1.0
-            found.numbers.append(
-                Number(
-                    run=rename[c.meaning.run],
-                    dataset=None if is_total else name,
-                    metric=c.meaning.metric,
-                    value=parsed.value * scale,
-                    text=parsed.text,
-                    rounding=parsed.rounding * scale,
-                    link=target,
-                    section=grid.title or None,
-                )
-            )
-        if not is_total:
-            merged[name] = _dataset(merged.get(name), name, link, about)
-
-
-def _is_percent(body: list[list[str]], c: _Column) -> bool:
-    """Accuracies and shares above 1 are per cent, though no sign says so."""
-    if isinstance(c.meaning, Column) and not c.meaning.metric.endswith("accuracy"):
-        return False
-    for row in body:
+    read_cell("~3.0") → 3.0, odd "about"; read_cell("1.20 (0.01)") → 1.20; read_cell("OOM") → none, odd "OOM".
+    """
+    plain = text.strip().strip("`*_").strip()
+    try:
+        return Cell(parse_number(plain, decimal_comma=decimal_comma), None)
+    except ValueError:
+        pass
+    match = re.fullmatch(r"([~≈<>≤≥]?)\s*([^\s(\[]+)\s*(?:[(\[](.*)[)\]]|±.*|\+/?-.*|[*†‡↓↑▲▼✓✗]+)?", plain)
+    if match is not None:
         try:
-            parsed = parse_number(unlink(row[c.at])[0]) if c.at < len(row) else None
+            number = parse_number(match[2], decimal_comma=decimal_comma)
         except ValueError:
-            continue
-        if parsed is not None and not parsed.is_percent and parsed.value > 1:
-            return True
-    return False
+            number = None
+        if number is not None:
+            remark = match[1] or re.search(r"[^\W\d]", match[3] or "")
+            return Cell(number, plain if remark else None)
+    return Cell(None, plain)
 
 
-def _dataset(
-    before: ImportedDataset | None, name: str, link: str | None, about: dict[Role, tuple[Parsed, int]]
-) -> ImportedDataset:
-    """A dataset from one table's row, completed by what a table above said of it."""
-    old = before or ImportedDataset(name=name)
-    values = vars(old) | {"link": old.link or link}
-    for key in ("train_share", "validation_share"):
-        if key in about and values[key] is None:
-            parsed, _ = about[key]
-            scale = 0.01 if parsed.value > 1 and not parsed.is_percent else 1.0
-            values |= {key: parsed.value * scale, f"{key}_rounding": parsed.rounding * scale}
-    if "train_rows" in about and old.train_rows is None:
-        parsed, factor = about["train_rows"]
-        values["train_rows"] = round(parsed.value * factor)
-    return ImportedDataset(**values)
+class _Tables(HTMLParser):
+    """Tables of an HTML page as rows of cells; links are kept in Markdown's way, so that one reader does for all."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tables: list[tuple[str, list[list[str]], int]] = []
+        self._open: list[tuple[str, list[list[str]], int]] = []
+        self._title: list[str] = []
+        self._in_title = False
+        self._cell: list[str] | None = None
+        self._span = 1
+        self._link: str | None = None
+        self._skip = 0
+        self.count = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("script", "style"):
+            self._skip += 1
+        elif tag == "table":
+            self._open.append(("".join(self._title).strip(), [], self.getpos()[0]))
+        elif tag in ("h1", "h2", "h3", "h4", "caption"):
+            self._title, self._in_title = [], True
+        elif tag == "tr" and self._open:
+            self._open[-1][1].append([])
+        elif tag in ("td", "th") and self._open:
+            self._close_cell()
+            self._cell = []
+            span = values.get("colspan") or "1"
+            self._span = min(int(span), 100) if span.isdigit() else 1
+        elif tag == "a" and self._cell is not None:
+            self._link = values.get("href")
+        elif tag == "br" and self._cell is not None:
+            self._cell.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._skip = max(0, self._skip - 1)
+        elif tag in ("h1", "h2", "h3", "h4", "caption"):
+            self._in_title = False
+            if tag == "caption" and self._open:
+                self._open[-1] = ("".join(self._title).strip(), *self._open[-1][1:])
+        elif tag in ("td", "th", "tr"):
+            self._close_cell()
+        elif tag == "table" and self._open:
+            self._close_cell()
+            self.tables.append(self._open.pop())
+
+    def handle_data(self, data: str) -> None:
+        if self._skip:
+            return
+        if self._in_title:
+            self._title.append(data)
+        elif self._cell is not None:
+            text = " ".join(data.split())
+            linked = text and self._link and not re.search(r"[\s()<>\[\]]", self._link)
+            self._cell.append(f"[{text}]({self._link})" if linked else data)
+            self._link = None if linked else self._link
+
+    def _close_cell(self) -> None:
+        if self._cell is not None and self._open and self._open[-1][1]:
+            self.count += self._span
+            if self.count > _MOST_CELLS:
+                raise ValueError(f"more than {_MOST_CELLS:,} cells are no table")
+            text = " ".join("".join(self._cell).split())
+            self._open[-1][1][-1] += [text, *[""] * (self._span - 1)]
+        self._cell, self._link = None, None
+
+
+def read_html_grids(text: str, path: Path) -> list[Grid]:
+    """The tables of an HTML page."""
+    parser = _Tables()
+    try:
+        parser.feed(text)
+        parser.close()
+    except ValueError as error:
+        raise SourceError(str(error), where=str(path)) from None
+    return [
+        Grid(title=title, rows=[row for row in rows if row], first_line=line)
+        for title, rows, line in parser.tables
+        if rows
+    ]
+
+
+def read_excel_grids(path: Path) -> list[Grid]:
+    """The sheets of an Excel file (.xlsx), with the values that it was saved with; nothing in it is computed."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise LossaryError(
+            "reading Excel needs another package", where=str(path), hint="pip install 'lossary[import]'"
+        ) from None
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        grids = []
+        for sheet in book.worksheets:
+            cells = sheet.iter_rows(values_only=True, max_row=_MOST_CELLS // 100, max_col=1000)
+            rows = [["" if value is None else str(value) for value in row] for row in cells]
+            grids.append(Grid(title=str(sheet.title), rows=rows, first_line=1))
+        book.close()
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise SourceError(f"not an Excel file: {str(error)[:200]}", where=str(path)) from None
+    return grids

@@ -1,26 +1,73 @@
-"""The one form that every importer gives: numbers of a table, points of curves, and how names were understood."""
+"""The one form that every importer gives: facts (`Tag`), what they mean (`Meaning`), then numbers and curves.
+
+A tag says what a source itself says of a series: its run, its name, the split that the format knows. What the name
+means is decided later, for all series of a run together.
+"""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "ALL",
+    "Axis",
     "Curve",
-    "ImportedDataset",
-    "ImportedMetric",
     "Imported",
+    "ImportedDataset",
     "Mapped",
+    "Meaning",
     "Number",
     "Role",
+    "Split",
+    "Tag",
+    "Unit",
+    "metric_name",
 ]
 
 # A loss that is not of one dataset is one of all of them.
 ALL = "all"
-ImportedMetric = Literal["mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy"]
-Role = Literal["dataset", "train_rows", "train_share", "validation_share", "ignore"]
+# `unknown` where nobody says what a number was measured on.
+Split = Literal["train", "eval", "test", "unknown"]
+Axis = Literal["step", "epoch"]
+Unit = Literal["nats", "bits"]
+Role = Literal[
+    "dataset", "run", "split", "step", "epoch", "metric", "value", "train_rows", "train_share", "validation_share",
+    "ignore",
+]  # fmt: skip
+
+
+class Tag(NamedTuple):
+    """What a source says of one series, before its name is understood.
+
+    `core` is what the grammar of names is to read: the name without what the format itself says. `refused` is the
+    reason why the format knows it for no point of a curve.
+    """
+
+    run: str
+    name: str
+    core: str
+    split: Split | None = None
+    dataset: str | None = None
+    axis: Axis = "step"
+    unit: Unit = "nats"
+    refused: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What a series is of: `metric` without its split (`mlm_loss`, `loss`), `statistic` where it is no plain value."""
+
+    dataset: str
+    metric: str
+    split: Split
+    statistic: str = ""
+
+
+def metric_name(metric: str, split: Split) -> str:
+    """The name that a metric has in a table: one of training or of a test set says so, `train_mlm_loss`."""
+    return f"{split}_{metric}" if split in ("train", "test") else metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +76,29 @@ class Number:
 
     run: str
     dataset: str | None
-    metric: ImportedMetric
+    metric: str
     value: float
     text: str
     rounding: float
     link: str | None = None
     section: str | None = None
+    step: int | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Points of one run, dataset and metric; `split` tells training from evaluation. step, value: (N,), by step."""
+    """Points of one run, dataset and metric; `metric` is without its split. step, value: (N,), by step."""
 
     run: str
     dataset: str
-    metric: ImportedMetric
-    split: Literal["train", "eval"]
+    metric: str
+    split: Split
     step: NDArray[np.int64]
     value: NDArray[np.float64]
+    axis: Axis = "step"
+    place: str = ""
+    section: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +116,22 @@ class ImportedDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """How a column or series was understood; `reason` if it was left out."""
+    """How a column or series was understood; `reason` if it was left out; `conflict` if two had one place."""
 
     source: str
     meaning: str
     reason: str | None = None
+    run: str = ""
+    dataset: str = ""
+    metric: str = ""
+    points: int = 0
+    axis: str = ""
+    conflict: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What one file holds."""
+    """What one file or folder holds."""
 
     path: str
     kind: str

@@ -1,18 +1,21 @@
-"""Names of columns and series: which metric, which run or dataset. English and Russian are known, `--map` does more.
+"""Names of columns and series: a grammar of positions, in English and Russian.
 
-column("tf_mlm_acc")                  → run "tf", mlm_accuracy
-series("eval/wiki/mlm_loss")          → evaluation of dataset "wiki", mlm_loss
-series("eval_wiki_loss")              → the same
+A name is words between separators. From its ends inwards the words that speak of split, objective, metric and statistic
+are taken off; what is left in the middle is the dataset of a series, or the run of a column, as it is written.
+
+read_name("eval/wiki/mlm_loss")   → eval, mlm, loss, rest "wiki"
+read_name("torch_MLM_val")        → eval, mlm, rest "torch"; no metric is named
+read_name("eval_test_set_loss")   → eval, loss, rest "test_set": a name has one split
 """
 
 import re
-from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from lossary.errors import UsageError
-from lossary.results.importers.model import ALL, ImportedMetric, Role
+from lossary.results.importers.model import Role, Split
 
-__all__ = ["Column", "Maps", "Series", "column", "parse_maps", "role", "row_scale", "series"]
+__all__ = ["Name", "read_name", "role", "row_scale", "split_word"]
+
+Quantity = Literal["loss", "accuracy", "perplexity", "bits_per_byte"]
 
 _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (
@@ -23,120 +26,257 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         "train_share",
         re.compile(r"(share|weight|%|доля|вес).*(train|тре[йи]н|обуч)|^train\s*%|(train|тре[йи]н).*(share|%)"),
     ),
-    ("train_rows", re.compile(r"(rows|examples|documents|строк|пример|documentos|zeilen)")),
-    ("dataset", re.compile(r"^(data\s*set|датасет|набор|corpus|source|domain|task)s?\b")),
-)
+    ("train_rows", re.compile(r"\b(rows|examples|documents|строк|пример\w*|documentos|zeilen)\b")),
+    (
+        "dataset",
+        re.compile(r"^(eval(uation)?[\s_]*|val(id)?(idation)?[\s_]*|test[\s_]*)?"
+                   r"(data[\s_]*sets?|датасет\w*|набор\w*|corpus|corpora|sources?|domains?|subsets?|tasks?|benchmarks?)"
+                   r"([\s_]*name)?$"),
+    ),
+    (
+        "run",
+        re.compile(r"^(models?|runs?|exp(eriment)?s?|systems?|methods?|configs?|configuration|variants?|settings?|"
+                   r"architectures?|arch|checkpoints?|frameworks?|backends?|модель|запуск|эксперимент|прогон)"
+                   r"([\s_]*(name|id|size))?$"),
+    ),
+    ("split", re.compile(r"^(splits?|phase|stage|mode|partition)$")),
+    ("epoch", re.compile(r"^(epochs?|эпоха|ep)$")),
+    (
+        "step",
+        re.compile(r"^((train(er)?/)?_?(global[\s_]*)?steps?|iter(ation)?s?|(num[\s_]*)?updates?|train_iter\w*|шаг|"
+                   r"training[\s_]*steps?|batch(es)?)$"),
+    ),
+    ("metric", re.compile(r"^(metrics?|measures?|метрика|tag|quantity)$")),
+    ("value", re.compile(r"^(values?|scores?|results?|значение)$")),
+    ("ignore", re.compile(r"^(#|№|no\.?|rank|index|idx|unnamed: \d+|n)$")),
+)  # fmt: skip
 _SCALES = (
     (re.compile(r"\b(bln|billions?|млрд)\b"), 10**9),
     (re.compile(r"\b(mln|mio|millions?|млн)\b"), 10**6),
     (re.compile(r"\b(k|thousands?|тыс)\b"), 10**3),
 )
-_MLM = {"mlm", "masked", "maskedlm", "lm"}
-_SOP = {"sop", "nsp", "order"}
-_ACCURACY = {"acc", "accuracy", "точность"}
-_LOSS = {"loss", "nll", "xent", "ce", "лосс", "nats"}
-_NOISE = {"val", "valid", "validation", "eval", "evaluation", "test", "dev", "metric", "metrics", "mean", "avg"}
-_TRAIN = {"train", "training"}
-# Words of series that only speak about a loss: `loss-scale`, `eval_loss_runtime`, `lm loss vs samples`.
-_ABOUT = {"perplexity", "ppl", "scale", "rate", "lr", "norm", "grad", "gradient", "runtime", "time", "seconds", "vs"}
+_SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "трейн", "обучение"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev", "вал", "валидация", "heldout"), "eval"),
+    **dict.fromkeys(("test", "testing", "тест"), "test"),
+}
+# Longest first: of two phrases that start alike the longer one is meant.
+_OBJECTIVES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("masked", "language", "modeling"), "mlm"),
+    (("masked", "language", "model"), "mlm"),
+    (("masked", "lm"), "mlm"),
+    (("next", "sentence", "prediction"), "nsp"),
+    (("next", "sentence"), "nsp"),
+    (("sentence", "order", "prediction"), "sop"),
+    (("sentence", "order"), "sop"),
+    (("causal", "lm"), "clm"),
+    (("maskedlm",), "mlm"),
+    (("mlm",), "mlm"),
+    (("nsp",), "nsp"),
+    (("sop",), "sop"),
+    (("clm",), "clm"),
+    (("lm",), "lm"),
+)
+_QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
+    (("bits", "per", "byte"), "bits_per_byte"),
+    (("language", "cross", "entropy"), "loss"),
+    (("language", "perplexity"), "perplexity"),
+    (("log", "perplexity"), "loss"),
+    (("log", "ppl"), "loss"),
+    (("cross", "entropy", "loss"), "loss"),
+    (("cross", "entropy"), "loss"),
+    (("bpb",), "bits_per_byte"),
+    (("loss",), "loss"),
+    (("losses",), "loss"),
+    (("nll",), "loss"),
+    (("xent",), "loss"),
+    (("ce",), "loss"),
+    (("crossentropy",), "loss"),
+    (("лосс",), "loss"),
+    (("nats",), "loss"),
+    (("acc",), "accuracy"),
+    (("accuracy",), "accuracy"),
+    (("точность",), "accuracy"),
+    (("ppl",), "perplexity"),
+    (("perplexity",), "perplexity"),
+    (("перплексия",), "perplexity"),
+)
+_QUANTITY_WORDS = {phrase[-1] for phrase, _ in _QUANTITIES}
+_STATISTICS = {
+    **dict.fromkeys(("mean", "avg", "average", "среднее"), "mean"),
+    **dict.fromkeys(("std", "stdev", "stddev", "sd", "deviation", "var", "variance", "sem", "stderr"), "deviation"),
+    **dict.fromkeys(("min", "lowest"), "min"),
+    **dict.fromkeys(("max", "highest", "worst"), "max"),
+    **dict.fromkeys(("best",), "best"),
+    **dict.fromkeys(("ema", "smooth", "smoothed", "smoothing", "running"), "smoothed"),
+    **dict.fromkeys(("median",), "median"),
+}  # fmt: skip
+# Words that say nothing of which dataset or run: namespaces of trackers, and what all losses are.
+_LEADING_NOISE = {"metric", "metrics", "scalars", "scalar", "reduced", "final", "last", "total", "overall", "losses"}
+_TRAILING_NOISE = {"value", "total", "final", "last", "overall", "per", "token", "metric", "score"}
+# Losses that are no language model's of a dataset: what they are called stays in the metric.
+_COMPONENTS = {
+    "aux", "auxiliary", "balance", "balancing", "load", "z", "kl", "kld", "kd", "distill", "distillation", "reg",
+    "regularization", "l1", "l2", "mse", "mae", "bce", "dice", "contrastive", "hinge", "triplet", "focal", "huber",
+    "adv", "adversarial", "gan", "generator", "discriminator", "router", "moe", "commitment", "reconstruction", "recon",
+    "vq", "perceptual", "bbox", "box", "ctc", "policy", "critic", "actor", "reward", "dpo", "mtp", "itc", "itm", "rtd",
+    "cls", "classification", "classifier", "ner", "seg", "g", "d",
+}  # fmt: skip
+# Words that only speak about a loss: `loss-scale`, `eval_loss_runtime`, `lm loss vs samples`.
+_ABOUT = {
+    "scale", "scaler", "scaling", "rate", "lr", "norm", "grad", "gradient", "runtime", "time", "seconds", "vs",
+    "weight", "weights", "ratio", "delta", "diff", "difference", "improvement", "coef", "coefficient", "count",
+    "num", "samples",     "second", "target", "threshold", "gap", "change", "history", "path", "name", "function", "fn", "type", "patience",
+}  # fmt: skip
+_WORD = re.compile(r"[^\W_]+(?:[%][^\W_]*)?")
+_HUMP = re.compile(r"(?<=[a-zа-я])(?=[A-ZА-Я])|(?<=[A-ZА-Я])(?=[A-ZА-Я][a-zа-я])")
 
 
-class Column(NamedTuple):
-    """A column of numbers."""
+class Name(NamedTuple):
+    """A name taken apart; `rest` is what stays in the middle, as written, `about` a word that makes it no loss."""
 
-    run: str
-    metric: ImportedMetric
-
-
-class Series(NamedTuple):
-    """A series of points."""
-
-    dataset: str
-    metric: ImportedMetric
-    split: Literal["train", "eval"]
-
-
-class Maps(NamedTuple):
-    """What a user said of columns and series by their exact names."""
-
-    columns: Mapping[str, Role | Column]
-    series: Mapping[str, Series | None]
+    split: Split | None
+    objective: str | None
+    quantity: Quantity | None
+    statistic: str
+    component: str
+    rest: str
+    about: str | None = None
+    # The rest if the word of the split belonged to it: `dev_to` of dev_to_loss.
+    rest_with_split: str = ""
 
 
-def parse_maps(items: list[str]) -> Maps:
-    """`HEADER=ROLE`, `HEADER=RUN:METRIC` or `SERIES=DATASET:METRIC`; UsageError says what is known."""
-    columns: dict[str, Role | Column] = {}
-    found: dict[str, Series | None] = {}
-    roles = ("dataset", "train_rows", "train_share", "validation_share", "ignore")
-    metrics = ("mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
-    for item in items:
-        name, equals, meaning = item.rpartition("=")
-        owner, colon, metric = meaning.rpartition(":")
-        if equals and meaning in roles:
-            columns[name] = meaning  # type: ignore[assignment]
-            if meaning == "ignore":
-                found[name] = None
-        elif equals and colon and owner and metric in metrics:
-            columns[name] = Column(owner, metric)  # type: ignore[arg-type]
-            found[name] = Series(owner, metric, "eval")  # type: ignore[arg-type]
+class _Words:
+    """Words of a name with their places, taken off from either end."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.words: list[str] = []
+        self.spans: list[tuple[int, int]] = []
+        for match in _WORD.finditer(text):
+            start = match.start()
+            for part in _HUMP.split(match[0]):
+                self.words.append(part.lower())
+                self.spans.append((start, start + len(part)))
+                start += len(part)
+        self.low, self.high = 0, len(self.words)
+
+    def starts(self, phrase: tuple[str, ...]) -> bool:
+        return self.high - self.low >= len(phrase) and tuple(self.words[self.low : self.low + len(phrase)]) == phrase
+
+    def ends(self, phrase: tuple[str, ...]) -> bool:
+        return self.high - self.low >= len(phrase) and tuple(self.words[self.high - len(phrase) : self.high]) == phrase
+
+    def between(self, low: int, high: int) -> str:
+        if low >= high:
+            return ""
+        return self.text[self.spans[low][0] : self.spans[high - 1][1]]
+
+
+def split_word(word: str) -> Split | None:
+    """The split that a single word names: `validation`, `dev set`, `Train`."""
+    plain = re.sub(r"[\s_-]*(set|split|data)$", "", word.strip().lower())
+    return _SPLITS.get(plain)
+
+
+def read_name(text: str, *, with_split: bool = True) -> Name:
+    """Takes a name apart; `with_split` False where the split is known, and a word for one belongs to a dataset."""
+    words = _Words(text)
+    first = next((at for at, word in enumerate(words.words) if word in _QUANTITY_WORDS), len(words.words))
+    about = next((word for word in words.words[first:] if word in _ABOUT), None)
+    found: dict[str, str] = {} if with_split else {"split": ""}
+    split_at: tuple[int, int] | None = None
+    moved: str | bool = True
+    while moved and words.low < words.high:
+        moved = _take(words, found, leading=True)
+        if moved == "split":
+            split_at = (words.low - 1, words.high)
+        if not moved:
+            moved = _take(words, found, leading=False)
+    rest = words.between(words.low, words.high)
+    longer = rest
+    if split_at is not None and rest and split_at[0] == words.low - 1:
+        longer = words.between(split_at[0], words.high)
+    component, rest = _component(words, rest, found)
+    return Name(
+        split=found.get("split") or None,  # type: ignore[arg-type]
+        objective=found.get("objective"),
+        quantity=found.get("quantity"),  # type: ignore[arg-type]
+        statistic=found.get("statistic", ""),
+        component=component,
+        rest=rest,
+        about=about,
+        rest_with_split=longer if not component else rest,
+    )
+
+
+def _component(words: _Words, rest: str, found: dict[str, str]) -> tuple[str, str]:
+    """Words before the loss that name another kind of loss: `aux`, `load_balancing`."""
+    if found.get("quantity") != "loss" or not rest:
+        return "", rest
+    high = words.high
+    while high > words.low and words.words[high - 1] in _COMPONENTS:
+        high -= 1
+    if high == words.high or (high > words.low and words.words[high:] and words.words[high] in ("load", "g", "d")):
+        return "", rest
+    return "_".join(words.words[high : words.high]), words.between(words.low, high)
+
+
+def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Literal[False]:
+    """Takes one known word or phrase off an end; what it was, or False."""
+    matches = words.starts if leading else words.ends
+
+    def drop(count: int) -> None:
+        if leading:
+            words.low += count
         else:
-            raise UsageError(
-                f"not a mapping: {item!r}",
-                where="--map",
-                hint=f"NAME=ROLE with {', '.join(roles)}; or NAME=RUN:METRIC, NAME=DATASET:METRIC "
-                f"with {', '.join(metrics)}.",
-            )
-    return Maps(columns, found)
+            words.high -= count
+
+    word = words.words[words.low if leading else words.high - 1]
+    for phrase, quantity in _QUANTITIES:
+        if matches(phrase):
+            # `lm loss validation ppl` is a perplexity; `loss/mlm_loss` says it twice.
+            if found.get("quantity", quantity) in ("loss", quantity):
+                found["quantity"] = quantity
+            drop(len(phrase))
+            return "quantity"
+    for phrase, objective in _OBJECTIVES:
+        if matches(phrase) and found.get("objective", objective) in (objective, "lm"):
+            found["objective"] = objective
+            drop(len(phrase))
+            return "objective"
+    if word in _SPLITS and "split" not in found:
+        found["split"] = _SPLITS[word]
+        drop(1)
+        if leading and words.low < words.high and words.words[words.low] == "set":
+            words.low += 1
+        return "split"
+    if not leading and word == "set" and words.high - words.low > 1 and words.words[words.high - 2] in _SPLITS:
+        if "split" not in found and "quantity" in found:
+            words.high -= 1
+            return "noise"
+        return False
+    if word in _STATISTICS and not (leading and word in ("running", "average", "ci", "var", "sd")):
+        found["statistic"] = _STATISTICS[word]
+        drop(1)
+        return "statistic"
+    if word in (_LEADING_NOISE if leading else _TRAILING_NOISE) and words.high - words.low > 1:
+        drop(1)
+        return "noise"
+    if word in ("total", "overall", "final", "last", "value") and words.high - words.low == 1 and found:
+        drop(1)
+        return "noise"
+    return False
 
 
 def role(header: str) -> Role | None:
-    """What a column says of datasets, if it does."""
-    text = header.strip().lower()
+    """What a column says of datasets, runs or points, if it does."""
+    text = header.strip().strip("*_`").strip().lower()
+    if not text:
+        return None
     return next((name for name, pattern in _ROLES if pattern.search(text)), None)
 
 
 def row_scale(header: str) -> int:
     """What a count in this column is to be multiplied with: `train rows, mln`."""
     return next((factor for pattern, factor in _SCALES if pattern.search(header.lower())), 1)
-
-
-def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[\s_/.\-:()]+", name) if word]
-
-
-def _metric(words: list[str]) -> ImportedMetric | None:
-    """The metric that words speak of; a loss is one of masked words unless they say otherwise."""
-    lower = {word.lower() for word in words}
-    is_accuracy = bool(lower & _ACCURACY)
-    if not is_accuracy and not lower & (_LOSS | _MLM | _SOP):
-        return None
-    if lower & _SOP:
-        return "sop_accuracy" if is_accuracy else "sop_loss"
-    return "mlm_accuracy" if is_accuracy else "mlm_loss"
-
-
-def _rest(words: list[str]) -> list[str]:
-    known = _MLM | _SOP | _ACCURACY | _LOSS | _NOISE | _TRAIN
-    return [word for word in words if word.lower() not in known]
-
-
-def column(header: str) -> Column | None:
-    """Run and metric of a column of numbers; the run is what is left of its name."""
-    words = _words(header)
-    metric = _metric(words)
-    if metric is None:
-        return None
-    return Column("_".join(_rest(words)) or "run", metric)
-
-
-def series(name: str) -> Series | None:
-    """Dataset, metric and split of a series; None if it is no loss or accuracy."""
-    words = _words(name)
-    metric = _metric(words)
-    lower = [word.lower() for word in words]
-    # Unlike a column, a series says loss or accuracy: logs hold a lot besides.
-    if metric is None or not {*lower} & (_LOSS | _ACCURACY) or {*lower} & _ABOUT:
-        return None
-    evaluated = any(word in _NOISE - {"metric", "metrics", "mean", "avg"} for word in lower)
-    split: Literal["train", "eval"] = "eval" if evaluated else "train"
-    return Series("_".join(_rest(words)) or ALL, metric, split)

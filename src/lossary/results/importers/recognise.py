@@ -1,32 +1,61 @@
-"""Which importer reads a file: told by its content, not by its name."""
+"""Which importer reads a file: told by its content, not by its name, and beyond a banner of any length."""
 
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from lossary.errors import SourceError
-from lossary.results.importers.grids import grid_numbers, read_csv_grid, read_markdown_grids, read_text
-from lossary.results.importers.logs import (
-    read_csv_logger,
+from lossary.errors import LossaryError, SourceError
+from lossary.results.importers.collect import Collector, merged
+from lossary.results.importers.grids import (
+    Grid,
+    read_csv_grid,
+    read_excel_grids,
+    read_html_grids,
+    read_markdown_grids,
+)
+from lossary.results.importers.lines import read_json_text, read_text
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.mlflow import read_mlflow_files, read_mlflow_sqlite
+from lossary.results.importers.model import Imported
+from lossary.results.importers.orient import read_grids
+from lossary.results.importers.programs import (
+    BLOCK,
+    MEGATRON_EVAL,
+    MEGATRON_TRAIN,
+    NANOGPT,
+    NEMO,
+    read_blocks,
+    read_eval_results,
     read_fairseq,
     read_megatron,
-    read_mlflow_files,
-    read_mlflow_sqlite,
-    read_trainer_state,
-    read_wandb,
+    read_nanogpt,
+    read_nemo,
 )
-from lossary.results.importers.model import Imported
-from lossary.results.importers.names import Maps
+from lossary.results.importers.records import is_graph, read_graph, read_json_lines
+from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
+from lossary.results.importers.trainer import read_results_json, read_trainer_state
+from lossary.results.importers.wandb import read_wandb_file
 
 __all__ = ["KINDS", "read_any"]
 
 KINDS = (
-    "Markdown tables, CSV tables, TensorBoard event files or folders, MLflow (file store, SQLite), W&B CSV exports, "
-    "transformers' trainer_state.json, Keras' CSVLogger, Megatron logs, fairseq logs"
+    "Markdown, CSV, HTML and Excel tables, TensorBoard, MLflow (file store, SQLite), W&B (exports, run folders), "
+    "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, "
+    "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, JSON lines"
 )
 _HEAD = 1 << 16
+# So far a log is looked at for its first line of numbers.
+_FAR = 32 << 20
+_MOST_FILES = 20_000
+_FAIRSEQ = re.compile(
+    r"\|\s*(train_inner|train|valid\w*)\s*\|\s*\{|\]\[INFO\] - (\{\"epoch|epoch \d+)|num_updates\s+\d|valid on '"
+    r"|^\|?\s*epoch\s+\d+:\s+\d+\s*/\s*\d+ \w*loss=|^\|?\s*epoch \d+ \| (train|valid) loss",
+    re.MULTILINE,
+)
+_RULER = re.compile(r"^\s*\|?(?=[^\n]*\|)\s*:?-+:?\s*(\|\s*:?-*:?\s*)*$", re.MULTILINE)
 
 
 def read_any(path: Path, maps: Maps) -> Imported:
@@ -41,7 +70,8 @@ def read_any(path: Path, maps: Maps) -> Imported:
             f"no number in it is understood ({found.kind})",
             where=str(path),
             hint=(f"Found {names}. " if names else "")
-            + "Say what they mean with --map NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE.",
+            + "Say what they mean with --map NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE."
+            + (f" Notes: {'; '.join(found.notes[:3])[:300]}" if found.notes else ""),
         )
     return found
 
@@ -56,54 +86,141 @@ def _read_file(path: Path, maps: Maps) -> Imported:
     if head.startswith(b"SQLite format 3\0"):
         return read_mlflow_sqlite(path, maps)
     if looks_like_events(head):
-        return read_tensorboard(path, maps)
-    if b"\0" in head:
+        return read_tensorboard(path, maps, [path])
+    if path.suffix == ".wandb":
+        return read_wandb_file(path, maps)
+    if head.startswith(b"PK\x03\x04") and path.suffix.lower() in (".xlsx", ".xlsm"):
+        return read_grids(read_excel_grids(path), path, "Excel tables", maps)
+    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _unknown(path)
-    return _read_text_file(path, head.decode("utf-8", "replace"), maps)
+    return _read_text_file(path, head, maps)
 
 
 def _read_folder(path: Path, maps: Maps) -> Imported:
-    if event_files(path):
-        return read_tensorboard(path, maps)
+    parts = []
+    events = event_files(path)
+    if events:
+        parts.append(read_tensorboard(path, maps, events))
     if any(Path(folder).name == "metrics" for folder, _, _ in os.walk(path, followlinks=False)):
-        return read_mlflow_files(path, maps)
-    raise SourceError("no event file and no MLflow store in the folder", where=str(path), hint=f"Known: {KINDS}.")
+        parts.append(read_mlflow_files(path, maps))
+    skipped = 0
+    for file in _newest_states(_other_files(path)):
+        try:
+            parts.append(_read_file(file, maps))
+        except LossaryError as error:
+            skipped += 1
+            if skipped <= 3:
+                parts.append(Imported(path=str(file), kind="", notes=[f"{file.relative_to(path)}: {error}; left out"]))
+    parts = [part for part in parts if part.kind or any(other.kind for other in parts)]
+    if not parts:
+        raise SourceError(
+            "no event file, no MLflow store and no log in the folder", where=str(path), hint=f"Known: {KINDS}."
+        )
+    return merged(parts, path)
 
 
-def _read_text_file(path: Path, head: str, maps: Maps) -> Imported:
-    first = head.lstrip("﻿ \r\n").split("\n", 1)[0].strip()
-    if first.startswith("{") and '"log_history"' in _whole(path, head):
-        return read_trainer_state(path, maps)
-    if re.search(r"\biteration\s+\d+\s*/\s*\d+\s*\|", head):
-        return read_megatron(path, maps)
-    if re.search(r"\|\s*(train_inner|train|valid\w*)\s*\|\s*\{|num_updates\s+\d|\| valid on '", head):
-        return read_fairseq(path, maps)
-    if re.search(r"^\s*\|.*\|\s*$", head, re.MULTILINE) and re.search(
-        r"^\s*\|?[\s:|-]*--[\s:|-]*$", head, re.MULTILINE
-    ):
-        return grid_numbers(read_markdown_grids(read_text(path)), path, "Markdown tables", maps)
-    if _is_json(first):
-        raise _unknown(path)
-    names = [name.strip().strip('"').lower() for name in first.split(",")]
-    if any(" - " in name for name in names) and any(name in ("step", "_step", "global_step") for name in names):
-        return read_wandb(path, maps)
-    if "epoch" in names:
-        return read_csv_logger(path, maps)
+def _other_files(path: Path) -> list[Path]:
+    """Files of a folder that may hold numbers, without those that the folder's own readers take."""
+    found = []
+    for folder, names, files in os.walk(path, followlinks=False):
+        names[:] = sorted(
+            name for name in names if not name.startswith(".") and name not in ("metrics", "params", "tags")
+        )
+        for name in sorted(files):
+            file = Path(folder) / name
+            wanted = name == "trainer_state.json" or file.suffix.lower() in (
+                ".csv", ".tsv", ".md", ".log", ".out", ".jsonl", ".html", ".xlsx", ".wandb", ".db", ".sqlite",
+            ) or name.endswith("results.txt") or name in ("train.txt", "log.txt", "output.txt")  # fmt: skip
+            if wanted and not file.is_symlink() and "tfevents" not in name:
+                found.append(file)
+            if len(found) > _MOST_FILES:
+                raise SourceError(f"more than {_MOST_FILES:,} files", where=str(path))
+    return found
+
+
+def _newest_states(files: list[Path]) -> Iterator[Path]:
+    """Of the states of one run, which its checkpoints keep, the one with the most steps: it holds the others."""
+    newest: dict[Path, tuple[int, Path]] = {}
+    for file in files:
+        if file.name != "trainer_state.json":
+            yield file
+            continue
+        match = re.fullmatch(r"checkpoint-(\d+)", file.parent.name)
+        run = file.parent.parent if match else file.parent
+        # The state in the run's own folder is written last.
+        step = int(match[1]) if match else 1 << 62
+        newest[run] = max(newest.get(run, (-1, file)), (step, file))
+    yield from (file for _, file in newest.values())
+
+
+def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
+    text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+    first = text.lstrip("﻿ \r\n").split("\n", 1)[0].strip()
+    if first[:1] in "{[" and (found := _read_json(path, first, maps)) is not None:
+        return found
+    found = _read_log(path, text, maps)
+    if found is None and len(head) == _HEAD:
+        with path.open("rb") as file:
+            found = _read_log(path, file.read(_FAR).decode("utf-8", "replace"), maps)
+    if found is not None:
+        return found
+    if re.search(r"<table\b", text, re.IGNORECASE):
+        return read_grids(read_html_grids(read_text(path), path), path, "HTML tables", maps)
     if any(separator in first for separator in ",;\t"):
-        return grid_numbers([read_csv_grid(read_text(path), path)], path, "CSV table", maps)
+        return _read_csv(path, maps)
     raise _unknown(path)
 
 
-def _whole(path: Path, head: str) -> str:
-    return head if len(head) < _HEAD else read_text(path)
+def _read_log(path: Path, text: str, maps: Maps) -> Imported | None:
+    if _RULER.search(text) and re.search(r"^[^\n|]*\|.*$", text, re.MULTILINE):
+        return read_grids(read_markdown_grids(read_text(path)), path, "Markdown tables", maps)
+    if MEGATRON_TRAIN.search(text) or MEGATRON_EVAL.search(text):
+        return read_megatron(path, maps)
+    if _FAIRSEQ.search(text):
+        return read_fairseq(path, maps)
+    if NEMO.search(text):
+        return read_nemo(path, maps)
+    if any(map(NANOGPT.match, text.split("\n"))):
+        return read_nanogpt(path, maps)
+    if BLOCK.search(text):
+        return read_blocks(path, maps)
+    if re.search(r"^\s*global_step\s*=\s*\d", text, re.MULTILINE):
+        return read_eval_results(path, maps)
+    return None
 
 
-def _is_json(first: str) -> bool:
+def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
     try:
-        json.loads(first)
+        value = json.loads(first)
     except (ValueError, RecursionError):
-        return first[:1] in "{["
-    return first[:1] in "{["
+        value = None
+    if isinstance(value, dict) and path.suffix != ".json":
+        return read_json_lines(path, maps)
+    if value is None and first not in ("{", "[") and not first.startswith(("{", "[{")):
+        # A log line in brackets: `[2026-01-01][valid][INFO] - …`.
+        return None
+    text = read_text(path)
+    if first[:1] == "[" and not re.match(r"\[\s*[\[{\d\"\]]", text.lstrip("﻿ \r\n")):
+        return None
+    if '"log_history"' in text:
+        return read_trainer_state(path, maps)
+    if isinstance(value, dict) and text.strip().count("\n") > 0:
+        return read_json_lines(path, maps)
+    value = read_json_text(path)
+    if is_graph(value):
+        return read_graph(path, maps)
+    if isinstance(value, dict) and any("loss" in key or "perplexity" in key for key in value):
+        return read_results_json(path, maps)
+    raise _unknown(path)
+
+
+def _read_csv(path: Path, maps: Maps) -> Imported:
+    grid = read_csv_grid(read_text(path), path)
+    if grid.rows and is_series_grid(grid, maps):
+        found = Collector(path, kind_of_series(grid.rows[0]), maps)
+        series_of_grid(grid, found, path_run(path))
+        return found.finish()
+    return read_grids([Grid(title=path.stem, rows=grid.rows, first_line=1)], path, "CSV table", maps)
 
 
 def _unknown(path: Path) -> SourceError:

@@ -8,15 +8,17 @@ import mmap
 import os
 import re
 import struct
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lossary.errors import SourceError
-from lossary.results.importers.logs import MOST_POINTS, Collector
-from lossary.results.importers.model import Imported
-from lossary.results.importers.names import Maps
+from lossary.results.importers.collect import MOST_POINTS, Collector
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.model import Imported, Split, Tag
+from lossary.results.importers.names import read_name, split_word
 
 __all__ = ["event_files", "looks_like_events", "read_events", "read_tensorboard"]
 
@@ -52,22 +54,87 @@ def looks_like_events(head: bytes) -> bool:
     return len(head) >= 12 and struct.unpack_from("<Q", head)[0] < 256 and b"brain.Event" in head[:64]
 
 
-def read_tensorboard(path: Path, maps: Maps) -> Imported:
-    """The scalars of all event files at or below a path; a run is a folder."""
-    files = event_files(path)
+def read_tensorboard(path: Path, maps: Maps, files: Sequence[Path] | None = None) -> Imported:
+    """The scalars of all event files at or below a path; a run is a folder; `train`, `eval` in it are splits."""
+    files = event_files(path) if files is None else files
     if not files:
         raise SourceError("no event file", where=str(path))
     found = Collector(path, "TensorBoard", maps)
     root = path if path.is_dir() else path.parent
+    scalars = {file: read_events(file) for file in files}
+    folders = {file: _folder_of(file, root, scalars[file].points) for file in files}
+    evaluated = {folder.run for folder in folders.values() if folder.split in ("eval", "test")}
+    seen: dict[Tag, set[int]] = {}
     for file in files:
-        relative = str(file.parent.relative_to(root))
-        run = root.resolve().name if relative == "." else relative
-        scalars = read_events(file)
-        for tag, (steps, values) in scalars.points.items():
-            found.extend(run, tag, steps, values)
-        if scalars.note:
-            found.notes.append(f"{file.name}: {scalars.note}")
+        folder = folders[file]
+        # Estimators of TensorFlow 1 write training into the run's folder and evaluation below it.
+        trains = folder.split is None and folder.run in evaluated
+        for tag, (steps, values) in scalars[file].points.items():
+            series = _tag(tag, folder, scalars[file].points, trains=trains)
+            again = seen.setdefault(series, set())
+            if again.intersection(steps):
+                found.note(f"{series.run}: event files overlap at steps of {tag!r}; of each step the later file counts")
+            again.update(steps)
+            found.extend(series, steps, values, f"{file.name}, tag {tag}")
+        note = scalars[file].note
+        if note:
+            found.note(f"{file.name}: {note}")
     return found.finish()
+
+
+class _Folder(NamedTuple):
+    """What a folder says of its event files."""
+
+    run: str
+    split: Split | None
+    dataset: str | None
+
+
+def _folder_of(file: Path, root: Path, points: Collection[str]) -> _Folder:
+    # A root that is itself `train` or `eval` is a part of the run above it.
+    absolute = file.resolve().parent
+    parts = list(absolute.relative_to(root.resolve()).parts)
+    name = root.resolve().name
+    if not parts and split_word(name) is not None:
+        return _Folder(absolute.parent.name, split_word(name), None)
+    if parts and len(points) == 1 and (found := _add_scalars_folder(parts[-1], next(iter(points)))):
+        return _Folder("/".join(parts[:-1]) or name, split_word(found), None if split_word(found) else found)
+    if parts and (split := split_word(parts[-1])) is not None:
+        return _Folder("/".join(parts[:-1]) or name, split, None)
+    if parts and (match := _EVAL_FOLDER.fullmatch(parts[-1])):
+        return _Folder("/".join(parts[:-1]) or name, split_word(match[1]), match[2])
+    return _Folder("/".join(parts) or name, None, None)
+
+
+_EVAL_FOLDER = re.compile(r"(eval|val|valid|validation|test)[_-](.+)")
+
+
+def _add_scalars_folder(folder: str, tag: str) -> str | None:
+    """The key of torch's `add_scalars(tag, {key: value})`, which makes a folder `tag_key` with one tag in it."""
+    prefix = tag.replace("/", "_") + "_"
+    return folder.removeprefix(prefix) if folder.startswith(prefix) and folder != prefix else None
+
+
+def _tag(tag: str, folder: _Folder, tags: Collection[str], *, trains: bool) -> Tag:
+    core, refused, axis = tag, None, "step"
+    again = re.fullmatch(r"(.+)_\d+", tag)
+    if again and again[1] in tags:
+        refused = f"a scalar that TensorFlow wrote twice; {again[1]} stands"
+    elif tag in ("train/train_loss", "train_loss") and any("train_runtime" in other for other in tags):
+        refused = "a mean over the whole run, not the loss of a step"
+    elif tag.startswith("evaluation_") and tag.endswith("_vs_iterations"):
+        refused = "the same by iterations; the values by epoch stand"
+    elif tag.startswith("epoch_"):
+        core, axis = tag.removeprefix("epoch_"), "epoch"
+    elif tag.startswith("batch_"):
+        core = tag.removeprefix("batch_")
+    split = folder.split
+    if split is not None:
+        first, separator, rest = re.match(r"([^/_ ]*)([/_ ]?)(.*)", core, re.DOTALL).groups()  # type: ignore[union-attr]
+        core = rest if separator and split_word(first) == split else core
+    elif trains and read_name(core).split is None:
+        split = "train"
+    return Tag(folder.run, tag, core, split=split, dataset=folder.dataset, axis=axis, refused=refused)  # type: ignore[arg-type]
 
 
 def read_events(path: Path) -> Scalars:

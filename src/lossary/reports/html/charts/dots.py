@@ -5,8 +5,8 @@ from typing import Any
 from lossary.reports.html.charts.theme import ChartView, DataTable, run_scales, specification
 from lossary.reports.html.limits import largest_datasets, leading_runs
 from lossary.reports.html.marks import marks_of
-from lossary.reports.text import METRIC_TITLES, number, plain
-from lossary.tables.model import Cell, Metric, Table
+from lossary.reports.text import metric_title, number, plain
+from lossary.tables.model import Cell, Metric, Table, measure_of
 
 __all__ = ["dots_chart"]
 
@@ -27,10 +27,10 @@ def dots_chart(table: Table, metric: Metric) -> tuple[ChartView, str] | None:
     spec = _spec(table, metric, cells, names, order)
     has_floor = any(cell.floor is not None for cell in cells)
     lines = [*(["dashed: the floor"] if has_floor else []), *(["thin: the baseline"] if table.base else [])]
-    about = f"{METRIC_TITLES[metric]} of {len(names)} runs on {len(order)} datasets"
+    about = f"{metric_title(metric)} of {len(names)} runs on {len(order)} datasets"
     chart = ChartView(
         id=f"dots-{metric}",
-        title=METRIC_TITLES[metric],
+        title=metric_title(metric),
         about="; ".join([about, *lines]),
         spec=spec,
         data=_numbers(cells, metric),
@@ -40,7 +40,7 @@ def dots_chart(table: Table, metric: Metric) -> tuple[ChartView, str] | None:
 
 def _numbers(cells: list[Cell], metric: Metric) -> DataTable:
     return DataTable(
-        columns=["dataset", "run", METRIC_TITLES[metric], "low", "high", "floor"],
+        columns=["dataset", "run", metric_title(metric), "low", "high", "floor"],
         rows=[
             [
                 plain(cell.dataset),
@@ -81,7 +81,7 @@ def _spec(table: Table, metric: Metric, cells: list[Cell], runs: list[str], orde
         axis=altair.Axis(grid=False, ticks=False, domain=False, labelPadding=6),
     )
     offset = altair.YOffset("run:N", sort=runs, scale=altair.Scale(domain=runs))
-    title = f"{METRIC_TITLES[metric]}, nats"
+    title = f"{metric_title(metric)}, {measure_of(metric).unit}"
     x = altair.X("value:Q", title=title, scale=altair.Scale(zero=False), axis=altair.Axis(tickCount=6))
     tooltip = [
         altair.Tooltip("dataset:N"),

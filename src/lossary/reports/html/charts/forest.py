@@ -5,7 +5,7 @@ from typing import Any
 from lossary.reports.html.charts.theme import ChartView, DataTable, run_scales, specification
 from lossary.reports.html.limits import largest_datasets
 from lossary.reports.html.marks import marks_of
-from lossary.reports.text import METRIC_TITLES, plain
+from lossary.reports.text import metric_title, plain
 from lossary.tables.model import Delta, Metric, Table
 
 __all__ = ["TOTAL", "forest_chart"]
@@ -28,8 +28,8 @@ def forest_chart(table: Table, metric: Metric) -> tuple[ChartView, str] | None:
         return None
     chart = ChartView(
         id=f"forest-{metric}",
-        title=f"{METRIC_TITLES[metric]} against {plain(table.base or '')}",
-        about=f"Paired differences of {METRIC_TITLES[metric]} with 95 % intervals; filled: differs after Holm",
+        title=f"{metric_title(metric)} against {plain(table.base or '')}",
+        about=f"Paired differences of {metric_title(metric)} with 95 % intervals; filled: differs after Holm",
         spec=_spec(table, metric, deltas, others),
         data=_numbers(deltas),
     )
@@ -78,7 +78,7 @@ def _spec(table: Table, metric: Metric, deltas: list[Delta], runs: list[str]) ->
     axis = altair.Axis(grid=False, ticks=False, domain=False, labelPadding=6, labelLimit=170)
     y = altair.Y("dataset:N", sort=order, title=None, scale=altair.Scale(domain=order, paddingInner=0.22), axis=axis)
     offset = altair.YOffset("run:N", sort=names, scale=altair.Scale(domain=names))
-    title = f"difference of {METRIC_TITLES[metric]}, nats; left: lower than {plain(table.base or '')}"
+    title = f"difference of {metric_title(metric)}, nats; left: lower than {plain(table.base or '')}"
     x = altair.X("difference:Q", title=title, axis=altair.Axis(tickCount=6))
     tooltip = [
         altair.Tooltip("dataset:N"),

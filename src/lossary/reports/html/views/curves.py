@@ -17,11 +17,10 @@ from lossary.reports.html.charts.theme import ChartView, DataTable
 from lossary.reports.html.decimation import min_max, pack
 from lossary.reports.html.limits import largest_datasets
 from lossary.reports.html.links import Ids
-from lossary.reports.text import METRIC_TITLES, number, plain
+from lossary.reports.text import metric_title, number, plain
 from lossary.results.records import read_steps
-from lossary.results.seals import read_sealed
 from lossary.tables.history import Evaluation, evaluations
-from lossary.tables.imported import CURVES
+from lossary.tables.imported import CURVES, imported_curves
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
 
@@ -37,7 +36,6 @@ __all__ = [
     "static_charts",
 ]
 
-_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 # Points of all curves together that a page takes: some six bytes each.
 _MOST_POINTS = 48_000
 _FEWEST_BUCKETS, _MOST_BUCKETS = 40, 480
@@ -133,7 +131,7 @@ def curves_view(opened: OpenTable, ids: Ids) -> CurvesView:
     buckets = int(np.clip(_MOST_POINTS // (3 * len(series)), _FEWEST_BUCKETS, _MOST_BUCKETS))
     charts = [
         chart
-        for metric in _LOSSES
+        for metric in dict.fromkeys(metric for _, _, metric in sorted(series, key=lambda key: key[2]))
         for dataset in datasets
         if (chart := _chart(table, dataset, metric, series, points, buckets, ids)) is not None
     ]
@@ -163,14 +161,14 @@ def _chart(
     if not lines:
         return None
     of_chart = [point for point in points if (point.dataset, point.metric) == (dataset, metric)]
-    floor = table.cell(table.runs[0].name, dataset, metric).floor
-    name = {"mlm_loss": "unigram entropy", "sop_loss": "chance"}[metric]
-    about = f"{METRIC_TITLES[metric]} of {len(lines)} runs in training on {plain(dataset)}"
+    floor = next((cell.floor for cell in table.cells if (cell.dataset, cell.metric) == (dataset, metric)), None)
+    name = "unigram entropy" if metric == "mlm_loss" else "chance"
+    about = f"{metric_title(metric)} of {len(lines)} runs in training on {plain(dataset)}"
     return CurveChart(
         id=ids.curves(dataset, metric),
         dataset=plain(dataset),
         metric=metric,
-        title=METRIC_TITLES[metric],
+        title=metric_title(metric),
         about=about if floor is None else f"{about}; dashed: {name}, {number(floor, metric)}",
         floor=floor,
         lines=lines,
@@ -221,7 +219,7 @@ def _numbers(lines: Iterable[Line], points: Sequence[Evaluation], metric: Metric
             if point.run == line.run:
                 half = "" if point.low is None or point.high is None else f"±{(point.high - point.low) / 2:.3f}"
                 rows.append([plain(line.run), "validation", f"{point.step:,}", number(point.value, metric), half])
-    return DataTable(columns=["run", "what", "step", METRIC_TITLES[metric], "95 %"], rows=rows)
+    return DataTable(columns=["run", "what", "step", metric_title(metric), "95 %"], rows=rows)
 
 
 def recorded(folder: StudyFolder, runs: Sequence[str]) -> tuple[dict[tuple[str, str, str], Record], dict[str, Axis]]:
@@ -256,23 +254,20 @@ def _axis(columns: dict[str, NDArray[Any]]) -> Axis:
     return Axis(*(np.asarray(values[knots], np.int64).tolist() for values in (step, tokens, examples)))
 
 
+def _is_drawn(metric: str, split: str) -> bool:
+    return metric.endswith("loss") and split != "test"
+
+
 def imported_series(path: Path, runs: Sequence[str]) -> dict[tuple[str, str, str], Record]:
     """Curves of an import by run as the table calls it; of training where there are any, else of evaluation."""
     if not path.is_file():
         return {}
-    frame = read_sealed(path)
-    columns = {name: frame.column(name).to_pylist() for name in ("run", "dataset", "metric", "split", "source")}
-    keys = np.array([f"{i}" for i in zip(*columns.values(), strict=True)])
-    step, value = frame.column("step").to_numpy(), frame.column("value").to_numpy()
     found: dict[tuple[str, str, str], Record] = {}
-    for key in dict.fromkeys(keys.tolist()):
-        rows = np.flatnonzero(keys == key)
-        run, dataset, metric, split, source = (columns[name][rows[0]] for name in columns)
-        name = run if run in runs else f"{Path(source).stem}: {run}"
-        if metric in _LOSSES and name in runs and ((name, dataset, metric) not in found or split == "train"):
-            rows = rows[np.argsort(step[rows], kind="stable")]
-            rows = rows[step[rows] > 0]
-            found[name, dataset, metric] = Record(step[rows], value[rows], np.ones(len(rows)))
+    for curve in imported_curves(path.parent):
+        key = (curve.run, curve.dataset, curve.metric)
+        if _is_drawn(curve.metric, curve.split) and curve.run in runs and (key not in found or curve.split == "train"):
+            rows = curve.step > 0
+            found[key] = Record(curve.step[rows], curve.value[rows], np.ones(int(rows.sum())))
     return found
 
 

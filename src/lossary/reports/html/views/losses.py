@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from lossary.reports.html.links import Links
 from lossary.reports.html.marks import Mark, marks_of
 from lossary.reports.text import (
-    METRIC_TITLES,
     WEIGHTING_TITLES,
     delta_text,
     half_width,
+    metric_title,
     number,
     percent,
     plain,
@@ -23,7 +23,18 @@ from lossary.reports.text import (
     total_rows,
     weightings,
 )
-from lossary.tables.model import METRICS, Cell, DatasetRow, Delta, Metric, RunColumn, SeedSpreadRow, Table, Total
+from lossary.tables.model import (
+    METRICS,
+    Cell,
+    DatasetRow,
+    Delta,
+    Metric,
+    RunColumn,
+    SeedSpreadRow,
+    Table,
+    Total,
+    measure_of,
+)
 
 __all__ = ["Block", "CellView", "LossesView", "RunHead", "losses_view", "run_heads"]
 
@@ -124,12 +135,12 @@ class LossesView:
     is_imported: bool
 
 
-def losses_view(table: Table, links: Links, *, metrics: Sequence[Metric] = METRICS) -> LossesView:
+def losses_view(table: Table, links: Links, *, metrics: Sequence[Metric] | None = None) -> LossesView:
     """The section of a table; metrics and runs without any value are left out."""
     measured = {(cell.run, cell.metric) for cell in table.cells if cell.value is not None}
     heads = dict(zip([run.name for run in table.runs], run_heads(table, links), strict=True))
     blocks = []
-    for metric in metrics:
+    for metric in table.metrics if metrics is None else metrics:
         of_metric = {run: head for run, head in heads.items() if (run, metric) in measured}
         if of_metric:
             blocks.append(_block(table, metric, of_metric, links))
@@ -176,9 +187,9 @@ def _block(table: Table, metric: Metric, heads: dict[str, RunHead], links: Links
             sections.append((name, 1))
     return Block(
         metric=metric,
-        title=METRIC_TITLES[metric],
-        unit=_UNITS[metric],
-        is_loss=metric.endswith("loss"),
+        title=metric_title(metric),
+        unit=_UNITS.get(metric, measure_of(metric).unit),
+        is_loss=measure_of(metric).lower_is_better,
         has_floor=any(cell.metric == metric and cell.floor is not None for cell in table.cells),
         runs=list(heads.values()),
         sections=sections if len(sections) > 1 else [],
@@ -215,7 +226,7 @@ def _best(texts: list[str], metric: Metric) -> str | None:
         return None
     if len(values) < 2:
         return None
-    return (min if metric.endswith("loss") else max)(values, key=lambda text: values[text])
+    return (min if measure_of(metric).lower_is_better else max)(values, key=lambda text: values[text])
 
 
 def _cell(table: Table, cell: Cell, dataset: str, best: str | None, links: Links) -> CellView:
@@ -333,7 +344,7 @@ def _seeds(table: Table) -> list[SeedsBlock]:
         blocks.append(
             SeedsBlock(
                 runs=[plain(run) for run in runs],
-                metrics=[METRIC_TITLES[metric] for metric in metrics],
+                metrics=[metric_title(metric) for metric in metrics],
                 rows=[
                     (
                         plain(dataset or "total by validation share"),

@@ -53,17 +53,17 @@ def _sentence(table: Table, worst: Finding | None) -> str:
 
 def _best(table: Table) -> tuple[str, str] | None:
     for weighting in _HEADLINES:
-        totals = [table.find_total(run.name, "mlm_loss", weighting) for run in table.runs]
+        totals = [table.find_total(run.name, table.main_loss, weighting) for run in table.runs]
         having = [total for total in totals if total is not None and total.value is not None]
         if having:
             best = min(having, key=lambda total: total.value or 0.0)
             how = {"reported": "as reported", "validation_share": "by validation share", "macro": "macro"}[weighting]
-            return best.run, f"{number(best.value, 'mlm_loss')} {half_width(best)}".strip() + f" {how}"
+            return best.run, f"{number(best.value, best.metric)} {half_width(best)}".strip() + f" {how}"
     return None
 
 
 def _facts(table: Table, checked: Checked) -> list[tuple[str, str]]:
-    cells = [cell for cell in table.cells if cell.metric == "mlm_loss"]
+    cells = [cell for cell in table.cells if cell.metric == table.main_loss]
     measured = sum(cell.value is not None for cell in cells)
     examples = sum(row.validation_examples or 0 for row in table.datasets)
     facts = [

@@ -1,0 +1,54 @@
+"""Files of text within bounds: whole, or a line at a time; JSON."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lossary.errors import SourceError
+
+__all__ = ["MOST_BYTES", "MOST_LINE", "is_number", "lines_of", "read_json_text", "read_text"]
+
+MOST_BYTES = 64 << 20
+MOST_LINE = 1 << 20
+
+
+def read_text(path: Path) -> str:
+    """A text file, within bounds; SourceError names what is wrong and where."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise SourceError(f"{size:,} bytes are more than a table has ({MOST_BYTES:,})", where=str(path))
+    data = path.read_bytes()
+    for number, bytes_of_line in enumerate(data.split(b"\n"), 1):
+        if len(bytes_of_line) > MOST_LINE:
+            raise SourceError(f"the line is longer than {MOST_LINE:,} bytes", where=f"{path}, line {number}")
+    try:
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SourceError("not UTF-8", where=f"{path}, line {line}", hint="Save the file as UTF-8.") from None
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a log of any size, one at a time; a line beyond bounds is an error, not memory."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MOST_LINE + 1):
+            number += 1
+            if len(line) > MOST_LINE:
+                raise SourceError(f"the line is longer than {MOST_LINE:,} bytes", where=f"{path}, line {number}")
+            yield number, line.decode("utf-8", "replace")
+
+
+def read_json_text(path: Path) -> Any:
+    """The value of a JSON file within bounds."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"not JSON: {error}", where=str(path)) from None
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,504 @@
+"""What a table says: which axis are datasets, runs, steps, splits or metrics, from its headers and values together.
+
+A table whose rows are steps or epochs is curves. Two numbers for one cell are told apart by the columns that differ
+between their rows; if none does, the file is refused and both are named.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lossary.errors import SourceError
+from lossary.results.importers.collect import Collector, base_metric, merged
+from lossary.results.importers.grids import Grid, Parsed, is_missing, is_total, read_cell, unlink
+from lossary.results.importers.maps import Entry, Maps
+from lossary.results.importers.model import (
+    ALL,
+    Curve,
+    Imported,
+    ImportedDataset,
+    Mapped,
+    Number,
+    Role,
+    Split,
+    metric_name,
+)
+from lossary.results.importers.names import Name, read_name, role, row_scale, split_word
+from lossary.results.importers.series import is_series_grid, series_of_grid
+
+__all__ = ["read_grids"]
+
+_STRONG = {"mlm", "sop", "nsp", "clm"}
+_MANY_ODD = 8
+# Columns that only W&B's table of runs has.
+_WANDB = {"state", "runtime", "created", "id", "user", "sweep", "tags", "notes", "hostname", "last updated"}
+_DEVIATION = "a deviation, which is no loss"
+
+
+class Column(NamedTuple):
+    """A column of a grid: a role, or a metric with its name, or neither."""
+
+    at: int
+    header: str
+    role: Role | None
+    name: Name | None
+    metric: str
+    split: Split
+    owner: Entry | None
+    is_text: bool
+
+
+class _Fact(NamedTuple):
+    """A number of a table with all that its row says."""
+
+    run: str
+    dataset: str | None
+    metric: str
+    step: int | None
+    parsed: Parsed
+    scale: float
+    link: str | None
+    line: int
+    header: str
+    telling: tuple[str, ...]
+
+
+@dataclass
+class _Found:
+    """What the tables of one file gave so far."""
+
+    imported: Imported
+    path: Path
+    maps: Maps
+    datasets: dict[str, ImportedDataset] = field(default_factory=dict)
+    taken: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
+
+
+def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Imported:
+    """The numbers and curves of a file's tables; a table without either is left out, with a note."""
+    found = _Found(Imported(path=str(path), kind=kind), path, maps)
+    collectors: list[Imported] = []
+    for number, grid in enumerate(grids, 1):
+        grid = _tidied(grid)
+        if len(grid.rows) < 2:
+            continue
+        if is_series_grid(grid, maps):
+            collector = Collector(path, kind, maps)
+            run = path.stem if not collectors else grid.title or f"{path.stem} ({number})"
+            series_of_grid(grid, collector, run)
+            collectors.append(collector.finish())
+            continue
+        problem = _read_grid(grid, number, found)
+        if problem:
+            found.imported.notes.append(f"table {number} (line {grid.first_line}) {problem}; left out")
+    found.imported.datasets.extend(found.datasets.values())
+    if found.odd:
+        more = f" and {len(found.odd) - _MANY_ODD} more" if len(found.odd) > _MANY_ODD else ""
+        found.imported.notes.append(f"cells with more than a number: {'; '.join(found.odd[:_MANY_ODD])}{more}")
+    return replace(merged([found.imported, *collectors], path), kind=kind) if collectors else found.imported
+
+
+def _tidied(grid: Grid) -> Grid:
+    """Rows of one length below a header that says something; empty ones are gone."""
+    start = next((index for index, row in enumerate(grid.rows) if any(unlink(cell)[0] for cell in row)), 0)
+    rows = grid.rows[start:]
+    width = max((len(row) for row in rows), default=0)
+    return Grid(
+        title=grid.title,
+        rows=[[*row, *[""] * (width - len(row))] for row in rows],
+        first_line=grid.first_line + start,
+    )
+
+
+def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
+    """Reads one table whose rows are no steps; what is wrong with it, or None."""
+    columns = _columns(grid, found.maps)
+    metrics = [column for column in columns if column.metric]
+    if not metrics and not any(column.role == "value" for column in columns):
+        transposed = _transposed(grid)
+        if transposed is not None:
+            return _read_grid(transposed, number, found)
+        columns = _by_title(grid, columns)
+        metrics = [column for column in columns if column.metric]
+        if not metrics:
+            return "names no loss and no accuracy; --map HEADER=RUN:METRIC says what a column is"
+    rows_are = _row_axis(grid, columns)
+    if rows_are is None:
+        return "has no column of datasets or runs; --map HEADER=dataset or HEADER=run names it"
+    columns = rows_are
+    facts = _facts(grid, columns, found)
+    facts = _told_apart(facts, columns, found)
+    _keep(facts, grid, number, found)
+    _note_columns(columns, found)
+    return None
+
+
+def _columns(grid: Grid, maps: Maps) -> list[Column]:
+    headers = [_plain(cell) for cell in grid.rows[0]]
+    names = [read_name(header) for header in headers]
+    has_pairs = any(name.objective in ("sop", "nsp") for name in names)
+    columns = []
+    for at, (header, name) in enumerate(zip(headers, names, strict=True)):
+        cells = [unlink(row[at])[0] for row in grid.rows[1:]]
+        known = [cell for cell in cells if not is_missing(cell)]
+        is_text = sum(read_cell(cell).number is None for cell in known) * 2 > len(known) or not known
+        entry = maps.get(header)
+        kind = entry.role if entry is not None and entry.role else role(header)
+        if entry is not None and entry.metric:
+            columns.append(Column(at, header, None, name, entry.metric, entry.split, entry, False))
+            continue
+        if (
+            kind in ("train_rows", "train_share", "validation_share", "step", "epoch", "value")
+            and is_text
+            and not entry
+        ):
+            kind = None
+        if kind is None and header.lower() == "name" and _WANDB & {other.lower() for other in headers}:
+            kind = "run"
+        metric = ""
+        if kind is None and (not is_text or not known) and _is_metric(header, name):
+            metric = base_metric(name, has_pairs=has_pairs)
+        columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
+    return _with_splits(columns, grid.title)
+
+
+def _plain(cell: str) -> str:
+    return unlink(cell)[0].strip().strip("*_`").strip().rstrip("↓↑").strip()
+
+
+def _is_metric(header: str, name: Name) -> bool:
+    if name.about:
+        return False
+    if name.quantity is not None:
+        return True
+    # `xxl_mlm` and `tf_mlm_val` are losses by custom; `SOP performance` is something else.
+    last = re.split(r"[\s_/.\-()]+", header.strip(" )").lower())[-1]
+    return name.objective in _STRONG and (last in _STRONG or split_word(last) is not None)
+
+
+def _with_splits(columns: list[Column], title: str) -> list[Column]:
+    """Splits that the title says, where no header does; `loss` beside `val loss` is of training."""
+    marked = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "eval"}
+    trained = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "train"}
+    of_title = _title_splits(title)
+    found = []
+    for column in columns:
+        key = (column.metric, column.name.rest if column.name else "")
+        if column.metric and column.split == "unknown" and column.owner is None:
+            if key in marked and key not in trained:
+                column = column._replace(split="train")
+            elif not marked and not trained and len(of_title) == 1:
+                column = column._replace(split=next(iter(of_title)))
+        found.append(column)
+    return found
+
+
+_TITLE_SPLIT = re.compile(
+    r"\b(?:(train|training|val|valid|validation|eval|evaluation|dev|test)[\s_-]+(?:set|loss|losses|perplexity|ppl|accuracy)"
+    r"|on (?:the )?(train|training|validation|val|dev|test)(?= |$))", re.IGNORECASE
+)  # fmt: skip
+
+
+def _title_splits(title: str) -> set[Split]:
+    """Splits that a title names together with what is measured; `Results of training` names none."""
+    whole = split_word(title)
+    if whole is not None:
+        return {whole}
+    words = [match[1] or match[2] for match in _TITLE_SPLIT.finditer(title)]
+    return {split for word in words if (split := split_word(word)) is not None}
+
+
+def _transposed(grid: Grid) -> Grid | None:
+    """The table with its rows as columns, if it is the rows that are metrics."""
+    first = [_plain(row[0]) for row in grid.rows[1:]]
+    are_metrics = [name for name in first if _is_metric(name, read_name(name))]
+    if len(are_metrics) * 2 < len(first) or not are_metrics:
+        return None
+    rows = [list(row) for row in zip(*grid.rows, strict=True)]
+    return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
+
+
+def _by_title(grid: Grid, columns: list[Column]) -> list[Column]:
+    """Columns of numbers without a metric in their headers, where the title names it: `Validation loss by domain`."""
+    words = re.findall(r"[^\W_]+", grid.title)
+    names = [name for word in words if (name := read_name(word)).quantity is not None]
+    if len({name.quantity for name in names}) != 1:
+        return columns
+    objectives = {name.objective for word in words if (name := read_name(word)).objective in _STRONG}
+    objective = next(iter(objectives)) if len(objectives) == 1 else None
+    metric = base_metric(names[0]._replace(objective=objective), has_pairs=False)
+    splits = _title_splits(grid.title)
+    split: Split = next(iter(splits)) if len(splits) == 1 else "unknown"
+    first_key = next((c.at for c in columns if c.role in ("dataset", "run")), 0)
+    return [
+        c._replace(metric=metric, split=split, name=Name(split, objective, names[0].quantity, "", "", c.header))
+        if c.role is None and not c.is_text and c.at != first_key
+        else c
+        for c in columns
+    ]
+
+
+def _row_axis(grid: Grid, columns: list[Column]) -> list[Column] | None:
+    """The columns with the one that names rows, if a header does not say which; None if nothing does."""
+    if any(c.role in ("dataset", "run", "split") for c in columns):
+        return columns
+    free = [c for c in columns if c.role is None and not c.metric]
+    text = [c for c in free if c.is_text]
+    chosen = text[0] if text else None
+    if chosen is None and free and free[0].at == 0 and len(grid.rows) > 1:
+        # A column of numbers in front names rows only where it has no header of its own.
+        return None if free[0].header else columns
+    if chosen is None:
+        return columns if len(grid.rows) == 2 or any(c.role in ("step", "epoch", "metric") for c in columns) else None
+    values = [_plain(row[chosen.at]) for row in grid.rows[1:]]
+    kind: Role = "split" if all(split_word(value) is not None for value in values if value) else "dataset"
+    return [c._replace(role=kind) if c.at == chosen.at else c for c in columns]
+
+
+def _at(columns: Sequence[Column], kind: Role) -> int | None:
+    return next((c.at for c in columns if c.role == kind), None)
+
+
+def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
+    """The numbers of all rows."""
+    at = {kind: _at(columns, kind) for kind in ("dataset", "run", "split", "step", "epoch", "metric", "value")}
+    percent = {c.at for c in columns if c.metric.endswith("accuracy") and _is_percent(grid, c.at)}
+    telling = [c for c in columns if c.role is None and not c.metric and not (c.name and c.name.statistic)]
+    facts: list[_Fact] = []
+    above: dict[str, str] = {}
+    for offset, row in enumerate(grid.rows[1:], 1):
+        keys = {kind: _plain(row[index]) if index is not None else "" for kind, index in at.items()}
+        if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
+            continue
+        if at["dataset"] is not None and at["run"] is not None:
+            # Cells that were merged are empty but for the first.
+            keys |= {kind: keys[kind] or above.get(kind, "") for kind in ("dataset", "run")}
+            above = keys
+        facts += _row_facts(row, keys, columns, grid.first_line + offset, (percent, telling, at, found))
+        _about_dataset(row, keys, columns, at, found)
+    return facts
+
+
+def _row_facts(
+    row: list[str],
+    keys: dict[str, str],
+    columns: list[Column],
+    line: int,
+    known: tuple[set[int], list[Column], dict[str, int | None], _Found],
+) -> list[_Fact]:
+    percent, telling, at, found = known
+    if (at["dataset"] is not None and not keys["dataset"]) or (
+        at["dataset"] is None and at["run"] is not None and not keys["run"]
+    ):
+        return []
+    if at["dataset"] is None and at["run"] is not None and is_total(keys["run"]):
+        found.imported.notes.append(f"line {line}: {keys['run']!r} is over runs; left out")
+        return []
+    step = next((int(cell.value) for kind in ("step", "epoch") if (cell := _number(keys[kind])) is not None), None)
+    shown = tuple(_plain(row[c.at]) for c in telling)
+    facts = []
+    for column in columns:
+        metric, split = column.metric, column.split
+        if column.role == "value":
+            name = read_name(keys["metric"]) if keys["metric"] else read_name(column.header)
+            if name.quantity is None and name.objective not in _STRONG:
+                continue
+            metric, split = base_metric(name, has_pairs=False), name.split or "unknown"
+        if not metric or (column.name is not None and column.name.statistic == "deviation"):
+            continue
+        text, link = unlink(row[column.at])
+        printed = read_cell(text)
+        if printed.odd is not None:
+            found.odd.append(
+                f"line {line}, {column.header!r}: {printed.odd[:60]!r}" + ("" if printed.number else " (missing)")
+            )
+        if printed.number is None:
+            continue
+        if keys["split"]:
+            split = split_word(keys["split"]) or split
+        run, dataset = _owner(column, keys, at, columns)
+        scale = 0.01 if column.at in percent and not printed.number.is_percent else 1.0
+        full = metric_name(metric, split)
+        facts.append(_Fact(run, dataset, full, step, printed.number, scale, link, line, column.header, shown))
+    return facts
+
+
+def _owner(
+    column: Column, keys: dict[str, str], at: dict[str, int | None], columns: list[Column]
+) -> tuple[str, str | None]:
+    """Run and dataset of a number; None is a total over datasets."""
+    rest = column.name.rest if column.name is not None and column.role != "value" else ""
+    entry = column.owner
+    if at["dataset"] is not None:
+        dataset = None if is_total(keys["dataset"]) else keys["dataset"]
+        if entry is not None:
+            return entry.run or entry.owner or keys["run"] or "run", dataset
+        run = " ".join(part for part in (keys["run"], _run_name(rest)) if part)
+        return run or "run", dataset
+    run = keys["run"] or "run"
+    if entry is not None:
+        return entry.run or run, entry.dataset or entry.owner or ALL
+    of_datasets = [c for c in columns if c.metric and c.name is not None and c.name.rest and not is_total(c.name.rest)]
+    if is_total(rest) or (not rest and len({c.name.rest for c in of_datasets if c.name}) > 1):
+        return run, None
+    return run, rest or ALL
+
+
+def _run_name(rest: str) -> str:
+    return re.sub(r"[\s/.\-:()]+", "_", rest).strip("_")
+
+
+def _number(text: str) -> Parsed | None:
+    return read_cell(text).number if text else None
+
+
+def _is_percent(grid: Grid, at: int) -> bool:
+    """Accuracies and shares above 1 are per cent, though no sign says so."""
+    cells = [read_cell(unlink(row[at])[0]).number for row in grid.rows[1:]]
+    return any(cell is not None and not cell.is_percent and cell.value > 1 for cell in cells)
+
+
+def _about_dataset(
+    row: list[str], keys: dict[str, str], columns: list[Column], at: dict[str, int | None], found: _Found
+) -> None:
+    """What a row says of its dataset, completed by what a table above said of it."""
+    name = keys["dataset"]
+    if not name or is_total(name):
+        return
+    old = found.datasets.get(name) or ImportedDataset(name=name)
+    index = at["dataset"]
+    values = vars(old) | {"link": old.link or (unlink(row[index])[1] if index is not None else None)}
+    for column in columns:
+        if column.role not in ("train_rows", "train_share", "validation_share") or values[column.role] is not None:
+            continue
+        number = read_cell(unlink(row[column.at])[0], decimal_comma=column.role != "train_rows").number
+        if number is None:
+            continue
+        if column.role == "train_rows":
+            values["train_rows"] = round(number.value * row_scale(column.header))
+        else:
+            scale = 0.01 if number.value > 1 and not number.is_percent else 1.0
+            values |= {column.role: number.value * scale, f"{column.role}_rounding": number.rounding * scale}
+    found.datasets[name] = ImportedDataset(**values)
+
+
+def _told_apart(facts: list[_Fact], columns: list[Column], found: _Found) -> list[_Fact]:
+    """Numbers of one place told apart by the columns that differ; SourceError names two that nothing tells apart."""
+    telling = [c for c in columns if c.role is None and not c.metric and not (c.name and c.name.statistic)]
+    varying = _varying(facts, len(telling))
+    if varying:
+        facts = [
+            fact._replace(run=" · ".join([*([fact.run] if fact.run != "run" else []), *(
+                _label(telling[index], fact.telling[index]) for index in varying if fact.telling[index])]) or fact.run)
+            for fact in facts
+        ]  # fmt: skip
+        names = ", ".join(repr(telling[index].header) for index in varying)
+        found.imported.notes.append(f"rows of one dataset are told apart by {names}")
+    for group in _grouped(facts).values():
+        steps = {fact.step for fact in group}
+        if len(steps) == len(group):
+            continue
+        first, second = next((a, b) for index, a in enumerate(group) for b in group[index + 1 :] if a.step == b.step)
+        if first.parsed.value == second.parsed.value:
+            continue
+        raise SourceError(
+            f"{first.header!r} of {first.dataset or 'total'!r} is {first.parsed.text} on line {first.line} and "
+            f"{second.parsed.text} on line {second.line}"
+            + ("" if first.header == second.header else f" ({second.header!r})")
+            + ", and nothing tells them apart",
+            where=str(found.path),
+            hint=f"Name the column that does with --map HEADER=run, or leave one out: --map {first.header!r}=ignore.",
+        )
+    return facts
+
+
+def _label(column: Column, text: str) -> str:
+    return text if column.is_text else f"{column.header} {text}"
+
+
+def _grouped(facts: Iterable[_Fact]) -> dict[tuple[str, str | None, str], list[_Fact]]:
+    groups: dict[tuple[str, str | None, str], list[_Fact]] = defaultdict(list)
+    for fact in facts:
+        groups[fact.run, fact.dataset, fact.metric].append(fact)
+    return groups
+
+
+def _varying(facts: list[_Fact], count: int) -> list[int]:
+    """Columns that differ between rows of one place: the first that tells all apart alone, else all that differ."""
+    groups = [group for group in _grouped(facts).values() if len({(f.step, f.line) for f in group}) > 1]
+    clashing = [group for group in groups if len({fact.step for fact in group}) < len(group)]
+    if not clashing:
+        return []
+    varying = [i for i in range(count) if any(len({fact.telling[i] for fact in group}) > 1 for group in clashing)]
+    for index in varying:
+        if all(len({(fact.step, fact.telling[index]) for fact in group}) == len(group) for group in clashing):
+            return [index]
+    return varying
+
+
+def _keep(facts: list[_Fact], grid: Grid, number: int, found: _Found) -> None:
+    """Numbers, and curves where a cell has several steps; a run that a table above has takes this table's name."""
+    section = grid.title or None
+    groups = _grouped(facts)
+    again = {run for (run, dataset, metric) in groups if (run, dataset, metric) in found.taken}
+    for (run, dataset, metric), group in groups.items():
+        name = f"{run} ({number})" if run in again else run
+        found.taken.setdefault((run, dataset, metric), section or "")
+        steps = sorted({fact.step for fact in group if fact.step is not None})
+        last = max(group, key=lambda fact: -1 if fact.step is None else fact.step)
+        if len(steps) > 1 and dataset is not None:
+            found.imported.curves.append(_curve(name, dataset, metric, group, section))
+            continue
+        found.imported.numbers.append(
+            Number(
+                run=name,
+                dataset=dataset,
+                metric=metric,
+                value=last.parsed.value * last.scale,
+                text=last.parsed.text,
+                rounding=last.parsed.rounding * last.scale,
+                link=last.link,
+                section=section,
+                step=last.step,
+                place=f"line {last.line}, {last.header}",
+            )
+        )
+
+
+def _curve(run: str, dataset: str, metric: str, group: list[_Fact], section: str | None) -> Curve:
+    points = sorted({fact.step or 0: fact.parsed.value * fact.scale for fact in group}.items())
+    split: Split = "train" if metric.startswith("train_") else "test" if metric.startswith("test_") else "eval"
+    return Curve(
+        run=run,
+        dataset=dataset,
+        metric=metric.removeprefix("train_").removeprefix("test_"),
+        split=split,
+        step=np.array([step for step, _ in points], np.int64),
+        value=np.array([value for _, value in points], np.float64),
+        place=f"line {group[0].line}, {group[0].header}",
+        section=section,
+    )
+
+
+def _note_columns(columns: list[Column], found: _Found) -> None:
+    for column in columns:
+        if column.metric and column.name is not None and column.name.statistic == "deviation":
+            found.imported.mapping.append(Mapped(source=column.header, meaning="left out", reason=_DEVIATION))
+        elif column.metric:
+            rest = _run_name(column.name.rest) if column.name is not None else ""
+            full = metric_name(column.metric, column.split)
+            run = column.owner.owner or column.owner.run if column.owner is not None else rest
+            found.imported.mapping.append(
+                Mapped(source=column.header, meaning=f"{run or 'run'}: {full}", run=run, metric=full)
+            )
+        elif column.role is not None and column.role != "ignore":
+            found.imported.mapping.append(Mapped(source=column.header, meaning=column.role))
+        else:
+            reason = "as it says or as the map says" if column.role == "ignore" else "no metric is recognised"
+            found.imported.mapping.append(Mapped(source=column.header, meaning="left out", reason=reason))

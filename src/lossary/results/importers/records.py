@@ -1,0 +1,109 @@
+"""Records in JSON: lines of a log with a step each, and graphs of x and y."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lossary.results.importers.collect import Collector
+from lossary.results.importers.lines import is_number, lines_of, read_json_text
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.model import Axis, Imported, Split, Tag
+from lossary.results.importers.names import read_name, role
+
+__all__ = ["is_graph", "points_of_records", "read_graph", "read_json_lines"]
+
+_MOST_DEPTH = 6
+
+
+def read_json_lines(path: Path, maps: Maps) -> Imported:
+    """A log of one JSON object a line, each with its step or epoch; what is nested is named with slashes."""
+    found = Collector(path, "JSON lines", maps)
+    points_of_records(_records(path, found), found, path.stem)
+    return found.finish()
+
+
+def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in lines_of(path):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            found.note("lines that are no JSON are left out")
+            continue
+        if isinstance(value, dict):
+            yield f"line {number}", value
+
+
+def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Collector, run: str) -> None:
+    """Adds records of names and values, by the step that each has; one without is left out with a note."""
+    for place, record in records:
+        flat = dict(_flat(record))
+        axis = _axis_of(flat)
+        if axis is None:
+            found.note("records without a step or epoch are left out")
+            continue
+        name, kind = axis
+        for key, value in flat.items():
+            if key != name and is_number(value) and role(key) is None:
+                split: Split | None = None
+                if read_name(key).split is None and any(read_name(other).split == "eval" for other in flat):
+                    split = "train"
+                found.add(Tag(run, key, key, split=split, axis=kind), int(flat[name]), float(value), place)
+
+
+def _axis_of(flat: dict[str, Any]) -> tuple[str, Axis] | None:
+    kinds = {role(key): key for key, value in flat.items() if is_number(value) and role(key) in ("step", "epoch")}
+    if "step" in kinds:
+        return kinds["step"], "step"
+    return (kinds["epoch"], "epoch") if "epoch" in kinds else None
+
+
+def _flat(record: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        if isinstance(value, dict) and depth < _MOST_DEPTH:
+            yield from _flat(value, f"{prefix}{key}/", depth + 1)
+        else:
+            yield f"{prefix}{key}", value
+
+
+def is_graph(value: object) -> bool:
+    """Whether a JSON value is graphs: series of x and y, as lists or as points."""
+    return any(True for _ in _series(value, ""))
+
+
+def read_graph(path: Path, maps: Maps) -> Imported:
+    """Graphs as JSON: `{"name": …, "x": […], "y": […]}`, alone, in a list or by name; or points `{"x": …, "y": …}`."""
+    found = Collector(path, "graph JSON", maps)
+    for name, xs, ys in _series(read_json_text(path), ""):
+        pairs = [(int(x), float(y)) for x, y in zip(xs, ys, strict=False) if is_number(x) and is_number(y)]
+        if len(pairs) < max(len(xs), len(ys)):
+            found.note(f"{name or 'a series'}: {max(len(xs), len(ys)) - len(pairs)} points are no number; left out")
+        tag = Tag(path.stem, name or path.stem, name or path.stem)
+        found.extend(tag, [x for x, _ in pairs], [y for _, y in pairs], f"series {name}")
+    return found.finish()
+
+
+def _series(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, list[Any], list[Any]]]:
+    if depth > _MOST_DEPTH:
+        return
+    if isinstance(value, dict):
+        title = next((value[key] for key in ("name", "title", "label", "id") if isinstance(value.get(key), str)), name)
+        xs, ys = (next((value[k] for k in keys if isinstance(value.get(k), list)), None) for keys in (("x", "xs", "steps"), ("y", "ys", "values")))  # fmt: skip  # noqa: E501
+        if xs and ys and is_number(xs[0]) and is_number(ys[0]):
+            yield title, xs, ys
+            return
+        for key, item in value.items():
+            if isinstance(item, dict | list):
+                nameless = key in ("series", "data", "points", "graphs", "charts", "lines", "traces")
+                yield from _series(item, title if nameless else key, depth + 1)
+    elif isinstance(value, list) and value:
+        if all(isinstance(item, dict) and is_number(item.get("x")) and is_number(item.get("y")) for item in value):
+            yield name, [item["x"] for item in value], [item["y"] for item in value]
+        elif all(isinstance(item, list) and len(item) == 2 and all(map(is_number, item)) for item in value):
+            yield name, [item[0] for item in value], [item[1] for item in value]
+        else:
+            for item in value:
+                if isinstance(item, dict):
+                    yield from _series(item, name, depth + 1)

@@ -1,0 +1,140 @@
+"""Tables whose rows are steps or epochs: CSV logs (Keras, Lightning, W&B), and epoch tables of model cards."""
+
+import re
+from pathlib import Path
+
+from lossary.errors import SourceError
+from lossary.results.importers.collect import Collector
+from lossary.results.importers.grids import Grid, read_cell, unlink
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.model import Axis, Split, Tag
+from lossary.results.importers.names import read_name, role
+
+__all__ = ["is_series_grid", "kind_of_series", "series_of_grid", "wandb_column"]
+
+_LIGHTNING = re.compile(r"_(step|epoch)(?=$|/dataloader_idx_\d+$)")
+_ENVELOPE = ("__MIN", "__MAX")
+
+
+def wandb_column(header: str) -> tuple[str, str] | None:
+    """Run and metric of a column that W&B exports of a chart: `run - eval/loss`."""
+    run, separator, metric = header.rpartition(" - ")
+    return (run, metric) if separator and run and metric else None
+
+
+def _axis(grid: Grid, maps: Maps) -> int | None:
+    """The column of steps or epochs: steps before epochs; in a chart's export the first column, whatever it is."""
+    headers = [unlink(cell)[0].strip() for cell in grid.rows[0]]
+    kinds = [entry.role if (entry := maps.get(header)) and entry.role else role(header) for header in headers]
+    if len(headers) > 1 and all(wandb_column(header) for header in headers[1:]) and not wandb_column(headers[0]):
+        return 0
+    if any(kind in ("dataset", "run", "split", "value") for kind in kinds):
+        return None
+    for wanted in ("step", "epoch"):
+        if wanted in kinds:
+            return kinds.index(wanted)
+    return None
+
+
+def is_series_grid(grid: Grid, maps: Maps) -> bool:
+    """Whether the rows of a table are points."""
+    at = _axis(grid, maps)
+    if at is None:
+        return False
+    cells = [read_cell(unlink(row[at])[0]).number for row in grid.rows[1:]]
+    return any(cell is not None for cell in cells)
+
+
+def kind_of_series(headers: list[str]) -> str:
+    """What wrote a CSV of points, by its header."""
+    lower = [header.strip().lower() for header in headers]
+    if len(lower) > 1 and all(wandb_column(header) for header in headers[1:]):
+        return "W&B chart export"
+    if any(name in lower for name in ("_step", "_runtime", "_timestamp")):
+        return "W&B history"
+    if "epoch" in lower and "step" in lower:
+        return "Lightning metrics.csv"
+    if "epoch" in lower:
+        return "Keras CSVLogger"
+    return "CSV of points"
+
+
+def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
+    """Adds the points of a table; a cell that is no number is missing."""
+    at = _axis(grid, found.maps)
+    assert at is not None
+    headers = [unlink(cell)[0].strip().strip("*_` ") if not unlink(cell)[0].startswith("_") else unlink(cell)[0].strip()
+               for cell in grid.rows[0]]  # fmt: skip
+    axis: Axis = "epoch" if role(headers[at]) == "epoch" else "step"
+    tags = {index: _tag(header, headers, run, axis) for index, header in enumerate(headers) if index != at and header}
+    odd = 0
+    steps = _steps(grid, at, found)
+    for offset, row in enumerate(grid.rows[1:], 1):
+        step = steps[offset - 1]
+        if len(row) > len(headers):
+            raise SourceError("more cells than the header has", where=f"{found.path}, line {grid.first_line + offset}")
+        if step is None:
+            continue
+        for index, tag in tags.items():
+            text = unlink(row[index])[0]
+            if not text:
+                continue
+            value = _value(text)
+            if value is None:
+                odd += text.strip().lower() not in ("no log", "-", "none", "null")
+                continue
+            found.add(tag, step, value, f"line {grid.first_line + offset}, {tag.name}")
+    if odd:
+        found.note(f"{odd} cells are no number; left out")
+
+
+def _value(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        number = read_cell(text).number
+        return None if number is None else number.value
+
+
+def _steps(grid: Grid, at: int, found: Collector) -> list[int | None]:
+    """Steps of the rows; where the axis has fractions that would fall together, rows are counted instead."""
+    values = [_value(unlink(row[at])[0]) if row[at] else None for row in grid.rows[1:]]
+    known = [value for value in values if value is not None and value == value and abs(value) < 2**62]
+    if any(value != int(value) for value in known) and len({int(value) for value in known}) < len(set(known)):
+        found.note(f"the axis {grid.rows[0][at]!r} has fractions; points are counted in its order instead")
+        order = {value: index for index, value in enumerate(sorted(set(known)))}
+        return [None if value is None else order.get(value) for value in values]
+    return [None if value is None or value != value or abs(value) >= 2**62 else int(value) for value in values]
+
+
+def _tag(header: str, headers: list[str], run: str, axis: Axis) -> Tag:
+    exported = wandb_column(header)
+    if exported is not None:
+        refused = "an envelope of the values, not the values" if exported[1].endswith(_ENVELOPE) else None
+        return Tag(exported[0], header if refused else exported[1], exported[1], refused=refused)
+    suffix = _LIGHTNING.search(header)
+    if suffix is not None and read_name(_LIGHTNING.sub("", header)).quantity is not None:
+        core = _LIGHTNING.sub("", header)
+        by_epoch = _LIGHTNING.sub("_epoch", header)
+        is_training = read_name(core).split in (None, "train")
+        refused = None
+        if suffix[1] == "step" and not is_training and by_epoch in headers:
+            refused = "of single batches, beside the mean over the set"
+        axis = "epoch" if suffix[1] == "epoch" and is_training else axis
+        return Tag(run, header, core, axis=axis, refused=refused)
+    if role(header) is not None:
+        return Tag(run, header, header, refused="no loss or accuracy")
+    name = read_name(header)
+    split: Split | None = None
+    if name.split is None and any(read_name(other).split == "eval" for other in headers):
+        split = "train"
+    return Tag(run, header, header, split=split, axis=axis)
+
+
+def path_run(path: Path) -> str:
+    """The run of a CSV of points: its file's name, or its folder's where the file's says nothing."""
+    generic = path.stem.lower() in ("metrics", "log", "logs", "training", "history", "progress", "results", "train")
+    parent = path.resolve().parent
+    if generic and re.fullmatch(r"version_\d+", parent.name):
+        return f"{parent.parent.name}/{parent.name}"
+    return path.stem
