@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import alternate, arguments, clock, temporary_folder
-from lossary.results.importers.names import parse_maps
+from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.tensorboard import read_events, read_tensorboard
 
 

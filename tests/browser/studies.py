@@ -15,7 +15,7 @@ from lossary.data.manifests import write_manifest
 from lossary.data.parts import EXAMPLES
 from lossary.files import write_json
 from lossary.folder import StudyFolder
-from lossary.results.importers.names import parse_maps
+from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
 from lossary.results.records import SCORE_SCHEMA, STEP_SCHEMA, ScoreHeader, write_scores, write_steps
 from lossary.tables.imported import save_import

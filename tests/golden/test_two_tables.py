@@ -8,7 +8,7 @@ import pytest
 from lossary.findings.engine import Checked, check
 from lossary.findings.model import Finding
 from lossary.findings.subject import subject_of_table
-from lossary.results.importers.names import parse_maps
+from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
 from lossary.tables.imported import imported_table, save_import
 from lossary.tables.model import Table

@@ -9,34 +9,60 @@ __all__ = ["import_"]
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="Files or folders; their kind is told by their content.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Files or folders; their kind is told by their content. `-` is standard input.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the imported tables.", show_default="the current folder")
     ] = Path(),
     name: Annotated[str | None, typer.Option(help="Title.", show_default="the first file's name")] = None,
     maps: Annotated[
         list[str] | None,
-        typer.Option("--map", help="NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE, by the exact name."),
+        typer.Option(
+            "--map", help="NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE, by the exact name; or FILE.toml."
+        ),
+    ] = None,
+    save_map: Annotated[
+        Path | None, typer.Option(help="Write how names were understood, to edit and give back with --map.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how it is understood; write nothing.")] = False,
 ) -> None:
     """Read tables and logs that others made, for show, check, report and export.
 
-    Known are Markdown and CSV tables, TensorBoard, MLflow, W&B exports, transformers' trainer_state.json, Keras'
-    CSVLogger, Megatron and fairseq logs.
+    Known are tables (Markdown, CSV, HTML, Excel), TensorBoard, MLflow, W&B exports, transformers' trainer_state.json,
+    Keras' CSVLogger, Lightning's metrics.csv, and logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT.
     """
+    import sys
+    import tempfile
+
+    from lossary.errors import UsageError
+    from lossary.files import write_atomic
     from lossary.reports.imports import import_text
-    from lossary.results.importers.maps import parse_maps
+    from lossary.results.importers.lines import MOST_BYTES
+    from lossary.results.importers.maps import map_text, parse_maps
     from lossary.results.importers.recognise import read_any
     from lossary.tables.imported import IMPORTED, save_import
 
+    if save_map is not None and save_map.suffix != ".toml":
+        raise UsageError("the map's name must end in .toml", where="--save-map", hint=f"{save_map}.toml")
     known = parse_maps(maps or [])
-    found = [read_any(path, known) for path in files]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = list(files)
+        if Path("-") in paths:
+            pasted = Path(folder) / "stdin"
+            pasted.write_bytes(sys.stdin.buffer.read(MOST_BYTES + 1))
+            paths = [pasted if path == Path("-") else path for path in paths]
+        found = [read_any(path, known) for path in paths]
+    known.check_all_used()
     for imported in found:
         typer.echo(import_text(imported), nl=False)
+    if save_map is not None:
+        with write_atomic(save_map) as temporary:
+            temporary.write_text(map_text(found), encoding="utf-8")
+        typer.echo(f"wrote {save_map}; edit it, then: lossary import … --map {save_map}")
     if dry_run:
-        typer.echo("nothing was written")
+        typer.echo("no table was written")
         return
     out.mkdir(parents=True, exist_ok=True)
-    save_import(out, name or files[0].stem, found)
+    save_import(out, name or paths[0].stem, found)
     typer.echo(f"wrote {out / IMPORTED}; now: lossary show {out}, lossary check {out}")

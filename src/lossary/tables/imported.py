@@ -125,7 +125,9 @@ def _curve_table(found: Sequence[Imported]) -> pa.Table:
                 "source": _identity(imported)
             }
             columns = {
-                key: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([text], pa.string()))
+                key: pa.DictionaryArray.from_arrays(
+                    pa.array(np.zeros(n, np.int32)), pa.array([text or ""], pa.string())
+                )
                 for key, text in texts.items()
             }
             table = pa.table(columns | {"step": curve.step, "value": curve.value})
@@ -188,6 +190,7 @@ def _read_curves(path: Path) -> dict[str, list[Curve]]:
         first = int(rows[0])
         said = {name: texts[name][first].as_py() for name in _TEXTS}
         source = said.pop("source")
+        said["section"] = said["section"] or None
         found[source].append(Curve(**said, step=step[rows], value=value[rows]))
     return found
 

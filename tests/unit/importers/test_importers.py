@@ -18,8 +18,9 @@ from lossary.reports.imports import import_text
 from lossary.reports.markdown import markdown_table
 from lossary.reports.terminal import terminal_text
 from lossary.results.importers.grids import parse_number
+from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.model import Imported
-from lossary.results.importers.names import column, parse_maps, role, row_scale, series
+from lossary.results.importers.names import read_name, role, row_scale
 from lossary.results.importers.recognise import read_any
 from lossary.results.importers.tensorboard import read_events
 from lossary.tables.imported import imported_table, save_import
@@ -27,9 +28,7 @@ from lossary.tables.imported import imported_table, save_import
 NO_MAPS = parse_maps([])
 
 
-def curve(
-    found: Imported, dataset: str, metric: str = "mlm_loss", split: str = "eval"
-) -> tuple[list[int], list[float]]:
+def curve(found: Imported, dataset: str, metric: str = "loss", split: str = "eval") -> tuple[list[int], list[float]]:
     match = next(c for c in found.curves if (c.dataset, c.metric, c.split) == (dataset, metric, split))
     return match.step.tolist(), match.value.tolist()
 
@@ -82,43 +81,42 @@ def test_a_printed_number_comes_back(value: float, decimals: int) -> None:
     assert abs(parsed.value - value) <= parsed.rounding * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(
-    ("header", "run", "metric"),
-    [
-        ("torch_MLM_val", "torch", "mlm_loss"),
-        ("tf_mlm_acc", "tf", "mlm_accuracy"),
-        ("xl_sop", "xl", "sop_loss"),
-        ("run 7 SOP accuracy", "run_7", "sop_accuracy"),
-        ("baseline loss", "baseline", "mlm_loss"),
-    ],
-)
-def test_columns_name_run_and_metric(header: str, run: str, metric: str) -> None:
-    assert column(header) == (run, metric)
-
-
 def test_roles_are_known_in_english_and_russian() -> None:
     assert role("Датасет") == role("dataset") == "dataset"
     assert role("Доля в трейне") == role("share in train") == role("train %") == "train_share"
     assert role("Доля в валидации") == role("validation share") == "validation_share"
     assert role("train rows, mln") == "train_rows"
     assert row_scale("train rows, mln") == row_scale("строк, млн") == 10**6
-    assert column("comment") is None
+    assert read_name("comment").quantity is None
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "split", "objective", "quantity", "rest"),
     [
-        ("eval/wiki/mlm_loss", ("wiki", "mlm_loss", "eval")),
-        ("eval_wiki_loss", ("wiki", "mlm_loss", "eval")),
-        ("train/loss", ("all", "mlm_loss", "train")),
-        ("validation/new_views/sop_accuracy", ("new_views", "sop_accuracy", "eval")),
-        ("val_loss", ("all", "mlm_loss", "eval")),
+        ("eval/wiki/mlm_loss", "eval", "mlm", "loss", "wiki"),
+        ("eval_wiki_loss", "eval", None, "loss", "wiki"),
+        ("train/loss", "train", None, "loss", ""),
+        ("validation/new_views/sop_accuracy", "eval", "sop", "accuracy", "new_views"),
+        ("val_loss", "eval", None, "loss", ""),
+        ("eval_test_set_loss", "eval", None, "loss", "test_set"),
+        ("order_book_loss", None, None, "loss", "order_book"),
+        ("next_sentence_loss", None, "nsp", "loss", ""),
+        ("lm loss validation ppl", "eval", "lm", "perplexity", ""),
+        ("torch_MLM_val", "eval", "mlm", None, "torch"),
+        ("run 7 SOP accuracy", None, "sop", "accuracy", "run 7"),
+        ("validLoss", "eval", None, "loss", ""),
     ],
 )
-def test_series_name_dataset_metric_and_split(name: str, expected: tuple[str, str, str]) -> None:
-    assert series(name) == expected
-    for other in ("learning_rate", "eval_perplexity", "loss-scale", "eval_loss_runtime", "lm loss vs samples", "mlm"):
-        assert series(other) is None
+def test_names_are_taken_apart_from_their_ends(
+    name: str, split: str | None, objective: str | None, quantity: str | None, rest: str
+) -> None:
+    found = read_name(name)
+    assert (found.split, found.objective, found.quantity, found.rest) == (split, objective, quantity, rest)
+
+
+@pytest.mark.parametrize("name", ["loss-scale", "eval_loss_runtime", "lm loss vs samples"])
+def test_what_only_speaks_about_a_loss_is_none(name: str) -> None:
+    assert read_name(name).about
 
 
 def test_a_map_overrules_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
@@ -169,7 +167,7 @@ def test_csv_logger(tmp_path: Path) -> None:
     assert steps == [0, 1]
     assert values[0] == 4.9
     assert math.isnan(values[1])
-    assert curve(found, "all", "mlm_accuracy", "train") == ([0, 1], [0.1, 0.2])
+    assert curve(found, "all", "accuracy", "train") == ([0, 1], [0.1, 0.2])
 
 
 def test_wandb_export(tmp_path: Path) -> None:
@@ -181,7 +179,7 @@ def test_wandb_export(tmp_path: Path) -> None:
     )
     found = read_any(path, NO_MAPS)
     assert {c.run for c in found.curves} == {"a", "b"}
-    assert curve(found, "wiki") == ([100, 200], [4.5, 4.0])
+    assert curve(found, "wiki", "mlm_loss") == ([100, 200], [4.5, 4.0])
 
 
 def test_megatron_log(tmp_path: Path) -> None:
@@ -193,7 +191,7 @@ def test_megatron_log(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     found = read_any(path, NO_MAPS)
-    assert curve(found, "all", split="train") == ([100, 200], [7.3, 6.3])
+    assert curve(found, "all", "mlm_loss", "train") == ([100, 200], [7.3, 6.3])
     assert curve(found, "all", "sop_loss", "train") == ([100, 200], [0.691, 0.591])
     assert curve(found, "all", "sop_loss") == ([200], [0.55])
     path.write_text(
@@ -203,15 +201,16 @@ def test_megatron_log(tmp_path: Path) -> None:
     assert curve(read_any(path, NO_MAPS), "all") == ([30], [6.1])
 
 
-def test_of_two_series_with_one_meaning_the_one_that_says_more_counts(tmp_path: Path) -> None:
-    path = tmp_path / "trainer_state.json"
-    history = [{"step": 10, "eval_loss": 5.2, "eval_mlm_loss": 4.5}]
-    path.write_text(json.dumps({"log_history": history}), encoding="utf-8")
+def test_two_series_of_one_place_are_both_kept_and_both_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text('{"step": 10, "val_loss": 5.2, "eval_loss": 4.5, "train_loss": 4.0}\n', encoding="utf-8")
     found = read_any(path, NO_MAPS)
-    assert curve(found, "all") == ([10], [4.5])
-    assert [mapped.reason for mapped in found.mapping if mapped.source == "eval_loss"] == [
-        "means the same as eval_mlm_loss"
-    ]
+    assert curve(found, "all [val_loss]") == ([10], [5.2])
+    assert curve(found, "all [eval_loss]") == ([10], [4.5])
+    assert any("'val_loss'" in note and "'eval_loss'" in note and "--map" in note for note in found.notes)
+    assert sum(mapped.conflict for mapped in found.mapping) == 2
+    decided = read_any(path, parse_maps(["val_loss=ignore"]))
+    assert curve(decided, "all") == ([10], [4.5])
 
 
 def test_fairseq_logs_are_in_bits(tmp_path: Path) -> None:
@@ -247,7 +246,7 @@ def test_mlflow_file_store_and_sqlite_agree(tmp_path: Path) -> None:
     stored = read_any(database, NO_MAPS)
     for found in (files, stored):
         assert found.curves[0].run == "first"
-        assert curve(found, "wiki") == ([10, 20], [4.5, 4.0])
+        assert curve(found, "wiki", "mlm_loss") == ([10, 20], [4.5, 4.0])
 
 
 def event_file(path: Path, points: list[tuple[str, int, float]], *, tensor: bool) -> None:
@@ -289,7 +288,7 @@ def test_tensorboard_gives_what_the_event_accumulator_gives(tmp_path: Path, tens
         else:
             theirs = [(event.step, event.value) for event in accumulator.Scalars(tag)]
         assert list(zip(*found[tag], strict=True)) == theirs
-    assert curve(read_any(tmp_path, NO_MAPS), "wiki")[0] == list(range(1, 300))
+    assert curve(read_any(tmp_path, NO_MAPS), "wiki", "mlm_loss")[0] == list(range(1, 300))
 
 
 def test_a_tail_that_was_cut_short_is_noted_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -300,7 +299,7 @@ def test_a_tail_that_was_cut_short_is_noted_and_the_rest_is_kept(tmp_path: Path)
         path.write_bytes(whole[:-cut])
         found = read_any(path, NO_MAPS)
         assert any("cut short" in note for note in found.notes)
-        assert len(curve(found, "wiki")[0]) in (18, 19)
+        assert len(curve(found, "wiki", "mlm_loss")[0]) in (18, 19)
     path.write_bytes(whole + b"\xff" * 40)
     assert any("damaged" in note for note in read_any(path, NO_MAPS).notes)
 
@@ -386,7 +385,7 @@ def test_a_second_import_of_a_file_replaces_the_first(tmp_path: Path) -> None:
         path.write_text(f"epoch,val_loss\n0,5.0\n1,{last}\n", encoding="utf-8")
         save_import(study, "log", [read_any(path, NO_MAPS)])
     table = imported_table(study)
-    assert [cell.value for cell in table.cells if cell.metric == "mlm_loss"] == [3.0]
+    assert [cell.value for cell in table.cells if cell.metric == "loss"] == [3.0]
 
 
 def test_imported_curves_are_checked_for_jumps_broken_numbers_and_falling_ends(tmp_path: Path) -> None:

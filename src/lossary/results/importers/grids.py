@@ -45,6 +45,11 @@ class Grid:
     title: str
     rows: list[list[str]]
     first_line: int
+    ruled: bool = False  # a line of dashes stands below the first row
+
+    def line(self, row: int) -> int:
+        """The line of the file that a row stands on."""
+        return self.first_line + row + (self.ruled and row > 0)
 
 
 class Parsed(NamedTuple):
@@ -67,7 +72,7 @@ def read_markdown_grids(text: str) -> Iterator[Grid]:
             while stop < len(lines) and "|" in lines[stop]:
                 stop += 1
             rows = [_markdown_cells(line) for line in [lines[at], *lines[at + 2 : stop]]]
-            yield Grid(title=title, rows=[row for row in rows if not _is_ruler(row)], first_line=at + 1)
+            yield Grid(title=title, rows=[row for row in rows if not _is_ruler(row)], first_line=at + 1, ruled=True)
             title, at = "", stop
             continue
         title = lines[at].strip(" #*\t") or title

@@ -126,7 +126,8 @@ _COMPONENTS = {
 _ABOUT = {
     "scale", "scaler", "scaling", "rate", "lr", "norm", "grad", "gradient", "runtime", "time", "seconds", "vs",
     "weight", "weights", "ratio", "delta", "diff", "difference", "improvement", "coef", "coefficient", "count",
-    "num", "samples",     "second", "target", "threshold", "gap", "change", "history", "path", "name", "function", "fn", "type", "patience",
+    "num", "samples", "second", "target", "threshold", "gap", "change", "history", "path", "name", "function",
+    "fn", "type", "patience",
 }  # fmt: skip
 _WORD = re.compile(r"[^\W_]+(?:[%][^\W_]*)?")
 _HUMP = re.compile(r"(?<=[a-zа-я])(?=[A-ZА-Я])|(?<=[A-ZА-Я])(?=[A-ZА-Я][a-zа-я])")

@@ -112,7 +112,8 @@ def _tidied(grid: Grid) -> Grid:
     return Grid(
         title=grid.title,
         rows=[[*row, *[""] * (width - len(row))] for row in rows],
-        first_line=grid.first_line + start,
+        first_line=grid.line(start),
+        ruled=grid.ruled and start == 0,
     )
 
 
@@ -221,6 +222,8 @@ def _transposed(grid: Grid) -> Grid | None:
     if len(are_metrics) * 2 < len(first) or not are_metrics:
         return None
     rows = [list(row) for row in zip(*grid.rows, strict=True)]
+    if role(_plain(rows[0][0])) not in ("dataset", "run"):
+        rows[0][0] = "run"
     return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
 
 
@@ -280,7 +283,7 @@ def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
             # Cells that were merged are empty but for the first.
             keys |= {kind: keys[kind] or above.get(kind, "") for kind in ("dataset", "run")}
             above = keys
-        facts += _row_facts(row, keys, columns, grid.first_line + offset, (percent, telling, at, found))
+        facts += _row_facts(row, keys, columns, grid.line(offset), (percent, telling, at, found))
         _about_dataset(row, keys, columns, at, found)
     return facts
 
@@ -400,6 +403,7 @@ def _told_apart(facts: list[_Fact], columns: list[Column], found: _Found) -> lis
         ]  # fmt: skip
         names = ", ".join(repr(telling[index].header) for index in varying)
         found.imported.notes.append(f"rows of one dataset are told apart by {names}")
+    facts = _one_total(facts, found)
     for group in _grouped(facts).values():
         steps = {fact.step for fact in group}
         if len(steps) == len(group):
@@ -416,6 +420,19 @@ def _told_apart(facts: list[_Fact], columns: list[Column], found: _Found) -> lis
             hint=f"Name the column that does with --map HEADER=run, or leave one out: --map {first.header!r}=ignore.",
         )
     return facts
+
+
+def _one_total(facts: list[_Fact], found: _Found) -> list[_Fact]:
+    """The first total of each run and metric; a page with several is told which one stands."""
+    first: dict[tuple[str, str, int | None], int] = {}
+    for fact in facts:
+        if fact.dataset is None:
+            first.setdefault((fact.run, fact.metric, fact.step), fact.line)
+    left = [f for f in facts if f.dataset is None and first[f.run, f.metric, f.step] != f.line]
+    if left:
+        lines = ", ".join(str(line) for line in sorted({fact.line for fact in left}))
+        found.imported.notes.append(f"several totals; the first stands, those of lines {lines} are left out")
+    return [fact for fact in facts if fact not in left]
 
 
 def _label(column: Column, text: str) -> str:

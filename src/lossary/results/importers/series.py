@@ -72,7 +72,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
     for offset, row in enumerate(grid.rows[1:], 1):
         step = steps[offset - 1]
         if len(row) > len(headers):
-            raise SourceError("more cells than the header has", where=f"{found.path}, line {grid.first_line + offset}")
+            raise SourceError("more cells than the header has", where=f"{found.path}, line {grid.line(offset)}")
         if step is None:
             continue
         for index, tag in tags.items():
@@ -83,7 +83,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
             if value is None:
                 odd += text.strip().lower() not in ("no log", "-", "none", "null")
                 continue
-            found.add(tag, step, value, f"line {grid.first_line + offset}, {tag.name}")
+            found.add(tag, step, value, f"line {grid.line(offset)}, {tag.name}")
     if odd:
         found.note(f"{odd} cells are no number; left out")
 
