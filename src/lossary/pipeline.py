@@ -7,6 +7,7 @@ the stage ends with an error that names all that failed.
 """
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -51,10 +52,12 @@ __all__ = [
     "Listener",
     "Page",
     "Settings",
+    "StepTime",
     "Which",
     "evaluate",
     "prepare",
     "run_study",
+    "time_steps",
     "train",
 ]
 
@@ -104,6 +107,13 @@ class Page(NamedTuple):
 
     path: Path
     terminal: str
+
+
+class StepTime(NamedTuple):
+    """Seconds that a step of a run takes, and that its worker takes before the second one."""
+
+    step_s: float
+    start_s: float
 
 
 def prepare(
@@ -210,6 +220,28 @@ def train(
             failed = failed or error
     if failed is not None:
         raise failed
+
+
+def time_steps(
+    study: Study,
+    folder: StudyFolder,
+    *,
+    steps: int,
+    jobs: int | None = None,
+    listener: Listener,
+) -> dict[str, StepTime]:
+    """How long a step of each run takes here while `jobs` of them go on, and a run until it begins; nothing is kept."""
+    times: dict[str, StepTime] = {}
+
+    def job(run: str, tools: "_Tools") -> None:
+        resolved = study.model_dump(mode="json", by_alias=True)
+        request = {"study": resolved, "folder": str(folder.root), "run": run, "steps": steps}
+        began = time.monotonic()
+        step_s = float(tools.run("lossary.training.timing", request, study.runs[run].backend)["step_s"])
+        times[run] = StepTime(step_s, max(0.0, time.monotonic() - began - steps * step_s))
+
+    _each_run("time", list(study.runs), job, folder=folder, jobs=jobs, listener=listener)
+    return {run: times[run] for run in study.runs}
 
 
 def _check_courses(study: Study, folder: StudyFolder, runs: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ from lossary.results.records import STEP_SCHEMA, read_steps, write_steps
 from lossary.study import Study
 from lossary.training.plan import RunPlan, branch_point, course_of, plan_run, run_record
 
-__all__ = ["OnTheWay", "train"]
+__all__ = ["OnTheWay", "time_steps", "train"]
 
 _EVENT_EVERY_S = 0.5
 _STEPS_EVERY_S = 10.0
@@ -84,6 +84,33 @@ def train(study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, 
     record = run_record(study, plan, device=backend.device, first_step=first_step, start=branched)
     write_json(folder.run(run) / "run.json", record)
     return loop.run(start)
+
+
+class _Nothing:
+    """Nothing is done on the way."""
+
+    def due(self, step: int) -> bool:
+        del step
+        return False
+
+    def at(self, checkpoint: Path, backend: Backend) -> None:
+        raise AssertionError(f"nothing is due at {checkpoint} for {backend}")
+
+    def kept(self, step: int) -> Set[int]:
+        del step
+        return frozenset()
+
+
+def time_steps(study: Study, folder: StudyFolder, run: str, *, steps: int, emit: Emit) -> float:
+    """The seconds that a step of a run usually takes, from its first steps; nothing is written.
+
+    The very first one, which may compile, is not among them.
+    """
+    plan = plan_run(study, folder, run)
+    settings = study.runs[run]
+    backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
+    data = TrainingData(study, folder, run, weights=plan.weights)
+    return _Loop(plan, folder, data, backend, (_Nothing(), emit)).usual_step_s(steps)
 
 
 def _clean(folder: StudyFolder, run: str) -> None:
@@ -169,6 +196,16 @@ class _Loop:
             if self.stopping and step < steps:
                 raise Interrupted(f"stopped after step {step:,} of {steps:,}; `lossary run` goes on from there")
         return {"step": step, "weights_digest": state.get("weights_digest"), "tokens": self.total_tokens}
+
+    def usual_step_s(self, steps: int) -> float:
+        """The median over so many steps from the beginning, and one before them."""
+        self._restore(None)
+        seconds = []
+        for step in range(steps + 1):
+            began = time.monotonic()
+            self._step(step)
+            seconds.append(time.monotonic() - began)
+        return median(seconds[1:])
 
     def _at(self, step: int) -> None:
         """What is due at a step whose checkpoint is written; then old checkpoints go."""
