@@ -23,7 +23,7 @@ from lossary.reports.page import write_report
 from lossary.study import load_study
 from lossary.tables.load import open_paired
 
-_STAMP = re.compile(rb'"stamp": "[^"]*"')
+_STAMP = re.compile(rb'"(stamp|checksum|seal)": "[^"]*"')
 
 
 class Silent:
@@ -41,7 +41,9 @@ def full_after(calls: int, operation: str, *, until: int = 10**9) -> Iterator[li
     def counted(*arguments: Any, **more: Any) -> Any:
         count[0] += 1
         if calls < count[0] <= until:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # As the system says it: with the name, where it was called with one.
+            names = arguments if operation == "replace" else ()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *map(str, names[:1]))
         return real(*arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ import pytest
 
 from lossary import lease
 from lossary.errors import BusyError
+from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease, who_works
 
@@ -191,7 +191,7 @@ def test_of_twenty_that_race_one_wins(before: str, flock: str, folder: StudyFold
 
 def alter(folder: StudyFolder, name: str, **fields: Any) -> Path:
     path = folder.leases / f"{name}.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    write_json(path, read_json(path) | fields)
     return path
 
 

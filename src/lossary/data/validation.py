@@ -105,7 +105,10 @@ def load_validation(folder: StudyFolder) -> ValidationSet:
 def held_out_hashes(folder: StudyFolder) -> NDArray[np.uint64]:
     """Hashes (H,) of the texts of all validation examples, ascending; ShardError if they are not what was frozen."""
     found = []
-    for name in read_validation_manifest(folder)["datasets"]:
+    present = read_validation_manifest(folder)["datasets"]
+    # Runs were scored on the examples of removed datasets, too: their texts stay out of training.
+    removed = [name for name in known_parts(folder) if name not in present]
+    for name in [*present, *removed]:
         blocks = part_blocks(folder, known_part(folder, name), HASHES)
         found += [blocks.read(number)["text_hash"] for number in range(len(blocks))]
     hashes = np.concatenate(found)

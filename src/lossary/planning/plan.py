@@ -112,7 +112,7 @@ class _Planner:
         twin = self._renamed_from(run)
         if twin is not None:
             why = f"it is set up as {twin} was, which stands in the folder and no longer in the study file"
-            ways = (f"`lossary mv runs.{twin} runs.{run}` if it was renamed", f"`lossary rm runs.{twin}` if not")
+            ways = (f"call it {twin} again", f"move {self.folder.run(twin)} away if it is another run")
             return Item(kind="run", name=run, fate="refused", why=why, ways=ways)
         start = self.study.runs[run].start
         if start is None:
@@ -182,13 +182,11 @@ class _Planner:
     def _left_over(self) -> Iterator[Item]:
         for run in self.used:
             if run not in self.study.runs and (self.folder.run(run) / "run.json").is_file():
-                why = (
-                    f"not in the study file any more; its scores are still shown; `lossary rm runs.{run}` takes it away"
-                )
+                why = f"no longer in the study file; its scores are shown until {self.folder.run(run)} is moved away"
                 yield Item(kind="run", name=run, fate="left over", why=why)
         prepared = self.folder.root / "prepared"
         for path in sorted(prepared.glob(f"*/{MANIFEST}")):
             name = path.parent.name
             if name not in self.study.datasets and not name.startswith("."):
-                why = f"no longer in the study file; `lossary rm datasets.{name}` takes it away"
+                why = "no longer in the study file; runs that were trained on it may need it"
                 yield Item(kind="dataset", name=name, fate="left over", why=why)

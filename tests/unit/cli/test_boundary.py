@@ -166,7 +166,7 @@ def test_a_signal_ends_a_command_in_order(kind: signal.Signals, tmp_path: Path, 
     write_study(tmp_path)
     script = (
         "import os, sys, lossary.data.prepare as p\n"
-        f"p.prepare_tokenizer = lambda *_: os.kill(os.getpid(), {int(kind)}) or __import__('time').sleep(30)\n"
+        f"p.make_tokenizer = lambda *_: os.kill(os.getpid(), {int(kind)}) or __import__('time').sleep(30)\n"
         "from lossary.cli.main import main\n"
         f"sys.argv = ['lossary', 'prepare', {str(tmp_path)!r}]\nmain()"
     )

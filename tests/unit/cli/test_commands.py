@@ -96,7 +96,9 @@ def test_a_missing_source_names_the_place_and_leaves_nothing(tmp_path: Path) -> 
     found = lossary("prepare", str(tmp_path))
     assert found.returncode == 3
     assert "$.datasets.a.source: no file matches 'a.jsonl'" in found.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.toml"]
+    # The folder of leases stays, and holds none.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["leases", "study.toml"]
+    assert not list(tmp_path.glob("leases/*.json"))
 
 
 def test_what_is_not_there_yet_is_missing_data(synthetic: Callable[..., Any]) -> None:

@@ -56,5 +56,5 @@ def imported_study(root: Path, runs: list[str], datasets: list[str], *, sop: boo
         "notes": [],
     }
     root.mkdir(parents=True, exist_ok=True)
-    write_json(root / "imported.json", {"schema": 1, "name": "<b>a page</b>", "sources": [source]})
+    write_json(root / "imported.json", {"schema": 2, "name": "<b>a page</b>", "sources": [source]})
     return root

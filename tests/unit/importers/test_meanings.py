@@ -189,3 +189,20 @@ def test_imports_of_an_earlier_version_are_refused_clearly(tmp_path: Path) -> No
     with pytest.raises(DataError, match="another version") as error:
         imported_table(tmp_path)
     assert "/a/log.csv" in str(error.value.hint)
+
+
+def test_what_a_model_card_leaves_unmarked_is_evaluated(read: Callable[..., Table]) -> None:
+    text = "| Training Loss | Step | Validation Loss | Accuracy |\n|---|---|---|---|\n| 2.1 | 200 | 2.2 | 0.6 |\n"
+    assert cells(read("card.md", text)) == near(
+        {("card", "all", "train_loss"): 2.1, ("card", "all", "loss"): 2.2, ("card", "all", "accuracy"): 0.6}
+    )
+
+
+def test_a_log_of_nemo_is_none_of_megatron(read: Callable[..., Table]) -> None:
+    lines = [
+        "Training epoch 0, iteration 9/99 | lr: 1e-4 | global_step: 9 | reduced_train_loss: 10.5",
+        "Training epoch 0, iteration 19/99 | global_step: 19 | reduced_train_loss: 9.5 | val_loss: 9.25",
+    ]
+    assert cells(read("nemo.log", "\n".join(lines))) == near(
+        {("nemo", "all", "train_loss"): 9.5, ("nemo", "all", "loss"): 9.25}
+    )

@@ -180,7 +180,7 @@ def test_a_run_that_was_renamed_by_hand_is_recognised(done: StudyFolder) -> None
     plan = planned(done, text(("[runs.torch_a]", "[runs.torch_b]")))
     (item,) = plan.refused
     assert item.what == "run torch_b"
-    assert "lossary mv runs.torch_a runs.torch_b" in item.ways[0]
+    assert item.ways[0] == "call it torch_a again"
 
 
 def test_what_left_the_study_file_is_left_over(done: StudyFolder) -> None:

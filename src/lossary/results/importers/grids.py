@@ -285,6 +285,8 @@ def read_excel_grids(path: Path) -> list[Grid]:
         for sheet in book.worksheets:
             cells = sheet.iter_rows(values_only=True, max_row=_MOST_CELLS // 100, max_col=1000)
             rows = [["" if value is None else str(value) for value in row] for row in cells]
+            width = max((at + 1 for row in rows for at, cell in enumerate(row) if cell.strip()), default=0)
+            rows = [row[:width] for row in rows]
             grids.append(Grid(title=str(sheet.title), rows=rows, first_line=1))
         book.close()
     except (OSError, KeyError, ValueError, TypeError) as error:

@@ -174,12 +174,13 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
 def _read_log(path: Path, text: str, maps: Maps) -> Imported | None:
     if _RULER.search(text) and re.search(r"^[^\n|]*\|.*$", text, re.MULTILINE):
         return read_grids(read_markdown_grids(read_text(path)), path, "Markdown tables", maps)
+    # NeMo's lines say `iteration 9/99 |`, too.
+    if NEMO.search(text):
+        return read_nemo(path, maps)
     if MEGATRON_TRAIN.search(text) or MEGATRON_EVAL.search(text):
         return read_megatron(path, maps)
     if _FAIRSEQ.search(text):
         return read_fairseq(path, maps)
-    if NEMO.search(text):
-        return read_nemo(path, maps)
     if any(map(NANOGPT.match, text.split("\n"))):
         return read_nanogpt(path, maps)
     if BLOCK.search(text):

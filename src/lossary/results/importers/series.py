@@ -126,8 +126,10 @@ def _tag(header: str, headers: list[str], run: str, axis: Axis) -> Tag:
         return Tag(run, header, header, refused="no loss or accuracy")
     name = read_name(header)
     split: Split | None = None
-    if name.split is None and any(read_name(other).split == "eval" for other in headers):
-        split = "train"
+    splits = {read_name(other).split for other in headers if read_name(other).quantity is not None}
+    if name.split is None and "eval" in splits:
+        # Keras marks evaluation only; where training is marked, too, what is left is evaluated, as in model cards.
+        split = "eval" if "train" in splits else "train"
     return Tag(run, header, header, split=split, axis=axis)
 
 

@@ -58,5 +58,11 @@ def read_results_json(path: Path, maps: Maps) -> Imported:
     found = Collector(path, "transformers results", maps)
     entry = read_json_text(path)
     step = next((int(entry[name]) for name in ("global_step", "step", "epoch") if is_number(entry.get(name))), 0)
-    _add(found, run_of(path), {"train_runtime": 0, **entry}, step, "")
+    # What its examples add to the metrics of an evaluation has no prefix: `perplexity`.
+    evaluated = any(name.startswith("eval_") for name in entry)
+    prefix = "eval_" if evaluated else ""
+    named = {
+        n if n.startswith(("eval_", "train_", "test_", "predict_")) else f"{prefix}{n}": v for n, v in entry.items()
+    }
+    _add(found, run_of(path), {"train_runtime": 0, **named}, step, "")
     return found.finish()
