@@ -89,7 +89,7 @@ class Dataset(_Table):
     """A named source of documents."""
 
     source: str | list[str] = Field(
-        description="Parquet, JSON Lines, JSON, CSV, TSV or plain text (.gz, .zst): path, glob, URL of fsspec, or builtin:NAME."
+        description="Parquet, JSON (Lines), CSV, TSV or plain text (.gz, .zst): path, glob, URL or builtin:NAME."
     )
     text: str | list[str] = Field("text", description="The field of the text, or two fields that form a pair.")
     documents: Literal["lines", "blank_lines", "file"] = Field(
