@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
+from lossary.dashboard.app import create_app
 from lossary.findings.folder import check_table, with_base
 from lossary.reports.page import write_report
 from lossary.tables.load import open_table
@@ -61,3 +65,36 @@ def visit(browser: Any, reports: dict[str, Path]) -> Iterator[Open]:
             return start(url, may_ask=lambda asked: asked.split("#")[0] == url, **options)
 
         yield of
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Studies by what is special about them; `live` is written to by tests."""
+    root = tmp_path_factory.mktemp("dashboard")
+    found = special_studies(root, most_datasets=30)
+    shutil.copytree(found["plain"], root / "live")
+    return found | {"live": root / "live"}
+
+
+@pytest.fixture(scope="module")
+def origin(folders: dict[str, Path]) -> Iterator[str]:
+    """The address of a dashboard of all studies."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(list(folders.values())), log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listening.close()
+
+
+@pytest.fixture
+def look(browser: Any, origin: str) -> Iterator[Open]:
+    """Opens a page of the dashboard, which asks its own origin only."""
+    with opening(browser) as start:
+
+        def at(address: str, **options: Any) -> Any:
+            return start(f"{origin}/s/{address}", may_ask=lambda url: url.startswith(f"{origin}/"), **options)
+
+        yield at

@@ -97,6 +97,19 @@ def test_no_rule_warns_without_its_test_and_none_contradicts_its_cells(subject: 
     assert findings_markdown(checked)
 
 
+@given(subjects())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_interval_of_a_table_holds_a_number_that_cannot_be(subject: Subject) -> None:
+    table = subject.table
+    for number in [*table.cells, *table.totals]:
+        if number.low is not None and number.high is not None:
+            assert 0 <= number.low <= number.high
+            assert number.high <= 1 or not number.metric.endswith("accuracy")
+    for delta in table.deltas:
+        if delta.low is not None and delta.high is not None and delta.metric.endswith("accuracy"):
+            assert -1 <= delta.low <= delta.high <= 1
+
+
 def reads_alone(found: Finding) -> None:
     """A gist says of which run and metric it is, in one sentence of a line or two."""
     assert found.gist

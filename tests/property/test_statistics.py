@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from lossary.statistics.estimates import Estimate, RatioSums, proportion, ratio, weighted_mean
+from lossary.statistics.estimates import Estimate, RatioSums, accuracy, proportion, ratio, weighted_mean, within
 from lossary.statistics.missed import missed_positions
 
 SIMULATIONS = 2000
@@ -119,3 +119,25 @@ def test_positions_that_are_always_missed_are_found_again(share: float, cost: fl
     found = missed_positions(accuracies=((1 - share) * right, right), losses=((1 - share) * loss + share * cost, loss))
     assert found.share == pytest.approx(share, rel=1e-9)
     assert found.nats == pytest.approx(cost, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=30))
+def test_an_accuracy_and_its_interval_stay_within_0_and_1(rows: list[tuple[int, int]]) -> None:
+    y, x = (np.array(column, float) for column in zip(*((min(row), max(row)) for row in rows), strict=True))
+    found = accuracy(sums(y, x))
+    if found.value is None:
+        assert x.sum() == 0
+        return
+    assert 0 <= (found.low or 0) <= found.value <= (1 if found.high is None else found.high) <= 1
+    if y.sum() in (0, x.sum()):
+        # Neither all nor none are certain because no other was drawn.
+        assert found.low is not None
+        assert found.high is not None
+        assert found.high - found.low > 0
+
+
+@given(st.integers(1, 50), st.data())
+def test_proportions_and_their_totals_stay_within_0_and_1(n: int, data: st.DataObject) -> None:
+    parts = [(1.0, proportion(data.draw(st.integers(0, n)), n)) for _ in range(3)]
+    for found in (*(part for _, part in parts), within(weighted_mean(parts), 0.0, 1.0)):
+        assert 0 <= found.low <= found.value <= found.high <= 1

@@ -143,7 +143,7 @@ class _App:
 
     def _render(self, slug: str, page: str, snapshot: Snapshot, request: Request) -> Rendered:
         content = PAGES[page](self._site, self._ask(slug, snapshot, request))
-        values = {**content.values, "pictures": _NoPictures(), "data": _data(content)}
+        values = {**content.values, "heads": content.heads, "pictures": _NoPictures(), "data": _data(content)}
         return Rendered.of(self._html(content.template, values, slug=slug, page=page, snapshot=snapshot))
 
     def _ask(self, slug: str, snapshot: Snapshot, request: Request) -> Ask:
@@ -229,7 +229,15 @@ class _App:
     def _error(self, request: Request, status: int, message: str, **more: Any) -> Response:
         slug = request.path_params.get("slug")
         slug = slug if slug in self._site.studies else None
-        values = {"message": plain(message), "what": "", "known": [], "hint": None, "status": status, "data": ""} | more
+        values = {
+            "message": plain(message),
+            "what": "",
+            "known": [],
+            "hint": None,
+            "status": status,
+            "heads": (),
+            "data": "",
+        } | more
         return Response(self._html("error.html", values, slug=slug), status, media_type="text/html")
 
     def _html(

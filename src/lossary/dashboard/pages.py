@@ -104,7 +104,7 @@ def run(site: Site, ask: Ask) -> Content:
         "others": [other.name for other in opened.table.runs if other.name != name],
         "view": SimpleNamespace(findings=findings_view(about_findings(checked, run=name), ask.links)),
     }
-    return Content("run.html", values)
+    return Content("run.html", values, run_heads(opened.table, ask.links))
 
 
 def dataset(site: Site, ask: Ask) -> Content:

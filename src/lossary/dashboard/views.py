@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from lossary.dashboard.addresses import Addresses
 from lossary.dashboard.progress import RunProgress
 from lossary.findings.engine import Checked
+from lossary.reports.comparison import own_mixture_text
 from lossary.reports.html.views.losses import CellView, Row, RunHead, losses_view, run_heads
 from lossary.reports.text import percent, plain, safe_link, short_count
 from lossary.tables.comparability import flat_settings, realised_shares, run_settings
@@ -258,14 +259,5 @@ def compare_view(found: Comparison, links: Addresses, *, examples: bool) -> Comp
             for name, values in found.bits_per_byte.items()
         ],
         settings=[(plain(row.name), [plain(value) for value in row.values]) for row in found.settings],
-        own_mixture=_own_mixture(found),
+        own_mixture=plain(own_mixture_text(found)),
     )
-
-
-def _own_mixture(found: Comparison) -> str:
-    """The totals on each run's own mixture, in parts."""
-    parts = found.own_mixture
-    if parts is None:
-        return ""
-    shift, within = sum(parts.share_shift.values()), sum(parts.within.values())
-    return f"change {parts.change:+.4f} = {shift:+.4f} by other shares {within:+.4f} within datasets"

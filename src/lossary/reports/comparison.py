@@ -9,8 +9,10 @@ from lossary.reports.text import metric_title, plain, short_count
 from lossary.tables.comparison import Comparison
 from lossary.tables.model import Table
 
-__all__ = ["comparison_value", "print_comparison"]
+__all__ = ["comparison_value", "own_mixture_text", "print_comparison"]
 
+# Half a unit of the last digit shown.
+_SMALLEST = 0.00005
 _VERDICTS = {"same": "same", "differs": "[bold]differs[/]", "unknown": "unknown"}
 
 
@@ -95,12 +97,22 @@ def _print_more(found: Comparison, console: Console) -> None:
             bounds = f"{estimate.value:+.4f}, 95 % {estimate.low:+.4f} to {estimate.high:+.4f}"
             console.print(f"bootstrap {escape(plain(name))}: {bounds}; {estimate.method}")
     if found.own_mixture is not None:
-        parts = found.own_mixture
-        shift, within = sum(parts.share_shift.values()), sum(parts.within.values())
-        console.print(
-            f"MLM loss on each run's own mixture: change {parts.change:+.4f} = {shift:+.4f} by other shares "
-            f"{within:+.4f} within datasets"
-        )
+        console.print(escape(plain(own_mixture_text(found))))
+
+
+def own_mixture_text(found: Comparison) -> str:
+    """Each run on the mixture that it was trained on, and where the difference comes from; empty where unknown."""
+    parts = found.own_mixture
+    if parts is None:
+        return ""
+    shift, within = sum(parts.share_shift.values()), sum(parts.within.values())
+    start = f"With datasets weighed as in each run's own training, the MLM loss of {found.second} is "
+    if abs(parts.change) < _SMALLEST:
+        return f"{start}that of {found.first}."
+    text = f"{start}{abs(parts.change):.4f} {'higher' if parts.change > 0 else 'lower'} than that of {found.first}. "
+    if abs(shift) < _SMALLEST:
+        return text + "Both were trained on the same shares: all of it comes from the losses on the datasets."
+    return text + f"Of this, {shift:+.4f} comes from other shares, {within:+.4f} from the losses on the datasets."
 
 
 def comparison_value(found: Comparison) -> dict[str, object]:

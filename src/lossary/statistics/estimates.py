@@ -13,7 +13,7 @@ Satterthwaite (Biometrics 1946).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, sqrt
 from typing import NamedTuple, Self
 
@@ -21,7 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-__all__ = ["LEVEL", "Estimate", "MeanSums", "RatioSums", "mean", "proportion", "ratio", "weighted_mean"]
+__all__ = [
+    "LEVEL",
+    "Estimate",
+    "MeanSums",
+    "RatioSums",
+    "accuracy",
+    "mean",
+    "proportion",
+    "ratio",
+    "within",
+    "weighted_mean",
+]
 
 LEVEL = 0.95
 # Sums beyond this overflow when they are squared; no loss comes near it.
@@ -114,6 +125,26 @@ def ratio(sums: RatioSums) -> Estimate:
         degrees=n - 1,
         method="cluster95",
     )
+
+
+def within(estimate: Estimate, least: float, most: float) -> Estimate:
+    """The estimate with an interval that holds no number which cannot be."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=min(max(estimate.low, least), most), high=max(min(estimate.high, most), least))
+
+
+def accuracy(sums: RatioSums) -> Estimate:
+    """Right positions by masked ones, clustered by example, within 0 and 1.
+
+    Where all are right, or none, there is no spread to judge by: Wilson's interval, with examples as what was drawn.
+    """
+    found = ratio(sums)
+    if found.value is None:
+        return found
+    if sums.y in (0.0, sums.x):
+        return proportion(sums.n if sums.y else 0, sums.n)
+    return within(found, 0.0, 1.0)
 
 
 def mean(sums: MeanSums) -> Estimate:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from lossary.errors import UsageError
 from lossary.results.parquet import ask, file_name
-from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, ratio, weighted_mean
+from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, ratio, weighted_mean, within
 from lossary.statistics.multiplicity import holm
 from lossary.statistics.paired import differs_p, paired_proportion
 from lossary.statistics.power import examples_needed
@@ -27,6 +28,8 @@ from lossary.tables.totals import estimate_of
 __all__ = ["PairedRuns", "add_deltas", "compare_files", "compare_runs", "with_deltas"]
 
 _LEVEL = 0.05
+# Between these a difference may lie.
+_RANGES = {metric: (-1.0, 1.0) if metric.endswith("accuracy") else (-inf, inf) for metric in METRICS}
 
 
 class PairedRuns(NamedTuple):
@@ -106,7 +109,7 @@ def _differences_of_sums(n: int, x: float, xx: float, *more: float) -> dict[Metr
     y, yy, xy, c, cc, cx, pairs, s, ss, sss, gained, lost, broken, sop_broken = (value or 0 for value in more)
     found: dict[Metric, Estimate] = {
         "mlm_loss": ratio(RatioSums(n, y, x, yy, xy, xx)),
-        "mlm_accuracy": ratio(RatioSums(n, c, x, cc, cx, xx)),
+        "mlm_accuracy": within(ratio(RatioSums(n, c, x, cc, cx, xx)), -1.0, 1.0),
         "sop_loss": mean(MeanSums(int(pairs), s, ss, sss)),
         "sop_accuracy": paired_proportion(n=int(pairs), gained=int(gained), lost=int(lost)),
     }
@@ -130,7 +133,7 @@ def _differences(first: ScoreColumns, second: ScoreColumns, part: slice) -> dict
     found: dict[Metric, Estimate] = {}
     for metric, name in (("mlm_loss", "mlm_nats"), ("mlm_accuracy", "mlm_correct")):
         y = getattr(second, name)[part] - getattr(first, name)[part]
-        found[metric] = ratio(RatioSums.of(y, x))
+        found[metric] = within(ratio(RatioSums.of(y, x)), *_RANGES[metric])
     broken = (int(np.count_nonzero(np.isnan(second.mlm_nats[part] - first.mlm_nats[part]))), len(x))
     with np.errstate(invalid="ignore"):
         y = second.sop_nats[part] - first.sop_nats[part]
@@ -185,7 +188,7 @@ def _deltas(table: Table, base: str, run: str, paired: PairedRuns) -> list[Delta
         for name, estimate in of_metric.items():
             ends = [estimate_of(table.cell(which, name, metric)) for which in (base, run)]
             deltas.append(_delta(base, run, name, metric, estimate, ends, paired.unmatched[name]))
-        total = weighted_mean(_weighted(table.datasets, of_metric))
+        total = within(weighted_mean(_weighted(table.datasets, of_metric)), *_RANGES[metric])
         without = [name for name, estimate in of_metric.items() if estimate.value is None and estimate.reason]
         if without and total.value is not None:
             total = replace(total, reason=f"without {', '.join(without)}")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from lossary.errors import ScoreError
 from lossary.results.parquet import ask, file_name
 from lossary.results.seals import read_sealed
-from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, proportion, ratio
+from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, accuracy, mean, proportion, ratio, within
 from lossary.tables.model import METRICS, Metric
 
 __all__ = ["NO_NUMBER", "ScoreColumns", "dataset_estimates", "file_estimates", "no_number", "read_columns"]
@@ -131,7 +132,10 @@ def _sums(scores: ScoreColumns, part: slice) -> ScoreSums | None:
 def _estimates(sums: ScoreSums | None, *, has_sop: bool) -> dict[Metric, Estimate]:
     if sums is None:
         return {metric: Estimate(value=None, reason="no validation example") for metric in METRICS}
-    found: dict[Metric, Estimate] = {"mlm_loss": ratio(sums.nats), "mlm_accuracy": ratio(sums.correct)}
+    found: dict[Metric, Estimate] = {
+        "mlm_loss": within(ratio(sums.nats), 0.0, inf),
+        "mlm_accuracy": accuracy(sums.correct),
+    }
     if sums.broken:
         none = Estimate(value=None, n=sums.nats.n, reason=no_number(sums.broken, sums.nats.n))
         found = {"mlm_loss": none, "mlm_accuracy": none}
@@ -142,7 +146,7 @@ def _estimates(sums: ScoreSums | None, *, has_sop: bool) -> dict[Metric, Estimat
     if not sums.sop_nats.n:
         why = "no example has two sentences" if has_sop else "the checkpoint has no sentence-order head"
         return found | {metric: Estimate(value=None, reason=why) for metric in ("sop_loss", "sop_accuracy")}
-    found["sop_loss"] = mean(sums.sop_nats)
+    found["sop_loss"] = within(mean(sums.sop_nats), 0.0, inf)
     found["sop_accuracy"] = proportion(sums.sop_correct, sums.sop_nats.n)
     return found
 

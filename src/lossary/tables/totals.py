@@ -1,8 +1,9 @@
 """Totals over datasets, one for each weighting; a total that leaves a dataset out says so."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 
-from lossary.statistics.estimates import Estimate, weighted_mean
+from lossary.statistics.estimates import Estimate, weighted_mean, within
 from lossary.tables.model import METRICS, WEIGHTINGS, Cell, DatasetRow, Metric, Total, Weighting
 
 __all__ = ["estimate_of", "totals_of", "weight_of"]
@@ -49,7 +50,7 @@ def _total(
     if any(weight is None for weight in weights.values()):
         total = Estimate(value=None, reason=f"the page gives no {weighting.replace('_', ' ')}")
     else:
-        total = weighted_mean(parts)
+        total = within(weighted_mean(parts), 0.0, 1.0 if metric.endswith("accuracy") else inf)
     # Why there is no interval is no reason to mark the number.
     reason = total.reason if total.value is None else None
     if left_out and total.value is not None:

@@ -276,6 +276,20 @@
     figures.forEach((figure) => near.observe(figure));
   }
   document.addEventListener("lossary:renewed", begin);
+
+  /* Tables that hold more columns than are seen say so. */
+  function tell(part) {
+    part.classList.toggle("cut", part.scrollWidth - part.clientWidth - Math.abs(part.scrollLeft) > 4);
+    const note = part.parentElement.querySelector(":scope > .more-columns");
+    if (note) note.hidden = part.scrollWidth - part.clientWidth <= 4;
+  }
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => tell(target)));
+  function measure() {
+    sizes.disconnect();
+    all(".scroll").forEach((part) => { sizes.observe(part); part.addEventListener("scroll", () => tell(part), { passive: true }); });
+  }
+  document.addEventListener("lossary:renewed", measure);
+  measure();
   begin();
   function redraw(which = () => true) {
     figures.filter(which).forEach((figure) => {

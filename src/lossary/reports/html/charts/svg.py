@@ -8,6 +8,7 @@ import json
 import re
 from itertools import pairwise
 from typing import Any
+from unicodedata import east_asian_width as wide
 from xml.etree import ElementTree
 
 __all__ = ["file_svg", "inline_svg", "on_white"]
@@ -30,6 +31,9 @@ _DEFAULTS = {
 _INHERITED = ("fill", "stroke", "stroke-opacity", "stroke-width", "stroke-dasharray", "text-anchor", "font-size")
 _GEOMETRY = {"d", "transform", "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "dx", "dy"}
 _POLYLINE = re.compile(r"M[-\d.,]+(L[-\d.,]+){3,}")
+_TRANSLATE = re.compile(r"translate\((-?[\d.]+)")
+# Widths of a character, in font sizes: of the widest sans-serifs, and of East Asian ones.
+_WIDTH, _WIDE = 0.68, 1.05
 _LONG = re.compile(r"-?\d+\.\d+(e-?\d+)?")
 
 
@@ -42,6 +46,7 @@ def inline_svg(spec: dict[str, Any]) -> str:
     if slim is None:
         return ""
     slim.attrib.pop("fill", None)
+    make_room(slim)
     slim.set("aria-hidden", "true")
     slim.set("focusable", "false")
     return ElementTree.tostring(slim, encoding="unicode", short_empty_elements=True)
@@ -58,6 +63,34 @@ def on_white(spec: dict[str, Any]) -> dict[str, Any]:
     """The specification in a dark grey instead of the colour of a page's text, of which a file knows nothing."""
     found: dict[str, Any] = json.loads(json.dumps(spec).replace('"currentColor"', f'"{_INK}"'))
     return found | {"background": "#ffffff"}
+
+
+def _reach(element: ElementTree.Element, x: float, size: float, anchor: str) -> tuple[float, float]:
+    """How far texts reach to the left and to the right, by a font as wide as any; turned ones are left out."""
+    transform = element.get("transform", "")
+    moved = _TRANSLATE.match(transform)
+    x += float(moved[1]) if moved else 0.0
+    size = float(element.get("font-size", f"{size}px").removesuffix("px"))
+    anchor = element.get("text-anchor", anchor)
+    low, high = float("inf"), float("-inf")
+    if element.tag == "text" and "rotate" not in transform:
+        width = size * sum(_WIDE if wide(character) in "WF" else _WIDTH for character in element.text or "")
+        start = x + float(element.get("x", 0)) - {"end": width, "middle": width / 2}.get(anchor, 0.0)
+        low, high = start, start + width
+    for child in element:
+        of_child = _reach(child, x, size, anchor)
+        low, high = min(low, of_child[0]), max(high, of_child[1])
+    return low, high
+
+
+def make_room(root: ElementTree.Element) -> None:
+    """Widens a picture until no label can be cut: whoever shows it may have wider fonts than whoever made it."""
+    left, top, width, height = map(float, root.get("viewBox", "0 0 0 0").replace(",", " ").split())
+    low, high = _reach(root, 0.0, 11.0, "start")
+    start, end = min(left, low), max(left + width, high)
+    if width and (start < left or end > left + width):
+        root.set("viewBox", " ".join(_LONG.sub(_rounded, str(n)) for n in (start, top, end - start, height)))
+        root.set("width", _LONG.sub(_rounded, str(end - start)))
 
 
 def _slim(element: ElementTree.Element) -> ElementTree.Element | None:

@@ -1,0 +1,91 @@
+"""What a reader sees at the widths of a telephone, a tablet and a desk, light and dark: marks, losses, labels."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .visits import Open
+
+WIDTHS = (390, 820, 1440)
+PAGES = ("plain/", "plain/run?name=run_01", "plain/dataset?name=dataset_001", "plain/compare", "plain/curves")
+
+# Swatches that show nothing: their mark is not in the page, or has no size.
+_EMPTY = """() => [...document.querySelectorAll('.swatch use')].filter((use) => {
+  const mark = document.getElementById(use.getAttribute('href').slice(1));
+  return !mark || !mark.querySelector('path')?.getAttribute('d');
+}).length"""
+_MARKS = "() => [...document.querySelectorAll('symbol')].map((mark) => [mark.id, mark.innerHTML])"
+# Tables that are wider than their place and do not say so, and those that say so and are not.
+_UNSAID = """() => [...document.querySelectorAll('.scroll')].filter((part) => {
+  const folded = [...document.querySelectorAll('details:not([open])')].some((details) => details.contains(part));
+  const more = part.parentElement.querySelector(':scope > .more-columns');
+  const wide = part.scrollWidth > part.clientWidth + 4;
+  return !folded && (wide !== part.classList.contains('cut') || (more && wide === more.hidden));
+}).map((part) => part.getAttribute('aria-label'))"""
+# By table: columns of losses of which a number is seen in the part that shows before anybody scrolls.
+_SEEN = """() => [...document.querySelectorAll('table.losses')].filter((table) => table.offsetParent).map((table) => {
+  const place = table.closest('.scroll').getBoundingClientRect();
+  const first = table.querySelector('tbody th').getBoundingClientRect();
+  return [...table.querySelectorAll('tbody tr:first-child a.n')].filter((number) => {
+    const box = number.getBoundingClientRect();
+    return box.width && box.left >= first.right - 1 && box.right <= place.right;
+  }).length;
+})"""
+# Labels that a picture cuts off, with fonts wider than those it was made with.
+_CUT = """() => [...document.querySelectorAll('.plot svg')].flatMap((picture) => {
+  picture.style.fontFamily = 'Verdana, "DejaVu Sans", sans-serif';
+  const whole = picture.getBoundingClientRect();
+  return [...picture.querySelectorAll('text')].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return box.left < whole.left - 1 || box.right > whole.right + 1;
+  }).map((text) => text.textContent);
+})"""
+
+
+@pytest.fixture(params=["report", "dashboard"])
+def see(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
+    """Opens the report, or the pages of the dashboard, of the same study."""
+    if request.param == "report":
+        visit: Open = request.getfixturevalue("visit")
+        return lambda **options: [visit("plain", **options)]
+    look: Open = request.getfixturevalue("look")
+    return lambda **options: [look(address, **options) for address in PAGES]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_marks_losses_and_more_columns_are_seen(see: Callable[..., list[Any]], width: int, scheme: str) -> None:
+    for found in see(viewport={"width": width, "height": 850}, color_scheme=scheme):
+        page = found.page
+        page.wait_for_timeout(200)
+        where = page.url
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, where
+        assert page.evaluate(_EMPTY) == 0, where
+        assert page.evaluate(_UNSAID) == [], where
+        assert all(page.evaluate(_SEEN)), where
+
+
+def test_report_and_dashboard_mark_runs_alike(visit: Open, look: Open) -> None:
+    marks = visit("plain").page.evaluate(_MARKS)
+    assert marks
+    for address in PAGES[:3]:
+        assert look(address).page.evaluate(_MARKS) == marks
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile", "wide"])
+def test_no_label_of_a_static_picture_is_cut_by_a_wider_font(visit: Open, name: str) -> None:
+    page = visit(name, java_script_enabled=True).page
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert page.evaluate(_CUT) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_head_of_a_section_is_not_under_the_bar(visit: Open, width: int) -> None:
+    page = visit("plain", viewport={"width": width, "height": 850}).page
+    for name in ("losses", "pairs", "curves", "examples", "provenance"):
+        page.evaluate(f"location.hash = '{name}'")
+        page.wait_for_timeout(900)
+        top = page.locator(f"#{name} h2").bounding_box()["y"]
+        bar = page.locator(".top").bounding_box()
+        assert bar["y"] + bar["height"] <= top + 1, name
