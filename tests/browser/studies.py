@@ -13,7 +13,7 @@ from lossary.data.examples import Examples
 from lossary.data.freeze import write_examples
 from lossary.data.manifests import write_manifest
 from lossary.data.parts import EXAMPLES
-from lossary.files import write_json
+from lossary.files import digest_file, write_json
 from lossary.folder import StudyFolder
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
@@ -80,7 +80,10 @@ def _write_tokenizer(folder: StudyFolder) -> int:
     folder.tokenizer.mkdir(parents=True)
     (folder.tokenizer / "spiece.model").write_bytes(model.getvalue())
     size = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).vocab_size()
-    write_json(folder.tokenizer / "manifest.json", {"digest": "blake2b:1", "vocabulary_size": size})
+    write_json(
+        folder.tokenizer / "manifest.json",
+        {"digest": digest_file(folder.tokenizer / "spiece.model"), "vocabulary_size": size},
+    )
     return len(WORDS)
 
 

@@ -263,7 +263,7 @@ class _App:
             "state": links.page("state.json") if links else "",
             "asset": _asset_address,
         }
-        return _environment().get_template(template).render(shell=shell, **values)
+        return _environment().get_template(template).render(**{"shell": shell, "heads": ()} | values)
 
 
 def _data(content: Content) -> str:
