@@ -88,7 +88,7 @@ def _write_validation(folder: StudyFolder, shape: Shape) -> Examples:
     syllables = ["ba", "ke", "lo", "mi", "nu", "pra", "sto", "vel", "zan", "qui", "rof", "tis"]
     words = [a + b + c for a in syllables for b in syllables for c in ("", *syllables[:5])]
     sentences = (" ".join(rng.choice(words, 12)) for _ in range(5000))
-    train_model(folder, sentences, vocabulary_size=_VOCABULARY, lowercase=True, request="page")
+    train_model(folder, sentences, vocabulary_size=_VOCABULARY, lowercase=True, record={"request": "page"})
     examples = _examples(shape, rng)
     for index, name in enumerate(shape.dataset_names):
         part = folder.validation_part(name)

@@ -13,7 +13,7 @@ from lossary.data.examples import Examples
 from lossary.data.freeze import write_examples
 from lossary.data.manifests import write_manifest
 from lossary.data.parts import EXAMPLES
-from lossary.files import digest_file, write_json
+from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
@@ -127,7 +127,7 @@ def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Example
     manifest = {
         "digest": "blake2b:0123456789abcdef",
         "parts": dict.fromkeys(datasets, "blake2b:0123456789abcdef"),
-        "tokenizer_digest": "blake2b:1",
+        "tokenizer_digest": read_json(folder.tokenizer / "manifest.json")["digest"],
         "datasets": datasets,
         "notes": [],
         "per_dataset": described,
@@ -180,7 +180,7 @@ def _write_scores(
         run=run,
         step=step,
         validation_digest="blake2b:0123456789abcdef",
-        tokenizer_digest="blake2b:1",
+        tokenizer_digest=read_json(folder.tokenizer / "manifest.json")["digest"],
         weights_digest=f"blake2b:{run}",
         backend="torch",
         device="cpu",

@@ -23,7 +23,7 @@ def trained(root: Path, *, lowercase: bool) -> Path:
         for document in corpus(900, seed=99)
         for text in (document["text"].split("\n") if isinstance(document["text"], str) else document["text"])
     ]
-    train_model(folder, iter(texts), vocabulary_size=VOCABULARY, lowercase=lowercase, request="test")
+    train_model(folder, iter(texts), vocabulary_size=VOCABULARY, lowercase=lowercase, record={"request": "test"})
     return folder.tokenizer / "spiece.model"
 
 
