@@ -43,14 +43,14 @@ def _train(root: Path, moment: int) -> None:
     for module, name in ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir")):
         setattr(module, name, counting(getattr(module, name)))
     loop.load_backend = lambda _: SimpleBackend  # type: ignore[assignment]
-    kept = score.write_scores
+    kept = score.write_score_windows
 
     def said(path: Path, *rest: Any) -> None:
         kept(path, *rest)
         with (root / "scored.txt").open("a") as file:
             file.write(f"{path.stem}\n")
 
-    score.write_scores = said
+    score.write_score_windows = said
     study, folder = load_study(root), StudyFolder(root)
     on_the_way = worker.ScoresOnTheWay(study, folder, "torch_a", score_last=True, emit=lambda _: None)
     loop.train(study, folder, "torch_a", on_the_way=on_the_way, emit=lambda _: None)

@@ -94,7 +94,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(
         [sys.executable, "-m", "tests.unit.training.killed", str(source.root), "5"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
         cwd=Path(__file__).parents[3],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
