@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from lossary.tables.totals import totals_of
 __all__ = ["Scored", "best_run", "build_table", "scored_runs"]
 
 _THREADS = 2
+# Names that a note spells out.
+_SHOWN = 4
 SIGNATURE = "mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:fieller95,hall95,wilson95,welch95"
 
 
@@ -301,19 +304,34 @@ def _total_notes(totals: list[Total]) -> list[str]:
 
 
 def _standing_notes(cells: list[Cell]) -> list[str]:
-    notes = []
+    """One note for all cells of a metric that stand alike; each cell has its mark and its numbers in the table."""
+    groups: dict[str, dict[str, list[str]]] = {}
     for cell in cells:
-        if cell.standing not in ("at", "above") or cell.value is None or cell.floor is None:
-            continue
-        half = ((cell.high or cell.value) - (cell.low or cell.value)) / 2
-        seen = f"{cell.value:.3f} ±{half:.3f} against {cell.floor:.3f}"
-        if cell.metric == "mlm_loss":
-            what = (
-                "on the unigram plateau: no better than the frequencies of pieces"
-                if cell.standing == "at"
-                else ("above the unigram entropy: worse than the frequencies of the validation set's own pieces")
-            )
-        else:
-            what = "at chance" if cell.standing == "at" else "above chance: confidently wrong, not merely unlearned"
-        notes.append(f"{cell.run}, {cell.dataset}, {cell.metric}: {what} ({seen})")
-    return notes
+        if cell.standing in ("at", "above") and cell.value is not None and cell.low is not None:
+            groups.setdefault(_standing_says(cell), {}).setdefault(cell.run, []).append(cell.dataset)
+    return [f"{says}: {_some_cells(runs)}" for says, runs in groups.items()]
+
+
+def _standing_says(cell: Cell) -> str:
+    if cell.metric == "mlm_loss":
+        return (
+            "mlm_loss on the unigram plateau, no better than the frequencies of pieces"
+            if cell.standing == "at"
+            else "mlm_loss above the unigram entropy, worse than the frequencies of the validation set's own pieces"
+        )
+    # The entropy of a few labels is below that of a coin: only more than a coin costs is worse than chance.
+    if (cell.low or 0.0) > log(2):
+        return "sop_loss above ln 2, worse than answering by a coin"
+    return "sop_loss not shown to be below chance"
+
+
+def _some_cells(runs: dict[str, list[str]]) -> str:
+    """`a (x, y), b (x and 8 more)`; runs beyond a few are counted."""
+    shown = [f"{run} ({_some(datasets)})" for run, datasets in list(runs.items())[:_SHOWN]]
+    more = len(runs) - _SHOWN
+    return ", ".join(shown) + (f" and {more} more runs" if more > 0 else "")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -85,9 +85,9 @@ def test_standing_against_floor_and_chance_is_said_in_words(synthetic: Callable[
         ("dialogue", "sop_loss"): "below",
     }
     notes = "\n".join(table.notes)
-    assert "tf_xxl, reform, mlm_loss: on the unigram plateau" in notes
-    assert "tf_xxl, reform, sop_loss: above chance: confidently wrong" in notes
-    assert "tf_xxl, views, sop_loss: at chance" in notes
+    assert "mlm_loss on the unigram plateau, no better than the frequencies of pieces: tf_xxl (reform)" in notes
+    assert "sop_loss above ln 2, worse than answering by a coin: tf_xxl (reform)" in notes
+    assert "sop_loss not shown to be below chance: tf_xxl (views)" in notes
 
 
 def test_runs_that_cannot_be_compared_are_left_out_and_said(synthetic: Callable[..., Any], planted: Any) -> None:
