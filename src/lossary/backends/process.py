@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from lossary.errors import InternalError, Interrupted, WorkerError, error_class
 from lossary.failures import explain, internal
-from lossary.files import read_json, write_json
+from lossary.files import read_json, write_atomic
 
 __all__ = [
     "Conversation",
@@ -112,7 +112,9 @@ def _start(
 ) -> "subprocess.Popen[str]":
     log.parent.mkdir(parents=True, exist_ok=True)
     job_file = log.with_suffix(".job.json")
-    write_json(job_file, dict(job))
+    # Keys keep their order: that of a study's datasets is part of its mixture.
+    with write_atomic(job_file) as temporary:
+        temporary.write_text(json.dumps(dict(job), allow_nan=False), encoding="utf-8")
     with log.open("w", encoding="utf-8") as log_file:
         return subprocess.Popen(
             [sys.executable, "-m", module, str(job_file)],

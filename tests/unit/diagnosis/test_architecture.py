@@ -189,13 +189,20 @@ def test_faults_together_are_found_together(faults: tuple[Setting, ...]) -> None
     assert fit.confirmed
     assert names(fit) == sorted(one.slug for one in faults)
     assert not fit.ties
-    assert fit.architecture == architecture
+    assert fit.architecture is not None
+    for name, value in vars(architecture).items():
+        found = getattr(fit.architecture, name)
+        # How many digits of an ε a fit bears depends on how the processor adds.
+        assert found == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), name
 
 
 def test_two_values_of_one_kind_are_told_apart() -> None:
     fit = identify_architecture(asked(having(*PAIRS[2])), BASE)
     assert fit.best is not None
-    assert fit.best.values == {"epsilon-embeddings.epsilon": 1e-5, "epsilon-head.epsilon": 1e-6}
+    # How many digits a fit bears depends on how the processor adds.
+    assert fit.best.values == pytest.approx(
+        {"epsilon-embeddings.epsilon": 1e-5, "epsilon-head.epsilon": 1e-6}, rel=1e-5
+    )
 
 
 def _scaled(answer: Observation) -> Observation:
