@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossary.cli.common import RunsOption, StudyArgument
+from lossary.cli.common import RunsOption, StepOption, StudyArgument
 
 if TYPE_CHECKING:
     from lossary.findings.model import Severity
@@ -16,6 +16,7 @@ __all__ = ["check"]
 def check(
     study: StudyArgument = Path(),
     runs: RunsOption = None,
+    step: StepOption = None,
     base: Annotated[
         str | None, typer.Option(help="Run that the others are compared with.", show_default="the lowest MLM loss")
     ] = None,
@@ -36,6 +37,7 @@ def check(
     from lossary.files import write_atomic
     from lossary.findings.folder import check_folder
     from lossary.reports.findings import FORMATS, findings_text
+    from lossary.tables.best import parse_step
 
     if format not in FORMATS:
         raise UsageError(f"no format is called {format!r}", where="--format", hint=f"Known: {', '.join(FORMATS)}.")
@@ -44,7 +46,7 @@ def check(
             f"no severity is called {fail_on!r}", where="--fail-on", hint="Known: error, warning, info, never."
         )
     reasons = dict(item.partition("=")[::2] for item in ignore or [])
-    checked = check_folder(study, runs=runs, base=base, ignore=reasons)
+    checked = check_folder(study, runs=runs, step=parse_step(step), base=base, ignore=reasons)
     if out is None and format in ("full", "concise") and sys.stdout.isatty():
         typer.echo(findings_text(checked, style=format, colour=True), nl=False)
     elif out is None:

@@ -20,6 +20,7 @@ __all__ = [
     "QuietOption",
     "RunsOption",
     "SetOption",
+    "StepOption",
     "StudyArgument",
     "Style",
     "open_study",
@@ -43,6 +44,15 @@ JobsOption = Annotated[
 ]
 
 
+StepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--step",
+        metavar="STEP",
+        help="The numbers of this step; or of each run's best one: best, best:METRIC, best:METRIC:WEIGHTING.",
+        show_default="the last",
+    ),
+]
 KeepOption = Annotated[
     list[str] | None,
     typer.Option(

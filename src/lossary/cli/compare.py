@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import StudyArgument, open_study
+from lossary.cli.common import StepOption, StudyArgument, open_study
 
 __all__ = ["compare"]
 
@@ -17,6 +17,7 @@ def compare(
     other: Annotated[
         Path | None, typer.Option(help="Study of the second run.", show_default="the study of the first")
     ] = None,
+    step: StepOption = None,
     force: Annotated[bool, typer.Option("--force", help="Subtract what cannot be compared; it is labelled.")] = False,
     bootstrap_seed: Annotated[
         int | None, typer.Option(min=0, help="Also bootstrap the differences of the MLM loss, with this seed.")
@@ -31,16 +32,18 @@ def compare(
     from lossary.errors import UsageError
     from lossary.reports.comparison import comparison_value, print_comparison
     from lossary.reports.terminal import WIDTH
+    from lossary.tables.best import parse_step
     from lossary.tables.comparison import Side, compare_imported
     from lossary.tables.comparison import compare as compare_sides
-    from lossary.tables.load import is_imported, open_table
+    from lossary.tables.load import is_imported, open_table, step_of_study
 
     if format not in ("text", "json"):
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
+    choice = parse_step(step)
     if is_imported(study):
         if other is not None or bootstrap_seed is not None:
             raise UsageError("imported numbers have no scores to pair", where=str(study), hint="Name two of its runs.")
-        found = compare_imported(open_table(study).table, first, second)
+        found = compare_imported(open_table(study, step=choice).table, first, second)
     else:
         opened = open_study(study)
         theirs = opened if other is None else open_study(other)
@@ -48,6 +51,7 @@ def compare(
             Side(study=opened.study, folder=opened.folder, run=first),
             Side(study=theirs.study, folder=theirs.folder, run=second),
             force=force,
+            step=step_of_study(choice),
             bootstrap_seed=bootstrap_seed,
         )
     if format == "json":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import RunsOption, StudyArgument
+from lossary.cli.common import RunsOption, StepOption, StudyArgument
 
 __all__ = ["export"]
 
@@ -15,6 +15,7 @@ FORMATS = ("json", "csv", "parquet", "latex", "markdown")
 def export(
     study: StudyArgument = Path(),
     runs: RunsOption = None,
+    step: StepOption = None,
     format: Annotated[str, typer.Option("--format", "-f", help="json, csv, parquet, latex or markdown.")] = "json",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File.", show_default="standard output")] = None,
 ) -> None:
@@ -25,13 +26,14 @@ def export(
     from lossary.files import write_atomic
     from lossary.reports.export import csv_text, json_value, latex_text, parquet_table
     from lossary.reports.markdown import markdown_table
+    from lossary.tables.best import parse_step
     from lossary.tables.load import open_table
 
     if format not in FORMATS:
         raise UsageError(f"no format is called {format!r}", where="--format", hint=f"Known: {', '.join(FORMATS)}.")
     if format == "parquet" and out is None:
         raise UsageError("Parquet needs a file", where="--format parquet", hint="Give one with --out.")
-    table = open_table(study, runs=runs).table
+    table = open_table(study, runs=runs, step=parse_step(step)).table
     if format == "parquet" and out is not None:
         import pyarrow.parquet as pq
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import RunsOption, StudyArgument
+from lossary.cli.common import RunsOption, StepOption, StudyArgument
 
 __all__ = ["report"]
 
@@ -13,6 +13,7 @@ __all__ = ["report"]
 def report(
     study: StudyArgument = Path(),
     runs: RunsOption = None,
+    step: StepOption = None,
     base: Annotated[
         str | None,
         typer.Option(help="Show paired differences to this run.", show_default="the one with the lowest MLM loss"),
@@ -26,9 +27,10 @@ def report(
     """Write report/report.html, one file with everything, and report.md, table.csv, table.json for others to read."""
     from lossary.findings.folder import check_table
     from lossary.reports.page import ReportOptions, write_report
+    from lossary.tables.best import parse_step
     from lossary.tables.load import open_paired
 
-    opened = open_paired(study, runs=runs, base=base)
+    opened = open_paired(study, runs=runs, step=parse_step(step), base=base)
     checked = check_table(opened, where=str(study))
     written = write_report(opened, checked, ReportOptions(png=png, max_chars=max_chars))
     typer.echo(f"wrote {written.page}")

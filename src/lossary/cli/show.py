@@ -1,14 +1,11 @@
 """`lossary show`: the table in the terminal."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lossary.cli.common import RunsOption, StudyArgument
-
-if TYPE_CHECKING:
-    from lossary.tables.best import Criterion
+from lossary.cli.common import RunsOption, StepOption, StudyArgument
 
 __all__ = ["show"]
 
@@ -19,13 +16,7 @@ def show(
     metrics: Annotated[
         str | None, typer.Option(help="Metrics, separated by commas.", show_default="all that the table has")
     ] = None,
-    step: Annotated[
-        str | None,
-        typer.Option(
-            help="Scores at this step; or each run's best step: best, best:METRIC, best:METRIC:WEIGHTING.",
-            show_default="the newest",
-        ),
-    ] = None,
+    step: StepOption = None,
     base: Annotated[str | None, typer.Option(help="Show every run's paired difference to this one.")] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="ASCII characters only.")] = False,
 ) -> None:
@@ -36,10 +27,11 @@ def show(
 
     from lossary.errors import UsageError
     from lossary.reports.terminal import WIDTH, print_table, terminal_text
+    from lossary.tables.best import parse_step
     from lossary.tables.load import open_table
     from lossary.tables.model import METRICS
 
-    table = open_table(study, runs=runs, step=None if step is None else _step(step), base=base).table
+    table = open_table(study, runs=runs, step=parse_step(step), base=base).table
     known = table.metrics if table.is_imported else list(METRICS)
     wanted = known if metrics is None else [metric.strip() for metric in metrics.split(",") if metric.strip()]
     unknown = [metric for metric in wanted if metric not in known]
@@ -57,15 +49,3 @@ def show(
         with console.capture() as shown:
             print_table(table, console, metrics=chosen)
         typer.echo(shown.get(), nl=False)
-
-
-def _step(text: str) -> "int | Criterion":
-    from lossary.errors import UsageError
-    from lossary.tables.best import Criterion
-
-    if text.isascii() and text.isdigit():
-        return int(text)
-    word, _, criterion = text.partition(":")
-    if word != "best":
-        raise UsageError(f"no step is called {text!r}", where="--step", hint="A number, or best[:METRIC[:WEIGHTING]].")
-    return Criterion.parse(criterion, where="--step") if criterion else Criterion()

@@ -6,7 +6,7 @@ from pathlib import Path
 from lossary.errors import UsageError
 from lossary.findings.engine import Checked, check
 from lossary.findings.subject import Subject, subject_of_study, subject_of_table
-from lossary.tables.build import scored_runs
+from lossary.tables.best import StepChoice
 from lossary.tables.deltas import add_deltas
 from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable, open_table
@@ -18,11 +18,12 @@ def check_folder(
     path: Path,
     *,
     runs: Sequence[str] | None = None,
+    step: StepChoice = None,
     base: str | None = None,
     ignore: Mapping[str, str] | None = None,
 ) -> Checked:
     """Findings of the study or the imports at `path`; reasons to ignore are added to those of the study file."""
-    return check_table(open_table(path, runs=runs), where=str(path), base=base, ignore=ignore)
+    return check_table(open_table(path, runs=runs, step=step), where=str(path), base=base, ignore=ignore)
 
 
 def check_table(
@@ -53,5 +54,5 @@ def with_base(opened: OpenTable, *, base: str | None = None) -> OpenTable:
     if study is None or table.base is not None or len(table.runs) < 2:
         return opened
     chosen = base or Subject(table=table, where=str(folder.root)).best or table.runs[0].name
-    paths = {s.header.run: s.path for s in scored_runs(study, folder, [run.name for run in table.runs])}
+    paths = {run.name: folder.scores(run.name, run.step) for run in table.runs if run.step is not None}
     return opened._replace(table=add_deltas(table, paths, base=chosen))

@@ -15,6 +15,7 @@ from lossary.reports.text import (
     plain,
     short_count,
     shown,
+    step_mark,
     total_rows,
     weightings,
 )
@@ -115,7 +116,9 @@ def latex_text(table: Table) -> str:
 
 
 def _number(cell: Cell | Total | None) -> str:
-    return "---" if cell is None or cell.value is None else _latex(shown(cell))
+    if cell is None or cell.value is None:
+        return "---"
+    return _latex(" ".join(part for part in (shown(cell), step_mark(cell)) if part))
 
 
 def _latex(text: str) -> str:

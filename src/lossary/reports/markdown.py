@@ -13,6 +13,7 @@ from lossary.reports.text import (
     safe_link,
     short_count,
     shown,
+    step_mark,
     total_mark,
     total_rows,
     weightings,
@@ -72,4 +73,4 @@ def _value(table: Table, cell: Cell | Total, *, intervals: bool) -> str:
         escape_markdown(shown(cell, imported=table.is_imported)), cell.link if cell.value is not None else None
     )
     text += total_mark(cell) if isinstance(cell, Total) else ""
-    return f"{text} {half_width(cell)}".strip() if intervals else text
+    return " ".join(part for part in (text, step_mark(cell), half_width(cell) if intervals else "") if part)

@@ -17,6 +17,7 @@ from lossary.reports.text import (
     plain,
     short_count,
     shown,
+    step_mark,
     total_mark,
     total_rows,
     weightings,
@@ -203,5 +204,5 @@ def _text(cell: Cell | Total | None, *, imported: bool = False) -> str:
         return "—"
     mark = _MARKS[cell.standing] if isinstance(cell, Cell) else total_mark(cell)
     if imported:
-        return f"{shown(cell, imported=True)}{mark:<1}"
+        return " ".join(part for part in (shown(cell, imported=True), step_mark(cell)) if part) + f"{mark:<1}"
     return f"{shown(cell)} {half_width(cell):<5}{mark:<1}"

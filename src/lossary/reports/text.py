@@ -16,6 +16,7 @@ __all__ = [
     "safe_link",
     "short_count",
     "shown",
+    "step_mark",
     "total_mark",
     "total_rows",
     "weightings",
@@ -69,6 +70,11 @@ def shown(cell: Cell | Total, *, imported: bool = False) -> str:
     if imported and cell.value is not None and cell.metric.endswith("accuracy"):
         return f"{100 * cell.value:.1f}"
     return number(cell.value, cell.metric)
+
+
+def step_mark(cell: Cell | Total) -> str:
+    """`@3,000` on a number whose neighbours are of other steps."""
+    return f"@{cell.step:,}" if isinstance(cell, Cell) and cell.has_own_step and cell.step is not None else ""
 
 
 def weightings(table: Table) -> list[Weighting]:

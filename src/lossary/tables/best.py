@@ -16,10 +16,34 @@ from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
 from lossary.statistics.estimates import weighted_mean
 from lossary.study import Study
-from lossary.tables.model import METRICS, WEIGHTINGS, Metric, Weighting
+from lossary.tables.model import METRICS, WEIGHTINGS, Metric, Weighting, measure_of
 from lossary.tables.scores import file_estimates
 
-__all__ = ["BestStep", "Criterion", "best_step", "prepared_length", "total_of"]
+__all__ = ["Best", "BestStep", "Criterion", "StepChoice", "best_step", "parse_step", "prepared_length", "total_of"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """Each run's best step, by `METRIC[:WEIGHTING]`; what is not said is what the table is ranked by."""
+
+    criterion: str = ""
+
+
+# None: the last one that there is.
+StepChoice = int | Best | None
+
+
+def parse_step(text: str | None, *, where: str = "--step") -> StepChoice:
+    """`last`, a number, or `best[:METRIC[:WEIGHTING]]`. Raises UsageError."""
+    if text is None or text == "last":
+        return None
+    if text.isascii() and text.isdigit():
+        return int(text)
+    word, colon, criterion = text.partition(":")
+    if word != "best" or (colon and not criterion):
+        hint = "A number, last, or best[:METRIC[:WEIGHTING]]."
+        raise UsageError(f"no step is called {text!r}", where=where, hint=hint)
+    return Best(criterion)
 
 
 @dataclass(frozen=True)
@@ -30,21 +54,22 @@ class Criterion:
     weighting: Weighting = "validation_share"
 
     @classmethod
-    def parse(cls, text: str, *, where: str) -> Self:
-        """`metric` or `metric:weighting`. Raises UsageError."""
-        metric, _, weighting = text.partition(":")
-        weighting = weighting or "validation_share"
-        if metric not in METRICS or weighting not in WEIGHTINGS:
+    def parse(
+        cls, text: str, *, where: str, metrics: Sequence[Metric] = METRICS, weighting: Weighting = "validation_share"
+    ) -> Self:
+        """`metric` or `metric:weighting`, of some metrics and with a weighting where none is said. UsageError."""
+        metric, _, said = text.partition(":")
+        if metric not in metrics or (said and said not in WEIGHTINGS):
             raise UsageError(
                 f"no total is called {text!r}",
                 where=where,
-                hint=f"Metrics: {', '.join(METRICS)}; after a colon, how it is weighted: {', '.join(WEIGHTINGS)}.",
+                hint=f"Metrics: {', '.join(metrics)}; after a colon, how it is weighted: {', '.join(WEIGHTINGS)}.",
             )
-        return cls(metric, weighting)
+        return cls(metric, next((known for known in WEIGHTINGS if known == said), weighting))
 
     def better(self, first: float, second: float) -> bool:
         """Whether the first value is better than the second."""
-        return first < second if self.metric.endswith("loss") else first > second
+        return first < second if measure_of(self.metric).lower_is_better else first > second
 
     def __str__(self) -> str:
         return f"{self.metric}, total by {self.weighting.replace('_', ' ')}"

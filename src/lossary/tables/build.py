@@ -27,7 +27,7 @@ __all__ = ["Scored", "best_run", "build_table", "scored_runs"]
 
 _THREADS = 2
 # Names that a note spells out.
-_SHOWN = 4
+_SHOWN = _NEAREST = 4
 SIGNATURE = "mlm:Σnats/Σmasked|sop:mean over pairs|w:validation-share|ci:fieller95,hall95,wilson95,welch95"
 
 
@@ -59,6 +59,10 @@ def build_table(
         runs = [base, *runs]
     scored = _scored_runs(study, folder, runs, step, (validation["parts"], notes))
     if not scored:
+        if isinstance(step, int) and notes:
+            raise UsageError(
+                f"nothing was scored at step {step:,}", where="--step", hint="; ".join(notes[-_SHOWN:]) + "."
+            )
         hint = "Run `lossary run` (or train and evaluate) first."
         raise ScoreError("there are no scores of this validation set", where=str(folder.root / "runs"), hint=hint)
     datasets = _dataset_rows(study, folder, validation)
@@ -91,13 +95,15 @@ def build_table(
     return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
 
 
-def best_run(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None) -> str | None:
+def best_run(
+    study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None, step: int | Criterion | None = None
+) -> str | None:
     """The run with the lowest MLM loss in total by validation share, from sums alone; None if fewer than two have one.
 
     It is what the others are compared with where nobody names another base.
     """
     validation = read_validation_manifest(folder)
-    scored = scored_runs(study, folder, runs)
+    scored = _scored_runs(study, folder, runs, step, (validation["parts"], []))
     # A run is not better for a dataset that it was not scored on.
     shares = {
         name: row["share"]
@@ -131,6 +137,9 @@ def _scored_runs(
     for name in known if runs is None else runs:
         files = sorted((folder.run(name) / "scores").glob("*.parquet"))
         chosen = _best(study, folder, name, step, notes) if isinstance(step, Criterion) else step
+        if chosen is None and isinstance(step, Criterion):
+            notes.append(f"{name}: no step has a {step}; left out")
+            continue
         if chosen is not None:
             files = [path for path in files if int(path.stem) == chosen]
         newest_first = (Scored(path, read_header(path)) for path in reversed(files))
@@ -138,13 +147,18 @@ def _scored_runs(
         if newest is not None:
             scored.append(newest)
         else:
-            why = (
-                "scored on another validation set"
-                if files
-                else "not scored yet" + ("" if chosen is None else f" at step {chosen}")
-            )
-            notes.append(f"{name}: {why}; left out")
+            steps = [int(path.stem) for path in sorted((folder.run(name) / "scores").glob("*.parquet"))]
+            notes.append(f"{name}: {_why_not(files, steps, chosen)}; left out")
     return scored
+
+
+def _why_not(files: Sequence[Path], steps: Sequence[int], chosen: int | None) -> str:
+    if files:
+        return "scored on another validation set"
+    if chosen is None or not steps:
+        return "not scored yet" + ("" if chosen is None else f" at step {chosen:,}")
+    near = sorted(sorted(steps, key=lambda step: abs(step - chosen))[:_NEAREST])
+    return f"not scored at step {chosen:,} (nearest: {', '.join(f'{step:,}' for step in near)})"
 
 
 def _on_any(header: ScoreHeader, parts: dict[str, str]) -> bool:

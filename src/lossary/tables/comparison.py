@@ -8,12 +8,12 @@ import numpy as np
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.results.parquet import ask, file_name
-from lossary.results.records import ScoreHeader
 from lossary.statistics.bootstrap import bootstrap_ratio
 from lossary.statistics.decomposition import Decomposition, decompose
 from lossary.statistics.estimates import Estimate
 from lossary.study import Study
-from lossary.tables.build import build_table, scored_runs
+from lossary.tables.best import Criterion
+from lossary.tables.build import build_table
 from lossary.tables.comparability import (
     Comparability,
     Setting,
@@ -60,6 +60,7 @@ def compare(
     second: Side,
     *,
     force: bool = False,
+    step: int | Criterion | None = None,
     bootstrap_seed: int | None = None,
     tables: tuple[Table, Table] | None = None,
 ) -> Comparison:
@@ -68,12 +69,12 @@ def compare(
     `tables` are those that hold the runs, where somebody has them already.
     """
     tables = tables or (
-        build_table(first.study, first.folder, runs=[first.run]),
-        build_table(second.study, second.folder, runs=[second.run]),
+        build_table(first.study, first.folder, runs=[first.run], step=step),
+        build_table(second.study, second.folder, runs=[second.run], step=step),
     )
     columns = [(table, side.run, side.folder) for table, side in zip(tables, (first, second), strict=True)]
     checks = comparability(columns[0], columns[1])
-    paths = [_score_path(side) for side in (first, second)]
+    paths = [_score_path(table, side) for table, side in zip(tables, (first, second), strict=True)]
     names = _titles(first, second)
     table, bits, bootstrap = None, {}, {}
     if not checks.refused or force:
@@ -163,10 +164,10 @@ def _titles(first: Side, second: Side) -> list[str]:
     return by_study if by_study[0] != by_study[1] else [f"{side.folder.root}: {side.run}" for side in (first, second)]
 
 
-def _score_path(side: Side) -> Path:
-    found = scored_runs(side.study, side.folder, [side.run])
-    header: ScoreHeader = found[0].header
-    return side.folder.scores(header.run, header.step)
+def _score_path(table: Table, side: Side) -> Path:
+    column = next(column for column in table.runs if column.name == side.run)
+    assert column.step is not None
+    return side.folder.scores(side.run, column.step)
 
 
 def _subtracted(

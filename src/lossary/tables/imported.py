@@ -16,8 +16,10 @@ import pyarrow as pa
 
 from lossary.errors import DataError, UsageError
 from lossary.files import read_json, write_json
-from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Number, metric_name
+from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Number
 from lossary.results.seals import read_sealed, write_sealed
+from lossary.tables.best import StepChoice
+from lossary.tables.import_steps import chosen_steps, mixed_steps, numbers_at
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table, Total, measure_of
 from lossary.tables.totals import totals_of
 
@@ -135,16 +137,37 @@ def _curve_table(found: Sequence[Imported]) -> pa.Table:
     return pa.concat_tables(parts) if parts else _CURVE_SCHEMA.empty_table()
 
 
-def imported_table(root: Path, *, step: int | None = None) -> Table:
+def imported_table(root: Path, *, runs: Sequence[str] | None = None, step: StepChoice = None) -> Table:
     """The table of a folder of imports, of curves at their last finite point or at `step`.
 
-    Raises DataError if there is none or it is damaged, UsageError if no curve has the step.
+    Raises DataError if there is none or it is damaged, UsageError if no run is called so or no curve has the step.
     """
     value = _read(root)
     try:
-        return _table(value["name"], _sources(root, value), step)
+        sources = _sources(root, value)
+        return _table(value["name"], sources if runs is None else _only(sources, runs), step)
     except (KeyError, TypeError) as error:
         raise DataError(f"damaged: {error}", where=str(root / IMPORTED), hint="Delete it and import again.") from None
+
+
+def _only(sources: Sequence[_Source], runs: Sequence[str]) -> list[_Source]:
+    known = dict.fromkeys(run for source in sources for run in _runs_of(source))
+    unknown = [run for run in runs if run not in known]
+    if unknown:
+        raise UsageError(f"no run is called {unknown[0]!r}", hint=f"Runs: {', '.join(known)}.")
+    kept = [
+        replace(
+            source,
+            numbers=[number for number in source.numbers if number.run in runs],
+            curves=[curve for curve in source.curves if curve.run in runs],
+        )
+        for source in sources
+    ]
+    return [source for source in kept if source.numbers or source.curves]
+
+
+def _runs_of(source: _Source) -> dict[str, None]:
+    return dict.fromkeys([*(n.run for n in source.numbers), *(c.run for c in source.curves)])
 
 
 def imported_curves(root: Path) -> list[Curve]:
@@ -198,7 +221,7 @@ def _read_curves(path: Path) -> dict[str, list[Curve]]:
 def _named_apart(sources: list[_Source]) -> list[_Source]:
     """Runs that several sources have get what tells the sources' paths apart: a folder, a file's name."""
     having: dict[str, list[int]] = defaultdict(list)
-    runs_of = [dict.fromkeys([*(n.run for n in s.numbers), *(c.run for c in s.curves)]) for s in sources]
+    runs_of = [_runs_of(source) for source in sources]
     for index, runs in enumerate(runs_of):
         for run in runs:
             having[run].append(index)
@@ -228,60 +251,21 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     return ["/".join(part) for part in parts]
 
 
-def _picked(curves: Iterable[Curve], step: int | None) -> list[Number]:
-    """One number of each curve: its last finite point, or that of a step."""
-    found = []
-    for curve in curves:
-        finite = np.flatnonzero(np.isfinite(curve.value) & ((curve.step == step) if step is not None else True))
-        if not len(finite):
-            continue
-        at = int(finite[-1])
-        value = float(curve.value[at])
-        metric = metric_name(curve.metric, curve.split)
-        above = curve.value[np.isfinite(curve.value)].max() > 1
-        scale = 0.01 if measure_of(metric).unit == "fraction" and above else 1.0
-        found.append(
-            Number(
-                run=curve.run,
-                dataset=curve.dataset,
-                metric=metric,
-                value=value * scale,
-                text=f"{value:.6g}",
-                rounding=0.0,
-                section=curve.section,
-                step=int(curve.step[at]),
-                place=curve.place,
-            )
-        )
-    return found
-
-
-def _with_steps(numbers: list[Number]) -> list[Number]:
-    """Numbers of one run and metric that are not of one step say theirs."""
-    steps: dict[tuple[str, str], set[int | None]] = defaultdict(set)
-    for number in numbers:
-        steps[number.run, number.metric].add(number.step)
-    return [
-        replace(number, text=f"{number.text} @{number.step:,}")
-        if len(steps[number.run, number.metric]) > 1 and number.step is not None
-        else number
-        for number in numbers
-    ]
-
-
-def _table(name: str, sources: list[_Source], step: int | None) -> Table:
-    numbers: list[Number] = []
-    notes: list[str] = []
+def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
+    notes = [note for source in sources for note in source.notes]
     described: dict[str, ImportedDataset] = {}
     for source in sources:
-        label = Path(source.path).stem
-        found = [*source.numbers, *_picked(source.curves, step)]
-        numbers += [replace(n, section=n.section or label) for n in _with_steps(found)]
         for dataset in source.datasets:
             described.setdefault(dataset.name, dataset)
-        notes += source.notes
-    if step is not None and not any(number.step == step for number in numbers):
-        raise UsageError(f"nothing was measured at step {step:,}", where="--step", hint=_steps_hint(sources))
+    curves = [curve for source in sources for curve in source.curves]
+    named = dict.fromkeys([*described, *(curve.dataset for curve in curves)])
+    rows = [_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in named]
+    chosen = chosen_steps(curves, step, rows, notes)
+    numbers: list[Number] = []
+    for source in sources:
+        found = numbers_at(source.numbers, source.curves, chosen, notes)
+        label = Path(source.path).stem
+        numbers += [replace(n, section=n.section or label, place=_place(source, n)) for n in found]
     names = dict.fromkeys([*described, *(n.dataset for n in numbers if n.dataset is not None)])
     rows = [_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in names]
     runs = _runs(numbers)
@@ -294,19 +278,23 @@ def _table(name: str, sources: list[_Source], step: int | None) -> Table:
         runs=runs,
         cells=cells,
         totals=[*_reported(numbers), *totals],
-        notes=list(dict.fromkeys(notes)),
+        notes=list(dict.fromkeys([*notes, *_mixed_notes(numbers)])),
         signature="as imported: no n, no intervals",
         validation_digest=None,
         tokenizer_digest=None,
     )
 
 
-def _steps_hint(sources: Iterable[_Source]) -> str:
-    steps = sorted({int(step) for source in sources for curve in source.curves for step in curve.step})
-    if not steps:
-        return "No curve is among the imports."
-    shown = ", ".join(f"{step:,}" for step in (steps if len(steps) <= 8 else [*steps[:3], *steps[-3:]]))
-    return f"Steps: {shown}."
+def _place(source: _Source, number: Number) -> str:
+    return ", ".join(part for part in (Path(source.path).name, number.place) if part)
+
+
+def _mixed_notes(numbers: Iterable[Number]) -> list[str]:
+    return [
+        f"{run}: {measure_of(metric).title} is of different steps, {steps[0]:,} to {steps[-1]:,}, as its cells say; "
+        "its totals mix them"
+        for (run, metric), steps in mixed_steps(n for n in numbers if n.dataset is not None).items()
+    ]
 
 
 def _totals(run: str, rows: list[DatasetRow], cells: list[Cell], metrics: list[Metric]) -> list[Total]:
@@ -357,8 +345,12 @@ def _runs(numbers: list[Number]) -> list[RunColumn]:
 
 def _cells(numbers: list[Number], runs: list[RunColumn], rows: list[DatasetRow], metrics: list[Metric]) -> list[Cell]:
     at = {(number.run, number.dataset, number.metric): number for number in numbers}
+    mixed = mixed_steps(n for n in numbers if n.dataset is not None)
     return [
-        _cell(run.name, row.name, metric, at.get((run.name, row.name, metric)))
+        replace(
+            _cell(run.name, row.name, metric, at.get((run.name, row.name, metric))),
+            has_own_step=(run.name, metric) in mixed and (run.name, row.name, metric) in at,
+        )
         for run in runs
         for row in rows
         for metric in metrics
@@ -385,6 +377,7 @@ def _cell(run: str, dataset: str, metric: Metric, number: Number | None) -> Cell
         link=None if number is None else number.link,
         reported=None if number is None else number.text,
         rounding=0.0 if number is None else number.rounding,
+        place=None if number is None else number.place,
     )
 
 
@@ -403,6 +396,7 @@ def _reported(numbers: list[Number]) -> list[Total]:
             link=number.link,
             reported=number.text,
             rounding=number.rounding,
+            place=number.place,
         )
         for number in numbers
         if number.dataset is None

@@ -1,19 +1,18 @@
 """What a path holds: a study that was made here, or tables that were imported."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from lossary.errors import StudyError, UsageError
 from lossary.folder import StudyFolder
 from lossary.study import Study, find_study_file, load_study
-from lossary.tables.best import Criterion
+from lossary.tables.best import Best, Criterion, StepChoice
 from lossary.tables.build import best_run, build_table
 from lossary.tables.imported import IMPORTED, imported_table
 from lossary.tables.model import Table
 
-__all__ = ["OpenTable", "is_imported", "open_paired", "open_table"]
+__all__ = ["OpenTable", "is_imported", "open_paired", "open_table", "step_of_study"]
 
 
 class OpenTable(NamedTuple):
@@ -30,18 +29,14 @@ def is_imported(path: Path) -> bool:
 
 
 def open_table(
-    path: Path, *, runs: Sequence[str] | None = None, step: int | Criterion | None = None, base: str | None = None
+    path: Path, *, runs: Sequence[str] | None = None, step: StepChoice = None, base: str | None = None
 ) -> OpenTable:
     """The table of a study or of a folder of imports. Raises StudyError if the path holds neither."""
     if is_imported(path):
         if base is not None:
             raise UsageError("an imported table has no scores to pair", where="--base", hint="Leave it out.")
-        if isinstance(step, Criterion):
-            raise UsageError(
-                "the best step is only known of a study's own scores", where="--step", hint="Give a step of the file."
-            )
         folder = StudyFolder(path.resolve())
-        return OpenTable(_only(imported_table(path, step=step), runs), None, folder)
+        return OpenTable(imported_table(path, runs=runs, step=step), None, folder)
     if path.is_dir() and not (path / "study.toml").is_file():
         raise StudyError(
             "neither a study nor imported tables",
@@ -51,30 +46,24 @@ def open_table(
     file = find_study_file(path)
     folder = StudyFolder(file.resolve().parent)
     study = load_study(file)
-    return OpenTable(build_table(study, folder, runs=runs, step=step, base=base), study, folder)
+    return OpenTable(build_table(study, folder, runs=runs, step=step_of_study(step), base=base), study, folder)
 
 
-def open_paired(path: Path, *, runs: Sequence[str] | None = None, base: str | None = None) -> OpenTable:
+def step_of_study(step: StepChoice) -> int | Criterion | None:
+    """A choice of steps as a study's own scores have it. Raises UsageError if it names no total of theirs."""
+    if not isinstance(step, Best):
+        return step
+    return Criterion.parse(step.criterion, where="--step") if step.criterion else Criterion()
+
+
+def open_paired(
+    path: Path, *, runs: Sequence[str] | None = None, step: StepChoice = None, base: str | None = None
+) -> OpenTable:
     """As `open_table`, with paired differences to `base`, else to the run with the lowest MLM loss.
 
     Scores are read once, while differences that are added later read them again.
     """
     if base is None and not is_imported(path) and (path.is_file() or (path / "study.toml").is_file()):
         file = find_study_file(path)
-        base = best_run(load_study(file), StudyFolder(file.resolve().parent), runs=runs)
-    return open_table(path, runs=runs, base=base)
-
-
-def _only(table: Table, runs: Sequence[str] | None) -> Table:
-    if runs is None:
-        return table
-    known = [run.name for run in table.runs]
-    unknown = [run for run in runs if run not in known]
-    if unknown:
-        raise UsageError(f"no run is called {unknown[0]!r}", hint=f"Runs: {', '.join(known)}.")
-    return replace(
-        table,
-        runs=[run for run in table.runs if run.name in runs],
-        cells=[cell for cell in table.cells if cell.run in runs],
-        totals=[total for total in table.totals if total.run in runs],
-    )
+        base = best_run(load_study(file), StudyFolder(file.resolve().parent), runs=runs, step=step_of_study(step))
+    return open_table(path, runs=runs, step=step, base=base)

@@ -127,6 +127,8 @@ class Cell:
     link: str | None
     reported: str | None = None  # the number as an imported page prints it
     rounding: float = 0.0  # half a unit of its last digit
+    place: str | None = None  # where an import found it: file, line or name in it
+    has_own_step: bool = False  # where the datasets of an import were last measured at different steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,7 @@ class Total:
     variance: float | None = None
     reported: str | None = None
     rounding: float = 0.0
+    place: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,7 +154,8 @@ def test_a_step_can_be_asked_for_and_datasets_of_other_steps_say_theirs(tmp_path
     path.write_text("\n".join(map(json.dumps, entries)), encoding="utf-8")
     save_import(tmp_path / "out", "t", [read_any(path, parse_maps([]))])
     last = imported_table(tmp_path / "out")
-    assert [last.cell("log", name, "loss").reported for name in ("a", "b")] == ["2 @2", "4 @1"]
+    cells = [last.cell("log", name, "loss") for name in ("a", "b")]
+    assert [(cell.reported, cell.step, cell.has_own_step) for cell in cells] == [("2", 2, True), ("4", 1, True)]
     assert [imported_table(tmp_path / "out", step=1).cell("log", name, "loss").value for name in ("a", "b")] == [
         3.0,
         4.0,

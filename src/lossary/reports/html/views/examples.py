@@ -20,7 +20,6 @@ from lossary.reports.html.links import Ids
 from lossary.reports.html.views.losses import RunHead
 from lossary.reports.text import number, plain
 from lossary.results.queries import BIN_NATS, BINS, ExampleScore, dearest, loss_spread, scores_of, widest_gaps
-from lossary.tables.build import scored_runs
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
 from lossary.tables.texts import piece_texts, stretches
@@ -122,7 +121,9 @@ def examples_view(opened: OpenTable, ids: Ids, heads: Sequence[RunHead]) -> Exam
         names[-1 if names[-1] != pair[0] else -2] = pair[1]
         run_note = f"{len(names)} of {len(table.runs)} runs: the first of the table, the baseline and the worst."
     part = largest_datasets(table, _MOST_DATASETS)
-    paths = {found.header.run: found.path for found in scored_runs(study, folder, names)}
+    paths = {
+        run.name: folder.scores(run.name, run.step) for run in table.runs if run.name in names and run.step is not None
+    }
     worst = widest_gaps(paths[pair[0]], paths[pair[1]], _WORST) if pair else dearest(paths[names[0]], _WORST)
     shown = {row.name: worst.get(row.name, []) for row in part.datasets}
     by_name = {run.name: head for run, head in zip(table.runs, heads, strict=True)}

@@ -19,6 +19,7 @@ from lossary.reports.text import (
     safe_link,
     short_count,
     shown,
+    step_mark,
     total_mark,
     total_rows,
     weightings,
@@ -239,7 +240,7 @@ def _cell(table: Table, cell: Cell, dataset: str, best: str | None, links: Links
     return CellView(
         text=text,
         value=cell.value,
-        half=half_width(cell),
+        half=half_width(cell) or step_mark(cell),
         mark=mark,
         mark_means=means and f"{means}: {number(cell.floor, cell.metric)}",
         about=_about(cell) if detailed else "",
@@ -253,8 +254,10 @@ def _cell(table: Table, cell: Cell, dataset: str, best: str | None, links: Links
 
 
 def _about(cell: Cell | Total) -> str:
+    if cell.place is not None:
+        return plain(f"{cell.place}; no n, no interval")
     if cell.low is None or cell.high is None:
-        return plain(cell.reason or "as printed: no n, no interval")
+        return plain(cell.reason or "computed of printed numbers: no n, no interval")
     return f"{cell.low:.4f} to {cell.high:.4f}, {cell.interval}, n = {cell.n:,}"
 
 
