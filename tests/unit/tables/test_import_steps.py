@@ -64,7 +64,7 @@ def test_training_losses_choose_a_step_only_where_they_are_named(tmp_path: Path)
 
 
 def test_a_step_that_is_not_there_is_refused_with_the_nearest_that_are(tmp_path: Path) -> None:
-    root = _folder(tmp_path, _curve({step: 1.0 for step in range(0, 1000, 10)} | {500: float("nan")}))
+    root = _folder(tmp_path, _curve(dict.fromkeys(range(0, 1000, 10), 1.0) | {500: float("nan")}))
     for step in (500, 501):
         with pytest.raises(UsageError, match=f"nothing was measured at step {step}") as raised:
             imported_table(root, step=step)
