@@ -9,9 +9,10 @@ the stage ends with an error that names all that failed.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -166,8 +167,6 @@ def _settle(study: Study, folder: StudyFolder, allowed: Allowed, listener: Liste
                 held.enter_context(hold(folder, run_lease(run)))
             listener.note(f"all that stood is kept in {begin_generation(folder, plan)}")
         plan = make_plan(study, folder, keep=allowed.keep_prepared)
-    if any(item.fate == "anew" and item.kind in ("tokenizer", "dataset", "validation") for item in plan.items):
-        refuse_beside_runs(folder, "this command")
     again = [
         item.what for item in plan.items if item.fate == "anew" and item.kind in ("tokenizer", "dataset", "validation")
     ]
@@ -210,16 +209,8 @@ def train(
 
     chosen = _chosen(study, runs)
     _check_courses(study, folder, chosen)
-    failed: RunError | None = None
-    for level in _levels(study, chosen):
-        try:
-            _each_run("train", level, job, folder=folder, jobs=jobs, threads=threads, listener=listener)
-        except Interrupted:
-            raise
-        except RunError as error:
-            failed = failed or error
-    if failed is not None:
-        raise failed
+    after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
+    _each_run("train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, listener=listener)
 
 
 def time_steps(
@@ -254,18 +245,6 @@ def _check_courses(study: Study, folder: StudyFolder, runs: Sequence[str]) -> No
                 where=str(folder.study_file),
                 hint="Undo the change, or give the changed run another name; `lossary plan` says what else there is.",
             )
-
-
-def _levels(study: Study, runs: Sequence[str]) -> list[list[str]]:
-    """Runs in the order in which they can be trained: a branch after the run that it starts from."""
-    levels: list[list[str]] = []
-    left = list(runs)
-    while left:
-        starts = {run: study.runs[run].start for run in left}
-        ready = [run for run in left if (start := starts[run]) is None or start.run not in left]
-        levels.append(ready)
-        left = [run for run in left if run not in ready]
-    return levels
 
 
 def evaluate(
@@ -365,9 +344,10 @@ def _each_run(
     folder: StudyFolder,
     jobs: int | None,
     threads: int | None = None,
+    after: Mapping[str, str] | None = None,
     listener: Listener,
 ) -> None:
-    """Does a job for each run, `jobs` at a time; collects failures."""
+    """Does a job for each run, `jobs` at a time, a run after the one that it waits for; collects failures."""
     cores = os.cpu_count() or 1
     at_once = min(len(runs), jobs or max(1, cores // _CORES_A_RUN)) or 1
     stop = StopRequest()
@@ -397,9 +377,16 @@ def _each_run(
                 # Others go on, for hours perhaps.
                 listener.note(f"{run}: left out, {error.message}")
 
+    order = TopologicalSorter({run: [after[run]] if after and run in after else [] for run in runs})
+    order.prepare()
+    going: dict[Future[None], str] = {}
     with stop_on_signals(stop), ThreadPoolExecutor(at_once) as pool:
-        for future in [pool.submit(work, run) for run in runs]:
-            future.result()
+        while order.is_active():
+            for run in sorted(order.get_ready(), key=list(runs).index):
+                going[pool.submit(work, run)] = run
+            for future in wait(going, return_when=FIRST_COMPLETED).done:
+                future.result()
+                order.done(going.pop(future))
     _raise(stage, errors, stop)
 
 

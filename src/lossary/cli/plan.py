@@ -1,19 +1,31 @@
 """`lossary plan`: what a study would do, keep, or lose."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossary.cli.common import KeepOption, SetOption, StudyArgument, open_study
+from lossary.cli.common import KeepOption, OpenStudy, SetOption, StudyArgument, open_study
+
+if TYPE_CHECKING:
+    from lossary.planning.estimates import Timed
 
 __all__ = ["plan"]
+
+_STEPS = 20
 
 
 def plan(
     study: StudyArgument = Path(),
     keep_prepared: KeepOption = None,
     changes: SetOption = None,
+    time: Annotated[
+        bool,
+        typer.Option(
+            "--time",
+            help=f"Time up to {_STEPS} steps of each run here: seconds for a small model, minutes for xxlarge.",
+        ),
+    ] = False,
     format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:
     """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes nothing.
@@ -31,7 +43,8 @@ def plan(
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
     opened = open_study(study, changes)
     found = make_plan(opened.study, opened.folder, keep=keep_prepared or ())
-    sizes = estimate(opened.study, opened.folder)
+    timed = _timed(opened) if time else None
+    sizes = estimate(opened.study, opened.folder, timed)
     if format == "json":
         typer.echo(json.dumps(plan_value(found, sizes), indent=1, ensure_ascii=False, allow_nan=False))
     else:
@@ -46,3 +59,15 @@ def plan(
             typer.echo(line)
     if found.refused:
         raise typer.Exit(2)
+
+
+def _timed(opened: OpenStudy) -> "dict[str, Timed]":
+    """Runs that have steps left, timed."""
+    from lossary.planning.estimates import shape_of_run
+    from lossary.planning.timing import time_runs
+    from lossary.training.plan import steps_done
+
+    study, folder = opened
+    left = [run for run in study.runs if steps_done(folder, run) < study.recipe_of(run).steps]
+    shapes = {run: shape_of_run(study, folder, run) for run in left}
+    return time_runs(study, shapes, steps=_STEPS, told=lambda run: typer.echo(f"timing {run}", err=True))

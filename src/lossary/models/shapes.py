@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lossary.study import ScaledSize, SizeName
 
-__all__ = ["SIZES", "AlbertShape", "shape_of"]
+__all__ = ["SIZES", "AlbertShape", "operations", "shape_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +78,9 @@ def shape_of(
         max_positions=max(512, max_positions),
         initializer_range=initializer_range or round(default_range, 4),
     )
+
+
+def operations(shape: AlbertShape) -> float:
+    """Multiplications forward a token: the matrices of all layers."""
+    h, i = shape.hidden_size, shape.intermediate_size
+    return float(shape.num_layers * (4 * h * h + 2 * h * i) + shape.embedding_size * h)

@@ -1,12 +1,13 @@
 """How large a study is: shapes, parameters, examples, tokens, memory, disk, and time where a like run was timed here.
 
 Counts of datasets are known once they are prepared. Time is that of runs of this study on the same backend: of the same
-size as it is, of another size in proportion to the operations of a token.
+size as it is, of another size in proportion to the operations of a token. Runs that were timed beforehand have that.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import prod
+from typing import NamedTuple
 
 import pyarrow.compute as pc
 
@@ -16,18 +17,25 @@ from lossary.errors import LossaryError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.parameters import parameter_table
-from lossary.models.shapes import AlbertShape, shape_of
+from lossary.models.shapes import AlbertShape, operations, shape_of
 from lossary.results.records import read_steps
 from lossary.study import Study
 from lossary.training.plan import steps_done
 
-__all__ = ["DatasetEstimate", "Estimates", "RunEstimate", "estimate"]
+__all__ = ["DatasetEstimate", "Estimates", "RunEstimate", "Timed", "estimate", "shape_of_run"]
 
 _FLOAT = 4
 # Weights, gradients and two moments.
 _COPIES = 4
 # By so much more or less than its tokens would give it, sampling by rows makes a dataset seen.
 _UNEVEN = 3.0
+
+
+class Timed(NamedTuple):
+    """Seconds of a step, and of scoring one example, where every example is as long as it may be."""
+
+    step_s: float
+    score_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +65,8 @@ class RunEstimate:
     memory_bytes: int
     disk_bytes: int
     seconds_left: float | None
-    timed_by: str | None  # the run that the time is from
+    timed_by: str | None  # the run that the time is from; None where steps were timed for the plan
+    scoring_seconds: float | None  # of all validation examples, once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +78,18 @@ class Estimates:
     notes: list[str]
 
 
-def estimate(study: Study, folder: StudyFolder) -> Estimates:
-    """Asks manifests and step records; writes nothing."""
+def estimate(study: Study, folder: StudyFolder, timed: Mapping[str, Timed] | None = None) -> Estimates:
+    """Asks manifests and step records; writes nothing. `timed` are runs that were timed beforehand."""
     datasets = list(_datasets(study, folder))
     rates = {run: rate for run in study.runs if (rate := _rate(folder, run)) is not None}
-    runs = [_run(study, folder, run, datasets, rates) for run in study.runs]
+    runs = []
+    for run in study.runs:
+        bare = _run(study, folder, run, datasets)
+        known = (timed or {}).get(run)
+        if known is not None:
+            runs.append(_as_timed(study, bare, known, datasets))
+        else:
+            runs.append(_as_others(study, folder, bare, rates))
     return Estimates(datasets=datasets, runs=runs, notes=_notes(study, datasets))
 
 
@@ -101,19 +117,11 @@ def _datasets(study: Study, folder: StudyFolder) -> Iterator[DatasetEstimate]:
         )
 
 
-def _run(
-    study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate], rates: dict[str, float]
-) -> RunEstimate:
-    recipe, shape = study.recipe_of(run), _shape(study, folder, run)
-    parameters = _parameters(shape)
-    done = steps_done(folder, run)
-    left = max(0, recipe.steps - done)
+def _run(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate]) -> RunEstimate:
+    recipe, shape = study.recipe_of(run), shape_of_run(study, folder, run)
+    parameters = sum(prod(size) for size in parameter_table(shape).values())
     tokens = _tokens_an_example(study, folder, run, datasets)
-    timed = _timed_by(study, folder, run, rates)
-    rate = None if timed is None else rates[timed] * _operations(_shape(study, folder, timed)) / _operations(shape)
-    seconds = 0.0 if not left else None
-    if left and rate and tokens is not None:
-        seconds = left * recipe.batch_size * tokens / rate
+    left = max(0, recipe.steps - steps_done(folder, run))
     return RunEstimate(
         name=run,
         backend=study.runs[run].backend,
@@ -126,12 +134,42 @@ def _run(
         memory_bytes=_COPIES * _FLOAT * parameters,
         # Weights and two moments each; one checkpoint more while the oldest is still there.
         disk_bytes=3 * _FLOAT * parameters * (recipe.keep_checkpoints + 1),
-        seconds_left=seconds,
-        timed_by=timed,
+        seconds_left=None if left else 0.0,
+        scoring_seconds=None,
+        timed_by=None,
     )
 
 
-def _shape(study: Study, folder: StudyFolder, run: str) -> AlbertShape:
+def _as_timed(study: Study, run: RunEstimate, timed: Timed, datasets: list[DatasetEstimate]) -> RunEstimate:
+    """With the time of steps whose examples are all as long as they may be; shorter where their tokens are known."""
+    counts = [dataset.validation_examples for dataset in datasets]
+    scored = study.validation.examples if None in counts else sum(count or 0 for count in counts)
+    longest = run.examples * study.recipe_of(run.name).sequence_length
+    part = 1.0 if run.tokens is None else run.tokens / longest
+    return replace(
+        run, seconds_left=run.steps_left * timed.step_s * part, scoring_seconds=scored * timed.score_s * part
+    )
+
+
+def _as_others(study: Study, folder: StudyFolder, run: RunEstimate, rates: Mapping[str, float]) -> RunEstimate:
+    """With the time that it took so far, or another run of its backend, in proportion to the operations of a token."""
+    other = _timed_by(study, folder, run, rates)
+    if other is None or run.tokens is None or not run.steps_left:
+        return run
+    rate = rates[other] * operations(shape_of_run(study, folder, other)) / operations(run.shape)
+    return replace(run, seconds_left=run.tokens * run.steps_left / run.steps / rate, timed_by=other)
+
+
+def _timed_by(study: Study, folder: StudyFolder, run: RunEstimate, rates: Mapping[str, float]) -> str | None:
+    """The run whose time tells most of this one: itself, one of its size, one of its backend."""
+    like = [other for other in rates if study.runs[other].backend == run.backend]
+    here = operations(run.shape)
+    distance = {other: abs(operations(shape_of_run(study, folder, other)) / here - 1.0) for other in like}
+    return min(like, key=lambda other: (other != run.name, distance[other]), default=None)
+
+
+def shape_of_run(study: Study, folder: StudyFolder, run: str) -> AlbertShape:
+    """With the vocabulary that the tokenizer has, or is to have."""
     recipe = study.recipe_of(run)
     manifest = folder.tokenizer / MANIFEST
     size = read_json(manifest)["vocabulary_size"] if manifest.is_file() else study.tokenizer.vocabulary_size
@@ -141,16 +179,6 @@ def _shape(study: Study, folder: StudyFolder, run: str) -> AlbertShape:
         max_positions=max(recipe.sequence_length, study.recipe.sequence_length),
         initializer_range=recipe.initializer_range,
     )
-
-
-def _parameters(shape: AlbertShape) -> int:
-    return sum(prod(size) for size in parameter_table(shape).values())
-
-
-def _operations(shape: AlbertShape) -> float:
-    """Multiplications of a token, but for a factor: the matrices of all layers."""
-    h, i = shape.hidden_size, shape.intermediate_size
-    return shape.num_layers * (4 * h * h + 2 * h * i) + shape.embedding_size * h
 
 
 def _tokens_an_example(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate]) -> float | None:
@@ -175,14 +203,6 @@ def _rate(folder: StudyFolder, run: str) -> float | None:
         return None
     tokens, elapsed = pc.max(steps["total_tokens"]).as_py(), pc.max(steps["elapsed_s"]).as_py()
     return tokens / elapsed if tokens and elapsed else None
-
-
-def _timed_by(study: Study, folder: StudyFolder, run: str, rates: dict[str, float]) -> str | None:
-    """The run whose time tells most of this one: itself, one of its size, one of its backend."""
-    like = [other for other in rates if study.runs[other].backend == study.runs[run].backend]
-    here = _operations(_shape(study, folder, run))
-    distance = {other: abs(_operations(_shape(study, folder, other)) / here - 1.0) for other in like}
-    return min(like, key=lambda other: (other != run, distance[other]), default=None)
 
 
 def _notes(study: Study, datasets: list[DatasetEstimate]) -> list[str]:

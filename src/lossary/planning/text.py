@@ -10,7 +10,7 @@ from lossary.planning.model import Item, Plan
 __all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal"]
 
 
-_RUNS: tuple[str, ...] = (
+_RUNS = (
     "run",
     "backend",
     "layers × hidden, heads",
@@ -21,6 +21,7 @@ _RUNS: tuple[str, ...] = (
     "memory",
     "disk",
     "time left",
+    "scoring",
 )
 
 
@@ -55,32 +56,31 @@ def estimate_lines(sizes: Estimates) -> list[str]:
         counts = (d.documents, d.tokens, d.training_examples, d.validation_examples)
         rows.append((d.name, *map(_count, counts), share))
     lines = [*_aligned(rows), ""]
-    runs = [
-        (
-            "run",
-            "backend",
-            "layers × hidden, heads",
-            "parameters",
-            "steps",
-            "left",
-            "tokens",
-            "memory",
-            "disk",
-            "time left",
-        )
-    ]
+    runs = [_RUNS]
     for run in sizes.runs:
         shape = f"{run.shape.num_layers} × {run.shape.hidden_size:,}, {run.shape.num_heads}"
         numbers = (_count(run.parameters), _count(run.steps), _count(run.steps_left), _count(run.tokens))
         memory, disk = _bytes(run.memory_bytes), _bytes(run.disk_bytes)
-        runs.append((run.name, run.backend, shape, *numbers, memory, disk, _duration(run.seconds_left)))
+        times = _duration(run.seconds_left), _duration(run.scoring_seconds)
+        runs.append((run.name, run.backend, shape, *numbers, memory, disk, *times))
     lines += [*_aligned(runs), "", "memory: weights, gradients and moments. disk: checkpoints at most."]
-    timed = {run.timed_by for run in sizes.runs if run.seconds_left}
-    if timed:
-        lines.append(f"time: as {', '.join(sorted(name for name in timed if name))} took here, by operations a token.")
-    elif any(run.seconds_left is None for run in sizes.runs):
-        lines.append("time: not known before a run of the same backend was timed in this study.")
+    lines.append(f"time: {_timed(sizes)}")
     return [*lines, *(f"note: {note}" for note in sizes.notes)]
+
+
+def _timed(sizes: Estimates) -> str:
+    """What the times are from."""
+    others = {run.timed_by for run in sizes.runs if run.timed_by}
+    if any(run.scoring_seconds is not None for run in sizes.runs):
+        return (
+            "steps were timed here, each run alone with all cores, on random pieces; scoring is all validation "
+            "examples once. Examples are taken to be as long as they may be where they are not prepared."
+        )
+    if others:
+        return f"as {', '.join(sorted(others))} took here, by operations a token."
+    if any(run.seconds_left is None for run in sizes.runs):
+        return "not known before steps are timed here: `lossary plan --time` does it."
+    return "nothing is left to do."
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
