@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossary.cli.common import ProgressOption, QuietOption
+
 if TYPE_CHECKING:
-    from lossary.cli.progress import TerminalListener
+    from lossary.cli.progress import AnyListener, Listening
 
 __all__ = ["demo"]
 
@@ -25,37 +27,39 @@ def demo(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Runs at the same time.", show_default="3, or the cores")
     ] = None,
+    progress: ProgressOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Train and score three small models and print their table; or find what is wrong with a script.
 
     The first time it times some steps here, and trains as many as end within five minutes.
     """
     from lossary.cli.demo_why import demo_why
+    from lossary.cli.progress import listener_of
     from lossary.errors import UsageError
 
     if what not in ("table", "why"):
         raise UsageError(f"no demo is called {what!r}", hint="There are `table` and `why`.")
     if what == "why":
-        demo_why(out or Path("lossary-demo-why"))
+        demo_why(out or Path("lossary-demo-why"), lambda: listener_of(progress, quiet=quiet))
     else:
-        _demo_table(out or Path("lossary-demo"), jobs)
+        _demo_table(out or Path("lossary-demo"), jobs, lambda: listener_of(progress, quiet=quiet))
 
 
-def _demo_table(out: Path, jobs: int | None) -> None:
+def _demo_table(out: Path, jobs: int | None, listening: "Listening") -> None:
     import os
     import time
 
     from lossary import pipeline
     from lossary.cli.common import open_study
     from lossary.cli.demo_steps import FULL, has_choice
-    from lossary.cli.progress import TerminalListener
 
     began = time.monotonic()
     path = _study_file(out)
     # Models this small use one core each best.
     at_once = jobs or min(3, os.cpu_count() or 1)
     expected = None
-    with TerminalListener() as listener:
+    with listening() as listener:
         if not has_choice(path.read_text(encoding="utf-8")) and not any((out / "runs").glob("*/run.json")):
             expected = _choose_steps(out, at_once, began, listener)
         opened = open_study(out)
@@ -91,7 +95,7 @@ def _template() -> str:
     return files("lossary.cli").joinpath("demo.toml").read_text(encoding="utf-8")
 
 
-def _choose_steps(out: Path, at_once: int, began: float, listener: "TerminalListener") -> float:
+def _choose_steps(out: Path, at_once: int, began: float, listener: "AnyListener") -> float:
     """Times some steps of each run and writes how many fit into the study file; the seconds that are expected."""
     import time
 

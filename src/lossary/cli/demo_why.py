@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from lossary.cli.common import OpenStudy
-    from lossary.cli.progress import TerminalListener
+    from lossary.cli.progress import AnyListener, Listening
 
 __all__ = ["demo_why"]
 
@@ -23,11 +23,10 @@ _SCRIPT = "trainer"
 _FIELDS = {"names": ("name", "summary"), "docstrings": ("text",), "comments": ("text",)}
 
 
-def demo_why(out: Path) -> None:
+def demo_why(out: Path, listening: "Listening") -> None:
     """Writes the study, trains both, prints table and diagnosis, writes the report."""
     from lossary import pipeline
     from lossary.cli.common import open_study
-    from lossary.cli.progress import TerminalListener
     from lossary.diagnosis.diagnose import Request, diagnose
     from lossary.findings.folder import check_table
     from lossary.reports.diagnosis import diagnosis_text, write_diagnosis
@@ -40,7 +39,7 @@ def demo_why(out: Path) -> None:
     opened = open_study(out)
     study, folder = opened
     cores = os.cpu_count() or 1
-    with TerminalListener() as listener:
+    with listening() as listener:
         listener.note(f"{out / 'trainer.py'} is the script; lossary trains the same recipe beside it")
         pipeline.prepare(study, folder, listener=listener)
         _together(
@@ -53,7 +52,7 @@ def demo_why(out: Path) -> None:
     opened_table = OpenTable(build_table(study, folder, base="reference_run"), study, folder)
     typer.echo(terminal_text(opened_table.table))
     request = Request(first=str(folder.root / "adapter.py"), second="reference_run", threads=cores)
-    with TerminalListener() as listener:
+    with listening() as listener:
         listener.note(f"lossary diagnose {out / 'adapter.py'} reference_run {out}")
         found = diagnose(study, folder, request)
     write_diagnosis(found, folder)
@@ -92,7 +91,7 @@ def _together(*jobs: Callable[[], None]) -> None:
             future.result()
 
 
-def _train_script(opened: "OpenStudy", listener: "TerminalListener") -> None:
+def _train_script(opened: "OpenStudy", listener: "AnyListener") -> None:
     """Runs the script as its author would; its checkpoint is kept."""
     from lossary.errors import RunError
 

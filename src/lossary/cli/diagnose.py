@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import SetOption, StudyArgument, open_study
+from lossary.cli.common import ProgressOption, QuietOption, SetOption, StudyArgument, open_study
 
 __all__ = ["diagnose"]
 
@@ -34,6 +34,8 @@ def diagnose(
         typer.Option(help="Folder of `lossary import`: which way of scoring gives the numbers that it has of a run."),
     ] = None,
     changes: SetOption = None,
+    progress: ProgressOption = None,
+    quiet: QuietOption = False,
     format: Annotated[str, typer.Option("--format", "-f", help="full, concise, json or markdown.")] = "full",
 ) -> None:
     """Find why a side is worse: every stage is compared, causes are named once an experiment has confirmed them.
@@ -42,9 +44,9 @@ def diagnose(
     """
     import os
     import sys
+    from functools import partial
 
-    from rich.console import Console
-
+    from lossary.cli.progress import listener_of
     from lossary.diagnosis.diagnose import Request
     from lossary.diagnosis.diagnose import diagnose as run
     from lossary.errors import UsageError
@@ -64,14 +66,14 @@ def diagnose(
         threads=os.cpu_count() or 1,
         reported=reported,
     )
-    status = Console(stderr=True)
-    with status.status("starting", spinner="dots") as shown:
-        found = run(opened.study, opened.folder, request, progress=shown.update)
-    path = write_diagnosis(found, opened.folder)
+    with listener_of(progress, quiet=quiet) as listener:
+        listener.stage("diagnose", "starting")
+        found = run(opened.study, opened.folder, request, progress=partial(listener.stage, "diagnose"))
+        path = write_diagnosis(found, opened.folder)
+        listener.note(f"wrote {path}")
     if format == "full" and sys.stdout.isatty():
         typer.echo(diagnosis_text(found, style=format, colour=True), nl=False)
     else:
         typer.echo(FORMATS[format](found), nl=False)
-    status.print(f"wrote {path}", soft_wrap=True, highlight=False)
     if found.causes or found.open:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -20,13 +20,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from lossary.cli.common import Style
 from lossary.failures import explain
 
-__all__ = ["JsonListener", "TerminalListener", "listener_of"]
+__all__ = ["AnyListener", "JsonListener", "Listening", "TerminalListener", "listener_of"]
 
 # A piped log should stay short: at most one line a stage in so many seconds.
 _LINE_EVERY_S = 15.0
 
 
-def listener_of(style: Style | None, *, quiet: bool) -> "TerminalListener | JsonListener":
+def listener_of(style: Style | None, *, quiet: bool) -> "AnyListener":
     """Who tells a user, or a program, what happens; None: bars on a terminal, else lines. Quiet: nothing but errors."""
     if style is Style.JSON and not quiet:
         return JsonListener(sys.stderr)
@@ -70,6 +70,10 @@ class TerminalListener:
         """Preparation came to `done` of `total` (None: not known)."""
         share = "" if not total else f"{min(1.0, done / total):4.0%}"
         self._show("prepare", done, total, f"{share} {text}".strip(), finished=total is not None and done >= total)
+
+    def stage(self, name: str, text: str) -> None:
+        """Work whose extent nobody knows came to something."""
+        self._show(name, 0, None, text, finished=False)
 
     def event(self, run: str, event: Mapping[str, Any]) -> None:
         """A worker of `run` said something."""
@@ -123,6 +127,10 @@ class JsonListener:
         """Preparation came to `done` of `total` (None: not known)."""
         self._tell("progress", stage="prepare", run=None, done=done, total=total, text=text)
 
+    def stage(self, name: str, text: str) -> None:
+        """Work whose extent nobody knows came to something."""
+        self._tell("progress", stage=name, run=None, done=None, total=None, text=text)
+
     def event(self, run: str, event: Mapping[str, Any]) -> None:
         """A worker of `run` said something."""
         if event["event"] == "note":
@@ -144,6 +152,10 @@ class JsonListener:
         with self._lock, suppress(OSError):
             self._stream.write(line + "\n")
             self._stream.flush()
+
+
+AnyListener = TerminalListener | JsonListener
+Listening = Callable[[], AnyListener]
 
 
 def _extent(event: Mapping[str, Any]) -> tuple[int, int]:
