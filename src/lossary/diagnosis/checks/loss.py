@@ -27,9 +27,9 @@ def _run(subject: Subject) -> list[Told]:
     subject.known["losses"] = laws_of(observations, precision=subject.precision)  # type: ignore[arg-type]
     if "loss" in fits:
         subject.known["loss weights"] = weights_of(fits["loss"])
-    differing = [Told(fit=fit, measured=_measured(number, fit)) for number, fit in fits.items() if not fit.equal]
+    differing = {number: fit for number, fit in fits.items() if not fit.equal}
     if differing:
-        return differing
+        return [_told(numbers) for numbers in _alike(differing)]
     worst = max(fits.values(), key=lambda fit: fit.distance)
     return [
         Told(
@@ -47,9 +47,23 @@ def _observed(subject: Subject, feed: Feed, number: int) -> MeasureObservation:
     return MeasureObservation(outputs=outputs, feed=feed, measured=measured)
 
 
-def _measured(number: str, fit: Fit) -> str:
-    times = f"{fit.distance:,.3g} × the tolerance"
-    return f"{number} of {_OBSERVATIONS} made-up outputs differs from the reference's by {times}"
+def _alike(fits: dict[str, Fit]) -> list[dict[str, Fit]]:
+    """The numbers that one cause explains together: it is told once. So are those that nothing explains."""
+    groups: dict[tuple[str, ...], dict[str, Fit]] = {}
+    for number, fit in fits.items():
+        cause = (*fit.best.names, fit.best.says) if fit.confirmed and fit.best is not None else ()
+        groups.setdefault(cause, {})[number] = fit
+    return list(groups.values())
+
+
+def _told(fits: dict[str, Fit]) -> Told:
+    worst = max(fits.values(), key=lambda fit: fit.distance)
+    differ, by = ("differ", "up to ") if len(fits) > 1 else ("differs", "")
+    return Told(
+        fit=worst,
+        measured=f"{', '.join(fits)} of {_OBSERVATIONS} made-up outputs {differ} from the reference's by {by}"
+        f"{worst.distance:,.3g} × the tolerance",
+    )
 
 
 LOSS = Check(

@@ -168,7 +168,8 @@ _WHAT: dict[Number, str] = {
 def laws_of(observations: Sequence[MeasureObservation], *, precision: Precision = "fp32") -> dict[str, LossLaw]:
     """The law of each number that is known: the reference's where it gives the number, else the leading one.
 
-    Of a side that measures the total alone, those of its parts, where the total is not the reference's.
+    Of a side that measures the total alone, those of its parts, where the total is not the reference's. Means of
+    batches are how an evaluation loops, and no law of the loss that is trained with.
     """
     sums = _sums_of(observations, precision)
     found: dict[str, LossLaw] = {}
@@ -176,11 +177,12 @@ def laws_of(observations: Sequence[MeasureObservation], *, precision: Precision 
         batches = sums[number[:3]]
         if batches and all(number in observation.measured for observation in observations):
             _, laws = _identified(observations, batches, number, "")
-            if laws:
+            if laws and laws[0].denominator.batching is None:
                 found[number] = laws[0]
     if not found and all("loss" in observation.measured for observation in observations):
         measured, rounding = _measured(observations, "loss")
-        found |= laws_of_total(sums["mlm"], sums["sop"], measured=measured, rounding=rounding)
+        of_total = laws_of_total(sums["mlm"], sums["sop"], measured=measured, rounding=rounding)
+        found |= {key: law for key, law in of_total.items() if law.denominator.batching is None}
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.laws.batching import Batching, batchings_of
 from lossary.diagnosis.laws.scored import Part, Space, Sums
 
 __all__ = ["LOG2", "NUMBERS", "SAFETY", "Columns", "Denominator", "LossLaw", "Number", "columns_of", "reference_law"]
@@ -33,6 +34,7 @@ class Denominator:
 
     key: str
     parts: tuple[Part, ...] = ()
+    batching: Batching | None = None  # the means of batches are averaged
 
 
 def _other(key: str, what: str) -> Denominator:
@@ -79,6 +81,10 @@ class LossLaw:
         at = next((i for i, space in enumerate(sums.spaces) if _same(space, self.space)), None)
         if at is None:
             return float("nan"), 0.0
+        if self.denominator.batching is not None:
+            plain, smooth, noise = (table[at] for table in _batched(sums, number, self.denominator.batching))
+            mixed = (1 - self.smoothing) * plain + self.smoothing * smooth
+            return float(self.factor * mixed), float(abs(self.factor) * noise)
         plain, smooth, noise = _evaluated(sums, number)
         row = _DENOMINATORS.index(next(d for d in _DENOMINATORS if d.key == self.denominator.key))
         mixed = (1 - self.smoothing) * plain[at, row] + self.smoothing * smooth[at, row]
@@ -124,7 +130,23 @@ def columns_of(batches: Sequence[Sums], number: Number) -> Columns:
                 continue
             keep[i, j] = True
             laws.append(_law(space, denominator, number))
-    return Columns(laws=tuple(laws), plain=plain[keep], smooth=smooth[keep], noise=noise[keep])
+    right = Columns(laws=tuple(laws), plain=plain[keep], smooth=smooth[keep], noise=noise[keep])
+    return _with_batchings(right, batches, number)
+
+
+def _with_batchings(columns: Columns, batches: Sequence[Sums], number: Number) -> Columns:
+    """Beside other laws those of the right positions whose batches' means are averaged."""
+    space = batches[0].spaces[0]
+    laws, tables = list(columns.laws), [np.stack([columns.plain, columns.smooth, columns.noise])]
+    for batching in batchings_of(min(batch.count.shape[1] for batch in batches)):
+        table = np.array([[row[0] for row in _batched(batch, number, batching)] for batch in batches]).T
+        if np.isfinite(table).all():
+            key = f"batches at {batching.starts}, {batching.weighing}"
+            denominator = Denominator(key=key, parts=(batching.part,), batching=batching)
+            laws.append(LossLaw(space=space, denominator=denominator, parts=denominator.parts))
+            tables.append(table[:, None, :])
+    plain, smooth, noise = np.concatenate(tables, axis=1)
+    return Columns(laws=tuple(laws), plain=plain, smooth=smooth, noise=noise)
 
 
 def _law(space: Space, denominator: Denominator, number: Number) -> LossLaw:
@@ -138,11 +160,9 @@ def _law(space: Space, denominator: Denominator, number: Number) -> LossLaw:
 
 def _evaluated(sums: Sums, number: Number) -> tuple[Floats, Floats, Floats]:
     """Plain, smoothed, noise: (spaces, denominators); NaN where a denominator is 0 or unknown."""
-    accuracy = number.endswith("accuracy")
-    rows = (sums.hits, sums.hits, sums.turned) if accuracy else (sums.nats, sums.smooth, sums.noise)
     below = _divisors(sums)
     tables = []
-    for values in rows:
+    for values in _summed(sums, number):
         total = values.sum(axis=1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             table = total / below
@@ -151,8 +171,34 @@ def _evaluated(sums: Sums, number: Number) -> tuple[Floats, Floats, Floats]:
         table[:, 3] = means.mean(axis=1)
         tables.append(table)
     plain, smooth, noise = tables
-    relative = _FLOAT32 if accuracy else sums.summation
-    return plain, smooth, noise + relative * np.abs(plain)
+    return plain, smooth, noise + _relative(sums, number) * np.abs(plain)
+
+
+def _batched(sums: Sums, number: Number, batching: Batching) -> tuple[Floats, Floats, Floats]:
+    """Plain, smoothed, noise: (spaces,); NaN where no batch counts."""
+    plain, smooth, noise = (batching.means(values, sums.count) for values in _summed(sums, number))
+    return plain, smooth, noise + _relative(sums, number) * np.abs(plain) + _added(sums, number, batching)
+
+
+def _added(sums: Sums, number: Number, batching: Batching) -> Floats:
+    """What the 1e-5 may change that a batch's count of masked positions may have or not."""
+    if number.startswith("sop"):
+        return np.zeros(len(sums.spaces))
+    values = _summed(sums, number)[0]
+    return np.abs(batching.means(values, sums.count + _EPSILON) - batching.means(values, sums.count))
+
+
+def _summed(sums: Sums, number: Number) -> tuple[Floats, Floats, Floats]:
+    """What a number is made of, over each row: plain, smoothed, noise."""
+    return (sums.hits, sums.hits, sums.turned) if _is_accuracy(number) else (sums.nats, sums.smooth, sums.noise)
+
+
+def _relative(sums: Sums, number: Number) -> float:
+    return _FLOAT32 if _is_accuracy(number) else sums.summation
+
+
+def _is_accuracy(number: Number) -> bool:
+    return number.endswith("accuracy")
 
 
 def _divisors(sums: Sums) -> Floats:

@@ -99,11 +99,13 @@ def _explained(
     two = _with(columns_of(sop, "sop_loss"), laws.get("sop_loss", ()), sop, "sop_loss") if sop else _nothing(one)
     first = np.repeat(np.arange(len(one.laws)), len(two.laws))
     second = np.tile(np.arange(len(two.laws)), len(one.laws))
+    together = np.array([_go_together(one.laws[i], two.laws[j]) for i, j in zip(first, second, strict=True)])
+    first, second = first[together], second[together]
     columns = [one.plain[first], two.plain[second]]
     columns += [(one.smooth - one.plain)[first], (two.smooth - two.plain)[second]]
     pairs = _Pairs(np.stack(columns), one.noise[first], two.noise[second])
     healthy = np.array([not one.laws[i].parts and not two.laws[j].parts for i, j in zip(first, second, strict=True)])
-    base = [(*one.laws[i].parts, *two.laws[j].parts) for i, j in zip(first, second, strict=True)]
+    base = [_once(one.laws[i].parts, two.laws[j].parts) for i, j in zip(first, second, strict=True)]
     found: list[tuple[Hypothesis, dict[str, LossLaw]]] = []
     distance = np.inf
     for trial, residual, values, errors in _tried(pairs, measured, rounding, has_sop=bool(sop)):
@@ -119,6 +121,21 @@ def _explained(
                 hypothesis = Hypothesis(parts=parts, residual=float(residual[k]), fitted=len(numbers))
                 found.append((hypothesis, _weighed(trial, numbers, one.laws[first[k]], two.laws[second[k]])))
     return distance, found
+
+
+def _go_together(mlm: LossLaw, sop: LossLaw) -> bool:
+    """A loop has one way of batching: both objectives are averaged over the same batches, or one of them is right."""
+    ours, theirs = mlm.denominator.batching, sop.denominator.batching
+    if ours is None and theirs is None:
+        return True
+    if ours is None or theirs is None:
+        return not (mlm.parts if ours is None else sop.parts)
+    return ours.starts == theirs.starts and (ours.weighing == "examples") == (theirs.weighing == "examples")
+
+
+def _once(mlm: tuple[Part, ...], sop: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts of both laws; one that both have is one fault."""
+    return (*mlm, *(part for part in sop if part not in mlm))
 
 
 def _weighed(trial: _Trial, numbers: Sequence[float], mlm: LossLaw, sop: LossLaw) -> dict[str, LossLaw]:
