@@ -31,6 +31,11 @@ class StudyFolder:
         return self.root / "generations"
 
     @property
+    def removed(self) -> Path:
+        """What `lossary rm` took out of the study."""
+        return self.root / "removed"
+
+    @property
     def tokenizer(self) -> Path:
         return self.root / "tokenizer"
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lossary.cli.add import add
 from lossary.cli.boundary import Verbs, guarded
 from lossary.cli.check import check
 from lossary.cli.compare import compare
@@ -19,6 +20,7 @@ from lossary.cli.init import init
 from lossary.cli.plan import plan
 from lossary.cli.prepare import prepare
 from lossary.cli.report import report
+from lossary.cli.rm import rm
 from lossary.cli.run import run
 from lossary.cli.serve import serve
 from lossary.cli.show import show
@@ -53,6 +55,8 @@ for verb in (
     serve,
     export,
     verify,
+    add,
+    rm,
 ):
     app.command()(verb)
 # A keyword of Python cannot be the name of a function.

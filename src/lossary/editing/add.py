@@ -1,0 +1,42 @@
+"""A dataset or a run comes into the study file; nothing is made."""
+
+from typing import Any
+
+from lossary.editing.document import StudyDocument
+from lossary.errors import UsageError
+from lossary.folder import StudyFolder
+from lossary.study import Study
+
+__all__ = ["add"]
+
+# The option that gives the share in a section's table.
+_OPTIONS = {"mixture": "--share", "validation": "--validation-share"}
+
+
+def add(
+    folder: StudyFolder, kind: str, name: str, settings: dict[str, Any], *, shares: dict[str, float | None]
+) -> Study:
+    """Writes the study file with one more table, and returns the study; a refused one changes nothing.
+
+    `shares` are the weights of a new dataset by section (mixture, validation).
+    """
+    document = StudyDocument.read(folder.study_file)
+    if name in document.wanted[kind]:
+        raise UsageError(f"{kind}.{name} is there already", where=str(folder.study_file))
+    for section, option in _OPTIONS.items():
+        share = shares.get(section)
+        if kind == "datasets" and document.has_shares(section):
+            if share is None:
+                raise UsageError(
+                    f"[{section}] gives every dataset a share, and none is given for {name!r}",
+                    where=str(folder.study_file),
+                    hint=f"Add `{option} 0.1`; weights need not add up to 1.",
+                )
+            document.put_share(section, name, share)
+        elif share is not None:
+            why = "only a dataset has a share" if kind != "datasets" else f"[{section}] has no table of shares"
+            raise UsageError(why, where=option, hint="Leave it out.")
+    document.put(kind, name, settings)
+    study = document.check()
+    document.write()
+    return study

@@ -1,0 +1,172 @@
+"""The study file as a document: changed in place, comments, order and line ends kept.
+
+    document = StudyDocument.read(folder.study_file)
+    document.drop("datasets", "wiki")
+    study = document.check()        # StudyError: nothing was written
+    document.write()
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from tomlkit.items import AbstractTable, Array
+
+from lossary.errors import StudyError, UsageError
+from lossary.files import write_atomic
+from lossary.study import Dataset, Run, Study, check_name, load_study, parse_study
+
+__all__ = ["KINDS", "StudyDocument", "parse_settings", "parse_target"]
+
+KINDS: dict[str, type[BaseModel]] = {"datasets": Dataset, "runs": Run}
+_BOM = "\ufeff"
+
+
+class StudyDocument:
+    """A study file that is being changed."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.before = text
+        self.has_bom = text.startswith(_BOM)
+        plain = text.removeprefix(_BOM)
+        self.has_crlf = "\r\n" in plain and plain.count("\r\n") == plain.count("\n")
+        self.toml = tomlkit.parse(plain.replace("\r\n", "\n") if self.has_crlf else plain)
+        self.wanted: dict[str, Any] = tomllib.loads(plain)
+
+    @classmethod
+    def read(cls, path: Path) -> "StudyDocument":
+        """Opens a study file that is right; StudyError if it is not."""
+        load_study(path)
+        return cls(path, path.read_bytes().decode("utf-8"))
+
+    def put(self, kind: str, name: str, settings: dict[str, Any]) -> None:
+        """Adds a table at the end of its kind."""
+        table = tomlkit.table()
+        for key, value in settings.items():
+            table.add(key, _item(value))
+        self._table(kind)[name] = table
+        self.wanted[kind][name] = settings
+
+    def drop(self, kind: str, name: str) -> None:
+        del self._table(kind)[name]
+        del self.wanted[kind][name]
+
+    def put_share(self, section: str, name: str, share: float) -> None:
+        self._shares(section)[name] = share
+        self.wanted[section]["shares"][name] = share
+
+    def drop_share(self, section: str, name: str) -> None:
+        """Takes a dataset out of a table of shares, if there is one."""
+        if self.has_shares(section):
+            del self._shares(section)[name]
+            del self.wanted[section]["shares"][name]
+
+    def has_shares(self, section: str) -> bool:
+        return isinstance(self.wanted.get(section, {}).get("shares"), dict)
+
+    def drop_from_runs(self, dataset: str) -> None:
+        """Takes a dataset out of the lists of the runs."""
+        for name, run in self.wanted["runs"].items():
+            if dataset in run.get("datasets", ()):
+                listed = self._table("runs")[name]["datasets"]
+                assert isinstance(listed, Array)
+                listed.remove(dataset)
+                run["datasets"].remove(dataset)
+
+    @property
+    def text(self) -> str:
+        text = tomlkit.dumps(self.toml)
+        return (_BOM if self.has_bom else "") + (text.replace("\n", "\r\n") if self.has_crlf else text)
+
+    def check(self) -> Study:
+        """The study as it is now; StudyError if it is none, or if the file would say something else than was meant."""
+        text = self.text.removeprefix(_BOM)
+        try:
+            is_meant = tomllib.loads(text) == self.wanted
+        except tomllib.TOMLDecodeError:
+            is_meant = False
+        if not is_meant:
+            raise StudyError(
+                "the study file is written in a form that cannot be changed safely",
+                where=str(self.path),
+                hint="Change it by hand; nothing was written.",
+            )
+        try:
+            return parse_study(text)
+        except StudyError as error:
+            where = f"{self.path}: {error.where}" if error.where else str(self.path)
+            hint = f"{error.hint} Nothing was changed." if error.hint else "Nothing was changed."
+            raise StudyError(error.message, where=where, hint=hint) from None
+
+    def write(self) -> None:
+        """Writes the file, whole or not at all."""
+        self.check()
+        with write_atomic(self.path) as temporary:
+            temporary.write_bytes(self.text.encode())
+            temporary.chmod(self.path.stat().st_mode & 0o777)
+
+    def _table(self, kind: str) -> Any:
+        return self.toml[kind]
+
+    def _shares(self, section: str) -> Any:
+        shares = self.toml[section]["shares"]  # type: ignore[index]
+        assert isinstance(shares, AbstractTable)
+        return shares
+
+
+def parse_target(target: str) -> tuple[str, str]:
+    """`datasets.wiki` as its kind and name; UsageError for anything else."""
+    kind, dot, name = target.partition(".")
+    if kind not in KINDS or not dot:
+        raise UsageError(f"{target!r} names no dataset and no run", hint="Write datasets.NAME or runs.NAME.")
+    check_name(name, where=target)
+    return kind, name
+
+
+def parse_settings(kind: str, settings: list[str]) -> dict[str, Any]:
+    """`key=value` by key, values as TOML; what is no TOML, or not of the key's type as TOML, is a string."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        key = key.strip()
+        if not sign or not key:
+            raise UsageError(f"{setting!r} is no setting", hint="Write key=value.")
+        if key in values:
+            raise UsageError(f"{key!r} is given twice")
+        values[key] = _value(kind, key, text.strip())
+    return values
+
+
+def _value(kind: str, key: str, text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    if set(parsed) != {"value"}:
+        return text
+    fields = KINDS[kind].model_fields
+    field = fields.get(key)
+    if field is None or _fits(field.annotation, parsed["value"]) or not _fits(field.annotation, text):
+        return parsed["value"]
+    return text
+
+
+def _fits(annotation: Any, value: Any) -> bool:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _item(value: Any) -> Any:
+    """Tables within a table stay on one line."""
+    if not isinstance(value, dict):
+        return tomlkit.item(value)
+    table = tomlkit.inline_table()
+    for key, inner in value.items():
+        table.append(key, _item(inner))
+    return table

@@ -1,0 +1,114 @@
+"""A dataset or a run leaves the study file, and what was made of it steps aside.
+
+The study file is written first: whatever a crash leaves is no longer part of the study, and the same command again
+takes it away. Frozen validation examples of a dataset stay: texts that were held out stay held out.
+"""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from lossary.data.parts import runs_with_results
+from lossary.editing.document import StudyDocument
+from lossary.errors import UsageError
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+
+__all__ = ["Removed", "remove"]
+
+
+class Removed(NamedTuple):
+    """Where the artifacts are now, None if there were none or they were deleted; and what stays, and why."""
+
+    moved_to: Path | None
+    notes: list[str]
+
+
+def remove(folder: StudyFolder, kind: str, name: str, *, delete: bool = False) -> Removed:
+    """Takes a dataset or a run out of the study; UsageError, and nothing changed, if something else needs it."""
+    document = StudyDocument.read(folder.study_file)
+    made = folder.dataset(name) if kind == "datasets" else folder.run(name)
+    listed = document.wanted[kind]
+    if name in listed:
+        _take_out(document, folder, kind, name)
+    elif not made.is_dir():
+        known = ", ".join(listed)
+        raise UsageError(f"no {kind[:-1]} is called {name!r}", where=str(folder.study_file), hint=f"Known: {known}.")
+    notes = []
+    if kind == "datasets":
+        if folder.validation_part(name).is_dir():
+            notes.append("its validation examples stay frozen, and count again if it comes back")
+        users = [run for run in _trained_on(folder, name) if run in document.wanted["runs"]]
+        if users and made.is_dir():
+            notes.append(f"what was prepared of it stays: runs were trained on it ({', '.join(users)})")
+            return Removed(None, notes)
+    return Removed(_aside(folder, kind, name, made, delete=delete), notes)
+
+
+def _take_out(document: StudyDocument, folder: StudyFolder, kind: str, name: str) -> None:
+    where = str(folder.study_file)
+    runs = document.wanted["runs"]
+    if len(document.wanted[kind]) == 1:
+        raise UsageError(
+            f"{name!r} is the last {kind[:-1]} of the study",
+            where=where,
+            hint="Add another one first, or delete the folder.",
+        )
+    if kind == "runs":
+        branches = [run for run, settings in runs.items() if settings.get("start", {}).get("run") == name]
+        if branches:
+            raise UsageError(
+                f"{', '.join(branches)} starts from {name!r}",
+                where=where,
+                hint=f"Remove it first: `lossary rm runs.{branches[0]}`.",
+            )
+    else:
+        _refuse_lists(folder, document, name)
+        document.drop_from_runs(name)
+        for section in ("mixture", "validation"):
+            document.drop_share(section, name)
+    document.drop(kind, name)
+    document.check()
+    document.write()
+
+
+def _refuse_lists(folder: StudyFolder, document: StudyDocument, dataset: str) -> None:
+    """Runs that list the dataset: one with nothing else has none left, one that was begun would be another run."""
+    begun = _trained_on(folder, dataset)
+    for run, settings in document.wanted["runs"].items():
+        if dataset not in settings.get("datasets", ()):
+            continue
+        if settings["datasets"] == [dataset]:
+            why = f"run {run!r} is trained on {dataset!r} alone"
+        elif run in begun:
+            why = f"run {run!r} lists {dataset!r} and was begun with it"
+        else:
+            continue
+        hint = f"Remove the run first: `lossary rm runs.{run}`."
+        raise UsageError(why, where=f"{folder.study_file}: $.runs.{run}.datasets", hint=hint)
+
+
+def _trained_on(folder: StudyFolder, dataset: str) -> list[str]:
+    """Runs that were begun with a dataset in their mixture."""
+    records = {run: folder.run(run) / "run.json" for run in runs_with_results(folder)}
+    return [run for run, path in records.items() if path.is_file() and dataset in read_json(path).get("datasets", ())]
+
+
+def _aside(folder: StudyFolder, kind: str, name: str, made: Path, *, delete: bool) -> Path | None:
+    if not made.is_dir():
+        return None
+    target = folder.removed / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{kind[:-1]}-{name}"
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{target.name}.{number}")
+    target.parent.mkdir(exist_ok=True)
+    # One step: the folder is here or there.
+    made.replace(target)
+    if not delete:
+        return target
+    shutil.rmtree(target)
+    if not any(folder.removed.iterdir()):
+        folder.removed.rmdir()
+    return None
