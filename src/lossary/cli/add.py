@@ -21,22 +21,23 @@ def add(
     from lossary.editing.add import add as add_table
     from lossary.editing.document import parse_settings, parse_target
     from lossary.lease import STUDY, hold
+    from lossary.study import find_study_file
 
     folder = open_study(study).folder
     kind, name = parse_target(target)
     values = parse_settings(kind, settings)
     with hold(folder, STUDY):
-        add_table(folder, kind, name, values, shares={"mixture": share, "validation": validation_share})
-    typer.echo(f"added {target}; {_next(folder.root)}")
+        add_table(find_study_file(study), kind, name, values, shares={"mixture": share, "validation": validation_share})
+    typer.echo(f"added {target}; {_next(study)}")
 
 
-def _next(root: Path) -> str:
+def _next(study: Path) -> str:
     """What `lossary run` would do, in a line; the study file stands, whatever its sources are like."""
     from lossary.errors import LossaryError
     from lossary.planning.plan import make_plan
     from lossary.planning.text import plan_lines
 
-    opened = open_study(root)
+    opened = open_study(study)
     try:
         plan = make_plan(opened.study, opened.folder)
     except LossaryError as error:

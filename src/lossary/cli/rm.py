@@ -19,12 +19,13 @@ def rm(
     from lossary.editing.document import parse_target
     from lossary.editing.remove import remove
     from lossary.lease import STUDY, hold, refuse_beside_runs
+    from lossary.study import find_study_file
 
     folder = open_study(study).folder
     kind, name = parse_target(target)
     with hold(folder, STUDY):
         refuse_beside_runs(folder, "rm")
-        removed = remove(folder, kind, name, delete=delete)
+        removed = remove(find_study_file(study), folder, kind, name, delete=delete)
     where = f"; what was made of it is in {removed.moved_to}" if removed.moved_to else ""
     typer.echo(f"removed {target}{where}")
     for note in removed.notes:

@@ -1,10 +1,10 @@
 """A dataset or a run comes into the study file; nothing is made."""
 
+from pathlib import Path
 from typing import Any
 
 from lossary.editing.document import StudyDocument
 from lossary.errors import UsageError
-from lossary.folder import StudyFolder
 from lossary.study import Study
 
 __all__ = ["add"]
@@ -13,23 +13,21 @@ __all__ = ["add"]
 _OPTIONS = {"mixture": "--share", "validation": "--validation-share"}
 
 
-def add(
-    folder: StudyFolder, kind: str, name: str, settings: dict[str, Any], *, shares: dict[str, float | None]
-) -> Study:
+def add(file: Path, kind: str, name: str, settings: dict[str, Any], *, shares: dict[str, float | None]) -> Study:
     """Writes the study file with one more table, and returns the study; a refused one changes nothing.
 
     `shares` are the weights of a new dataset by section (mixture, validation).
     """
-    document = StudyDocument.read(folder.study_file)
+    document = StudyDocument.read(file)
     if name in document.wanted[kind]:
-        raise UsageError(f"{kind}.{name} is there already", where=str(folder.study_file))
+        raise UsageError(f"{kind}.{name} is there already", where=str(file))
     for section, option in _OPTIONS.items():
         share = shares.get(section)
         if kind == "datasets" and document.has_shares(section):
             if share is None:
                 raise UsageError(
                     f"[{section}] gives every dataset a share, and none is given for {name!r}",
-                    where=str(folder.study_file),
+                    where=str(file),
                     hint=f"Add `{option} 0.1`; weights need not add up to 1.",
                 )
             document.put_share(section, name, share)

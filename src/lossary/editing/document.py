@@ -1,9 +1,9 @@
 """The study file as a document: changed in place, comments, order and line ends kept.
 
-    document = StudyDocument.read(folder.study_file)
-    document.drop("datasets", "wiki")
-    study = document.check()        # StudyError: nothing was written
-    document.write()
+document = StudyDocument.read(folder.study_file)
+document.drop("datasets", "wiki")
+study = document.check()        # StudyError: nothing was written
+document.write()
 """
 
 import tomllib
@@ -112,7 +112,7 @@ class StudyDocument:
         return self.toml[kind]
 
     def _shares(self, section: str) -> Any:
-        shares = self.toml[section]["shares"]  # type: ignore[index]
+        shares = self.toml[section]["shares"]
         assert isinstance(shares, AbstractTable)
         return shares
 

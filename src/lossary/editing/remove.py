@@ -25,16 +25,16 @@ class Removed(NamedTuple):
     notes: list[str]
 
 
-def remove(folder: StudyFolder, kind: str, name: str, *, delete: bool = False) -> Removed:
+def remove(file: Path, folder: StudyFolder, kind: str, name: str, *, delete: bool = False) -> Removed:
     """Takes a dataset or a run out of the study; UsageError, and nothing changed, if something else needs it."""
-    document = StudyDocument.read(folder.study_file)
+    document = StudyDocument.read(file)
     made = folder.dataset(name) if kind == "datasets" else folder.run(name)
     listed = document.wanted[kind]
     if name in listed:
         _take_out(document, folder, kind, name)
     elif not made.is_dir():
         known = ", ".join(listed)
-        raise UsageError(f"no {kind[:-1]} is called {name!r}", where=str(folder.study_file), hint=f"Known: {known}.")
+        raise UsageError(f"no {kind[:-1]} is called {name!r}", where=str(file), hint=f"Known: {known}.")
     notes = []
     if kind == "datasets":
         if folder.validation_part(name).is_dir():
@@ -47,7 +47,7 @@ def remove(folder: StudyFolder, kind: str, name: str, *, delete: bool = False) -
 
 
 def _take_out(document: StudyDocument, folder: StudyFolder, kind: str, name: str) -> None:
-    where = str(folder.study_file)
+    where = str(document.path)
     runs = document.wanted["runs"]
     if len(document.wanted[kind]) == 1:
         raise UsageError(
@@ -86,7 +86,7 @@ def _refuse_lists(folder: StudyFolder, document: StudyDocument, dataset: str) ->
         else:
             continue
         hint = f"Remove the run first: `lossary rm runs.{run}`."
-        raise UsageError(why, where=f"{folder.study_file}: $.runs.{run}.datasets", hint=hint)
+        raise UsageError(why, where=f"{document.path}: $.runs.{run}.datasets", hint=hint)
 
 
 def _trained_on(folder: StudyFolder, dataset: str) -> list[str]:
