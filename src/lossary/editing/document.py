@@ -6,6 +6,7 @@ study = document.check()        # StudyError: nothing was written
 document.write()
 """
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import tomlkit
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from tomlkit.items import AbstractTable, Array
 
-from lossary.errors import StudyError, UsageError
+from lossary.errors import DataError, StudyError, UsageError
 from lossary.files import write_atomic
 from lossary.study import Dataset, Run, Study, check_name, load_study, parse_study
 
@@ -33,13 +34,18 @@ class StudyDocument:
         self.has_bom = text.startswith(_BOM)
         plain = text.removeprefix(_BOM)
         self.has_crlf = "\r\n" in plain and plain.count("\r\n") == plain.count("\n")
-        self.toml = tomlkit.parse(plain.replace("\r\n", "\n") if self.has_crlf else plain)
+        self.has_end = plain.endswith("\n")
+        self.toml = tomlkit.parse((plain.replace("\r\n", "\n") if self.has_crlf else plain) + "\n" * (not self.has_end))
         self.wanted: dict[str, Any] = tomllib.loads(plain)
 
     @classmethod
     def read(cls, path: Path) -> "StudyDocument":
         """Opens a study file that is right; StudyError if it is not."""
         load_study(path)
+        # A link to a study file stays a link.
+        path = path.resolve()
+        if not path.stat().st_mode & 0o222:
+            raise DataError("the study file is read-only", where=str(path), hint="`chmod u+w` it first.")
         return cls(path, path.read_bytes().decode("utf-8"))
 
     def put(self, kind: str, name: str, settings: dict[str, Any]) -> None:
@@ -47,12 +53,24 @@ class StudyDocument:
         table = tomlkit.table()
         for key, value in settings.items():
             table.add(key, _item(value))
+        before = tomlkit.dumps(self.toml)
         self._table(kind)[name] = table
         self.wanted[kind][name] = settings
+        after = tomlkit.dumps(self.toml)
+        place = _piece(after, before)
+        if place is not None and after[place.stop :].strip() and after[: place.start].endswith("\n\n"):
+            # A blank line stood before what follows, and stands there again.
+            self.toml = tomlkit.parse(after[: place.stop] + "\n" + after[place.stop :])
 
     def drop(self, kind: str, name: str) -> None:
+        before = tomlkit.dumps(self.toml)
         del self._table(kind)[name]
         del self.wanted[kind][name]
+        after = tomlkit.dumps(self.toml)
+        place = _piece(before, after)
+        if place is not None and not before[place].endswith("\n\n") and before[: place.start].endswith("\n\n"):
+            # The blank line that set it off goes with it.
+            self.toml = tomlkit.parse(before[: place.start - 1] + before[place.stop :])
 
     def put_share(self, section: str, name: str, share: float) -> None:
         self._shares(section)[name] = share
@@ -79,6 +97,7 @@ class StudyDocument:
     @property
     def text(self) -> str:
         text = tomlkit.dumps(self.toml)
+        text = text if self.has_end else text.removesuffix("\n")
         return (_BOM if self.has_bom else "") + (text.replace("\n", "\r\n") if self.has_crlf else text)
 
     def check(self) -> Study:
@@ -115,6 +134,17 @@ class StudyDocument:
         shares = self.toml[section]["shares"]
         assert isinstance(shares, AbstractTable)
         return shares
+
+
+def _piece(longer: str, shorter: str) -> slice | None:
+    """The lines that make one text the other, if they stand in one place."""
+    length = len(longer) - len(shorter)
+    start = len(os.path.commonprefix([longer, shorter]))
+    if length <= 0 or longer[start + length :] != shorter[start:]:
+        return None
+    while start and longer[start - 1] != "\n" and longer[start - 1] == longer[start + length - 1]:
+        start -= 1
+    return slice(start, start + length)
 
 
 def parse_target(target: str) -> tuple[str, str]:

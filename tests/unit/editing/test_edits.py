@@ -24,6 +24,9 @@ FORMS: dict[str, Callable[[str], bytes]] = {
     "plain": lambda text: text.encode(),
     "windows": lambda text: text.replace("\n", "\r\n").encode(),
     "no end": lambda text: text.rstrip("\n").encode(),
+    "mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "blank lines": lambda text: text.replace("\n[", "\n\n[").encode(),
+    "tight": lambda text: "\n".join(line for line in text.splitlines() if line).encode() + b"\n",
 }
 
 
