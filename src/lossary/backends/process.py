@@ -2,7 +2,7 @@
 
 The parent writes the job as JSON, starts `python -m MODULE JOB.json` and reads events, JSON lines on the worker's
 standard output; what frameworks print goes to a log file. A worker dies with its parent. Signals: the first SIGINT or
-SIGTERM lets the worker finish its step and write a checkpoint, a second one kills it.
+SIGTERM lets the worker finish its step and write a checkpoint, one that comes more than a second later kills it.
 
 A `Conversation` is a worker that stays: it answers one request after another, read from its standard input.
 """
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,8 @@ Emit = Callable[[Mapping[str, Any]], None]
 _LOG_TAIL = 12
 # How long a worker that has nothing left to answer may take to end.
 _PATIENCE_S = 10.0
+# `timeout` signals a command and then its group: two signals so close are one request.
+_ONE_REQUEST_S = 1.0
 
 
 class StopRequest:
@@ -44,6 +47,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self._since = 0.0
         self._workers: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
 
@@ -58,9 +62,13 @@ class StopRequest:
             self._workers.discard(worker)
 
     def ask(self) -> None:
-        """The first time asks workers to stop at the next step; after that ends them."""
+        """The first time asks workers to stop at the next step; more than a second later ends them."""
+        now = time.monotonic()
+        if self.asked and now - self._since < _ONE_REQUEST_S:
+            return
         kind = signal.SIGKILL if self.asked else signal.SIGTERM
-        self.asked = True
+        if not self.asked:
+            self.asked, self._since = True, now
         for worker in list(self._workers):
             _signal(worker, kind)
 
@@ -226,7 +234,7 @@ def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> d
         where = str(log) if kind is InternalError else last.get("where")
         raise kind(last["message"], where=where, hint=last.get("hint"))
     if stop.asked:
-        raise Interrupted("stopped before it had anything to keep")
+        raise Interrupted("stopped before it had anything new to keep")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     hint = "The system may have run out of memory." if code == -signal.SIGKILL else None
     tail = "\n    ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL:])

@@ -1,12 +1,13 @@
 """What goes wrong in a worker is told as if it had gone wrong here."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lossary.backends.process import StopRequest, run_worker
+from lossary.backends.process import StopRequest, run_worker, stop_on_signals
 from lossary.errors import DataError, InternalError, Interrupted, LossaryError, MachineError
 from lossary.files import read_json
 
@@ -60,6 +61,32 @@ def test_an_error_of_a_worker_is_its_parents(code: str, kind: type[LossaryError]
     assert type(caught.value) is kind
     assert said in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+class Signalled:
+    def __init__(self) -> None:
+        self.got: list[signal.Signals] = []
+
+    def send_signal(self, kind: signal.Signals) -> None:
+        self.got.append(kind)
+
+
+@pytest.mark.parametrize(
+    "kinds", [(a, b) for a in (signal.SIGINT, signal.SIGTERM) for b in (signal.SIGINT, signal.SIGTERM)]
+)
+def test_signals_of_one_moment_are_one_request(kinds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    stop, worker = StopRequest(), Signalled()
+    stop.add(worker)  # type: ignore[arg-type]
+    with stop_on_signals(stop):
+        for kind in kinds:
+            os.kill(os.getpid(), kind)
+            now[0] += 0.4
+        assert worker.got == [signal.SIGTERM]
+        now[0] += 0.4
+        os.kill(os.getpid(), kinds[0])
+    assert worker.got == [signal.SIGTERM, signal.SIGKILL]
 
 
 def test_the_traceback_of_a_mistake_is_in_the_log(work: Any) -> None:
