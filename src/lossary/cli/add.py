@@ -1,11 +1,15 @@
 """`lossary add`: one more dataset or run in the study file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lossary.cli.common import open_study
+
+if TYPE_CHECKING:
+    from lossary.folder import StudyFolder
+    from lossary.study import Study
 
 __all__ = ["add"]
 
@@ -18,29 +22,33 @@ def add(
     validation_share: Annotated[float | None, typer.Option(help="Weight in [validation] shares.")] = None,
 ) -> None:
     """Add a dataset or a run to the study file, whose comments and form stay; `lossary run` then makes it."""
-    from lossary.editing.add import add as add_table
+    from lossary.editing.add import added
     from lossary.editing.document import parse_settings, parse_target
     from lossary.lease import STUDY, hold
     from lossary.study import find_study_file
 
-    folder = open_study(study).folder
+    opened = open_study(study)
     kind, name = parse_target(target)
     values = parse_settings(kind, settings)
-    with hold(folder, STUDY):
-        add_table(find_study_file(study), kind, name, values, shares={"mixture": share, "validation": validation_share})
-    typer.echo(f"added {target}; {_next(study)}")
+    shares = {"mixture": share, "validation": validation_share}
+    with hold(opened.folder, STUDY):
+        document = added(find_study_file(study), kind, name, values, shares=shares)
+        for line in _plan_lines(document.check(), opened.folder, f"$.{kind}.{name}."):
+            typer.echo(line)
+        document.write()
+    typer.echo(f"added {target}; `lossary run` makes it")
 
 
-def _next(study: Path) -> str:
-    """What `lossary run` would do, in a line; the study file stands, whatever its sources are like."""
+def _plan_lines(study: "Study", folder: "StudyFolder", new: str) -> list[str]:
+    """What `lossary run` would do with the study; SourceError if what is new has no source."""
     from lossary.errors import LossaryError
     from lossary.planning.plan import make_plan
     from lossary.planning.text import plan_lines
 
-    opened = open_study(study)
     try:
-        plan = make_plan(opened.study, opened.folder)
+        plan = make_plan(study, folder)
     except LossaryError as error:
-        return f"`lossary run` would stop: {error.message} ({error.where})"
-    lines = plan_lines(plan.refused or plan.changes)
-    return "`lossary run` would: " + "; ".join(" ".join(line.split()) for line in lines)
+        if new in (error.where or ""):
+            raise
+        return [f"`lossary run` would stop: {error.message} ({error.where})"]
+    return plan_lines(plan.refused or plan.changes)

@@ -7,14 +7,23 @@ from lossary.editing.document import StudyDocument
 from lossary.errors import UsageError
 from lossary.study import Study
 
-__all__ = ["add"]
+__all__ = ["add", "added"]
 
 # The option that gives the share in a section's table.
 _OPTIONS = {"mixture": "--share", "validation": "--validation-share"}
 
 
 def add(file: Path, kind: str, name: str, settings: dict[str, Any], *, shares: dict[str, float | None]) -> Study:
-    """Writes the study file with one more table, and returns the study; a refused one changes nothing.
+    """Writes the study file with one more table, and returns the study; a refused one changes nothing."""
+    document = added(file, kind, name, settings, shares=shares)
+    document.write()
+    return document.check()
+
+
+def added(
+    file: Path, kind: str, name: str, settings: dict[str, Any], *, shares: dict[str, float | None]
+) -> StudyDocument:
+    """The study file with one more table, checked and not written yet.
 
     `shares` are the weights of a new dataset by section (mixture, validation).
     """
@@ -35,6 +44,5 @@ def add(file: Path, kind: str, name: str, settings: dict[str, Any], *, shares: d
             why = "only a dataset has a share" if kind != "datasets" else f"[{section}] has no table of shares"
             raise UsageError(why, where=option, hint="Leave it out.")
     document.put(kind, name, settings)
-    study = document.check()
-    document.write()
-    return study
+    document.check()
+    return document

@@ -6,8 +6,9 @@ study = document.check()        # StudyError: nothing was written
 document.write()
 """
 
-import os
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ class StudyDocument:
             # The blank line that set it off goes with it.
             self.toml = tomlkit.parse(before[: place.start - 1] + before[place.stop :])
 
+    def rename_key(self, table: tuple[str, ...], old: str, new: str) -> None:
+        """Gives a key of a table another name in its place; StudyError if it is written in a way not known here."""
+        parent = self.wanted
+        for part in table:
+            parent = parent[part]
+        renamed = {new if key == old else key: value for key, value in parent.items()}
+        parent.clear()
+        parent.update(renamed)
+        text = tomlkit.dumps(self.toml)
+        key = new if re.fullmatch(r"[A-Za-z0-9_-]+", new) else f'"{new}"'
+        for changed in _renamings(text, table, old, key):
+            if _says(changed, self.wanted):
+                self.toml = tomlkit.parse(changed)
+                return
+        raise self._unsafe()
+
     def put_share(self, section: str, name: str, share: float) -> None:
         self._shares(section)[name] = share
         self.wanted[section]["shares"][name] = share
@@ -103,16 +120,8 @@ class StudyDocument:
     def check(self) -> Study:
         """The study as it is now; StudyError if it is none, or if the file would say something else than was meant."""
         text = self.text.removeprefix(_BOM)
-        try:
-            is_meant = tomllib.loads(text) == self.wanted
-        except tomllib.TOMLDecodeError:
-            is_meant = False
-        if not is_meant:
-            raise StudyError(
-                "the study file is written in a form that cannot be changed safely",
-                where=str(self.path),
-                hint="Change it by hand; nothing was written.",
-            )
+        if not _says(text, self.wanted):
+            raise self._unsafe()
         try:
             return parse_study(text)
         except StudyError as error:
@@ -127,6 +136,13 @@ class StudyDocument:
             temporary.write_bytes(self.text.encode())
             temporary.chmod(self.path.stat().st_mode & 0o777)
 
+    def _unsafe(self) -> StudyError:
+        return StudyError(
+            "the study file is written in a form that cannot be changed safely",
+            where=str(self.path),
+            hint="Change it by hand; nothing was written.",
+        )
+
     def _table(self, kind: str) -> Any:
         return self.toml[kind]
 
@@ -136,10 +152,32 @@ class StudyDocument:
         return shares
 
 
+def _says(text: str, wanted: dict[str, Any]) -> bool:
+    try:
+        return tomllib.loads(text) == wanted
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _renamings(text: str, table: tuple[str, ...], old: str, new: str) -> Iterator[str]:
+    """Texts in which the key may have its new name: one of them says so and nothing else, if it is written as usual.
+
+    It stands behind the table's name, or alone: at the head of a line or within braces.
+    """
+    path = r"\s*\.\s*".join(rf"""(?:{part}|"{part}"|'{part}')""" for part in table)
+    key = rf"""(?:{re.escape(old)}|"{re.escape(old)}"|'{re.escape(old)}')(?=\s*[.=\]])"""
+    named = re.compile(rf"^(\s*\[?\s*{path}\s*\.\s*){key}", re.MULTILINE)
+    text = named.sub(lambda found: found[1] + new, text)
+    yield text
+    for found in re.finditer(rf"((?:^|[{{,])\s*){key}", text, re.MULTILINE):
+        yield text[: found.start()] + found[1] + new + text[found.end() :]
+
+
 def _piece(longer: str, shorter: str) -> slice | None:
     """The lines that make one text the other, if they stand in one place."""
     length = len(longer) - len(shorter)
-    start = len(os.path.commonprefix([longer, shorter]))
+    pairs = enumerate(zip(longer, shorter, strict=False))
+    start = next((place for place, (one, other) in pairs if one != other), len(shorter))
     if length <= 0 or longer[start + length :] != shorter[start:]:
         return None
     while start and longer[start - 1] != "\n" and longer[start - 1] == longer[start + length - 1]:

@@ -15,7 +15,7 @@ from lossary.errors import UsageError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 
-__all__ = ["Removed", "remove"]
+__all__ = ["Removed", "remove", "step_aside"]
 
 
 class Removed(NamedTuple):
@@ -43,7 +43,13 @@ def remove(file: Path, folder: StudyFolder, kind: str, name: str, *, delete: boo
         if users and made.is_dir():
             notes.append(f"what was prepared of it stays: runs were trained on it ({', '.join(users)})")
             return Removed(None, notes)
-    return Removed(_aside(folder, kind, name, made, delete=delete), notes)
+    moved = step_aside(folder, f"{kind[:-1]}-{name}", made)
+    if delete and moved is not None:
+        shutil.rmtree(moved)
+        if not any(folder.removed.iterdir()):
+            folder.removed.rmdir()
+        moved = None
+    return Removed(moved, notes)
 
 
 def _take_out(document: StudyDocument, folder: StudyFolder, kind: str, name: str) -> None:
@@ -95,20 +101,15 @@ def _trained_on(folder: StudyFolder, dataset: str) -> list[str]:
     return [run for run, path in records.items() if path.is_file() and dataset in read_json(path).get("datasets", ())]
 
 
-def _aside(folder: StudyFolder, kind: str, name: str, made: Path, *, delete: bool) -> Path | None:
+def step_aside(folder: StudyFolder, name: str, made: Path) -> Path | None:
+    """Moves a folder to removed/, in one step; returns where it is, None if there is none."""
     if not made.is_dir():
         return None
-    target = folder.removed / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{kind[:-1]}-{name}"
+    first = target = folder.removed / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{name}"
     number = 1
     while target.exists():
         number += 1
-        target = target.with_name(f"{target.name}.{number}")
+        target = first.with_name(f"{first.name}.{number}")
     target.parent.mkdir(exist_ok=True)
-    # One step: the folder is here or there.
     made.replace(target)
-    if not delete:
-        return target
-    shutil.rmtree(target)
-    if not any(folder.removed.iterdir()):
-        folder.removed.rmdir()
-    return None
+    return target

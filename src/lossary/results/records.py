@@ -5,7 +5,7 @@ training step. Nats are float64, counts are integers; whoever reads divides.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -134,10 +134,16 @@ def write_score_windows(path: Path, windows: Iterable[pa.Table], header: ScoreHe
 
 
 def read_header(path: Path) -> ScoreHeader:
-    """What a file of scores says of itself; ScoreError if it is missing or damaged."""
+    """What a file of scores says of itself; ScoreError if it is missing or damaged.
+
+    In the folder of a run it is that run's, whatever that was called when it was scored.
+    """
     check_sealed(path)
     try:
-        return ScoreHeader.decode(pq.read_schema(path).metadata, path)
+        header = ScoreHeader.decode(pq.read_schema(path).metadata, path)
+        run = path.absolute().parent.parent
+        is_of_run = (path.parent.name, run.parent.name) == ("scores", "runs")
+        return replace(header, run=run.name) if is_of_run else header
     except (OSError, pa.ArrowException) as error:
         raise ScoreError(
             f"not readable: {error}", where=str(path), hint="Delete it and run `lossary evaluate`."

@@ -232,7 +232,8 @@ class _Loop:
             return 0
         step = int(start.state["step"])
         if step < self.recipe.steps:
-            told = f"goes on from step {step:,}" if start.state["run"] == self.plan.run else _started_from(start.state)
+            is_own = start.path == self.folder.checkpoint(self.plan.run, step)
+            told = f"goes on from step {step:,}" if is_own else _started_from(start)
             if start.state["backend"] != self.plan.backend:
                 told += f", a checkpoint of {start.state['backend']}"
             self.emit({"event": "note", "text": told})
@@ -314,8 +315,8 @@ def _by_dataset(batch: Examples, output: StepOutput, micro: list[MicroBatch], da
     return {name: np.bincount(batch.dataset, columns[name], minlength=datasets) for name in _SUMS}
 
 
-def _started_from(state: dict[str, Any]) -> str:
-    return f"starts from step {state['step']:,} of {state['run']}"
+def _started_from(start: Checkpoint) -> str:
+    return f"starts from step {start.state['step']:,} of {start.path.parent.parent.name}"
 
 
 class _StepRecords:

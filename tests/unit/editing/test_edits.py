@@ -160,7 +160,7 @@ def test_a_crash_after_the_study_file_is_ended_by_the_same_command(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("lossary.editing.remove._aside", killed)
+        patched.setattr("lossary.editing.remove.step_aside", killed)
         with pytest.raises(KeyboardInterrupt):
             remove(done.study_file, done, "runs", "torch_stories")
     assert "torch_stories" not in load_study(done.study_file).runs

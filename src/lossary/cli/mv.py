@@ -1,0 +1,35 @@
+"""`lossary mv`: a dataset or a run under another name."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lossary.cli.common import open_study
+
+__all__ = ["mv"]
+
+
+def mv(
+    study: Annotated[Path, typer.Argument(help="A study file, or the folder that holds study.toml.")],
+    target: Annotated[str, typer.Argument(help="datasets.NAME or runs.NAME.")],
+    name: Annotated[str, typer.Argument(help="The new name.")],
+) -> None:
+    """Rename a dataset or a run; what was made of a run goes along unchanged.
+
+    A dataset that runs depend on keeps its name: its examples are drawn by it.
+    """
+    from lossary.editing.document import parse_target
+    from lossary.editing.move import Move, move
+    from lossary.lease import STUDY, hold, refuse_beside_runs
+    from lossary.study import find_study_file
+
+    folder = open_study(study).folder
+    kind, old = parse_target(target)
+    new = parse_target(name)[1] if name.startswith(f"{kind}.") else name
+    with hold(folder, STUDY):
+        refuse_beside_runs(folder, "mv")
+        notes = move(find_study_file(study), folder, Move(kind, old, new))
+    typer.echo(f"{target} is called {kind}.{new} now")
+    for note in notes:
+        typer.echo(note)
