@@ -18,7 +18,7 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import ALL, Curve, Imported, Mapped, Meaning, Split, Tag, metric_name
 from lossary.results.importers.names import Name, read_name, split_word
 
-__all__ = ["MOST_POINTS", "Collector", "as_float", "base_metric", "merged"]
+__all__ = ["MOST_POINTS", "Collector", "as_float", "base_metric", "merged", "same_points"]
 
 MOST_POINTS = 20_000_000
 # Names of places in a program rather than of datasets.
@@ -162,8 +162,10 @@ def base_metric(name: Name, *, has_pairs: bool) -> str:
 def _meanings(tags: Sequence[Tag], maps: Maps) -> dict[Tag, Meaning | Refused]:
     """What each series of one run is of, or why it is left out."""
     prefix = _common_prefix([tag.core for tag in tags])
-    names = {tag: read_name(tag.core[prefix:], with_split=tag.split is None) for tag in tags}
-    reasons = {tag: _why_not(tag, name) for tag, name in names.items()}
+    cores = {tag: _without_interval(tag.core[prefix:]) for tag in tags}
+    names = {tag: read_name(core, with_split=tag.split is None) for tag, core in cores.items()}
+    twins = _other_intervals(names)
+    reasons = {tag: _why_not(tag, name) or twins.get(tag) for tag, name in names.items()}
     read = {tag: name for tag, name in names.items() if reasons[tag] is None}
     read = _splits_that_are_regular(read)
     has_pairs = any(name.objective in ("sop", "nsp") for name in read.values())
@@ -204,6 +206,32 @@ def _why_not(tag: Tag, name: Name) -> str | None:
         "best": "a best value so far, not the value of a step",
     }
     return reasons.get(name.statistic)
+
+
+# Lightning logs one value by step and by epoch: `train_loss_step`, `train_loss_epoch`, whatever the tracker.
+_INTERVAL = re.compile(r"_(step|epoch)(?=$|/dataloader_idx_\d+$)")
+
+
+def _without_interval(core: str) -> str:
+    shorter = _INTERVAL.sub("", core)
+    return shorter if read_name(shorter).quantity is not None else core
+
+
+def _other_intervals(names: Mapping[Tag, Name]) -> dict[Tag, str]:
+    """Of a series logged by step and by epoch: training counts by step, evaluation as the mean over the set."""
+    known = {tag.name for tag in names}
+    reasons = {}
+    for tag, name in names.items():
+        match = _INTERVAL.search(tag.name)
+        other = "" if match is None else _INTERVAL.sub("_epoch" if match[1] == "step" else "_step", tag.name)
+        if match is None or name.quantity is None or other not in known:
+            continue
+        is_training = (tag.split or name.split or "train") == "train"
+        if is_training and match[1] == "epoch":
+            reasons[tag] = "a mean over an epoch, beside the values by step"
+        elif not is_training and match[1] == "step":
+            reasons[tag] = "of single batches, beside the mean over the set"
+    return reasons
 
 
 def _common_prefix(cores: Sequence[str]) -> int:
@@ -301,13 +329,14 @@ def _without_exponentials(
 
 
 def _unmarked_is_training(found: dict[Tag, Meaning | Refused]) -> dict[Tag, Meaning | Refused]:
-    """`loss` beside `val_loss` is the loss of training."""
+    """`loss` beside `val_loss`, or beside `val_wiki_loss`, is the loss of training."""
+    evaluated = {m.metric for m in found.values() if isinstance(m, Meaning) and m.split == "eval"}
     known = {(m.dataset, m.metric, m.split) for m in found.values() if isinstance(m, Meaning)}
     return {
         tag: replace(m, split="train")
         if isinstance(m, Meaning)
         and m.split == "unknown"
-        and (m.dataset, m.metric, "eval") in known
+        and ((m.dataset, m.metric, "eval") in known or (m.dataset == ALL and m.metric in evaluated))
         and (m.dataset, m.metric, "train") not in known
         else m
         for tag, m in found.items()
@@ -329,7 +358,7 @@ def _told_apart(
     for tags in places.values():
         different: list[Tag] = []
         for tag in tags:
-            twin = next((other for other in different if _same(points[tag], points[other])), None)
+            twin = next((other for other in different if same_points(points[tag], points[other])), None)
             if twin is not None:
                 kept[tag] = Refused(f"the same values as {twin.name}")
             else:
@@ -343,9 +372,10 @@ def _told_apart(
     return kept, conflicts
 
 
-def _same(
+def same_points(
     first: tuple[NDArray[np.int64], NDArray[np.float64]], second: tuple[NDArray[np.int64], NDArray[np.float64]]
 ) -> bool:
+    """Whether the shorter of two curves, each of steps and values, is part of the other."""
     common, at, other = np.intersect1d(first[0], second[0], return_indices=True)
     fewest = min(len(first[0]), len(second[0]))
     return len(common) == fewest > 0 and bool(np.allclose(first[1][at], second[1][other], rtol=1e-5, equal_nan=True))

@@ -168,6 +168,12 @@ class _Words:
     def ends(self, phrase: tuple[str, ...]) -> bool:
         return self.high - self.low >= len(phrase) and tuple(self.words[self.high - len(phrase) : self.high]) == phrase
 
+    def belongs_to_what_follows(self, count: int) -> bool:
+        """Whether the first words are the start of a dataset's name: `loss_landscape` of `loss_landscape_loss`."""
+        after = self.low + count
+        joined = after < self.high and self.text[self.spans[after - 1][1] : self.spans[after][0]] == "_"
+        return joined and self.words[-1] in _QUANTITY_WORDS
+
     def between(self, low: int, high: int) -> str:
         if low >= high:
             return ""
@@ -235,7 +241,7 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
 
     word = words.words[words.low if leading else words.high - 1]
     for phrase, quantity in _QUANTITIES:
-        if matches(phrase):
+        if matches(phrase) and not (leading and words.belongs_to_what_follows(len(phrase))):
             # `lm loss validation ppl` is a perplexity; `loss/mlm_loss` says it twice.
             if found.get("quantity", quantity) in ("loss", quantity):
                 found["quantity"] = quantity
@@ -264,7 +270,7 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
     if word in (_LEADING_NOISE if leading else _TRAILING_NOISE) and words.high - words.low > 1:
         drop(1)
         return "noise"
-    if word in ("total", "overall", "final", "last", "value") and words.high - words.low == 1 and found:
+    if word in ("total", "overall", "final", "last", "value", "token") and words.high - words.low == 1 and found:
         drop(1)
         return "noise"
     return False

@@ -163,14 +163,20 @@ def _columns(grid: Grid, maps: Maps) -> list[Column]:
         if kind is None and header.lower() == "name" and _WANDB & {other.lower() for other in headers}:
             kind = "run"
         metric = ""
+        if not header and cells in ([str(index + start) for index in range(len(cells))] for start in (0, 1)):
+            kind = "ignore"
         if kind is None and (not is_text or not known) and _is_metric(header, name):
             metric = base_metric(name, has_pairs=has_pairs)
         columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
     return _with_splits(columns, grid.title)
 
 
+_FOOTNOTE = re.compile(r"\[\^[^\]\s]*\]|<sup>[^<]*</sup>|[†‡¹²³]+$")
+
+
 def _plain(cell: str) -> str:
-    return unlink(cell)[0].strip().strip("*_`").strip().rstrip("↓↑").strip()
+    text = _FOOTNOTE.sub("", unlink(_FOOTNOTE.sub("", cell))[0])
+    return text.strip().strip("*_`").strip().rstrip("↓↑").strip()
 
 
 def _is_metric(header: str, name: Name) -> bool:
@@ -240,7 +246,11 @@ def _by_title(grid: Grid, columns: list[Column]) -> list[Column]:
     split: Split = next(iter(splits)) if len(splits) == 1 else "unknown"
     first_key = next((c.at for c in columns if c.role in ("dataset", "run")), 0)
     return [
-        c._replace(metric=metric, split=split, name=Name(split, objective, names[0].quantity, "", "", c.header))
+        c._replace(
+            metric=metric,
+            split=split_word(c.header) or split,
+            name=Name(split, objective, names[0].quantity, "", "", "" if split_word(c.header) else c.header),
+        )
         if c.role is None and not c.is_text and c.at != first_key
         else c
         for c in columns
@@ -354,7 +364,7 @@ def _owner(
 
 
 def _run_name(rest: str) -> str:
-    return re.sub(r"[\s/.\-:()]+", "_", rest).strip("_")
+    return " ".join(rest.split()).strip("_")
 
 
 def _number(text: str) -> Parsed | None:

@@ -25,7 +25,8 @@ _SUBSET_SPLITS: dict[str, Split] = {"val": "eval", "valid": "eval", "validation"
 
 MEGATRON_TRAIN = re.compile(r"\biteration\s+(\d+)\s*/\s*\d+\s*\|")
 MEGATRON_EVAL = re.compile(
-    r"\b(validation|valid|val|test)(?:[-/_]([\w.\-]+))? loss at (?:iteration\s+(\d+)|the end of training)([^|]*)\|"
+    r"\b(validation|valid|val|test)(?:[-/_]([\w.\-]+))? (?:loss|results) at "
+    r"(?:iteration\s+(\d+)|the end of training)([^|]*)\|"
 )
 _MEGATRON_FIELD = re.compile(rf"\|\s*([A-Za-z][\w\-/ ]*?)(?::\s*|\s+)({_NUMBER})(?=\s*(?:\||$))")
 
@@ -202,6 +203,25 @@ _COMPOSER = re.compile(r"^(Train|Eval)\s+")
 def read_blocks(path: Path, maps: Maps) -> Imported:
     """OLMo's, OLMo-core's and Composer's console: a line with the step, and below it a line for each metric."""
     found = Collector(path, "OLMo or Composer log", maps)
+    points = list(_block_points(path))
+    names = {name for name, *_ in points}
+    for name, step, value, number in points:
+        stage = _COMPOSER.match(name)
+        core = _COMPOSER.sub("", name)
+        split: Split | None = None
+        refused = None
+        if stage:
+            split = "train" if stage[1] == "Train" else "eval"
+            core = re.sub(r"^(?:metrics|loss)/(?:train|eval)(?=/)", lambda m: m[0].split("/")[0], core)
+            core = core.removeprefix("metrics/")
+        if name == "Train loss/train/total" and "Train metrics/train/LanguageCrossEntropy" in names:
+            refused = "with what is added to the loss; LanguageCrossEntropy stands beside it"
+        found.add(Tag(path.stem, name, core, split=split, refused=refused), step, value, f"line {number}")
+    return found.finish()
+
+
+def _block_points(path: Path) -> Iterator[tuple[str, int, float, int]]:
+    """Name, step, value and line of each metric."""
     step: int | None = None
     for number, line in lines_of(path):
         header = BLOCK.search(line)
@@ -212,19 +232,10 @@ def read_blocks(path: Path, maps: Maps) -> Imported:
         value = as_float(field[2].replace(",", "")) if field else None
         if field is None or value is None or step is None:
             continue
-        name = field[1].strip()
-        stage = _COMPOSER.match(name)
-        core = _COMPOSER.sub("", name)
-        split: Split | None = None
-        if stage:
-            split = "train" if stage[1] == "Train" else "eval"
-            core = re.sub(r"^(?:metrics|loss)/(?:train|eval)(?=/)", lambda m: m[0].split("/")[0], core)
-            core = core.removeprefix("metrics/")
-        found.add(Tag(path.stem, name, core, split=split), step, value, f"line {number}")
-    return found.finish()
+        yield field[1].strip(), step, value, number
 
 
-_EVAL_RESULT = re.compile(rf"^\s*([A-Za-z][\w/.\- ]*?)\s*=\s*({_NUMBER})\s*$")
+EVAL_RESULT = re.compile(rf"^\s*([A-Za-z][\w/.\- ]*?)\s*=\s*({_NUMBER})\s*$")
 
 
 def read_eval_results(path: Path, maps: Maps) -> Imported:
@@ -233,7 +244,7 @@ def read_eval_results(path: Path, maps: Maps) -> Imported:
     points: list[tuple[str, float, int]] = []
     step = 0
     for number, line in lines_of(path):
-        match = _EVAL_RESULT.match(line)
+        match = EVAL_RESULT.match(line)
         if match is None:
             continue
         value = as_float(match[2].replace(",", ""))
@@ -248,7 +259,9 @@ def read_eval_results(path: Path, maps: Maps) -> Imported:
     return found.finish()
 
 
-NANOGPT = re.compile(r"^\s*step (\d+): train loss ([\d.naif]+), val loss ([\d.naif]+)")
+NANOGPT = re.compile(
+    r"^\s*step (\d+): train loss ([\d.naif]+), val loss ([\d.naif]+)|^step:(\d+)/\d+ (val|train)_loss:([\d.naif]+)"
+)
 _NANOGPT_ITER = re.compile(r"^\s*iter (\d+): loss ([\d.naif]+)")
 
 
@@ -258,7 +271,11 @@ def read_nanogpt(path: Path, maps: Maps) -> Imported:
     evaluated: list[tuple[str, str, int, float, int]] = []
     for number, line in lines_of(path):
         match, batch = NANOGPT.match(line), _NANOGPT_ITER.match(line)
-        if match:
+        if match and match[4]:
+            split, loss = ("eval" if match[5] == "val" else "train"), as_float(match[6])
+            if loss is not None:
+                evaluated.append((f"{match[5]}_loss", split, int(match[4]), loss, number))
+        elif match:
             for name, text in (("train loss", match[2]), ("val loss", match[3])):
                 evaluated.append((name, "eval" if name == "val loss" else "train", int(match[1]), float(text), number))
         elif batch:

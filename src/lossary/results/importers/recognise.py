@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lossary.errors import LossaryError, SourceError
-from lossary.results.importers.collect import Collector, merged
+from lossary.results.importers.collect import Collector
+from lossary.results.importers.folders import one_of_all
 from lossary.results.importers.grids import (
     Grid,
     read_csv_grid,
@@ -22,6 +23,7 @@ from lossary.results.importers.model import Imported
 from lossary.results.importers.orient import read_grids
 from lossary.results.importers.programs import (
     BLOCK,
+    EVAL_RESULT,
     MEGATRON_EVAL,
     MEGATRON_TRAIN,
     NANOGPT,
@@ -33,7 +35,7 @@ from lossary.results.importers.programs import (
     read_nanogpt,
     read_nemo,
 )
-from lossary.results.importers.records import is_graph, read_graph, read_json_lines
+from lossary.results.importers.records import is_graph, is_history, read_graph, read_history, read_json_lines
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trainer import read_results_json, read_trainer_state
@@ -116,7 +118,7 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
         raise SourceError(
             "no event file, no MLflow store and no log in the folder", where=str(path), hint=f"Known: {KINDS}."
         )
-    return merged(parts, path)
+    return one_of_all(parts, path)
 
 
 def _other_files(path: Path) -> list[Path]:
@@ -185,7 +187,9 @@ def _read_log(path: Path, text: str, maps: Maps) -> Imported | None:
         return read_nanogpt(path, maps)
     if BLOCK.search(text):
         return read_blocks(path, maps)
-    if re.search(r"^\s*global_step\s*=\s*\d", text, re.MULTILINE):
+    lines = [line for line in text.split("\n") if line.strip()]
+    is_results = "results" in path.name and all(map(EVAL_RESULT.match, lines))
+    if is_results or re.search(r"^\s*global_step\s*=\s*\d", text, re.MULTILINE):
         return read_eval_results(path, maps)
     return None
 
@@ -205,6 +209,8 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
         return None
     if '"log_history"' in text:
         return read_trainer_state(path, maps)
+    if is_history(_json_or_none(text)):
+        return read_history(path, maps)
     if isinstance(value, dict) and text.strip().count("\n") > 0:
         return read_json_lines(path, maps)
     value = read_json_text(path)
@@ -213,6 +219,13 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
     if isinstance(value, dict) and any("loss" in key or "perplexity" in key for key in value):
         return read_results_json(path, maps)
     raise _unknown(path)
+
+
+def _json_or_none(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read_csv(path: Path, maps: Maps) -> Imported:

@@ -8,10 +8,10 @@ from typing import Any
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import is_number, lines_of, read_json_text
 from lossary.results.importers.maps import Maps
-from lossary.results.importers.model import Axis, Imported, Split, Tag
-from lossary.results.importers.names import read_name, role
+from lossary.results.importers.model import Axis, Imported, Tag
+from lossary.results.importers.names import read_name, role, split_word
 
-__all__ = ["is_graph", "points_of_records", "read_graph", "read_json_lines"]
+__all__ = ["is_graph", "is_history", "points_of_records", "read_graph", "read_history", "read_json_lines"]
 
 _MOST_DEPTH = 6
 
@@ -45,12 +45,21 @@ def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Coll
             found.note("records without a step or epoch are left out")
             continue
         name, kind = axis
+        said = {role(key): value for key, value in flat.items() if isinstance(value, str)}
+        owner, dataset, metric = str(said.get("run") or run), said.get("dataset"), said.get("metric")
         for key, value in flat.items():
-            if key != name and is_number(value) and role(key) is None:
-                split: Split | None = None
-                if read_name(key).split is None and any(read_name(other).split == "eval" for other in flat):
-                    split = "train"
-                found.add(Tag(run, key, key, split=split, axis=kind), int(flat[name]), float(value), place)
+            if key == name or not is_number(value) or role(key) not in (None, "value"):
+                continue
+            if (role(key) == "value") != (metric is not None):
+                continue
+            title = str(metric or key)
+            split = split_word(said.get("split", ""))
+            if split is None and read_name(title).split is None:
+                split = "train" if any(read_name(other).split == "eval" for other in flat) else None
+            # What a record says of its numbers belongs to the series: two of one name are not one.
+            shown = " ".join(said[kind] for kind in ("split", "dataset") if said.get(kind))
+            tag = Tag(owner, f"{title} ({shown})" if shown else title, title, split=split, dataset=dataset, axis=kind)
+            found.add(tag, int(flat[name]), float(value), place)
 
 
 def _axis_of(flat: dict[str, Any]) -> tuple[str, Axis] | None:
@@ -58,6 +67,30 @@ def _axis_of(flat: dict[str, Any]) -> tuple[str, Axis] | None:
     if "step" in kinds:
         return kinds["step"], "step"
     return (kinds["epoch"], "epoch") if "epoch" in kinds else None
+
+
+def is_history(value: object) -> bool:
+    """Whether a JSON value is Keras' `History.history`: a list of numbers, or pandas' index of them, for each name."""
+    return bool(isinstance(value, dict) and value and all(map(_values, value.values())) and set(map(_quantity, value)) - {None})  # fmt: skip  # noqa: E501
+
+
+def _quantity(name: str) -> str | None:
+    return read_name(name).quantity
+
+
+def _values(value: object) -> list[float]:
+    if isinstance(value, dict) and list(value) == [str(index) for index in range(len(value))]:
+        value = list(value.values())
+    return value if isinstance(value, list) and all(map(is_number, value)) else []
+
+
+def read_history(path: Path, maps: Maps) -> Imported:
+    """Keras' `History.history` as JSON: a value for each epoch; `loss` beside `val_loss` is of training."""
+    found = Collector(path, "Keras history", maps)
+    for name, item in read_json_text(path).items():
+        values = _values(item)
+        found.extend(Tag(path.stem, name, name, axis="epoch"), list(range(len(values))), values, name)
+    return found.finish()
 
 
 def _flat(record: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

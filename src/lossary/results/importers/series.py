@@ -12,7 +12,6 @@ from lossary.results.importers.names import read_name, role
 
 __all__ = ["is_series_grid", "kind_of_series", "series_of_grid", "wandb_column"]
 
-_LIGHTNING = re.compile(r"_(step|epoch)(?=$|/dataloader_idx_\d+$)")
 _ENVELOPE = ("__MIN", "__MAX")
 
 
@@ -33,7 +32,15 @@ def _axis(grid: Grid, maps: Maps) -> int | None:
     for wanted in ("step", "epoch"):
         if wanted in kinds:
             return kinds.index(wanted)
-    return None
+    return 0 if _is_history(grid, headers) else None
+
+
+def _is_history(grid: Grid, headers: list[str]) -> bool:
+    """Keras' history as pandas writes it: its rows counted in a column without a header, `loss` beside `val_loss`."""
+    names = [read_name(header) for header in headers[1:]]
+    counted = [row[0] for row in grid.rows[1:]] == [str(index) for index in range(len(grid.rows) - 1)]
+    measured = {(name.split, name.objective, name.quantity) for name in names if name.quantity and not name.rest}
+    return not headers[0] and counted and any(("eval", *rest) in measured for split, *rest in measured if split is None)
 
 
 def is_series_grid(grid: Grid, maps: Maps) -> bool:
@@ -65,7 +72,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
     assert at is not None
     headers = [unlink(cell)[0].strip().strip("*_` ") if not unlink(cell)[0].startswith("_") else unlink(cell)[0].strip()
                for cell in grid.rows[0]]  # fmt: skip
-    axis: Axis = "epoch" if role(headers[at]) == "epoch" else "step"
+    axis: Axis = "epoch" if role(headers[at]) == "epoch" or not headers[at] else "step"
     tags = {index: _tag(header, headers, run, axis) for index, header in enumerate(headers) if index != at and header}
     odd = 0
     steps = _steps(grid, at, found)
@@ -112,16 +119,6 @@ def _tag(header: str, headers: list[str], run: str, axis: Axis) -> Tag:
     if exported is not None:
         refused = "an envelope of the values, not the values" if exported[1].endswith(_ENVELOPE) else None
         return Tag(exported[0], header if refused else exported[1], exported[1], refused=refused)
-    suffix = _LIGHTNING.search(header)
-    if suffix is not None and read_name(_LIGHTNING.sub("", header)).quantity is not None:
-        core = _LIGHTNING.sub("", header)
-        by_epoch = _LIGHTNING.sub("_epoch", header)
-        is_training = read_name(core).split in (None, "train")
-        refused = None
-        if suffix[1] == "step" and not is_training and by_epoch in headers:
-            refused = "of single batches, beside the mean over the set"
-        axis = "epoch" if suffix[1] == "epoch" and is_training else axis
-        return Tag(run, header, core, axis=axis, refused=refused)
     if role(header) is not None:
         return Tag(run, header, header, refused="no loss or accuracy")
     name = read_name(header)

@@ -1,0 +1,147 @@
+"""Files as people publish them, each a text and the numbers that it holds: what each is of, first of all."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from lossary.results.importers.maps import parse_maps
+from lossary.results.importers.model import Imported, metric_name
+from lossary.results.importers.recognise import read_any
+
+
+class Case(NamedTuple):
+    """A file's name and text, and its last values by `run|dataset|metric`."""
+
+    name: str
+    text: str
+    expected: dict[str, float]
+
+
+def last_values(found: Imported) -> dict[str, float]:
+    values = {f"{n.run}|{n.dataset or 'total'}|{n.metric}": n.value for n in found.numbers}
+    curves = {f"{c.run}|{c.dataset}|{metric_name(c.metric, c.split)}": float(c.value[-1]) for c in found.curves}
+    assert not values.keys() & curves.keys()
+    assert len(values) + len(curves) == len(found.numbers) + len(found.curves), "two numbers have one place"
+    return values | curves
+
+
+def trainer(*entries: dict[str, float]) -> str:
+    return json.dumps({"log_history": entries}, indent=1)
+
+
+CASES = {
+    "datasets called by words of the grammar": Case(
+        "r/trainer_state.json",
+        trainer(
+            {"loss": 3.0, "step": 1},
+            *({f"eval_{name}_loss": 2.0 + at / 8, "step": 1} for at, name in enumerate(
+                ("dev_to", "test_set", "order_book", "train_news", "validation_wiki", "epoch_times", "loss_landscape")
+            )),
+        ),
+        {"r|all|train_loss": 3.0, **{f"r|{name}|loss": 2.0 + at / 8 for at, name in enumerate(
+            ("dev_to", "test_set", "order_book", "train_news", "validation_wiki", "epoch_times", "loss_landscape")
+        )}},
+    ),
+    "accuracy of tokens": Case(
+        "r/trainer_state.json",
+        trainer({"loss": 1.5, "mean_token_accuracy": 0.5, "step": 1}, {"eval_mean_token_accuracy": 0.75, "step": 1}),
+        {"r|all|train_loss": 1.5, "r|all|train_accuracy": 0.5, "r|all|accuracy": 0.75},
+    ),
+    "Keras' history": Case(
+        "history.json",
+        json.dumps({"loss": [3.0, 2.5], "val_loss": [3.2, 2.9]}),
+        {"history|all|train_loss": 2.5, "history|all|loss": 2.9},
+    ),
+    "Keras' history of pandas, JSON": Case(
+        "history.json",
+        json.dumps({"loss": {"0": 3.0, "1": 2.5}, "val_loss": {"0": 3.2, "1": 2.9}}),
+        {"history|all|train_loss": 2.5, "history|all|loss": 2.9},
+    ),
+    "Keras' history of pandas, CSV": Case(
+        "history.csv",
+        ",loss,val_loss\n0,3.0,3.2\n1,2.5,2.9\n",
+        {"history|all|train_loss": 2.5, "history|all|loss": 2.9},
+    ),
+    "records that say their phase": Case(
+        "log.jsonl",
+        '{"mode": "train", "iter": 9, "loss": 2.5}\n{"mode": "val", "iter": 9, "loss": 3.5}\n',
+        {"log|all|train_loss": 2.5, "log|all|loss": 3.5},
+    ),
+    "records that say their dataset": Case(
+        "log.jsonl",
+        '{"step": 9, "dataset": "wiki", "val_loss": 2.5}\n{"step": 9, "dataset": "code", "val_loss": 1.5}\n',
+        {"log|wiki|loss": 2.5, "log|code|loss": 1.5},
+    ),
+    "GPT-NeoX": Case(
+        "neox.log",
+        " iteration  10/ 99 | lm_loss: 5.0E+00 |\n validation results at iteration 10 | lm_loss value: 4.5E+00 |\n",
+        {"neox|all|train_loss": 5.0, "neox|all|loss": 4.5},
+    ),
+    "Composer with what is added to the loss": Case(
+        "c.log",
+        "[batch=20/100]:\n\t Train loss/train/total: 4.5\n\t Train metrics/train/LanguageCrossEntropy: 4.0\n"
+        "\t Eval metrics/eval/LanguageCrossEntropy: 4.25\n",
+        {"c|all|train_loss": 4.0, "c|all|loss": 4.25},
+    ),
+    "results without a step": Case(
+        "x/eval_results.txt", "eval_loss = 2.25\nperplexity = 9.4877\n", {"x|all|loss": 2.25}
+    ),
+    "modded-nanogpt": Case(
+        "o.log",
+        "step:0/99 val_loss:10.5 train_time:0ms\nstep:99/99 val_loss:3.25 train_time:9ms\n",
+        {"o|all|loss": 3.25},
+    ),
+    "columns of splits below a title": Case(
+        "README.md",
+        "### WikiText-103 perplexity\n\n| Model | valid | test |\n|---|---|---|\n| LSTM[^1] | 48.5 | 49.5 |\n",
+        {"LSTM|all|perplexity": 48.5, "LSTM|all|test_perplexity": 49.5},
+    ),
+    "models as columns keep their names": Case(
+        "README.md",
+        "Validation loss\n\n| Dataset | GPT-2 | Ours |\n|---|---|---|\n| wiki | 3.1 ± 0.02 | **2.9** ± 0.01 |\n",
+        {"GPT-2|wiki|loss": 3.1, "Ours|wiki|loss": 2.9},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Imported]:
+    def of(files: dict[str, str]) -> Imported:
+        for name, text in files.items():
+            path = tmp_path / "in" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        only = next(iter(files))
+        return read_any(tmp_path / "in" / only if len(files) == 1 else tmp_path / "in", parse_maps([]))
+
+    return of
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_every_number_is_of_what_its_file_says(case: Case, read: Callable[..., Imported]) -> None:
+    assert last_values(read({case.name: case.text})) == pytest.approx(case.expected)
+
+
+def test_files_of_one_run_that_agree_are_one_and_keep_both_places(read: Callable[..., Imported]) -> None:
+    found = read({"r/trainer_state.json": trainer({"eval_loss": 2.5, "step": 9}), "r/r.csv": "step,val_loss\n9,2.5\n"})
+    assert last_values(found) == {"r|all|loss": 2.5}
+    assert "log_history[0]" in found.curves[0].place
+    assert "line 2" in found.curves[0].place
+
+
+def test_files_of_one_run_that_differ_stand_apart_and_are_named(read: Callable[..., Imported]) -> None:
+    found = read({"r/trainer_state.json": trainer({"eval_loss": 2.5, "step": 9}), "r/r.csv": "step,val_loss\n9,2.0\n"})
+    assert sorted(last_values(found).values()) == [2.0, 2.5]
+    assert len({curve.run for curve in found.curves}) == 2
+    assert "trainer_state" in str(found.notes)
+    assert "--map" in str(found.notes)
+    assert all(mapped.conflict for mapped in found.mapping)
+
+
+def test_files_of_one_name_in_two_folders_are_two_runs(read: Callable[..., Imported]) -> None:
+    found = read({"a/log.csv": "step,val_loss\n9,2.5\n", "b/log.csv": "step,val_loss\n9,2.0\n"})
+    assert sorted(last_values(found).values()) == [2.0, 2.5]
+    assert {curve.run for curve in found.curves} == {"log (a/log.csv)", "log (b/log.csv)"}
