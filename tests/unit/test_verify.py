@@ -35,7 +35,8 @@ _KINDS = ("tokenizer", "prepared", "validation", "run", "steps", "checkpoint", "
 @pytest.fixture
 def finished(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> tuple[Study, StudyFolder]:
     """The tiny study with scores, records and a checkpoint of weights that nobody trained."""
-    shutil.copytree(prepared[1].root, tmp_path / "study")
+    # The study is shared: other tests may have left a diagnosis, or a score, in it.
+    shutil.copytree(prepared[1].root, tmp_path / "study", ignore=shutil.ignore_patterns("diagnosis", "runs"))
     study, folder = prepared[0], StudyFolder(tmp_path / "study")
     for run in ("torch_a", "tf_a"):
         score_run(folder, run)
