@@ -34,6 +34,7 @@ __all__ = ["Cut", "freeze_parts", "within", "write_examples"]
 
 _EXAMPLES_A_BLOCK = 4096
 _HASHES_A_BLOCK = 1 << 20
+_WINDOW = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,12 @@ class _Choice(NamedTuple):
 
     def limited(self, count: int) -> "_Choice":
         """The first texts that have `count` spans; of the last one so many spans as are still wanted."""
-        before = np.cumsum(self.spans, dtype=np.int64) - self.spans
-        return _Choice(self.hashes, np.clip(count - before, 0, self.spans).astype(np.int32))
+        spans = np.zeros_like(self.spans)
+        for at in _windows(len(spans)):
+            after = np.cumsum(self.spans[at], dtype=np.int64)
+            spans[at] = np.clip(count - after + self.spans[at], 0, self.spans[at])
+            count -= int(after[-1])
+        return _Choice(self.hashes, spans)
 
 
 def freeze_parts(
@@ -105,7 +110,8 @@ class _Maker:
         self._path = folder.validation_part(dataset.name)
         self._dataset = dataset
         self._cut = Cut(study, dataset.name, study.recipe.sequence_length)
-        self._mix = partial(_mix, key=stream_key(study.seed, "validation", dataset.name))
+        self._key = stream_key(study.seed, "validation", dataset.name)
+        self._mix = partial(_mix, key=self._key)
         tokenizer = open_tokenizer(folder)
         self._tokenizer_digest = tokenizer.digest
         self._assembler = Assembler(
@@ -127,10 +133,11 @@ class _Maker:
                 for hashes in map(self._mix, other.text_hashes()):
                     place, known = within(smallest, hashes)
                     is_taken[place[known]] = True
-            free = smallest[~is_taken]
+            free = smallest[~is_taken] if is_taken.any() else smallest
             if len(free) >= count or len(smallest) < room:
                 break
             taken = smallest[is_taken]
+        del smallest, is_taken
         spans = np.zeros(min(count, len(free)), np.int32)
         hashes = free[: len(spans)]
         for place, documents in self._firsts(hashes):
@@ -153,11 +160,10 @@ class _Maker:
     def freeze(self, choice: _Choice, about: Mapping[str, Any]) -> None:
         """Writes the part."""
         described = _Described(self._assembler.vocabulary_size)
-        texts = np.zeros(len(choice.hashes), np.uint64)
         with write_directory_atomic(self._path) as temporary:
-            blocks = _in_blocks(self._examples(choice, texts))
+            blocks = _in_blocks(self._examples(choice))
             files = {EXAMPLES: write_examples(temporary / EXAMPLES, described.each(blocks))}
-            files[HASHES] = _write_hashes(temporary / HASHES, texts[choice.spans > 0])
+            files[HASHES] = _write_hashes(temporary / HASHES, self._texts(choice))
             digests = {name: digest_file(temporary / name) for name in sorted(files)}
             content = {
                 "dataset": self._dataset.name,
@@ -172,10 +178,16 @@ class _Maker:
             }
             write_manifest(temporary, content)
 
-    def _examples(self, choice: _Choice, texts: NDArray[np.uint64]) -> Iterator[Examples]:
-        """The chosen examples in the order of documents, a few at a time; fills `texts` (K,) with their hashes."""
+    def _texts(self, choice: _Choice) -> NDArray[np.uint64]:
+        """The hashes (H,) of the texts that examples were made of."""
+        chosen = choice.hashes[choice.spans > 0]
+        for at in _windows(len(chosen)):
+            chosen[at] = _unmix(chosen[at], key=self._key)
+        return chosen
+
+    def _examples(self, choice: _Choice) -> Iterator[Examples]:
+        """The chosen examples in the order of documents, a few at a time."""
         for place, documents in self._firsts(choice.hashes):
-            texts[place] = documents.text_hash
             spans = self._cut.spans(documents)
             ordinal = (spans.example & np.uint64((1 << EXAMPLE_BITS) - 1)).astype(np.int64)
             chosen = np.flatnonzero(ordinal < choice.spans[place][spans.document])
@@ -228,25 +240,43 @@ def within(ascending: NDArray[np.uint64], values: NDArray[np.uint64]) -> tuple[N
 
 
 def _smallest(parts: Iterable[NDArray[np.uint64]], count: int) -> NDArray[np.uint64]:
-    """The `count` smallest different values of all parts, ascending."""
-    pool = np.zeros(0, np.uint64)
-    waiting: list[NDArray[np.uint64]] = []
-    held = 0
+    """The `count` smallest different values of all parts, ascending. It holds a quarter more than it returns."""
+    room = np.zeros(count + max(count // 4, 1 << 16), np.uint64)
+    held, bound = 0, None
     for part in parts:
-        few = part[part < pool[-1]] if count and len(pool) == count else part
-        waiting.append(few)
-        held += len(few)
-        if held > max(count // 4, 1 << 16):
-            pool, waiting, held = _merged(pool, waiting, count), [], 0
-    return _merged(pool, waiting, count)
+        few = part if bound is None else part[part < bound]
+        while len(few):
+            taken = few[: len(room) - held]
+            room[held : held + len(taken)] = taken
+            held, few = held + len(taken), few[len(taken) :]
+            if held == len(room):
+                held = min(count, _sort_different(room))
+                if held == count:
+                    bound = room[count - 1] if count else np.uint64(0)
+                    few = few[few < bound]
+    return room[: min(count, _sort_different(room[:held]))]
 
 
-def _merged(pool: NDArray[np.uint64], waiting: list[NDArray[np.uint64]], count: int) -> NDArray[np.uint64]:
-    together = np.concatenate([pool, *waiting])
-    together.sort()
-    different = np.ones(len(together), bool)
-    np.not_equal(together[1:], together[:-1], out=different[1:])
-    return together[different][:count]
+def _sort_different(values: NDArray[np.uint64]) -> int:
+    """Sorts in place and moves different values to the front; returns how many these are."""
+    values.sort()
+    kept, last = 0, None
+    for at in _windows(len(values)):
+        window = values[at]
+        different = np.ones(len(window), bool)
+        np.not_equal(window[1:], window[:-1], out=different[1:])
+        different[0] = last is None or window[0] != last
+        last = window[-1]
+        found = window[different]
+        values[kept : kept + len(found)] = found
+        kept += len(found)
+    return kept
+
+
+def _windows(size: int) -> Iterator[slice]:
+    """Parts of an array, so that what is computed of it at a time is small."""
+    for start in range(0, size, _WINDOW):
+        yield slice(start, min(size, start + _WINDOW))
 
 
 def _mix(values: NDArray[np.uint64], *, key: int) -> NDArray[np.uint64]:
@@ -255,6 +285,15 @@ def _mix(values: NDArray[np.uint64], *, key: int) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def _unmix(values: NDArray[np.uint64], *, key: int) -> NDArray[np.uint64]:
+    """What `_mix` makes these values of."""
+    x = values ^ (values >> np.uint64(31)) ^ (values >> np.uint64(62))
+    x = x * np.uint64(pow(0x94D049BB133111EB, -1, 1 << 64))
+    x = (x ^ (x >> np.uint64(27)) ^ (x >> np.uint64(54))) * np.uint64(pow(0xBF58476D1CE4E5B9, -1, 1 << 64))
+    texts: NDArray[np.uint64] = x ^ (x >> np.uint64(30)) ^ (x >> np.uint64(60)) ^ np.uint64(key)
+    return texts
 
 
 def _total(shares: dict[str, float], available: dict[str, int], asked: int) -> tuple[int, list[str]]:
