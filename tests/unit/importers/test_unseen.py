@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from lossary.errors import SourceError
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.model import Imported, metric_name
 from lossary.results.importers.recognise import read_any
@@ -104,6 +105,38 @@ CASES = {
         "Validation loss\n\n| Dataset | GPT-2 | Ours |\n|---|---|---|\n| wiki | 3.1 ± 0.02 | **2.9** ± 0.01 |\n",
         {"GPT-2|wiki|loss": 3.1, "Ours|wiki|loss": 2.9},
     ),
+    "a table of an evaluation with merged cells": Case(
+        "README.md",
+        "| Tasks | Metric | | Value | | Stderr |\n|---|---|---|---:|---|---|\n"
+        "| wikitext | bits_per_byte | ↓ | 0.8125 | ± | N/A |\n| | word_perplexity | ↓ | 20.25 | ± | N/A |\n"
+        "| lambada | acc | ↑ | 0.5 | ± | 0.01 |\n",
+        {"run|wikitext|bits_per_byte": 0.8125, "run|wikitext|word_perplexity": 20.25, "run|lambada|accuracy": 0.5},
+    ),
+    "a metric of several words in the title": Case(
+        "README.md",
+        "Bits per byte on the Pile\n\n| Component | GPT-2 | GPT-3 |\n|---|---|---|\n| Books3 | 1.0 | 0.875 |\n",
+        {"GPT-2|Books3|bits_per_byte": 1.0, "GPT-3|Books3|bits_per_byte": 0.875},
+    ),
+    "a difference is no loss": Case(
+        "README.md",
+        "| Dataset | old loss | new loss | Δ loss |\n|---|---|---|---|\n| wiki | 3.0 | 2.5 | -0.5 |\n",
+        {"old|wiki|loss": 3.0, "new|wiki|loss": 2.5},
+    ),
+    "a summary of W&B's": Case(
+        "x/wandb-summary.json",
+        json.dumps({"_step": 9, "train/loss": 2.0, "eval/loss": 2.5, "eval/wiki/loss": 2.25, "_wandb": {"runtime": 1}}),
+        {"x|all|train_loss": 2.0, "x|all|loss": 2.5, "x|wiki|loss": 2.25},
+    ),
+    "a discriminator is no dataset": Case(
+        "x/eval_results.txt",
+        "disc_accuracy = 0.75\ndisc_loss = 0.25\nglobal_step = 9\nmasked_lm_loss = 2.5\n",
+        {"x|all|disc_accuracy": 0.75, "x|all|disc_loss": 0.25, "x|all|mlm_loss": 2.5},
+    ),
+    "another word for the step": Case(
+        "log.jsonl",
+        '{"cur_step": 9, "train/loss": 2.5, "eval/loss": 2.0}\n',
+        {"log|all|train_loss": 2.5, "log|all|loss": 2.0}
+    ),
 }  # fmt: skip
 
 
@@ -145,3 +178,19 @@ def test_files_of_one_name_in_two_folders_are_two_runs(read: Callable[..., Impor
     found = read({"a/log.csv": "step,val_loss\n9,2.5\n", "b/log.csv": "step,val_loss\n9,2.0\n"})
     assert sorted(last_values(found).values()) == [2.0, 2.5]
     assert {curve.run for curve in found.curves} == {"log (a/log.csv)", "log (b/log.csv)"}
+
+
+def test_columns_that_may_be_steps_name_no_dataset(read: Callable[..., Imported]) -> None:
+    table = "Validation loss\n\n| Model | 10k | 50k |\n|---|---|---|\n| a | 3.5 | 3.0 |\n"
+    with pytest.raises(SourceError, match="no number in it") as caught:
+        read({"README.md": table})
+    assert "10k, 50k" in str(caught.value.hint)
+
+
+def test_a_table_that_does_not_say_datasets_or_runs_says_so_and_the_map_decides(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("| | wiki | code |\n|---|---|---|\n| val loss | 2.5 | 1.5 |\n", encoding="utf-8")
+    assert "nothing says whether 'wiki', 'code'" in str(read_any(path, parse_maps([])).notes)
+    decided = read_any(path, parse_maps(["=dataset"]))
+    assert last_values(decided) == {"run|wiki|loss": 2.5, "run|code|loss": 1.5}
+    assert "nothing says" not in str(decided.notes)

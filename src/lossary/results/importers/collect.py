@@ -151,7 +151,7 @@ def _last_of_each(steps: Sequence[int], values: Sequence[float]) -> tuple[NDArra
 def base_metric(name: Name, *, has_pairs: bool) -> str:
     """The metric without its split. `lm` is masked words only beside a loss of sentence pairs, which BERTs have."""
     if name.component:
-        return f"{name.component}_loss"
+        return f"{name.component}_{name.quantity or 'loss'}"
     objective = name.objective
     if objective == "lm":
         objective = "mlm" if has_pairs else None

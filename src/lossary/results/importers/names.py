@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from lossary.results.importers.model import Role, Split
 
-__all__ = ["Name", "read_name", "role", "row_scale", "split_word"]
+__all__ = ["Name", "quantities_in", "read_name", "role", "row_scale", "split_word"]
 
 Quantity = Literal["loss", "accuracy", "perplexity", "bits_per_byte"]
 
@@ -43,7 +43,7 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ("epoch", re.compile(r"^(epochs?|эпоха|ep)$")),
     (
         "step",
-        re.compile(r"^((train(er)?/)?_?(global[\s_]*)?steps?|iter(ation)?s?|(num[\s_]*)?updates?|train_iter\w*|шаг|"
+        re.compile(r"^((train(er)?/)?_?((global|cur|current)[\s_]*)?steps?|iter(ation)?s?|(num[\s_]*)?updates?|train_iter\w*|шаг|"
                    r"training[\s_]*steps?|batch(es)?)$"),
     ),
     ("metric", re.compile(r"^(metrics?|measures?|метрика|tag|quantity)$")),
@@ -119,7 +119,8 @@ _COMPONENTS = {
     "aux", "auxiliary", "balance", "balancing", "load", "z", "kl", "kld", "kd", "distill", "distillation", "reg",
     "regularization", "l1", "l2", "mse", "mae", "bce", "dice", "contrastive", "hinge", "triplet", "focal", "huber",
     "adv", "adversarial", "gan", "generator", "discriminator", "router", "moe", "commitment", "reconstruction", "recon",
-    "vq", "perceptual", "bbox", "box", "ctc", "policy", "critic", "actor", "reward", "dpo", "mtp", "itc", "itm", "rtd",
+    "vq", "perceptual", "disc", "gen",
+    "bbox", "box", "ctc", "policy", "critic", "actor", "reward", "dpo", "mtp", "itc", "itm", "rtd",
     "cls", "classification", "classifier", "ner", "seg", "g", "d",
 }  # fmt: skip
 # Words that only speak about a loss: `loss-scale`, `eval_loss_runtime`, `lm loss vs samples`.
@@ -129,7 +130,9 @@ _ABOUT = {
     "num", "samples", "second", "target", "threshold", "gap", "change", "history", "path", "name", "function",
     "fn", "type", "patience",
 }  # fmt: skip
-_WORD = re.compile(r"[^\W_]+(?:[%][^\W_]*)?")
+# In front of a metric they make it a difference of two: `Δ loss`.
+_DIFFERENCES = {"delta", "diff", "difference", "improvement", "reduction", "gain", "relative"}
+_WORD = re.compile(r"(?:[^\W_]|∆)+(?:[%][^\W_]*)?")
 _HUMP = re.compile(r"(?<=[a-zа-я])(?=[A-ZА-Я])|(?<=[A-ZА-Я])(?=[A-ZА-Я][a-zа-я])")
 
 
@@ -191,6 +194,8 @@ def read_name(text: str, *, with_split: bool = True) -> Name:
     words = _Words(text)
     first = next((at for at, word in enumerate(words.words) if word in _QUANTITY_WORDS), len(words.words))
     about = next((word for word in words.words[first:] if word in _ABOUT), None)
+    if about is None and first < len(words.words) and (words.words[0] in _DIFFERENCES or words.words[0][0] in "δ∆"):
+        about = words.words[0]
     found: dict[str, str] = {} if with_split else {"split": ""}
     split_at: tuple[int, int] | None = None
     moved: str | bool = True
@@ -219,7 +224,7 @@ def read_name(text: str, *, with_split: bool = True) -> Name:
 
 def _component(words: _Words, rest: str, found: dict[str, str]) -> tuple[str, str]:
     """Words before the loss that name another kind of loss: `aux`, `load_balancing`."""
-    if found.get("quantity") != "loss" or not rest:
+    if found.get("quantity") not in ("loss", "accuracy") or not rest:
         return "", rest
     high = words.high
     while high > words.low and words.words[high - 1] in _COMPONENTS:
@@ -274,6 +279,18 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
         drop(1)
         return "noise"
     return False
+
+
+def quantities_in(text: str) -> set[Quantity]:
+    """What a title says was measured, wherever it stands in it: `Bits per byte on the Pile`."""
+    words = _Words(text)
+    found: set[Quantity] = set()
+    while words.low < words.high:
+        match = next(((phrase, quantity) for phrase, quantity in _QUANTITIES if words.starts(phrase)), None)
+        if match is not None:
+            found.add(match[1])
+        words.low += len(match[0]) if match is not None else 1
+    return found
 
 
 def role(header: str) -> Role | None:

@@ -28,7 +28,7 @@ from lossary.results.importers.model import (
     Split,
     metric_name,
 )
-from lossary.results.importers.names import Name, read_name, role, row_scale, split_word
+from lossary.results.importers.names import Name, quantities_in, read_name, role, row_scale, split_word
 from lossary.results.importers.series import is_series_grid, series_of_grid
 
 __all__ = ["read_grids"]
@@ -38,6 +38,12 @@ _MANY_ODD = 8
 # Columns that only W&B's table of runs has.
 _WANDB = {"state", "runtime", "created", "id", "user", "sweep", "tags", "notes", "hostname", "last updated"}
 _DEVIATION = "a deviation, which is no loss"
+
+
+# `10k`, `1,000 steps`, `epoch 3` as a column.
+_STEP_HEADER = re.compile(
+    r"\d[\d,.]*\s*[kKmMbB]?\s*(steps?|iter\w*|it|updates?|epochs?|tokens?)?|(step|epoch|iter\w*)\s*\d+", re.IGNORECASE
+)
 
 
 class Column(NamedTuple):
@@ -122,17 +128,22 @@ def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
     columns = _columns(grid, found.maps)
     metrics = [column for column in columns if column.metric]
     if not metrics and not any(column.role == "value" for column in columns):
-        transposed = _transposed(grid)
+        transposed = _transposed(grid, found)
         if transposed is not None:
             return _read_grid(transposed, number, found)
         columns = _by_title(grid, columns)
         metrics = [column for column in columns if column.metric]
         if not metrics:
             return "names no loss and no accuracy; --map HEADER=RUN:METRIC says what a column is"
-    rows_are = _row_axis(grid, columns)
+    rows_are = _row_axis(grid, columns, found.imported.notes)
     if rows_are is None:
         return "has no column of datasets or runs; --map HEADER=dataset or HEADER=run names it"
     columns = rows_are
+    numbered = [
+        c.header for c in columns if c.metric and c.owner is None and c.name and _STEP_HEADER.fullmatch(c.name.rest)
+    ]
+    if numbered and not any(c.role == "dataset" for c in columns):
+        return f"has columns that are called {', '.join(numbered[:3])}, which may be steps and name no dataset"
     facts = _facts(grid, columns, found)
     facts = _told_apart(facts, columns, found)
     _keep(facts, grid, number, found)
@@ -221,27 +232,37 @@ def _title_splits(title: str) -> set[Split]:
     return {split for word in words if (split := split_word(word)) is not None}
 
 
-def _transposed(grid: Grid) -> Grid | None:
+def _transposed(grid: Grid, found: _Found) -> Grid | None:
     """The table with its rows as columns, if it is the rows that are metrics."""
     first = [_plain(row[0]) for row in grid.rows[1:]]
     are_metrics = [name for name in first if _is_metric(name, read_name(name))]
     if len(are_metrics) * 2 < len(first) or not are_metrics:
         return None
     rows = [list(row) for row in zip(*grid.rows, strict=True)]
-    if role(_plain(rows[0][0])) not in ("dataset", "run"):
+    entry = found.maps.get(_plain(rows[0][0]))
+    if entry is not None and entry.role in ("dataset", "run"):
+        rows[0][0] = entry.role
+    elif role(_plain(rows[0][0])) not in ("dataset", "run"):
+        found.imported.notes.append(
+            _unsaid([_plain(row[0]) for row in rows[1:]], "runs", "dataset").replace("'='", f"'{_plain(rows[0][0])}='")
+        )
         rows[0][0] = "run"
     return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
+
+
+_DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}
 
 
 def _by_title(grid: Grid, columns: list[Column]) -> list[Column]:
     """Columns of numbers without a metric in their headers, where the title names it: `Validation loss by domain`."""
     words = re.findall(r"[^\W_]+", grid.title)
-    names = [name for word in words if (name := read_name(word)).quantity is not None]
-    if len({name.quantity for name in names}) != 1:
+    quantities = quantities_in(grid.title)
+    if len(quantities) != 1 or any(word.lower() in _DIFFERENCE_WORDS for word in words):
         return columns
+    quantity = next(iter(quantities))
     objectives = {name.objective for word in words if (name := read_name(word)).objective in _STRONG}
     objective = next(iter(objectives)) if len(objectives) == 1 else None
-    metric = base_metric(names[0]._replace(objective=objective), has_pairs=False)
+    metric = base_metric(Name(None, objective, quantity, "", "", ""), has_pairs=False)
     splits = _title_splits(grid.title)
     split: Split = next(iter(splits)) if len(splits) == 1 else "unknown"
     first_key = next((c.at for c in columns if c.role in ("dataset", "run")), 0)
@@ -249,7 +270,7 @@ def _by_title(grid: Grid, columns: list[Column]) -> list[Column]:
         c._replace(
             metric=metric,
             split=split_word(c.header) or split,
-            name=Name(split, objective, names[0].quantity, "", "", "" if split_word(c.header) else c.header),
+            name=Name(split, objective, quantity, "", "", "" if split_word(c.header) else c.header),
         )
         if c.role is None and not c.is_text and c.at != first_key
         else c
@@ -257,7 +278,7 @@ def _by_title(grid: Grid, columns: list[Column]) -> list[Column]:
     ]
 
 
-def _row_axis(grid: Grid, columns: list[Column]) -> list[Column] | None:
+def _row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column] | None:
     """The columns with the one that names rows, if a header does not say which; None if nothing does."""
     if any(c.role in ("dataset", "run", "split") for c in columns):
         return columns
@@ -271,7 +292,14 @@ def _row_axis(grid: Grid, columns: list[Column]) -> list[Column] | None:
         return columns if len(grid.rows) == 2 or any(c.role in ("step", "epoch", "metric") for c in columns) else None
     values = [_plain(row[chosen.at]) for row in grid.rows[1:]]
     kind: Role = "split" if all(split_word(value) is not None for value in values if value) else "dataset"
+    if kind == "dataset" and not chosen.header:
+        notes.append(_unsaid(values, "datasets", "run"))
     return [c._replace(role=kind) if c.at == chosen.at else c for c in columns]
+
+
+def _unsaid(names: Sequence[str], taken_for: str, other: Role) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return f"nothing says whether {shown} are datasets or runs; read as {taken_for}: --map '={other}' says {other}s"
 
 
 def _at(columns: Sequence[Column], kind: Role) -> int | None:
@@ -289,9 +317,10 @@ def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
         keys = {kind: _plain(row[index]) if index is not None else "" for kind, index in at.items()}
         if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
             continue
-        if at["dataset"] is not None and at["run"] is not None:
+        merges = [kind for kind in ("dataset", "run") if at[kind] is not None]
+        if len(merges) == 2 or (merges and at["metric"] is not None):
             # Cells that were merged are empty but for the first.
-            keys |= {kind: keys[kind] or above.get(kind, "") for kind in ("dataset", "run")}
+            keys |= {kind: keys[kind] or above.get(kind, "") for kind in merges}
             above = keys
         facts += _row_facts(row, keys, columns, grid.line(offset), (percent, telling, at, found))
         _about_dataset(row, keys, columns, at, found)
@@ -323,6 +352,8 @@ def _row_facts(
             if name.quantity is None and name.objective not in _STRONG:
                 continue
             metric, split = base_metric(name, has_pairs=False), name.split or "unknown"
+            if name.rest:
+                metric = "_".join([*re.findall(r"[^\W_]+", name.rest.lower()), metric])
         if not metric or (column.name is not None and column.name.statistic == "deviation"):
             continue
         text, link = unlink(row[column.at])

@@ -9,6 +9,7 @@ from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import is_number, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported, Split, Tag
+from lossary.results.importers.records import points_of_records
 
 __all__ = ["read_results_json", "read_trainer_state", "run_of"]
 
@@ -19,7 +20,9 @@ _ABOUT_THE_ENTRY = ("step", "epoch", "global_step", "total_flos")
 def run_of(path: Path) -> str:
     """The name of a run's folder; a checkpoint's folder is none."""
     folder = path.resolve().parent
-    while re.fullmatch(r"(checkpoint|step|global_step|epoch)[-_]?\d+|checkpoints?|logs?|output|outputs", folder.name):
+    while re.fullmatch(
+        r"(checkpoint|step|global_step|epoch)[-_]?\d+|checkpoints?|logs?|output|outputs|files", folder.name
+    ):
         folder = folder.parent
     return folder.name or path.stem
 
@@ -58,6 +61,10 @@ def read_results_json(path: Path, maps: Maps) -> Imported:
     found = Collector(path, "transformers results", maps)
     entry = read_json_text(path)
     step = next((int(entry[name]) for name in ("global_step", "step", "epoch") if is_number(entry.get(name))), 0)
+    if any("/" in name for name in entry):
+        # A summary of W&B's, whose names say their splits themselves.
+        points_of_records(iter([("", entry)]), found, run_of(path))
+        return found.finish()
     # What its examples add to the metrics of an evaluation has no prefix: `perplexity`.
     evaluated = any(name.startswith("eval_") for name in entry)
     prefix = "eval_" if evaluated else ""
