@@ -1,11 +1,17 @@
 """`lossary import`: tables and logs that others made."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from lossary.results.importers.maps import Maps
+    from lossary.results.importers.model import Imported
+
 __all__ = ["import_"]
+
+_PASTED = "standard input"
 
 
 def import_(
@@ -32,13 +38,9 @@ def import_(
     Known are tables (Markdown, CSV, HTML, Excel), TensorBoard, MLflow, W&B exports, transformers' trainer_state.json,
     Keras' CSVLogger, Lightning's metrics.csv, and logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT.
     """
-    import sys
-    import tempfile
-
     from lossary.errors import UsageError
     from lossary.files import write_atomic
     from lossary.reports.imports import import_text
-    from lossary.results.importers.lines import MOST_BYTES
     from lossary.results.importers.maps import map_text, parse_maps
     from lossary.results.importers.recognise import read_any
     from lossary.tables.imported import IMPORTED, save_import
@@ -46,13 +48,7 @@ def import_(
     if save_map is not None and save_map.suffix != ".toml":
         raise UsageError("the map's name must end in .toml", where="--save-map", hint=f"{save_map}.toml")
     known = parse_maps(maps or [])
-    with tempfile.TemporaryDirectory() as folder:
-        paths = list(files)
-        if Path("-") in paths:
-            pasted = Path(folder) / "stdin"
-            pasted.write_bytes(sys.stdin.buffer.read(MOST_BYTES + 1))
-            paths = [pasted if path == Path("-") else path for path in paths]
-        found = [read_any(path, known) for path in paths]
+    found = [_pasted(known) if path == Path("-") else read_any(path, known) for path in files]
     known.check_all_used()
     for imported in found:
         typer.echo(import_text(imported), nl=False)
@@ -64,5 +60,26 @@ def import_(
         typer.echo("no table was written")
         return
     out.mkdir(parents=True, exist_ok=True)
-    save_import(out, name or paths[0].stem, found)
+    save_import(out, name or Path(found[0].path).stem, found)
     typer.echo(f"wrote {out / IMPORTED}; now: lossary show {out}, lossary check {out}")
+
+
+def _pasted(known: "Maps") -> "Imported":
+    """What standard input holds."""
+    import sys
+    import tempfile
+    from dataclasses import replace
+
+    from lossary.errors import LossaryError
+    from lossary.results.importers.lines import MOST_BYTES
+    from lossary.results.importers.recognise import read_any
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin"
+        path.write_bytes(sys.stdin.buffer.read(MOST_BYTES + 1))
+        try:
+            return replace(read_any(path, known), path=_PASTED)
+        except LossaryError as error:
+            # Nobody knows the file that it stands in meanwhile.
+            where = None if error.where is None else error.where.replace(str(path), _PASTED)
+            raise type(error)(error.message.replace(str(path), _PASTED), where=where, hint=error.hint) from None
