@@ -9,6 +9,8 @@ import json
 import os
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,8 +40,16 @@ _CHECKSUM = "checksum"
 def write_atomic(path: Path) -> Iterator[Path]:
     """A temporary sibling of `path` that takes its place when the block ends, and vanishes if the block fails.
 
-    An OSError names `path`, and how much of it was written. Modes follow the umask.
+    An OSError names `path`, and how much of it was written. Modes follow the umask. What is no file but a device, a
+    pipe or a stream of this process (`/dev/stdout`) stays what it is: it is given all bytes when the block ends.
     """
+    if _is_stream(path):
+        with tempfile.TemporaryDirectory(prefix="lossary-") as folder:
+            whole = Path(folder) / path.name
+            whole.touch()
+            yield whole
+            _pour(whole, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(path, "tmp")
     try:
@@ -86,6 +96,26 @@ def _put(temporary: Path, path: Path) -> None:
         aside.replace(path)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a file that takes the place of `path` would take the place of a device, a pipe or a process' stream."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    if stat.S_ISREG(mode):
+        # Streams of a process are links, and what stands behind them may be a file that somebody else holds open.
+        return path.is_symlink() and path.absolute().parts[1:2] in (("dev",), ("proc",))
+    return not stat.S_ISDIR(mode)
+
+
+def _pour(whole: Path, stream: Path) -> None:
+    try:
+        with stream.open("wb") as out:
+            out.write(whole.read_bytes())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(stream)) from None
 
 
 def _sibling(path: Path, suffix: str) -> Path:

@@ -1,6 +1,9 @@
 """Files are whole or absent."""
 
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,51 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise RuntimeError
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_device_stays_a_device() -> None:
+    with write_atomic(Path(os.devnull)) as temporary:
+        temporary.write_bytes(b"all of it")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_full_device_says_so_and_stays() -> None:
+    with pytest.raises(OSError, match="No space left"), write_atomic(Path("/dev/full")) as temporary:
+        temporary.write_bytes(b"all of it")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_pipe_is_given_all_and_nothing_of_what_failed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    for content in (b"whole" * 100_000, None):
+        reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+        reader.start()
+        if content is None:
+            with pytest.raises(RuntimeError), write_atomic(pipe) as temporary:
+                temporary.write_bytes(b"half")
+                raise RuntimeError
+            assert len(read) == 1
+            pipe.write_bytes(b"")  # lets the reader end
+        else:
+            with write_atomic(pipe) as temporary:
+                temporary.write_bytes(content)
+        reader.join(10)
+    assert read == [b"whole" * 100_000, b""]
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_standard_output_by_its_name_is_written_to(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from lossary.files import write_atomic\n"
+        "with write_atomic(Path('/dev/stdout')) as temporary: temporary.write_text('whole')"
+    )
+    with (tmp_path / "out.txt").open("w") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out.txt").read_text() == "whole"
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_a_directory_is_replaced_whole(tmp_path: Path) -> None:

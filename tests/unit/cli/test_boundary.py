@@ -66,6 +66,17 @@ def test_standard_output_that_is_full(verb: str, scored: Path, tmp_path: Path) -
     assert found.returncode == 3
 
 
+@pytest.mark.parametrize("verb", ["check", "export"])
+def test_a_file_that_is_a_device_is_written_to_and_stays_one(verb: str, scored: Path, tmp_path: Path) -> None:
+    found = started(*spoken(verb, scored, tmp_path), "--out", "/dev/full", stdout=subprocess.PIPE)
+    one_message(found.stderr)
+    assert "/dev/full: no space left on device" in found.stderr
+    assert found.returncode == 3
+    assert Path("/dev/full").is_char_device()
+    into = started(*spoken(verb, scored, tmp_path), "--out", "/dev/stdout", stdout=subprocess.PIPE)
+    assert into.stdout.startswith(started(*spoken(verb, scored, tmp_path), stdout=subprocess.PIPE).stdout[:100])
+
+
 @pytest.mark.parametrize("verb", ["--help", "show", "compare", "export"])
 def test_a_reader_that_went_away_is_no_error(verb: str, scored: Path, tmp_path: Path) -> None:
     reader, writer = os.pipe()
