@@ -19,7 +19,7 @@ from lossary.errors import LossaryError
 from lossary.files import is_checksummed, read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import check_checkpoint, list_checkpoints
-from lossary.results.seals import check_sealed
+from lossary.seals import check_sealed
 from lossary.tables.imported import CURVES, IMPORTED
 
 __all__ = ["REMEDIES", "VerifiedFile", "verify"]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from lossary.errors import ScoreError
 from lossary.folder import StudyFolder
-from lossary.results.seals import check_sealed
+from lossary.seals import check_sealed
 from lossary.study import Study
 
 __all__ = ["RunProgress", "State", "run_progress"]

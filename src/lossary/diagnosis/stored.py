@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lossary.errors import ScoreError
-from lossary.results.seals import read_sealed
+from lossary.seals import read_sealed
 
 __all__ = ["Scores", "matched", "read_scores"]
 

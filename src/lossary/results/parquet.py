@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from lossary.errors import ScoreError
-from lossary.results.seals import check_sealed
+from lossary.seals import check_sealed
 
 __all__ = ["ask", "ask_arrays", "file_name"]
 

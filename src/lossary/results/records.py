@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lossary.errors import ScoreError
-from lossary.results.seals import check_sealed, read_sealed, sealed_writer, write_sealed
+from lossary.seals import check_sealed, read_sealed, sealed_writer, write_sealed
 
 __all__ = [
     "SCORE_SCHEMA",

@@ -17,7 +17,7 @@ import pyarrow as pa
 from lossary.errors import DataError, UsageError
 from lossary.files import read_json, write_json
 from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Number
-from lossary.results.seals import read_sealed, write_sealed
+from lossary.seals import read_sealed, write_sealed
 from lossary.tables.best import StepChoice
 from lossary.tables.import_steps import chosen_steps, mixed_steps, numbers_at
 from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table, Total, measure_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lossary.errors import ScoreError
 from lossary.results.parquet import ask, file_name
-from lossary.results.seals import read_sealed
+from lossary.seals import read_sealed
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, accuracy, mean, proportion, ratio, within
 from lossary.tables.model import METRICS, Metric
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lossary.errors import DataError, ScoreError
 from lossary.files import read_json, write_json, write_plain_json
 from lossary.results.parquet import ask, file_name
-from lossary.results.seals import check_sealed, read_sealed, write_sealed
+from lossary.seals import check_sealed, read_sealed, write_sealed
 
 TABLE = pa.table({"name": ["a", "b", "a"] * 40, "value": np.arange(120.0), "count": range(120)})
 SCHEMA = TABLE.schema.with_metadata({b"lossary": b'{"step": 12}'})
