@@ -6,6 +6,7 @@
     │   └── MissingPackage     2   a backend's packages are not installed; the hint is the install line
     ├── DataError              3   data is missing or damaged
     │   ├── SourceError        3   a user's file: `where` names file and row or row group
+    │   │   └── UnreadSource   3   somebody asked who does not want to wait until it is read
     │   ├── ShardError         3   prepared data
     │   ├── CheckpointError    3
     │   └── ScoreError         3
@@ -36,6 +37,7 @@ __all__ = [
     "ShardError",
     "SourceError",
     "StudyError",
+    "UnreadSource",
     "UsageError",
     "WorkerError",
     "error_class",
@@ -82,6 +84,10 @@ class DataError(LossaryError):
 
 class SourceError(DataError):
     """A file of a dataset cannot be read."""
+
+
+class UnreadSource(SourceError):
+    """A source would have to be read, and who asks does not wait for it."""
 
 
 class ShardError(DataError):

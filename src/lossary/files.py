@@ -4,6 +4,7 @@ with write_atomic(path) as temporary:
     temporary.write_bytes(data)         # `path` appears, complete, when the block ends
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -11,21 +12,25 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from lossary.errors import DataError, LossaryError
 from lossary.failures import error_code, reason
 
 __all__ = [
+    "Kept",
     "checksummed",
     "digest_bytes",
     "digest_file",
     "digest_json",
     "digest_stream",
     "is_checksummed",
+    "is_kept",
+    "kept_in_cache",
     "read_json",
     "write_atomic",
     "write_directory_atomic",
@@ -223,6 +228,45 @@ def digest_json(value: Any) -> str:
     """The digest of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return digest_bytes(text.encode())
+
+
+class Kept(NamedTuple):
+    """What was made once, and the same compressed (gzip)."""
+
+    content: bytes
+    packed: bytes
+
+
+def kept_in_cache(name: str, make: Callable[[], bytes]) -> Kept:
+    """What `make` gives, kept in the user's cache (`$XDG_CACHE_HOME/lossary`) under a name that says all it depends on.
+
+    What is damaged there is made again. Without a cache, as in a read-only home, it takes longer; nothing else changes.
+    """
+    packed = b""
+    path = _in_cache(name)
+    with suppress(OSError, EOFError, zlib.error):
+        if path is not None:
+            packed = path.read_bytes()
+            return Kept(gzip.decompress(packed), packed)
+    content = make()
+    packed = gzip.compress(content, compresslevel=9, mtime=0)
+    with suppress(OSError):
+        if path is not None:
+            with write_atomic(path) as temporary:
+                temporary.write_bytes(packed)
+    return Kept(content, packed)
+
+
+def is_kept(name: str) -> bool:
+    """Whether something lies in the user's cache."""
+    path = _in_cache(name)
+    return path is not None and path.is_file()
+
+
+def _in_cache(name: str) -> Path | None:
+    with suppress(RuntimeError):  # Nobody knows where this user's home is.
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lossary" / name
+    return None
 
 
 def _sync(path: Path) -> None:

@@ -60,6 +60,14 @@ class StudyFolder:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    def log(self, run: str, stage: str) -> Path:
+        """What the worker of a run said in a stage, but for events."""
+        return self.logs / f"{run}.{stage}.log"
+
+    def ending(self, run: str, stage: str) -> Path:
+        """The error that ended a stage of a run; not there after one that came to its end."""
+        return self.logs / f"{run}.{stage}.ended.json"
+
     @property
     def leases(self) -> Path:
         """Who works on what."""

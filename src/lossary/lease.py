@@ -30,12 +30,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from lossary.errors import BusyError, DataError
 from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
 
-__all__ = ["STUDY", "Holder", "hold", "refuse_beside_runs", "run_lease", "who_works"]
+__all__ = ["STUDY", "Holder", "Leases", "hold", "leases_of", "refuse_beside_runs", "run_lease", "who_works"]
 
 # The data of a study: sources to training examples.
 STUDY = "study"
@@ -69,6 +70,14 @@ class Holder:
     token: str
     since: float
     seen: float  # the last sign of life
+    doing: str = ""  # the stage: "prepare", "train", "evaluate"; an earlier lossary did not say
+
+    def __post_init__(self) -> None:
+        """TypeError if it is no record of a lease: anybody may have written the file."""
+        numbers = (self.pid, self.since, *self.inode)
+        words = (self.started, self.host, self.machine, self.user, self.command, self.root, self.token, self.doing)
+        if not all(isinstance(one, int | float) for one in numbers) or not all(isinstance(one, str) for one in words):
+            raise TypeError("the record of a lease is damaged")
 
     @property
     def run(self) -> str | None:
@@ -85,9 +94,22 @@ class Holder:
         return (self.machine, self.pid, self.started) == (_machine(), os.getpid(), _start_of(os.getpid()))
 
 
+class Leases(NamedTuple):
+    """Who works, the one that began first at the head; who ended without giving a lease back; what is no lease."""
+
+    working: list[Holder]
+    left: list[Holder]
+    unreadable: list[Path]
+
+
+def leases_of(folder: StudyFolder) -> Leases:
+    """All leases of a study as they are now."""
+    return _sorted_out(folder, now=time.time())
+
+
 def who_works(folder: StudyFolder) -> list[Holder]:
     """The processes that work on a study now, the one that began first at the head."""
-    return _living(folder, now=time.time())
+    return leases_of(folder).working
 
 
 def refuse_beside_runs(folder: StudyFolder, doing: str) -> None:
@@ -98,22 +120,23 @@ def refuse_beside_runs(folder: StudyFolder, doing: str) -> None:
 
 
 @contextmanager
-def hold(folder: StudyFolder, name: str) -> Iterator[None]:
+def hold(folder: StudyFolder, name: str, *, doing: str = "") -> Iterator[None]:
     """Holds a lease: `STUDY`, or that of a run, which nobody gets while another process holds `STUDY`.
 
+    `doing` is the stage, for those who look.
     Raises BusyError naming the holder. What this process holds already does not stand in its way.
     """
     folder.leases.mkdir(parents=True, exist_ok=True)
     path = folder.leases / f"{name}.json"
     with _alone(folder.leases) as now:
-        working = _living(folder, now=now)
+        working = _sorted_out(folder, now=now).working
         for other in working:
             if other.name in (name, STUDY) and not other.is_own:
                 raise _busy(other, folder)
         is_held = any(other.name == name for other in working)
         if not is_held:
             before = _read(path)
-            token = _take(path, folder)
+            token = _take(path, folder, doing)
     if is_held:
         yield
         return
@@ -137,7 +160,7 @@ def hold(folder: StudyFolder, name: str) -> Iterator[None]:
         raise _lost(path)
 
 
-def _take(path: Path, folder: StudyFolder) -> str:
+def _take(path: Path, folder: StudyFolder, doing: str) -> str:
     record = {
         "pid": os.getpid(),
         "started": _start_of(os.getpid()),
@@ -149,6 +172,7 @@ def _take(path: Path, folder: StudyFolder) -> str:
         "inode": _inode(folder),
         "token": secrets.token_hex(16),
         "since": time.time(),
+        "doing": doing,
     }
     write_json(path, record)
     return str(record["token"])
@@ -181,9 +205,17 @@ class _Signs(threading.Thread):
         self.join()
 
 
-def _living(folder: StudyFolder, *, now: float) -> list[Holder]:
-    found = [_read(path) for path in folder.leases.glob("*.json")]
-    return sorted((one for one in found if one is not None and _is_alive(one, folder, now)), key=lambda one: one.since)
+def _sorted_out(folder: StudyFolder, *, now: float) -> Leases:
+    leases = Leases([], [], [])
+    for path in sorted(folder.leases.glob("*.json")):
+        holder = _read(path)
+        if holder is not None:
+            (leases.working if _is_alive(holder, folder, now) else leases.left).append(holder)
+        elif path.exists():
+            leases.unreadable.append(path)
+    for holders in leases[:2]:
+        holders.sort(key=lambda one: one.since)
+    return leases
 
 
 def _read(path: Path) -> Holder | None:

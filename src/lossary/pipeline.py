@@ -42,6 +42,7 @@ from lossary.planning.text import plan_lines, refusal
 from lossary.reports.findings import summary
 from lossary.reports.page import write_report
 from lossary.reports.terminal import terminal_text
+from lossary.results.endings import remembered
 from lossary.study import Study
 from lossary.tables.build import best_run, build_table
 from lossary.tables.load import OpenTable
@@ -130,7 +131,7 @@ def prepare(
     Raises ChangeRefused, before anything is touched, if that would lose what stands, and BusyError if another process
     makes them.
     """
-    with hold(folder, STUDY):
+    with hold(folder, STUDY, doing="prepare"):
         _settle(study, folder, allowed, listener)
         _prepare(study, folder, workers, allowed, listener)
 
@@ -363,13 +364,13 @@ def _each_run(
                 request,
                 backend=backend,
                 threads=threads or max(1, cores // at_once),
-                log=folder.logs / f"{run}.{stage}.log",
+                log=folder.log(run, stage),
                 emit=emit,
                 stop=stop,
             )
         )
         try:
-            with hold(folder, run_lease(run)):
+            with hold(folder, run_lease(run), doing=stage), remembered(folder, run, stage):
                 job(run, tools)
         except LossaryError as error:
             errors[run] = error

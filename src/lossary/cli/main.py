@@ -25,6 +25,7 @@ from lossary.cli.rm import rm
 from lossary.cli.run import run
 from lossary.cli.serve import serve
 from lossary.cli.show import show
+from lossary.cli.status import status
 from lossary.cli.train import train
 from lossary.cli.verify import verify
 
@@ -47,6 +48,7 @@ for verb in (
     prepare,
     train,
     evaluate,
+    status,
     show,
     compare,
     check,

@@ -21,6 +21,7 @@ from lossary.reports.html.views.losses import RunHead, losses_view, run_heads
 from lossary.reports.html.views.mixture import mixture_view
 from lossary.reports.html.views.provenance import provenance_view
 from lossary.reports.html.views.verdict import verdict_view
+from lossary.reports.progress import holder_text
 from lossary.reports.text import metric_title, plain
 from lossary.tables.examples import MEASURES, ORDERS, GapRow, Pair
 from lossary.tables.load import OpenTable
@@ -49,7 +50,11 @@ class Content(NamedTuple):
 def losses(site: Site, ask: Ask) -> Content:
     """The landing page: progress, verdict, loss by dataset; differences to any run that the address names."""
     snapshot = ask.snapshot
-    values: dict[str, Any] = {"progress": progress_rows(snapshot.progress, ask.links), "reason": snapshot.reason}
+    values: dict[str, Any] = {
+        "progress": progress_rows(snapshot.progress, ask.links),
+        "working": [holder_text(holder) for holder in snapshot.working],
+        "reason": snapshot.reason,
+    }
     if snapshot.opened is None:
         return Content("losses.html", values | {"view": None, "metrics": []})
     opened, checked = _based(site, ask)
@@ -100,6 +105,7 @@ def run(site: Site, ask: Ask) -> Content:
     values = {
         "run": run_view(opened, name, ask.links),
         "progress": progress,
+        "working": [holder_text(holder) for holder in ask.snapshot.working if holder.run == name],
         "name": name,
         "others": [other.name for other in opened.table.runs if other.name != name],
         "view": SimpleNamespace(findings=findings_view(about_findings(checked, run=name), ask.links)),

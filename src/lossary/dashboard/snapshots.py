@@ -18,12 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lossary.dashboard.progress import RunProgress, run_progress
 from lossary.errors import LossaryError, ScoreError, ShardError
 from lossary.files import digest_json
 from lossary.findings.engine import Checked, check
 from lossary.findings.folder import subject_of
 from lossary.folder import StudyFolder
+from lossary.lease import Holder, who_works
+from lossary.results.progress import RunProgress, run_progress
 from lossary.study import Study, find_study_file, load_study
 from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable, is_imported, open_paired
@@ -43,6 +44,7 @@ _PATTERNS = (
     "runs/*/scores/*.parquet",
     "diagnosis/*.md",
     "diagnosis/*.json",
+    "logs/*.ended.json",
 )
 # Steps of a run in training come every few seconds; a table that is half a second old is as good.
 _LOOK_EVERY_S = 0.5
@@ -68,6 +70,7 @@ class Snapshot:
     checked: Checked | None = None
     reason: LossaryError | None = None
     progress: tuple[RunProgress, ...] = ()
+    working: tuple[Holder, ...] = ()
     note: str | None = None
 
     @property
@@ -89,8 +92,8 @@ class Snapshot:
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is in training."""
-        return any(run.state == "training" for run in self.progress)
+        """Whether somebody works on it."""
+        return bool(self.working)
 
 
 class _Reading(NamedTuple):
@@ -177,6 +180,7 @@ class WatchedStudy:
             version=found.version,
             fingerprint=found.fingerprint,
             progress=found.progress or last.progress,
+            working=found.working,
         )
 
 
@@ -187,7 +191,8 @@ def _take(path: Path, files: Fingerprint) -> Snapshot:
         if not is_imported(path):
             file = find_study_file(path)
             study, folder = load_study(file), StudyFolder(file.resolve().parent)
-            snapshot = replace(snapshot, study=study, folder=folder, progress=tuple(run_progress(study, folder)))
+            progress, working = tuple(run_progress(study, folder)), tuple(who_works(folder))
+            snapshot = replace(snapshot, study=study, folder=folder, progress=progress, working=working)
             if not (folder.validation / "manifest.json").is_file():
                 raise ShardError("the study is not prepared yet", where=str(path), hint="Run `lossary run`.")
         opened = open_paired(path)
@@ -213,6 +218,9 @@ def _scores(files: Fingerprint) -> Fingerprint:
 def _identities(path: Path) -> Iterator[tuple[str, int, int, int]]:
     root = path if path.is_dir() else path.parent
     named = [root / "study.toml"] if path.is_dir() else [path]
+    # Signs of life come every few seconds: who works is what counts, and that a process ended shows in no file.
+    for holder in who_works(StudyFolder(root)):
+        yield f"leases/{holder.name}.json", holder.pid, int(holder.since * 1e9), 0
     for file in (*named, *(found for pattern in _PATTERNS for found in root.glob(pattern))):
         # Hidden ones are being written.
         if file.name.startswith("."):

@@ -4,11 +4,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from lossary.dashboard.addresses import Addresses
-from lossary.dashboard.progress import RunProgress
 from lossary.findings.engine import Checked
 from lossary.reports.comparison import own_mixture_text
 from lossary.reports.html.views.losses import CellView, Row, RunHead, losses_view, run_heads
+from lossary.reports.progress import ending_text, killed_text, progress_text
 from lossary.reports.text import percent, plain, safe_link, short_count
+from lossary.results.progress import RunProgress
 from lossary.tables.comparability import flat_settings, realised_shares, run_settings
 from lossary.tables.comparison import Comparison
 from lossary.tables.load import OpenTable
@@ -128,22 +129,8 @@ def progress_rows(progress: Collection[RunProgress], links: Addresses) -> list[P
 
 
 def _progress_text(run: RunProgress) -> str:
-    parts = [f"step {run.step:,} of {run.steps:,}"]
-    if run.tokens:
-        parts.append(f"{run.tokens:,} tokens")
-    if run.state == "training" and run.tokens_per_s:
-        parts.append(f"{run.tokens_per_s:,.0f} tokens/s")
-    if run.left_s is not None:
-        parts.append(f"{_duration(run.left_s)} left")
-    if run.scored:
-        parts.append(f"scored at step {run.scored[-1]:,}")
-    return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+    more = ending_text(run.ending) if run.ending else killed_text(run.killed) if run.killed else ""
+    return "; ".join(part for part in (progress_text(run), more) if part)
 
 
 def about_findings(checked: Checked, *, run: str | None = None, dataset: str | None = None) -> Checked:

@@ -11,19 +11,24 @@ what is there is used.
 
 import ast
 import inspect
+import json
+import os
 import re
+import sys
 import sysconfig
 import tokenize
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
+from lossary import __version__
 from lossary.errors import SourceError
+from lossary.files import digest_json, is_kept, kept_in_cache
 
-__all__ = ["BUILTIN_FIELDS", "builtin_rows"]
+__all__ = ["BUILTIN_FIELDS", "builtin_rows", "is_at_hand"]
 
 BUILTIN_FIELDS: dict[str, tuple[str, ...]] = {
     "names": ("name", "summary"),
@@ -42,12 +47,16 @@ _STRING_OR_COMMENT = re.compile(
 # Where the statements that a statement holds are; docstrings are in statements only.
 _BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 Row = dict[str, str | None]
+# Of what is kept: another one as soon as other rows are read from the same files.
+_READING = 1
 
 
 @lru_cache(maxsize=4)
 def builtin_rows(name: str) -> tuple[Row, ...]:
     """The rows of a builtin dataset, in the order of files and lines."""
-    rows = tuple(_READERS[name]())
+    read = _READERS[name]
+    # Reading takes seconds, but for the reference; what was read once is kept.
+    rows = tuple(read() if read is _reference else json.loads(kept_in_cache(_kept_as(name), _encoded(read)).content))
     if not rows:
         raise SourceError(
             "this Python carries no text for it",
@@ -57,11 +66,40 @@ def builtin_rows(name: str) -> tuple[Row, ...]:
     return rows
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether a builtin dataset is there without reading the standard library."""
+    return _READERS[name] is _reference or is_kept(_kept_as(name))
+
+
+def _kept_as(name: str) -> str:
+    return f"builtin-{name}-{_library_digest()}.json.gz"
+
+
+@lru_cache(maxsize=1)
+def _library_digest() -> str:
+    """Changes with this module, Python, and every file of the standard library."""
+    files = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in _files()]
+    return digest_json([__version__, _READING, sys.version, files]).removeprefix("blake2b:")
+
+
+def _encoded(read: Callable[[], Iterator[Row]]) -> Callable[[], bytes]:
+    return lambda: json.dumps(list(read())).encode()
+
+
+@lru_cache(maxsize=1)
+def _files() -> tuple[Path, ...]:
+    library = Path(sysconfig.get_path("stdlib"))
+    found: list[Path] = []
+    for folder, folders, names in os.walk(library):
+        folders[:] = [name for name in folders if name not in _FOREIGN]
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
+    return tuple(sorted(found))
+
+
 def _sources(*, tests: bool) -> Iterator[bytes]:
     library = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(library.rglob("*.py")):
-        folders = set(path.relative_to(library).parts)
-        if not folders & _FOREIGN and (tests or not folders & _TESTS):
+    for path in _files():
+        if tests or not _TESTS & set(path.relative_to(library).parts):
             yield path.read_bytes()
 
 

@@ -17,7 +17,7 @@ from lossary.data.contents import Content, Contents, same_contents
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.parts import runs_with_results
 from lossary.data.source_files import SourceFile, list_files
-from lossary.errors import SourceError
+from lossary.errors import SourceError, UnreadSource
 from lossary.files import digest_file, digest_json, read_json
 from lossary.folder import StudyFolder
 from lossary.study import Dataset, Study
@@ -57,13 +57,13 @@ class DataChanges:
         return [name for name, change in self.datasets.items() if change.fate != "kept"]
 
 
-def data_changes(study: Study, folder: StudyFolder, *, keep: Collection[str] = ()) -> DataChanges:
+def data_changes(study: Study, folder: StudyFolder, *, keep: Collection[str] = (), waits: bool = True) -> DataChanges:
     """Asks every source and what stands; writes nothing.
 
     `keep` names datasets that stay as they were prepared though their sources changed. Raises SourceError if a source
-    that is needed is missing.
+    that is needed is missing; UnreadSource where one would have to be read for long, unless the caller `waits`.
     """
-    return _Question(study, folder, frozenset(keep)).answer()
+    return _Question(study, folder, frozenset(keep), waits=waits).answer()
 
 
 def reading(dataset: Dataset) -> dict[str, Any]:
@@ -72,7 +72,8 @@ def reading(dataset: Dataset) -> dict[str, Any]:
 
 
 class _Question:
-    def __init__(self, study: Study, folder: StudyFolder, keep: frozenset[str]) -> None:
+    def __init__(self, study: Study, folder: StudyFolder, keep: frozenset[str], *, waits: bool) -> None:
+        self.waits = waits
         self.study = study
         self.folder = folder
         self.keep = keep
@@ -82,7 +83,7 @@ class _Question:
             if (folder.dataset(name) / MANIFEST).is_file()
         }
         files = (file for manifest in self.manifests.values() for file in manifest["files"])
-        self.known = Contents({file["path"]: file for file in files})
+        self.known = Contents({file["path"]: file for file in files}, waits=waits)
         self.files: dict[str, list[SourceFile] | None] = {}
         self.contents: dict[str, list[Content] | None] = {}
 
@@ -97,8 +98,10 @@ class _Question:
         dataset = self.study.datasets[name]
         where = f"{self.folder.study_file}: $.datasets.{name}.source"
         try:
-            files = list_files(dataset, self.folder.root, where=where)
+            files = list_files(dataset, self.folder.root, where=where, waits=self.waits)
             return files, [self.known.of(file) for file in files]
+        except UnreadSource:
+            raise
         except SourceError:
             before = self.manifests.get(name)
             if before is not None and before["source"] == list(dataset.sources) and _whole(self.folder, name, before):

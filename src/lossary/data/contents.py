@@ -12,28 +12,34 @@ from pathlib import Path
 from typing import Any
 
 from lossary.data.source_files import SourceFile
-from lossary.errors import SourceError
+from lossary.errors import SourceError, UnreadSource
 from lossary.files import digest_stream
 
 __all__ = ["Content", "Contents", "check_unchanged", "same_contents"]
 
+# Bytes that nobody minds to wait for.
+_QUICKLY_READ = 8 << 20
 Content = dict[str, Any]  # path, bytes, stamp, digest
 
 
 class Contents:
     """Digests of source files, each read at most once."""
 
-    def __init__(self, remembered: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, remembered: Mapping[str, Mapping[str, Any]], *, waits: bool = True) -> None:
         self._remembered = remembered
+        self._waits = waits
         self._found: dict[str, Content] = {}
 
     def of(self, file: SourceFile) -> Content:
-        """Path, size, stamp and digest of a file. Raises SourceError if it cannot be read."""
+        """Path, size, stamp and digest of a file. SourceError if it cannot be read, UnreadSource if it is not."""
         if file.path not in self._found:
             stamp, size = _stamp(file)
             before = self._remembered.get(file.path, {})
             known = stamp and (before.get("bytes"), before.get("stamp")) == (size, stamp)
-            digest = before["digest"] if known and "digest" in before else _digest(file)
+            known = known and "digest" in before
+            if not known and not self._waits and size > _QUICKLY_READ and file.kind != "builtin":
+                raise UnreadSource("it may have changed since it was read", where=file.path)
+            digest = before["digest"] if known else _digest(file)
             self._found[file.path] = {"path": file.path, "bytes": size, "stamp": stamp, "digest": digest}
         return self._found[file.path]
 

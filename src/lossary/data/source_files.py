@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import fsspec
 import orjson
 
-from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows
-from lossary.errors import SourceError, StudyError
+from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows, is_at_hand
+from lossary.errors import SourceError, StudyError, UnreadSource
 
 if TYPE_CHECKING:
     # Workers import this module and need no study file, nor the quarter of their start that pydantic would take.
@@ -51,13 +51,16 @@ class SourceFile:
         return fsspec.open(self.path, "rb").open()  # type: ignore[no-any-return]
 
 
-def list_files(dataset: "Dataset", root: Path, *, where: str) -> list[SourceFile]:
+def list_files(dataset: "Dataset", root: Path, *, where: str, waits: bool = True) -> list[SourceFile]:
     """The files of a dataset in the order they are read: by source as listed, then by name; each once.
 
-    Raises SourceError (`where` is the study file's path of the source) if nothing matches or a suffix is unknown.
+    Raises SourceError (`where` is the study file's path of the source) if nothing matches or a suffix is unknown;
+    UnreadSource for what takes long to list, files elsewhere and builtin text at its first use, unless `waits`.
     """
     files: dict[str, SourceFile] = {}
     for source in dataset.sources:
+        if not waits and not _is_quick(source):
+            raise UnreadSource("it takes long to list", where=where)
         found = [_builtin_file(source, where)] if source.startswith("builtin:") else _found(source, root, where)
         for file in found:
             files.setdefault(file.path, file)
@@ -82,6 +85,11 @@ def _found(source: str, root: Path, where: str) -> list[SourceFile]:
     if not found:
         raise SourceError(f"no file matches {source!r}", where=where, hint=f"Looked for {pattern}.")
     return found
+
+
+def _is_quick(source: str) -> bool:
+    name = source.removeprefix("builtin:")
+    return "://" not in source if name == source else name not in BUILTIN_FIELDS or is_at_hand(name)
 
 
 def _builtin_file(source: str, where: str) -> SourceFile:

@@ -26,12 +26,13 @@ _GENERATION = "`--new-generation` keeps all that stands as a study of its own un
 _UNDO = "undo the change"
 
 
-def make_plan(study: Study, folder: StudyFolder, *, keep: Collection[str] = ()) -> Plan:
+def make_plan(study: Study, folder: StudyFolder, *, keep: Collection[str] = (), waits: bool = True) -> Plan:
     """What `lossary run` would do. `keep` names datasets that stay though their sources changed.
 
-    Raises SourceError if a source that is needed is missing.
+    Raises SourceError if a source that is needed is missing; UnreadSource if one would have to be read for long and
+    the caller does not want to wait.
     """
-    return _Planner(study, folder, data_changes(study, folder, keep=keep)).plan()
+    return _Planner(study, folder, data_changes(study, folder, keep=keep, waits=waits)).plan()
 
 
 class _Planner:

@@ -7,7 +7,7 @@ from typing import Any
 from lossary.planning.estimates import Estimates
 from lossary.planning.model import Item, Plan
 
-__all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal"]
+__all__ = ["aligned", "estimate_lines", "plan_lines", "plan_value", "refusal"]
 
 
 _RUNS = (
@@ -55,7 +55,7 @@ def estimate_lines(sizes: Estimates) -> list[str]:
         share = "—" if d.share is None else f"{d.share:.1%}"
         counts = (d.documents, d.tokens, d.training_examples, d.validation_examples)
         rows.append((d.name, *map(_count, counts), share))
-    lines = [*_aligned(rows), ""]
+    lines = [*aligned(rows), ""]
     runs = [_RUNS]
     for run in sizes.runs:
         shape = f"{run.shape.num_layers} × {run.shape.hidden_size:,}, {run.shape.num_heads}"
@@ -63,7 +63,7 @@ def estimate_lines(sizes: Estimates) -> list[str]:
         memory, disk = _bytes(run.memory_bytes), _bytes(run.disk_bytes)
         times = _duration(run.seconds_left), _duration(run.scoring_seconds)
         runs.append((run.name, run.backend, shape, *numbers, memory, disk, *times))
-    lines += [*_aligned(runs), "", "memory: weights, gradients and moments. disk: checkpoints at most."]
+    lines += [*aligned(runs), "", "memory: weights, gradients and moments. disk: checkpoints at most."]
     lines.append(f"time: {_timed(sizes)}")
     return [*lines, *(f"note: {note}" for note in sizes.notes)]
 
@@ -83,7 +83,8 @@ def _timed(sizes: Estimates) -> str:
     return "nothing is left to do."
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines; the first column to the left, numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

@@ -74,3 +74,31 @@ def test_statements_are_found_in_every_block_that_holds_some() -> None:
 def test_what_cannot_be_decoded_has_no_comments() -> None:
     assert _found(b"# coding: nonsense\n# x\n") == []
     assert _found(b"# \xff\n# x\n") == []
+
+
+def test_what_is_kept_of_it_is_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(builtin, "_files", lambda: (Path(ast.__file__), Path(tokenize.__file__)))
+    for cache in (builtin.builtin_rows, builtin._library_digest, builtin._documented):
+        cache.cache_clear()
+    try:
+        assert not builtin.is_at_hand("names")
+        read = builtin.builtin_rows("names")
+        assert list(read) == list(builtin._names())
+        assert builtin.is_at_hand("names")
+        builtin.builtin_rows.cache_clear()
+        monkeypatch.setattr(builtin, "_documented", lambda: pytest.fail("read again"))
+        assert builtin.builtin_rows("names") == read
+        # What is damaged there is made again.
+        monkeypatch.undo()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        (kept,) = (tmp_path / "lossary").iterdir()
+        whole = kept.read_bytes()
+        kept.write_bytes(whole[:-9])
+        monkeypatch.setattr(builtin, "_files", lambda: (Path(ast.__file__), Path(tokenize.__file__)))
+        builtin.builtin_rows.cache_clear()
+        assert builtin.builtin_rows("names") == read
+        assert kept.read_bytes() == whole
+    finally:
+        for cache in (builtin.builtin_rows, builtin._library_digest, builtin._documented):
+            getattr(cache, "cache_clear", lambda: None)()
