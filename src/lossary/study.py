@@ -91,7 +91,21 @@ class Dataset(_Table):
     source: str | list[str] = Field(
         description="Parquet, JSON (Lines), CSV, TSV or plain text (.gz, .zst): path, glob, URL or builtin:NAME."
     )
-    text: str | list[str] = Field("text", description="The field of the text, or two fields that form a pair.")
+    text: str | list[str] = Field(
+        "text",
+        description="The field of the text, or two fields that form a pair; with `join` several that make one text. "
+        '`"meta.text"` is a field inside another.',
+    )
+    join: str | None = Field(
+        None, description="What stands between the fields of `text` in one text; parts that are missing are skipped."
+    )
+    where: str | None = Field(
+        None,
+        description="Only rows that pass a condition on their fields, as \"lang = 'de' and length(text) > 200\".",
+    )
+    limit: int | None = Field(
+        None, ge=1, description="The first so many documents, of rows that `where` passes, in the order of the files."
+    )
     documents: Literal["lines", "blank_lines", "file"] = Field(
         "lines", description="Plain text only: what separates documents."
     )
@@ -101,11 +115,28 @@ class Dataset(_Table):
     def _fields(self) -> Self:
         if not self.sources:
             raise ValueError("no source is named")
-        if not 1 <= len(self.fields) <= 2:
-            raise ValueError(f"text names {len(self.fields)} fields; one field, or two that form a pair, are expected")
-        if len(set(self.fields)) != len(self.fields):
-            raise ValueError(f"text names the field {self.fields[0]!r} twice")
+        names = list(self.fields)
+        if self.join is None and not 1 <= len(names) <= 2:
+            raise ValueError(
+                f"text names {len(names)} fields; one field, or two that form a pair, are expected, "
+                'or join = "\\n\\n" to make one text of them'
+            )
+        if self.join is not None and len(names) < 2:
+            raise ValueError(f"join makes one text of several fields, and text names {len(names)}")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"text names the field {twice!r} twice")
         return self
+
+    @field_validator("where")
+    @classmethod
+    def _condition(cls, where: str | None) -> str | None:
+        if where is not None:
+            # DuckDB takes a tenth of a second to be imported, and most studies have no condition.
+            from lossary.expressions import parse_condition
+
+            parse_condition(where)
+        return where
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -117,7 +148,7 @@ class Dataset(_Table):
 
     @property
     def is_pair(self) -> bool:
-        return len(self.fields) == 2
+        return len(self.fields) == 2 and self.join is None
 
 
 class Mixture(_Table):
@@ -405,6 +436,7 @@ def _study_error(error: ValidationError) -> StudyError:
         message = f"{first['msg'].removeprefix('Value error, ')}; found {_shorten(first['input'])}"
         if first["type"] == "value_error":
             message = first["msg"].removeprefix("Value error, ")
+            hint = getattr(first["ctx"]["error"], "hint", None)
     where = _json_path(first["loc"])
     others = sorted({path for detail in details if not where.startswith(path := _json_path(detail["loc"]))})
     if others:

@@ -68,7 +68,10 @@ def data_changes(study: Study, folder: StudyFolder, *, keep: Collection[str] = (
 
 def reading(dataset: Dataset) -> dict[str, Any]:
     """How a dataset's files are read: everything of its settings that changes which text comes out."""
-    return {"fields": list(dataset.fields), "documents": dataset.documents}
+    # What is not set is not named: what was made before a key was known stays what it is.
+    more = {"join": dataset.join, "where": dataset.where, "limit": dataset.limit}
+    plain = {"fields": list(dataset.fields), "documents": dataset.documents}
+    return plain | {key: value for key, value in more.items() if value is not None}
 
 
 class _Question:
@@ -192,7 +195,11 @@ def _difference(was: Any, now: Any) -> str:
     if not isinstance(was, dict) or not isinstance(now, dict):
         return ""
     keys = [key for key in sorted(was | now) if was.get(key) != now.get(key)]
-    return ": " + ", ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in keys)
+    return ": " + ", ".join(f"{key} was {_shown(was.get(key))}, is {_shown(now.get(key))}" for key in keys)
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def _what_changed(before: list[Content], now: list[Content]) -> str:

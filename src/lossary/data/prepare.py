@@ -7,7 +7,7 @@ goes on: a block whose summary is there is not made again. The result is the sam
 import json
 import os
 import shutil
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,10 +20,12 @@ import numpy as np
 
 from lossary.data.changes import DataChanges, DatasetChange, data_changes, reading
 from lossary.data.contents import Content, check_unchanged
+from lossary.data.judging import judge
 from lossary.data.manifests import read_manifest, write_manifest
+from lossary.data.parsing import BLOCK_BYTES, Block, parse
 from lossary.data.philox import stream_key, uniforms
 from lossary.data.source_files import SourceFile
-from lossary.data.sources import BLOCK_BYTES, Block, no_usable_row, parse, read_blocks
+from lossary.data.sources import read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
 from lossary.data.tokenizer import TokenizerModel, install_model, open_tokenizer, train_model
 from lossary.errors import SourceError, WorkerError
@@ -59,7 +61,7 @@ def prepare_datasets(
     """
     changes = data_changes(study, folder, keep=keep)
     for name in changes.anew:
-        _judge(name, study.datasets[name], changes.datasets[name].files or [])
+        judge(name, study.datasets[name], changes.datasets[name].files or [], where=_key(folder, name))
     if changes.tokenizer.fate != "kept":
         progress("tokenizer", 0, None)
         make_tokenizer(study, folder, changes)
@@ -83,15 +85,9 @@ def prepare_datasets(
     return manifests
 
 
-def _judge(name: str, dataset: Dataset, files: list[SourceFile]) -> None:
-    """Raises SourceError unless a dataset has a usable row: asked before anything is made of any of them."""
-    reasons: Counter[str] = Counter()
-    for block in read_blocks(dataset, files):
-        for part in parse(block):
-            if part.rows:
-                return
-            reasons.update(bad.reason for bad in part.bad)
-    raise no_usable_row(name, reasons, files)
+def _key(folder: StudyFolder, name: str) -> str:
+    """Where the study file speaks of a dataset."""
+    return f"{folder.study_file}: $.datasets.{name}"
 
 
 def _kept_manifest(path: Path, change: DatasetChange) -> dict[str, Any]:
@@ -144,7 +140,7 @@ def make_tokenizer(study: Study, folder: StudyFolder, changes: DataChanges) -> N
     if gone:
         raise SourceError(
             f"the tokenizer has to be trained, and the sources of {', '.join(gone)} are gone",
-            where=f"{folder.study_file}: $.datasets.{gone[0]}.source",
+            where=f"{_key(folder, gone[0])}.source",
         )
     train_model(
         folder,
@@ -157,7 +153,7 @@ def make_tokenizer(study: Study, folder: StudyFolder, changes: DataChanges) -> N
 
 def _sample(study: Study, files: dict[str, list[SourceFile]]) -> Iterator[str]:
     """Lines of every dataset in proportion to its share, the same for the same study."""
-    available = {name: sum(_text_bytes(file) for file in found) for name, found in files.items()}
+    available = {name: _available(study.datasets[name], found) for name, found in files.items()}
     shares = study.mixture.shares
     weights = available if isinstance(shares, str) else shares
     total = sum(weights.values())
@@ -171,6 +167,14 @@ def _sample(study: Study, files: dict[str, list[SourceFile]]) -> Iterator[str]:
             if quota < 0:
                 break
             yield line
+
+
+def _available(dataset: Dataset, files: list[SourceFile]) -> int:
+    """Bytes of a dataset's text: told from its files, and counted where not all rows of them are its own."""
+    if dataset.where is None and dataset.limit is None:
+        return sum(_text_bytes(file) for file in files)
+    parts = (part for block in read_blocks(dataset, files) for part in parse(block))
+    return sum(len(text.encode()) for part in parts for texts in part.texts for text in texts)
 
 
 def _text_bytes(file: SourceFile) -> int:
@@ -257,8 +261,7 @@ class _DatasetJob:
             for reason, count in summary.bad_reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + count
         documents = sum(summary.documents for summary in summaries)
-        if not documents:
-            raise no_usable_row(self.name, reasons, self.files)
+        filtered = sum(summary.filtered for summary in summaries)
         return {
             "schema": _SCHEMA,
             "name": self.name,
@@ -271,6 +274,7 @@ class _DatasetJob:
             "rows": documents,
             "bad_rows": sum(reasons.values()),
             "bad_reasons": reasons,
+            **({"filtered_rows": filtered} if self.dataset.where is not None else {}),
             "documents": documents,
             "tokens": sum(summary.tokens for summary in summaries),
             "unknown_tokens": sum(summary.unknown_tokens for summary in summaries),
@@ -283,15 +287,24 @@ class _DatasetJob:
         }
 
     def _notes(self, summaries: list[BlockSummary]) -> list[str]:
+        documents = sum(summary.documents for summary in summaries)
+        bad = sum(sum(summary.bad_reasons.values()) for summary in summaries)
+        filtered = sum(summary.filtered for summary in summaries)
+        notes = []
+        if self.dataset.where is not None:
+            notes.append(f"`where` kept {documents:,} of {documents + bad + filtered:,} rows")
+        limit = self.dataset.limit
+        if limit is not None and documents < limit:
+            notes.append(f"limit is {limit:,}, and there are {documents:,} documents")
         rows = sum(summary.num_rows for summary in summaries)
-        seen = sum(summary.documents + sum(summary.bad_reasons.values()) for summary in summaries)
+        blank = rows - documents - bad - filtered
         plain = any(file.kind == "text" for file in self.files)
-        if plain and self.dataset.documents == "lines" and rows - seen > 0.02 * rows > 1:
-            return [
-                f"{rows - seen:,} of {rows:,} lines are blank: if blank lines separate documents, "
+        if plain and limit is None and self.dataset.documents == "lines" and blank > 0.02 * rows > 1:
+            notes.append(
+                f"{blank:,} of {rows:,} lines are blank: if blank lines separate documents, "
                 f'set documents = "blank_lines" for {self.name}'
-            ]
-        return []
+            )
+        return notes
 
     def _finish(self, manifest: dict[str, Any], summaries: list[BlockSummary]) -> dict[str, Any]:
         samples = [sample for summary in summaries for sample in summary.samples][:_QUARANTINED]

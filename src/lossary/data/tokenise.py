@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.blocks import BlockWriter
+from lossary.data.parsing import BadRow, Block, ParsedBlock, parse
 from lossary.data.shards import Shard, packed_shard
-from lossary.data.sources import BadRow, Block, ParsedBlock, parse
 from lossary.data.tokenizer import UNK, TokenizerModel
 from lossary.files import digest_file, write_atomic, write_json
 
@@ -46,6 +46,7 @@ class BlockSummary:
     sentences: int = 0
     bytes: int = 0
     identical_pairs: int = 0
+    filtered: int = 0
     bad_reasons: dict[str, int] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     # Size, checksum, documents and tokens of each; the digest of all.
@@ -78,6 +79,7 @@ def tokenise_block(block: Block, *, directory: Path, number: int, model: Tokeniz
         with BlockWriter(temporary) as writer:
             for rows in parse(block):
                 _count_bad(summary, rows.bad)
+                summary.filtered += len(rows.filtered)
                 if rows.rows:
                     shard = tokenise_rows(rows, tokenizer)
                     writer.append(packed_shard(shard))

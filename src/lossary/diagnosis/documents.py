@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from lossary.data.parsing import parse
 from lossary.data.source_files import list_files
-from lossary.data.sources import parse, read_blocks
+from lossary.data.sources import read_blocks
 from lossary.diagnosis.adapter import Document
 from lossary.folder import StudyFolder
 from lossary.study import Study

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from lossary.data import sources
+from lossary.data import parsing, sources
 from lossary.data.source_files import list_files
-from lossary.data.sources import ParsedBlock, parse, read_blocks
+from lossary.data.parsing import ParsedBlock, parse
+from lossary.data.sources import read_blocks
 from lossary.errors import LossaryError, SourceError, StudyError
 from lossary.study import Dataset
 
@@ -139,7 +140,7 @@ def test_parquet_rows_that_are_null_empty_or_not_utf8_are_bad(tmp_path: Path) ->
 
 
 def test_a_document_too_large_costs_its_row_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_DOCUMENT_BYTES", 2 << 20)
+    monkeypatch.setattr(parsing, "MOST_DOCUMENT_BYTES", 2 << 20)
     (tmp_path / "x.jsonl").write_bytes(jsonl(["small", "y" * (3 << 20), "small too"]))
     found = read(tmp_path, "x.jsonl")
     assert found.rows == [0, 2]

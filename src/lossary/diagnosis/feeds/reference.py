@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from lossary.data.assemble import Assembler, Settings
 from lossary.data.mixture import MixtureOrder
+from lossary.data.parsing import ParsedBlock
 from lossary.data.philox import stream_key
 from lossary.data.segments import RaggedSpans
 from lossary.data.shards import Shard
-from lossary.data.sources import ParsedBlock
 from lossary.data.spans import Spans, cut_spans, example_rows
 from lossary.data.tokenise import tokenise_rows
 from lossary.data.tokenizer import TokenizerModel

@@ -51,4 +51,6 @@ def dataset_digest(folder: StudyFolder, name: str) -> str:
     """Digest and rows of a prepared dataset."""
     manifest = read_json(folder.dataset(name) / MANIFEST)
     text = f"{manifest['digest']}, {manifest['rows']:,} rows"
+    if manifest.get("filtered_rows"):
+        text += f", {manifest['filtered_rows']:,} more left out by its condition"
     return text + (f", {manifest['bad_rows']:,} bad rows left out" if manifest["bad_rows"] else "")
