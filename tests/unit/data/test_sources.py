@@ -10,8 +10,8 @@ import pytest
 import zstandard
 
 from lossary.data import parsing, sources
-from lossary.data.source_files import list_files
 from lossary.data.parsing import ParsedBlock, parse
+from lossary.data.source_files import list_files
 from lossary.data.sources import read_blocks
 from lossary.errors import LossaryError, SourceError, StudyError
 from lossary.study import Dataset
