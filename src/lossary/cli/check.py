@@ -33,11 +33,10 @@ def check(
     import sys
     from typing import cast
 
+    from lossary.api.functions import check as check_study
     from lossary.errors import UsageError
     from lossary.files import write_atomic
-    from lossary.findings.folder import check_folder
     from lossary.reports.findings import FORMATS, findings_text
-    from lossary.tables.best import parse_step
 
     if format not in FORMATS:
         raise UsageError(f"no format is called {format!r}", where="--format", hint=f"Known: {', '.join(FORMATS)}.")
@@ -46,7 +45,7 @@ def check(
             f"no severity is called {fail_on!r}", where="--fail-on", hint="Known: error, warning, info, never."
         )
     reasons = dict(item.partition("=")[::2] for item in ignore or [])
-    checked = check_folder(study, runs=runs, step=parse_step(step), base=base, ignore=reasons)
+    checked = check_study(study, runs=runs, step=step, base=base, ignore=reasons).model
     if out is None and format in ("full", "concise") and sys.stdout.isatty():
         typer.echo(findings_text(checked, style=format, colour=True), nl=False)
     elif out is None:

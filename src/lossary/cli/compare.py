@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary.cli.common import StepOption, StudyArgument, open_study
+from lossary.cli.common import StepOption, StudyArgument
 
 __all__ = ["compare"]
 
@@ -29,35 +29,18 @@ def compare(
 
     from rich.console import Console
 
+    from lossary.api.functions import compare as compare_runs
     from lossary.errors import UsageError
-    from lossary.reports.comparison import comparison_value, print_comparison
+    from lossary.reports.comparison import print_comparison
     from lossary.reports.terminal import WIDTH
-    from lossary.tables.best import parse_step
-    from lossary.tables.comparison import Side, compare_imported
-    from lossary.tables.comparison import compare as compare_sides
-    from lossary.tables.load import is_imported, open_table, step_of_study
 
     if format not in ("text", "json"):
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
-    choice = parse_step(step)
-    if is_imported(study):
-        if other is not None or bootstrap_seed is not None:
-            raise UsageError("imported numbers have no scores to pair", where=str(study), hint="Name two of its runs.")
-        found = compare_imported(open_table(study, step=choice).table, first, second)
-    else:
-        opened = open_study(study)
-        theirs = opened if other is None else open_study(other)
-        found = compare_sides(
-            Side(study=opened.study, folder=opened.folder, run=first),
-            Side(study=theirs.study, folder=theirs.folder, run=second),
-            force=force,
-            step=step_of_study(choice),
-            bootstrap_seed=bootstrap_seed,
-        )
+    found = compare_runs(first, second, study, other=other, step=step, force=force, bootstrap_seed=bootstrap_seed)
     if format == "json":
-        typer.echo(json.dumps(comparison_value(found), indent=1, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     else:
         console = Console(width=max(WIDTH, Console().width), highlight=False)
         with console.capture() as shown:
-            print_comparison(found, console)
+            print_comparison(found.model, console)
         typer.echo(shown.get(), nl=False)

@@ -69,7 +69,7 @@ app.command("import")(import_)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from lossary import __version__
+        from lossary.version import __version__
 
         typer.echo(f"lossary {__version__}")
         raise typer.Exit

@@ -25,14 +25,9 @@ def report(
     ] = None,
 ) -> None:
     """Write report/report.html, one file with everything, and report.md, table.csv, table.json for others to read."""
-    from lossary.findings.folder import check_table
-    from lossary.reports.page import ReportOptions, write_report
-    from lossary.tables.best import parse_step
-    from lossary.tables.load import open_paired
+    from lossary.api.functions import report as write
 
-    opened = open_paired(study, runs=runs, step=parse_step(step), base=base)
-    checked = check_table(opened, where=str(study))
-    written = write_report(opened, checked, ReportOptions(png=png, max_chars=max_chars))
+    written = write(study, runs=runs, step=step, base=base, png=png, max_chars=max_chars)
     typer.echo(f"wrote {written.page}")
     if written.note:
         typer.echo(f"no report.html: {written.note}", err=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from lossary import __version__
 from lossary.backends.process import converse
 from lossary.diagnosis import traces
 from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.job import setup_value
 from lossary.errors import DataError, UsageError
 from lossary.files import digest_bytes, digest_json
+from lossary.version import __version__
 
 __all__ = ["Channel", "Launch", "NotObservable", "Session", "SideFailed", "SideSpec", "launch_process"]
 

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary import __version__
 from lossary.backends.api import Backend, OutOfDeviceMemory, ScoreOutput, load_backend
 from lossary.backends.process import Emit
 from lossary.data.batches import micro_batches
@@ -28,6 +27,7 @@ from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_dige
 from lossary.models.vocabularies import compare_vocabulary
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows
 from lossary.study import Precision, Study
+from lossary.version import __version__
 
 __all__ = ["ScoreJob", "is_scored", "job_of_run", "open_backend", "score_checkpoint", "score_windows"]
 

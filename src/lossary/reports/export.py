@@ -2,12 +2,14 @@
 
 import csv
 import io
+import json
+import types
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
-from lossary import __version__
 from lossary.reports.text import (
     WEIGHTING_TITLES,
     metric_title,
@@ -20,8 +22,9 @@ from lossary.reports.text import (
     weightings,
 )
 from lossary.tables.model import Cell, Table, Total
+from lossary.version import __version__
 
-__all__ = ["csv_text", "json_value", "latex_text", "parquet_table"]
+__all__ = ["arrow_table", "csv_text", "json_value", "latex_text", "parquet_table"]
 
 SCHEMA = 1
 
@@ -48,7 +51,39 @@ def json_value(table: Table) -> dict[str, Any]:
 
 def parquet_table(table: Table) -> pa.Table:
     """The cells, one row each."""
-    return pa.Table.from_pylist([asdict(cell) for cell in table.cells])
+    return arrow_table(Cell, table.cells)
+
+
+def arrow_table(kind: type, rows: Sequence[Any]) -> pa.Table:
+    """Dataclasses of one kind, a row each; columns have the types of the fields, also where every value is missing.
+
+    What Arrow has no plain type for is JSON.
+    """
+    kinds = {name: _arrow_type(hint) for name, hint in get_type_hints(kind).items()}
+    columns = []
+    for name, arrow in kinds.items():
+        values = [getattr(row, name) for row in rows]
+        if arrow is None:
+            values = [json.dumps(value, ensure_ascii=False, default=dict) for value in values]
+        columns.append(pa.array(values, arrow or pa.string()))
+    return pa.Table.from_arrays(columns, names=list(kinds))
+
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def _arrow_type(hint: Any) -> pa.DataType | None:
+    """The column of a field; None where there is none that is plain."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return _arrow_type(type(arguments[0]))
+    if origin in (Union, types.UnionType):
+        found = {_arrow_type(argument) for argument in arguments if argument is not type(None)}
+        return found.pop() if len(found) == 1 else None
+    if origin in (list, Sequence):
+        item = _arrow_type(arguments[0])
+        return None if item is None else pa.list_(item)
+    return _ARROW.get(hint)
 
 
 def csv_text(table: Table) -> str:

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from lossary import __version__
 from lossary.findings.engine import Checked
 from lossary.findings.model import SEVERITIES, Finding, Severity
 from lossary.findings.rules import RULES
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import plain
+from lossary.version import __version__
 
 __all__ = ["FORMATS", "findings_markdown", "findings_text", "summary", "verdict_text"]
 

@@ -3,12 +3,12 @@
 import platform
 from dataclasses import dataclass
 
-from lossary import __version__
 from lossary.data.shards import MANIFEST
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.reports.text import plain
 from lossary.tables.load import OpenTable
+from lossary.version import __version__
 
 __all__ = ["ProvenanceView", "dataset_digest", "provenance_rows", "provenance_view"]
 

@@ -1,0 +1,1 @@
+"""What the package offers to Python code; `lossary` names all of it."""

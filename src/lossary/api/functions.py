@@ -1,0 +1,205 @@
+"""The verbs that read, as functions: each gives what its verb prints as an object with its numbers.
+
+A study is named by its file, its folder, or an open one; the current folder if none is named. Folders of imported
+tables do wherever their numbers bear what is asked. Every error of a user is a `LossaryError`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lossary.api.results import (
+    CheckResult,
+    ComparisonResult,
+    DiagnosisResult,
+    ImportResult,
+    OpenStudy,
+    ReportFiles,
+    TableResult,
+)
+from lossary.errors import UsageError
+
+if TYPE_CHECKING:
+    from lossary.tables.best import StepChoice
+
+__all__ = ["check", "compare", "diagnose", "import_files", "open_study", "report", "table"]
+
+PathLike = str | os.PathLike[str]
+Step = int | str | None
+
+
+def open_study(study: PathLike | OpenStudy = ".") -> OpenStudy:
+    """A study by its file or folder; its file is checked. StudyError if there is none, or where it is wrong."""
+    from lossary.folder import StudyFolder
+    from lossary.study import find_study_file, load_study
+
+    if isinstance(study, OpenStudy):
+        return study
+    file = find_study_file(Path(study))
+    return OpenStudy(study=load_study(file), folder=StudyFolder(file.resolve().parent))
+
+
+def table(
+    study: PathLike | OpenStudy = ".", *, runs: Sequence[str] | None = None, step: Step = None, base: str | None = None
+) -> TableResult:
+    """Losses and accuracies by dataset, with intervals and totals, of a study or of a folder of imports.
+
+    `runs`: only these. `step`: a number, `"best"`, `"best:METRIC"` or `"best:METRIC:WEIGHTING"`; None is the last.
+    `base`: the run whose paired differences to all others are wanted.
+    """
+    from lossary.tables.load import open_table
+
+    return TableResult(open_table(_path(study), runs=_names(runs), step=_step(step), base=base).table)
+
+
+def compare(
+    first: str,
+    second: str,
+    study: PathLike | OpenStudy = ".",
+    *,
+    other: PathLike | OpenStudy | None = None,
+    step: Step = None,
+    force: bool = False,
+    bootstrap_seed: int | None = None,
+) -> ComparisonResult:
+    """What two runs have in common, in what they differ, and by how much, paired by example.
+
+    `other` is the study of the second run if it is another one. Where losses cannot be subtracted (another tokenizer,
+    other examples), there are no differences unless `force` asks for them. `bootstrap_seed`: bootstrap the differences
+    of the MLM loss as well.
+    """
+    from lossary.tables.comparison import Side, compare_imported
+    from lossary.tables.comparison import compare as compare_sides
+    from lossary.tables.load import is_imported, open_table, step_of_study
+
+    choice = _step(step)
+    if is_imported(path := _path(study)):
+        if other is not None or bootstrap_seed is not None:
+            raise UsageError("imported numbers have no scores to pair", where=str(path), hint="Name two of its runs.")
+        return ComparisonResult(compare_imported(open_table(path, step=choice).table, first, second))
+    opened = open_study(study)
+    theirs = opened if other is None else open_study(other)
+    found = compare_sides(
+        Side(study=opened.study, folder=opened.folder, run=first),
+        Side(study=theirs.study, folder=theirs.folder, run=second),
+        force=force,
+        step=step_of_study(choice),
+        bootstrap_seed=bootstrap_seed,
+    )
+    return ComparisonResult(found)
+
+
+def check(
+    study: PathLike | OpenStudy = ".",
+    *,
+    runs: Sequence[str] | None = None,
+    step: Step = None,
+    base: str | None = None,
+    ignore: Mapping[str, str] | None = None,
+) -> CheckResult:
+    """What a careful reader would remark on the table, worst first, with evidence, test, threshold and next step.
+
+    `ignore` gives reasons by a rule's code or name, as `[check.ignore]` of the study file does.
+    """
+    from lossary.findings.folder import check_folder
+
+    return CheckResult(check_folder(_path(study), runs=_names(runs), step=_step(step), base=base, ignore=ignore))
+
+
+def report(
+    study: PathLike | OpenStudy = ".",
+    *,
+    runs: Sequence[str] | None = None,
+    step: Step = None,
+    base: str | None = None,
+    png: bool = False,
+    max_chars: int | None = None,
+) -> ReportFiles:
+    """Writes `report/` in the study's folder: the page, and report.md, table.csv and table.json for others to read.
+
+    `base`: the run that differences are of; None is the one with the lowest MLM loss. `png`: pictures of report.md as
+    PNG, too. `max_chars`: leave out sections of report.md, the last first, until it is so short.
+    """
+    from lossary.findings.folder import check_table
+    from lossary.reports.page import ReportOptions, write_report
+    from lossary.tables.load import open_paired
+
+    path = _path(study)
+    opened = open_paired(path, runs=_names(runs), step=_step(step), base=base)
+    written = write_report(opened, check_table(opened, where=str(path)), ReportOptions(png=png, max_chars=max_chars))
+    return ReportFiles(page=written.page, note=written.note or None)
+
+
+def import_files(
+    *files: PathLike, out: PathLike, name: str | None = None, maps: Sequence[str] = (), dry_run: bool = False
+) -> ImportResult:
+    """Reads tables and logs that others made into the folder `out`, which then holds a table like a study's.
+
+    Each file is told by its content. `maps` says how names are to be understood, as `--map` does: `NAME=RUN:METRIC`,
+    `NAME=DATASET:METRIC`, `NAME=ROLE`, or a file in TOML. With `dry_run` nothing is written. DataError where a file
+    cannot be read, or leaves open what its numbers are of.
+    """
+    from lossary.results.importers.maps import parse_maps
+    from lossary.results.importers.recognise import read_any
+    from lossary.tables.imported import save_import
+
+    if not files:
+        raise UsageError("no file is named", where="import_files", hint="Name files or folders.")
+    known = parse_maps(list(maps))
+    found = [read_any(Path(file), known) for file in files]
+    known.check_all_used()
+    folder = Path(out)
+    if not dry_run:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_import(folder, name or Path(files[0]).stem, found)
+    return ImportResult(folder=folder, imports=tuple(found), is_written=not dry_run)
+
+
+def diagnose(
+    first: str | os.PathLike[str],
+    second: str | os.PathLike[str] = "reference",
+    study: PathLike | OpenStudy = ".",
+    *,
+    like: str | None = None,
+    checks: Sequence[str] = (),
+    without: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    documents: int = 400,
+    reported: PathLike | None = None,
+) -> DiagnosisResult:
+    """Why a side is worse: every stage is compared, causes are named once an experiment has confirmed them.
+
+    A side is an adapter (a .py file), a run, or a backend; `"reference"` is lossary's own float64 computation. Sides
+    run in processes of their own. The other arguments are those of `lossary diagnose`.
+    """
+    from lossary.diagnosis.diagnose import Request
+    from lossary.diagnosis.diagnose import diagnose as examine
+
+    opened = open_study(study)
+    request = Request(
+        first=os.fspath(first),
+        second=os.fspath(second),
+        like=like,
+        checks=tuple(checks),
+        without=tuple(without),
+        datasets=tuple(datasets),
+        documents=documents,
+        threads=os.cpu_count() or 1,
+        reported=None if reported is None else Path(reported),
+    )
+    return DiagnosisResult(examine(opened.study, opened.folder, request))
+
+
+def _path(study: PathLike | OpenStudy) -> Path:
+    return study.folder.root if isinstance(study, OpenStudy) else Path(study)
+
+
+def _names(runs: Sequence[str] | None) -> Sequence[str] | None:
+    return [runs] if isinstance(runs, str) else runs
+
+
+def _step(step: Step) -> "StepChoice":
+    from lossary.tables.best import parse_step
+
+    return parse_step(None if step is None else str(step))
