@@ -24,9 +24,9 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
-from lossary import __version__
 from lossary.errors import SourceError
 from lossary.files import digest_json, is_kept, kept_in_cache
+from lossary.version import __version__
 
 __all__ = ["BUILTIN_FIELDS", "builtin_rows", "is_at_hand"]
 
