@@ -123,6 +123,8 @@ class Dataset(_Table):
             )
         if self.join is not None and len(names) < 2:
             raise ValueError(f"join makes one text of several fields, and text names {len(names)}")
+        if self.join is not None and re.search(r"\\[nt]", self.join):
+            raise ValueError(f'join is {self.join!r}, a backslash and a letter; a line break is join = "\\n"')
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"text names the field {twice!r} twice")

@@ -135,10 +135,12 @@ class RowFilter:
 
     def _reject(self, rows: Any, kinds: Sequence[str], values: list[list[Any]], verdict: Verdict) -> None:
         names = {"integer": "number"}
-        told = ", ".join(f"{name!r} is {names.get(kind, kind)}" for name, kind in zip(self.fields, kinds, strict=True))
-        reason = f"`where` cannot be evaluated: {told}"
+        told = [(name, names.get(kind, kind)) for name, kind in zip(self.fields, kinds, strict=True)]
+        # Null is never what a condition fails on.
+        blamed = [pair for pair in told if pair[1] != "null"] or told
+        reason = f"`where` cannot be evaluated: {', '.join(f'{name!r} is {kind}' for name, kind in blamed)}"
         for row, found in zip(rows, zip(*values, strict=True), strict=True):
-            sample = ", ".join(f"{name} = {value!r}" for name, value in zip(self.fields, found, strict=True))
+            sample = ", ".join(f"{name} = {_shown(value)}" for name, value in zip(self.fields, found, strict=True))
             verdict.bad.setdefault(int(row), (reason, sample[:_SAMPLE]))
 
     def _asked(self, columns: list[pa.Array]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -190,6 +192,10 @@ def _words(error: duckdb.Error) -> str:
     return line.partition(" when casting from source column")[0].removesuffix(
         ". You might need to add explicit type casts."
     )
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None or value is MISSING else repr(value)
 
 
 def _kinds(column: Sequence[Any]) -> list[str]:
