@@ -12,8 +12,6 @@ first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lossary.version import __version__
-
 if TYPE_CHECKING:
     from lossary.api.functions import check, compare, diagnose, import_files, open_study, report, table
     from lossary.api.results import (
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
         TableResult,
     )
     from lossary.errors import LossaryError
+    from lossary.version import __version__
 
 __all__ = [
     "CheckResult",
@@ -52,6 +51,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "LossaryError":
         module = "lossary.errors"
+    elif name == "__version__":
+        module = "lossary.version"
     else:
         module = "lossary.api.functions" if name.islower() else "lossary.api.results"
     return getattr(import_module(module), name)

@@ -65,8 +65,7 @@ def _lines(found: "Status", now: float) -> "Iterator[str]":
 
 
 def _datasets(found: "Status") -> list[str]:
-    from lossary.planning.text import aligned
-    from lossary.reports.text import plain
+    from lossary.reports.text import aligned, plain
 
     rows = [("dataset", "prepared", "documents", "tokens", "training examples", "validation")]
     for one in found.datasets:
@@ -77,9 +76,8 @@ def _datasets(found: "Status") -> list[str]:
 
 
 def _runs(found: "Status") -> list[str]:
-    from lossary.planning.text import aligned
     from lossary.reports.progress import duration
-    from lossary.reports.text import plain
+    from lossary.reports.text import aligned, plain
 
     rows = [("run", "state", "step", "of", "mlm", "sop", "tokens/s", "left", "checkpoint", "scored at")]
     for run in found.runs:

@@ -26,7 +26,6 @@ from pathlib import Path
 
 from lossary.errors import SourceError
 from lossary.files import digest_json, is_kept, kept_in_cache
-from lossary.version import __version__
 
 __all__ = ["BUILTIN_FIELDS", "builtin_rows", "is_at_hand"]
 
@@ -78,6 +77,9 @@ def _kept_as(name: str) -> str:
 @lru_cache(maxsize=1)
 def _library_digest() -> str:
     """Changes with this module, Python, and every file of the standard library."""
+    # Asking the installation for it takes a while.
+    from lossary.version import __version__
+
     files = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in _files()]
     return digest_json([__version__, _READING, sys.version, files]).removeprefix("blake2b:")
 

@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,9 @@ class TokenizerModel:
     path: Path
     digest: str
 
-    @cached_property
+    @property
     def processor(self) -> sentencepiece.SentencePieceProcessor:
-        return sentencepiece.SentencePieceProcessor(model_file=str(self.path))
+        return _processor(self.path, self.digest)
 
     @property
     def vocabulary_size(self) -> int:
@@ -94,6 +94,12 @@ class TokenizerModel:
     def decode(self, ids: list[int]) -> str:
         """Text of pieces; special ones are written as they are called."""
         return "".join(self.pieces[i] for i in ids).replace(_WORD_START, " ").strip()
+
+
+@lru_cache(maxsize=4)
+def _processor(path: Path, digest: str) -> sentencepiece.SentencePieceProcessor:
+    del digest  # Of the file's content: another file in its place is another model.
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
 
 
 def open_tokenizer(folder: StudyFolder) -> TokenizerModel:

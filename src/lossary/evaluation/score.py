@@ -27,7 +27,6 @@ from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_dige
 from lossary.models.vocabularies import compare_vocabulary
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows
 from lossary.study import Precision, Study
-from lossary.version import __version__
 
 __all__ = ["ScoreJob", "is_scored", "job_of_run", "open_backend", "score_checkpoint", "score_windows"]
 
@@ -65,6 +64,13 @@ def job_of_run(study: Study, run: str, checkpoint: Path, *, batch_size: int | No
     )
 
 
+def _version() -> str:
+    # Asking the installation for it takes a while.
+    from lossary.version import __version__
+
+    return __version__
+
+
 def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
     """Whether the scores of one of lossary's own checkpoints are there; no weight is read."""
     state = read_json(job.checkpoint / "state.json")
@@ -80,7 +86,7 @@ def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
         "backend": job.backend,
         "precision": job.precision,
         "size": job.size,
-        "lossary": __version__,
+        "lossary": _version(),
     }
     validation = read_validation_manifest(folder)
     whole = all(found.part(name) == validation["parts"][name] for name in validation["datasets"])
@@ -133,7 +139,7 @@ def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validati
         size=job.size,
         tokens=checkpoint.state.get("tokens"),
         has_sop=checkpoint.has_sop,
-        lossary=__version__,
+        lossary=_version(),
         validation=validation.parts,
     )
 

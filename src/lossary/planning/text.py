@@ -6,8 +6,9 @@ from typing import Any
 
 from lossary.planning.estimates import Estimates
 from lossary.planning.model import Item, Plan
+from lossary.reports.text import aligned
 
-__all__ = ["aligned", "estimate_lines", "plan_lines", "plan_value", "refusal"]
+__all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal"]
 
 
 _RUNS = (
@@ -81,18 +82,6 @@ def _timed(sizes: Estimates) -> str:
     if any(run.seconds_left is None for run in sizes.runs):
         return "not known before steps are timed here: `lossary plan --time` does it."
     return "nothing is left to do."
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines; the first column to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _count(value: int | None) -> str:

@@ -1,12 +1,14 @@
 """How numbers and names are written, the same in every view."""
 
 import math
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, Table, Total, Weighting, measure_of
 
 __all__ = [
     "WEIGHTING_TITLES",
+    "aligned",
     "delta_text",
     "half_width",
     "metric_title",
@@ -104,6 +106,18 @@ def total_rows(table: Table) -> str:
 def short_count(count: int | None) -> str:
     """A count with separators of thousands."""
     return "—" if count is None else f"{count:,}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines; the first column to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def plain(name: str) -> str:

@@ -144,9 +144,10 @@ def _last(path: Path) -> _Last:
             return _Last()
         columns = ["step", "dataset", "total_tokens", "elapsed_s", *_SUMS]
         table = file.read_row_group(file.metadata.num_row_groups - 1, columns=columns, use_threads=False)
-        values = {name: table[name].to_numpy() for name in columns if name != "dataset"}
-        names = table["dataset"].cast(pa.string()).to_pylist()
-        return _last_of(values, names) if names else _Last()
+        # They stand in the order of steps. As lists: arrays would make pyarrow import pandas, for longer than all this.
+        datasets = len(table["dataset"].chunk(0).dictionary) if len(table) else 0
+        rows = table.slice(max(0, len(table) - LOSS_STEPS * datasets)).to_pydict()
+        return _last_of(rows) if len(table) else _Last()
     except FileNotFoundError:
         return _Last()
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
@@ -155,19 +156,19 @@ def _last(path: Path) -> _Last:
         ) from None
 
 
-def _last_of(values: Mapping[str, Any], names: list[str]) -> _Last:
-    step = int(values["step"].max())
-    rows = [row for row, number in enumerate(values["step"].tolist()) if number > step - LOSS_STEPS]
+def _last_of(values: Mapping[str, list[Any]]) -> _Last:
+    step = int(max(values["step"]))
+    rows = [row for row, number in enumerate(values["step"]) if number > step - LOSS_STEPS]
     sums: dict[str, dict[str, float]] = {}
     for row in rows:
-        of_dataset = sums.setdefault(names[row], dict.fromkeys(_SUMS, 0.0))
+        of_dataset = sums.setdefault(values["dataset"][row], dict.fromkeys(_SUMS, 0.0))
         for name in _SUMS:
             of_dataset[name] += float(values[name][row])
     together = {name: sum(one[name] for one in sums.values()) for name in _SUMS}
     return _Last(
         step=step,
-        tokens=int(values["total_tokens"].max()),
-        elapsed_s=float(values["elapsed_s"].max()),
+        tokens=int(max(values["total_tokens"])),
+        elapsed_s=float(max(values["elapsed_s"])),
         loss={name: _loss(one) for name, one in sums.items()},
         micro=_loss(together),
     )

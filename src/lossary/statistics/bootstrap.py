@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 from lossary.statistics.estimates import LEVEL, Estimate
 
@@ -11,6 +10,9 @@ __all__ = ["bootstrap_ratio"]
 
 def bootstrap_ratio(y: NDArray[np.float64], x: NDArray[np.float64], *, seed: int, resamples: int = 2000) -> Estimate:
     """Σy/Σx with a bias-corrected and accelerated interval; whole examples are drawn. y, x: (n,)."""
+    # It takes a second to import, and few ask for it.
+    from scipy.stats import bootstrap
+
     if len(y) < 2 or x.sum() <= 0:
         return Estimate(value=None, n=len(y), reason="fewer than two examples")
 

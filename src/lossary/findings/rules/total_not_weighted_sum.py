@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from scipy.optimize import linprog
 
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
 from lossary.findings.sentences import few, metric_name
@@ -118,6 +117,9 @@ def _any_weighting(found: list[Fit]) -> dict[str, float] | None:
         low = [(cell.value or 0.0) - cell.rounding for cell in fit.cells]
         rows += [[-value for value in high], low]
         bounds += [-(printed - half), printed + half]
+    # It takes half a second to import, and few totals need it.
+    from scipy.optimize import linprog
+
     answer = linprog(np.zeros(len(names)), A_ub=rows, b_ub=bounds, A_eq=[[1.0] * len(names)], b_eq=[1.0], bounds=(0, 1))
     return dict(zip(names, map(float, answer.x), strict=True)) if answer.success else None
 
