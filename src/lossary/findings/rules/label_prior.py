@@ -15,7 +15,7 @@ _LEAST = 0.02
 
 
 def fair_coin_p(heads: int, tosses: int) -> float:
-    """The exact two-sided p-value of a fair coin: both tails, which are alike. `scipy.stats` takes a second to import."""
+    """The exact two-sided p-value of a fair coin: both tails, which are alike."""
     fewer = min(heads, tosses - heads)
     return min(1.0, 2 * float(betainc(tosses - fewer, fewer + 1, 0.5)))
 
