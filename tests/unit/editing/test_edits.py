@@ -182,6 +182,13 @@ def test_targets_name_a_dataset_or_a_run(target: str) -> None:
         ('source=["a.txt", "b.txt"]', ["a.txt", "b.txt"]),
         ("text=2024", "2024"),
         ("source=a\nb = 1", "a\nb = 1"),
+        ("where=lang = 'de' and length(text) > 200", "lang = 'de' and length(text) > 200"),
+        ("where=\"meta.lang\" = 'de'", "\"meta.lang\" = 'de'"),
+        ('where="n > 3"', "n > 3"),
+        ('join="\\n"', "\n"),
+        ("join=; ", ";"),
+        ('join="; "', "; "),
+        ("limit=100_000", 100_000),
     ],
 )
 def test_values_are_toml_and_bare_words_strings(setting: str, value: object) -> None:

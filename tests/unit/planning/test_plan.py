@@ -129,6 +129,15 @@ def test_the_record_says_from_where_on_the_schedule_changed(done: StudyFolder) -
         (("seed = 3", "seed = 4"), "seed"),
         (("sequence_length = 32", "sequence_length = 24"), "length"),
         (('text = ["query", "answer"]', 'text = ["answer", "query"]'), "fields was"),
+        (
+            ('text = ["query", "answer"]', 'text = ["query", "answer"]\njoin = "\\n"'),
+            "dataset pairs: it is read another way: join was not set, is '\\n'",
+        ),
+        (
+            ('source = "stories.jsonl"', 'source = "stories.jsonl"\nwhere = "length(text) > 40"'),
+            "dataset stories: it is read another way: where was not set, is 'length(text) > 40'",
+        ),
+        (('source = "lines.txt"', 'source = "lines.txt"\nlimit = 100'), "limit was not set, is 100"),
     ],
 )
 def test_what_would_lose_a_result_is_refused_and_named(done: StudyFolder, change: tuple[str, str], says: str) -> None:
