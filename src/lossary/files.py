@@ -23,12 +23,12 @@ from lossary.failures import error_code, reason
 
 __all__ = [
     "Kept",
+    "check_json",
     "checksummed",
     "digest_bytes",
     "digest_file",
     "digest_json",
     "digest_stream",
-    "is_checksummed",
     "is_kept",
     "kept_in_cache",
     "read_json",
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _CHECKSUM = "checksum"
+_DIGEST = "blake2b:"
 
 
 @contextmanager
@@ -149,9 +150,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_plain_json(path: Path, value: Any) -> None:
     """As `write_json`, for files of other programs: nothing is added."""
-    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     with write_atomic(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(_text_of(value), encoding="utf-8")
+
+
+def _text_of(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def checksummed(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,20 +179,40 @@ def read_json(path: Path) -> Any:
         raise DataError("not readable as JSON: nested too deeply", where=str(path)) from None
     except ValueError as error:
         raise DataError(f"not readable as JSON: {error}", where=str(path)) from None
-    found = value.pop(_CHECKSUM) if isinstance(value, _Object) and isinstance(value.get(_CHECKSUM), str) else None
+    if not isinstance(value, _Object):
+        return value
+    found = value.pop(_CHECKSUM) if isinstance(value.get(_CHECKSUM), str) else None
+    if found is None and any(_is_damaged_key(*item) for item in value.items()):
+        raise _changed(path, "the name of its checksum is damaged")
     if found is not None and found != digest_json(value):
-        raise DataError(
-            "not what was written: its checksum is another, so something in it changed",
-            where=str(path),
-            hint="Restore it from a copy; `lossary verify` says what can be made again, and how.",
-        )
+        raise _changed(path, "its checksum is another, so something in it changed")
     return value
 
 
-def is_checksummed(path: Path) -> bool:
-    """Whether a JSON file holds a checksum of itself; `read_json` compares it."""
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return isinstance(value, dict) and isinstance(value.get(_CHECKSUM), str)
+def _is_damaged_key(name: str, value: Any) -> bool:
+    """Whether this is a checksum, but for one character of its name."""
+    is_near = len(name) == len(_CHECKSUM) and sum(a != b for a, b in zip(name, _CHECKSUM, strict=True)) == 1
+    return is_near and isinstance(value, str) and value.startswith(_DIGEST)
+
+
+def _changed(path: Path, why: str) -> DataError:
+    hint = "Restore it from a copy; `lossary verify` says what can be made again, and how."
+    return DataError(f"not what was written: {why}", where=str(path), hint=hint)
+
+
+def check_json(path: Path) -> bool:
+    """Compares a JSON file with its checksum, and its text with what `write_json` makes of it, down to white space.
+
+    False if it has no checksum; DataError as `read_json`.
+    """
+    read_json(path)
+    text = path.read_text(encoding="utf-8")
+    value = json.loads(text)
+    if not isinstance(value, dict) or not isinstance(value.get(_CHECKSUM), str):
+        return False
+    if text != _text_of(value):
+        raise _changed(path, "every value in it is, and its white space or spelling is another")
+    return True
 
 
 class _Object(dict[str, Any]):
@@ -207,7 +231,7 @@ class _Object(dict[str, Any]):
 
 def digest_bytes(data: bytes) -> str:
     """`blake2b:` and 32 hexadecimal digits."""
-    return "blake2b:" + hashlib.blake2b(data, digest_size=16).hexdigest()
+    return _DIGEST + hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def digest_file(path: Path) -> str:
@@ -221,7 +245,7 @@ def digest_stream(file: BinaryIO) -> str:
     hasher = hashlib.blake2b(digest_size=16)
     while data := file.read(1 << 20):
         hasher.update(data)
-    return "blake2b:" + hasher.hexdigest()
+    return _DIGEST + hasher.hexdigest()
 
 
 def digest_json(value: Any) -> str:

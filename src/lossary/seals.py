@@ -97,7 +97,8 @@ def _find_seal(file: BinaryIO) -> _Seal | None:
     tail = file.read()
     found = tail.rfind(_MARK)
     if found < 0:
-        return None
+        # The name of the entry alone is left of a seal: what stands beside it is damaged, and no checksum of anything.
+        return None if _KEY.encode() not in tail else _Seal(size, b"")
     at = found + len(_MARK)
     return _Seal(start + at, tail[at : at + _DIGITS])
 

@@ -15,11 +15,13 @@ from typing import Literal, NamedTuple
 from lossary.data.blocks import Blocks, Place
 from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.tokenizer import open_tokenizer
+from lossary.diagnosis import traces
 from lossary.errors import LossaryError
-from lossary.files import is_checksummed, read_json
+from lossary.files import check_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import check_checkpoint, list_checkpoints
-from lossary.seals import check_sealed
+from lossary.reports.diagnosis import read_diagnosis_markdown
+from lossary.seals import check_sealed, read_sealed
 from lossary.tables.imported import CURVES, IMPORTED
 
 __all__ = ["REMEDIES", "VerifiedFile", "verify"]
@@ -71,37 +73,54 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
     root = folder.root
     if folder.tokenizer.is_dir():
         path = folder.tokenizer / MANIFEST
-        yield _Check("tokenizer", path, partial(_json, path))
+        yield _Check("tokenizer", path, partial(check_json, path))
         yield _Check("tokenizer", folder.tokenizer / "spiece.model", lambda: bool(open_tokenizer(folder).digest))
     for kind in ("prepared", "validation"):
         for path in sorted((root / kind).rglob(MANIFEST)):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):
                 yield from _blocks(kind, path)
     for path in sorted((root / "runs").glob("*/run.json")):
-        yield _Check("run", path, partial(_json, path))
+        yield _Check("run", path, partial(check_json, path))
     for path in sorted((root / "runs").glob("*/steps.parquet")):
-        yield _Check("steps", path, partial(check_sealed, path))
+        yield _Check("steps", path, partial(_parquet, path))
     for checkpoints in sorted((root / "runs").glob("*/checkpoints")):
         for path in list_checkpoints(checkpoints):
             yield _Check("checkpoint", path, partial(check_checkpoint, path))
     for path in sorted((root / "runs").glob("*/scores/*.parquet")):
-        yield _Check("scores", path, partial(check_sealed, path))
+        yield _Check("scores", path, partial(_parquet, path))
     if (root / IMPORTED).is_file():
-        yield _Check("import", root / IMPORTED, partial(_json, root / IMPORTED))
+        yield _Check("import", root / IMPORTED, partial(check_json, root / IMPORTED))
     if (root / CURVES).is_file():
-        yield _Check("import", root / CURVES, partial(check_sealed, root / CURVES))
+        yield _Check("import", root / CURVES, partial(_parquet, root / CURVES))
     for path in sorted(folder.diagnosis.glob("*.json")):
-        yield _Check("diagnosis", path, partial(_json, path))
-
-
-def _json(path: Path) -> bool:
-    read_json(path)
-    return is_checksummed(path)
+        yield _Check("diagnosis", path, partial(check_json, path))
+    for path in sorted(folder.diagnosis.glob("*.md")):
+        yield _Check("diagnosis", path, partial(_markdown, path))
+    for path in sorted((folder.diagnosis / "traces").rglob("*.json")):
+        yield _Check("diagnosis", path, partial(_trace, path))
 
 
 def _manifest(path: Path) -> bool:
     read_manifest(path.parent)
-    return is_checksummed(path)
+    return check_json(path)
+
+
+def _parquet(path: Path) -> bool:
+    if check_sealed(path):
+        return True
+    # Nothing tells whether it is what was written; whether it can be read at all does.
+    read_sealed(path)
+    return False
+
+
+def _markdown(path: Path) -> bool:
+    read_diagnosis_markdown(path)
+    return path.with_suffix(".json").is_file()
+
+
+def _trace(path: Path) -> bool:
+    traces.check(path)
+    return True
 
 
 def _blocks(kind: str, path: Path) -> Iterator[_Check]:

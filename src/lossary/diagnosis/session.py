@@ -4,7 +4,7 @@
         side.ask("forward", feed=feed.arrays(), weights=weights, training=False, repeats=2)
 
 The same question is asked once: the trace of an answer is named after the side and the question, so that a diagnosis
-that is run again reads it, and whoever doubts a verdict can look at it.
+that is run again reads it, and whoever doubts a verdict can look at it. A trace that is damaged is asked for again.
 """
 
 import time
@@ -146,14 +146,11 @@ class Session:
         question = traces.store(self._folder / "questions", arguments)
         name = digest_json([self._key, operation, question.stem, attempt]).removeprefix("blake2b:")[:24]
         path = self._folder / "answers" / f"{operation}-{name}.json"
-        if not path.is_file():
+        answer = _kept(path)
+        if answer is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._open().ask({"operation": operation, "arguments": str(question), "result": str(path)})
-        try:
             answer = traces.load(path)
-        except DataError:
-            path.unlink(missing_ok=True)
-            raise
         self.cpu_s += answer["cpu_s"]
         if "raised" in answer:
             raise SideFailed(f"`{operation}` raised {answer['raised']} ({answer['at']})")
@@ -166,3 +163,11 @@ class Session:
             self._channel = self._launch(self.spec, self.setup, log)
             self.cpu_s += time.process_time() - started
         return self._channel
+
+
+def _kept(path: Path) -> Any:
+    """An answer that was given before; None if there is none, or it is not what was written."""
+    try:
+        return traces.load(path) if path.is_file() else None
+    except DataError:
+        return None

@@ -1,7 +1,8 @@
 """Traces: what a side was asked and what it answered, as files that can be looked at and replayed.
 
 A value of dicts, lists, numbers, text and NumPy arrays is stored as JSON beside a safetensors file: arrays go there,
-and the JSON names them. Files are called after the digest of what they hold, so that equal inputs are stored once.
+and the JSON names them, and holds checksums of both. Files are called after the digest of what they hold, so that equal
+inputs are stored once.
 
     path = store(folder, {"token_ids": ids, "step": 3})
     load(path)
@@ -20,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lossary.errors import DataError
-from lossary.files import write_atomic
+from lossary.files import checksummed, digest_file, read_json, write_atomic
 
-__all__ = ["load", "store", "write"]
+__all__ = ["check", "load", "store", "write"]
 
 _ARRAY = "$array"
 _NUMBER = "$number"
@@ -38,9 +39,17 @@ def store(folder: Path, value: Any) -> Path:
         hasher.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
         hasher.update(np.ascontiguousarray(arrays[name]).data)
     path = folder / f"{hasher.hexdigest()}.json"
-    if not path.is_file():
+    if not path.is_file() or not _is_whole(path):
         _write(path, text, arrays)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check(path)
+    except DataError:
+        return False
+    return True
 
 
 def write(path: Path, value: Any) -> None:
@@ -51,22 +60,52 @@ def write(path: Path, value: Any) -> None:
 
 def load(path: Path) -> Any:
     """Reads a value back; DataError if it is missing or damaged."""
+    value, tensors = check(path), path.with_suffix(_TENSORS)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        tensors = path.with_suffix(_TENSORS)
-        arrays = load_file(tensors) if tensors.is_file() else {}
-        return _decoded(value, arrays)
+        arrays = load_file(tensors) if value["tensors"] is not None else {}
+        return _decoded(value["value"], arrays)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise DataError(f"not a trace that can be read: {error}", where=str(path)) from None
+        raise _damaged(path, str(error)) from None
+
+
+def check(path: Path) -> dict[str, Any]:
+    """Compares both files of a trace with their checksums; returns what the JSON holds. DataError if one is damaged."""
+    try:
+        value = read_json(path)
+    except DataError as error:
+        raise _damaged(path, error.message) from None
+    try:
+        text = path.read_text(encoding="utf-8")
+        tensors = path.with_suffix(_TENSORS)
+        if not isinstance(value, dict) or value.keys() != {"value", "tensors"}:
+            raise _damaged(path, "it has no checksum, or is of another version of lossary")
+        if text != _line(json.loads(text)):
+            raise _damaged(path, "its text is not what was written")
+        if value["tensors"] is not None and digest_file(tensors) != value["tensors"]:
+            raise _damaged(tensors, "its checksum is another")
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    return dict(value)
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"not a trace that can be read: {why}", where=str(path))
 
 
 def _write(path: Path, text: str, arrays: dict[str, NDArray[Any]]) -> None:
+    digest = None
     if arrays:
         # The JSON comes last: where it is, its arrays are.
         with write_atomic(path.with_suffix(_TENSORS)) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
+            digest = digest_file(temporary)
     with write_atomic(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # Keys keep their order, which may mean something to a side.
+        temporary.write_text(_line(checksummed({"value": json.loads(text), "tensors": digest})), encoding="utf-8")
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _text(value: Any, arrays: dict[str, NDArray[Any]]) -> str:

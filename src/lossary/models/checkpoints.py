@@ -23,7 +23,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lossary.errors import CheckpointError, DataError
-from lossary.files import digest_file, is_checksummed, read_json, write_directory_atomic, write_json, write_plain_json
+from lossary.files import check_json, digest_file, read_json, write_directory_atomic, write_json, write_plain_json
 from lossary.models.parameters import Parameters, hf_config, parameter_table, shape_from_config
 from lossary.models.shapes import AlbertShape
 from lossary.models.tensors import read_tensors, read_weights
@@ -106,7 +106,7 @@ def check_checkpoint(path: Path) -> bool:
     state = _read_object(path / _STATE)
     files = state.get("files", {})
     _check_files(path, state, files)
-    return is_checksummed(path / _STATE) and {_WEIGHTS, _MOMENTS, _CONFIG, _VOCABULARY} <= set(files)
+    return check_json(path / _STATE) and {_WEIGHTS, _MOMENTS, _CONFIG, _VOCABULARY} <= set(files)
 
 
 def load_own_checkpoint(path: Path) -> Checkpoint:

@@ -14,12 +14,23 @@ from rich.table import Table as Grid
 
 from lossary.diagnosis.fit import Candidate
 from lossary.diagnosis.model import Diagnosis, Gap, Outcome, cause_sentence
-from lossary.files import write_atomic, write_json
+from lossary.errors import DataError
+from lossary.files import digest_bytes, read_json, write_atomic, write_json
 from lossary.folder import StudyFolder
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import plain
 
-__all__ = ["FORMATS", "diagnosis_markdown", "diagnosis_text", "diagnosis_value", "headline", "write_diagnosis"]
+__all__ = [
+    "FORMATS",
+    "diagnosis_markdown",
+    "diagnosis_text",
+    "diagnosis_value",
+    "headline",
+    "read_diagnosis_markdown",
+    "write_diagnosis",
+]
+
+_DIGEST = "markdown_digest"
 
 _MOST_TRIED = 3
 _MARKS = {"confirmed": "bold red", "stage only": "bold yellow", "ruled out": "green", "not observable": "dim"}
@@ -228,9 +239,26 @@ FORMATS: dict[str, Callable[[Diagnosis], str]] = {
 
 
 def write_diagnosis(found: Diagnosis, folder: StudyFolder) -> Path:
-    """Writes `diagnosis/<first>-<second>.json` and `.md`; returns the path of the JSON."""
+    """Writes `diagnosis/<first>-<second>.json` and `.md`; returns the path of the JSON, which has a digest of the
+    other."""
     path = folder.diagnosis / f"{'-'.join(found.sides)}.json"
-    write_json(path, diagnosis_value(found))
+    text = diagnosis_markdown(found).encode()
     with write_atomic(path.with_suffix(".md")) as temporary:
-        temporary.write_text(diagnosis_markdown(found), encoding="utf-8")
+        temporary.write_bytes(text)
+    write_json(path, diagnosis_value(found) | {_DIGEST: digest_bytes(text)})
     return path
+
+
+def read_diagnosis_markdown(path: Path) -> str:
+    """What `write_diagnosis` wrote for report.md. DataError if it is not what was written."""
+    try:
+        data = path.read_bytes()
+        beside = path.with_suffix(".json")
+        value = read_json(beside) if beside.is_file() else {}
+        digest = value.get(_DIGEST) if isinstance(value, dict) else None
+        if digest is None or digest == digest_bytes(data):
+            return data.decode()
+        why = f"not what {beside.name} beside it was written with"
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"not readable: {error}"
+    raise DataError(why, where=str(path), hint="Delete both, and run `lossary diagnose`.")

@@ -15,6 +15,7 @@ from lossary.files import write_atomic
 from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
 from lossary.reports.charts import write_curves, write_forests
+from lossary.reports.diagnosis import read_diagnosis_markdown
 from lossary.reports.export import csv_text, json_value
 from lossary.reports.findings import findings_markdown, verdict_text
 from lossary.reports.html.file import html_report
@@ -159,7 +160,7 @@ def _curves(folder: StudyFolder, view: PageView | None, *, png: bool) -> str:
 
 def _diagnoses(folder: StudyFolder) -> list[str]:
     """What `lossary diagnose` wrote of this study, one section a pair of sides."""
-    return [path.read_text(encoding="utf-8").rstrip() for path in sorted(folder.diagnosis.glob("*.md"))]
+    return [read_diagnosis_markdown(path).rstrip() for path in sorted(folder.diagnosis.glob("*.md"))]
 
 
 def _worst(checked: Checked) -> str:
