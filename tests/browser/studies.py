@@ -32,6 +32,7 @@ class Shape(NamedTuple):
     steps: int = 300
     sop: bool = True
     missing: bool = False  # the last run was scored on the first dataset only
+    twins: bool = False  # the first two runs have the same losses
 
 
 def write_study(root: Path, shape: Shape, *, name: str = "a study", link: str = "https://example.org/data") -> Path:
@@ -48,12 +49,16 @@ def write_study(root: Path, shape: Shape, *, name: str = "a study", link: str = 
     for index, run in enumerate(runs):
         for step in (shape.steps // 2, shape.steps):
             only = [0] if shape.missing and index == len(runs) - 1 else list(range(shape.datasets))
-            _write_scores(folder, run, step, datasets, examples, shape, (index, only))
-        _write_steps(folder, run, datasets, shape, index)
+            _write_scores(folder, run, step, datasets, examples, shape, (_losses_of(index, shape), only))
+        _write_steps(folder, run, datasets, shape, _losses_of(index, shape))
         recipe = {"steps": shape.steps, "optimizer": {"learning_rate": 0.001 * (1 + index)}}
         record = {"backend": "torch", "size": "base", "datasets": datasets, "recipe": recipe}
         write_json(folder.run(run) / "run.json", record)
     return root
+
+
+def _losses_of(index: int, shape: Shape) -> int:
+    return 0 if shape.twins and index == 1 else index
 
 
 def _study_file(name: str, link: str, datasets: list[str], runs: list[str]) -> str:
@@ -231,6 +236,7 @@ def special_studies(root: Path, *, most_datasets: int) -> dict[str, Path]:
         "hostile": write_study(root / "hostile", Shape(missing=True), name=HOSTILE, link="javascript:alert(1)"),
         "bare": write_study(root / "bare", Shape(runs=1, sop=False)),
         "wide": write_study(root / "wide", Shape(runs=60, datasets=most_datasets, examples=4, steps=20)),
+        "twins": write_study(root / "twins", Shape(twins=True)),
         "imported": _imported(root / "imported"),
     }
 

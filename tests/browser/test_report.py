@@ -247,3 +247,25 @@ def test_the_data_is_json(visit: Open) -> None:
     page = visit("plain").page
     data = json.loads(page.locator("#data").text_content())
     assert data["runs"] == ["run_00", "run_01", "run_02"]
+
+
+def test_runs_that_coincide_have_one_mark_which_goes_over_when_its_run_is_hidden(visit: Open) -> None:
+    found = visit("twins")
+    page = found.page
+    found.drawn()
+    figure = page.locator("#curves figure").first
+    assert figure.locator(".same").inner_text() == "2 runs coincide: run_00, run_01"
+    assert "2 runs coincide: run_00, run_01" in (figure.locator(".plot").get_attribute("aria-label") or "")
+    lines = "document.querySelector('#curves figure').querySelectorAll('.mark-line path[stroke-width=\"1.7\"]').length"
+    assert page.evaluate(lines) == 2
+    page.locator("#curves input[data-show='2']").uncheck()
+    found.until(f"{lines} === 1")
+    figure.locator(".mark-symbol path").first.hover()
+    tooltip = page.locator("#vg-tooltip-element.visible")
+    tooltip.wait_for()
+    assert "run_00, run_01" in tooltip.inner_text()
+    page.locator("#curves input[data-show='0']").uncheck()
+    found.until("document.querySelector('#curves figure').dataset.drawn === 'true'")
+    assert page.evaluate(lines) == 1
+    page.locator("#curves input[data-show='1']").uncheck()
+    found.until(f"{lines} === 0")

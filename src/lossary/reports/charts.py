@@ -8,7 +8,8 @@ from lossary.files import write_atomic
 from lossary.folder import StudyFolder
 from lossary.reports.html.charts.svg import file_svg, on_white
 from lossary.reports.html.charts.theme import ChartView
-from lossary.reports.html.views.curves import CurvesView, static_charts
+from lossary.reports.html.views.curves import CurveChart, CurvesView, static_charts
+from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import metric_title
 from lossary.tables.model import Metric
 
@@ -29,13 +30,16 @@ def write_curves(folder: StudyFolder, curves: CurvesView, *, png: bool = False) 
         "intervals, dashed: the floor."
     ]
     for metric in dict.fromkeys(chart.metric for chart in curves.charts):
-        panels = [(chart.dataset, charts[chart.id]) for chart in curves.charts if chart.metric == metric]
+        of_metric = [chart for chart in curves.charts if chart.metric == metric]
+        panels = [(chart, charts[chart.id].spec) for chart in of_metric]
         if len(panels) > _MOST_PANELS:
             shown.append(f"{_MOST_PANELS} of {len(panels)} datasets; report.html shows the others.")
         if panels:
             file = _write_picture(folder, f"curves-{_short(metric)}", _panels(panels[:_MOST_PANELS]), png=png)
             title = f"{metric_title(metric)} in training by dataset, against {curves.units[0]}"
             shown.append(f"![{title}]({file})")
+            same = [f"{chart.dataset}: {text}" for chart in of_metric[:_MOST_PANELS] for text in chart.same]
+            shown += [escape_markdown(f"{'; '.join(same)}. They are drawn as one.")] if same else []
     return "\n\n".join(shown)
 
 
@@ -53,12 +57,12 @@ def _short(metric: Metric) -> str:
     return metric.split("_")[0]
 
 
-def _panels(charts: Sequence[tuple[str, ChartView]]) -> dict[str, Any]:
+def _panels(charts: Sequence[tuple[CurveChart, dict[str, Any]]]) -> dict[str, Any]:
     """Charts of one specification side by side, with one legend; each keeps its own values."""
     panels = []
     datasets = {}
-    for index, (dataset, chart) in enumerate(charts):
-        panel = deepcopy(chart.spec)
+    for index, (chart, spec) in enumerate(charts):
+        panel = deepcopy(spec)
         for name, rows in panel.pop("datasets").items():
             datasets[f"{name}-{index}"] = rows
         for layer in panel["layer"]:
@@ -66,7 +70,9 @@ def _panels(charts: Sequence[tuple[str, ChartView]]) -> dict[str, Any]:
             if "strokeDash" in layer["encoding"]:
                 layer["encoding"]["color"]["legend"] = {"title": None, "orient": "bottom", "labelColor": "currentColor"}
         config = panel.pop("config")
-        title = {"text": dataset, "anchor": "start", "fontSize": 12, "color": "currentColor"}
+        title: dict[str, Any] = {"text": chart.dataset, "anchor": "start", "fontSize": 12, "color": "currentColor"}
+        if chart.same:
+            title |= {"subtitle": chart.same, "subtitleFontSize": 10, "subtitleColor": "currentColor"}
         panels.append({**panel, "title": title})
     # Runs share a legend, axes are each panel's own.
     resolve = {"scale": {"x": "independent", "y": "independent"}}

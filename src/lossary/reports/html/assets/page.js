@@ -224,14 +224,18 @@
     const logY = axis.log("y");
     const fits = (point) => (!logX || point.x > 0) && (!logY || (point.y > 0 && (point.low ?? 1) > 0));
     const seen = (run) => !hiddenRuns.has(runs[run]);
-    const along = (packed, run) => unpack(packed).map(([step, y]) => ({ run: runs[run], x: place(run, step, unit), y })).filter(fits);
-    const lines = chart.lines.filter(([run]) => seen(run));
+    // Runs that coincide have one mark: that of the first that is shown.
+    const shown = (group) => ({ run: runs[group.find(seen)], runs: group.filter(seen).map((run) => runs[run]).join(", ") });
+    const along = (packed, group) => unpack(packed)
+      .map(([step, y]) => ({ ...shown(group), x: place(group[0], step, unit), y })).filter(fits);
+    const lines = chart.lines.filter(([group]) => group.some(seen));
     const spec = structuredClone(template);
     spec.datasets = {
-      raw: one("#axis-raw").checked ? lines.flatMap(([run, raw]) => along(raw, run)) : [],
-      mean: lines.flatMap(([run, , mean]) => along(mean, run)),
-      points: chart.points.filter(([run]) => seen(run))
-        .map(([run, step, y, low, high]) => ({ run: runs[run], x: place(run, step, unit), y, low: low ?? y, high: high ?? y })).filter(fits),
+      raw: one("#axis-raw").checked ? lines.flatMap(([group, raw]) => along(raw, group)) : [],
+      mean: lines.flatMap(([group, , mean]) => along(mean, group)),
+      points: chart.points.filter(([group]) => group.some(seen))
+        .map(([group, step, y, low, high]) => ({ ...shown(group), x: place(group[0], step, unit), y, low: low ?? y, high: high ?? y }))
+        .filter(fits),
       floor: chart.floor === null || (logY && chart.floor <= 0) ? [] : [{ y: chart.floor }],
     };
     spec.layer.forEach(({ encoding }) => {

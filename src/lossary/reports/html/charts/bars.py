@@ -33,13 +33,17 @@ def shares_spec(rows: Sequence[dict[str, Any]], order: Sequence[str]) -> dict[st
         "kind:N", legend=legend, scale=altair.Scale(domain=kinds, range=[_KINDS[k][0] for k in kinds])
     )
     shape = altair.Shape("kind:N", legend=legend, scale=altair.Scale(domain=kinds, range=[_KINDS[k][1] for k in kinds]))
+    # Shares of one dataset are often equal: each kind has its lane, so that none hides another.
+    lane = altair.YOffset("kind:N", sort=kinds, scale=altair.Scale(domain=kinds))
     chart = altair.Chart(altair.NamedData("shares"))
     tooltip = [altair.Tooltip("dataset:N"), altair.Tooltip("kind:N"), altair.Tooltip("share:Q", format=".1%")]
     layers = [
         chart.mark_line(opacity=0.35, strokeWidth=1, color="currentColor").encode(x=x, y=y, detail="dataset:N"),
-        chart.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
+        chart.mark_point(filled=True, size=60, opacity=1).encode(
+            x=x, y=y, yOffset=lane, color=colour, shape=shape, tooltip=tooltip
+        ),
     ]
-    both = altair.layer(*layers).properties(width=_WIDTH, height=22 * len(order) + 10)
+    both = altair.layer(*layers).properties(width=_WIDTH, height=(8 * len(kinds) + 6) * len(order) + 10)
     return specification(both, shares=rows)
 
 

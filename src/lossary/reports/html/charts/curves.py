@@ -11,9 +11,10 @@ from typing import Any
 from lossary.reports.html.charts.theme import run_scales, specification
 from lossary.reports.html.marks import marks_of
 
-__all__ = ["curves_spec", "filled"]
+__all__ = ["HEIGHT", "WIDTH", "curves_spec", "filled"]
 
-_WIDTH, _HEIGHT = 306, 180
+# Of one chart, in pixels.
+WIDTH, HEIGHT = 306, 180
 
 
 def curves_spec(runs: Sequence[str]) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def curves_spec(runs: Sequence[str]) -> dict[str, Any]:
     x = altair.X("x:Q", title="tokens", axis=altair.Axis(format="~s", tickCount=5), scale=altair.Scale(nice=False))
     y = altair.Y("y:Q", title="nats", axis=altair.Axis(tickCount=5, minExtent=30), scale=altair.Scale(zero=False))
     tooltip = [
-        altair.Tooltip("run:N"),
+        altair.Tooltip("runs:N", title="run"),
         altair.Tooltip("x:Q", format=",.0f", title="x"),
         altair.Tooltip("y:Q", format=".4f", title="loss"),
     ]
@@ -47,7 +48,7 @@ def curves_spec(runs: Sequence[str]) -> dict[str, Any]:
             tooltip=[*tooltip, altair.Tooltip("low:Q", format=".4f"), altair.Tooltip("high:Q", format=".4f")],
         ),
     ]
-    chart = altair.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+    chart = altair.layer(*layers).properties(width=WIDTH, height=HEIGHT)
     return specification(chart, raw=[], mean=[], points=[], floor=[])
 
 

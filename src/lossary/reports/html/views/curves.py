@@ -17,6 +17,7 @@ from lossary.reports.html.charts.theme import ChartView, DataTable
 from lossary.reports.html.decimation import min_max, pack
 from lossary.reports.html.limits import largest_datasets
 from lossary.reports.html.links import Ids
+from lossary.reports.html.views.coincidence import Course, Scale, coincide_text, grouped
 from lossary.reports.text import metric_title, number, plain
 from lossary.results.records import read_steps
 from lossary.tables.history import Evaluation, evaluations
@@ -76,11 +77,12 @@ class Line:
     raw: Series
     mean: Series
     broken: int  # steps whose loss is no number
+    course: Course
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveChart:
-    """The curves of one dataset and metric."""
+    """The curves of one dataset and metric; lines and points that coincide stand together and are drawn as one."""
 
     id: str
     dataset: str
@@ -88,8 +90,9 @@ class CurveChart:
     title: str
     about: str
     floor: float | None
-    lines: list[Line]
-    points: list[Evaluation]
+    lines: list[list[Line]]
+    points: list[list[Evaluation]]
+    same: list[str]  # which runs coincide, a sentence each
     data: DataTable
 
 
@@ -133,13 +136,13 @@ def curves_view(opened: OpenTable, ids: Ids) -> CurvesView:
         chart
         for metric in dict.fromkeys(metric for _, _, metric in sorted(series, key=lambda key: key[2]))
         for dataset in datasets
-        if (chart := _chart(table, dataset, metric, series, points, buckets, ids)) is not None
+        if (chart := _chart(table, dataset, metric, series, _Evaluated(points, axes), buckets, ids)) is not None
     ]
     notes = [part.note] if part.note else []
-    broken = sum(line.broken for chart in charts for line in chart.lines)
+    broken = sum(line.broken for chart in charts for group in chart.lines for line in group)
     if broken:
         notes.append(f"{broken:,} steps have a loss that is no number and are left out.")
-    shown = [run for run in runs if any(line.run == run for chart in charts for line in chart.lines)]
+    shown = [run for run in runs if any(line.run == run for chart in charts for group in chart.lines for line in group)]
     view = CurvesView(runs=shown, charts=charts, axes=axes, notes=notes)
     return CurvesView(**{**vars(view), "payload": _payload(view)})
 
@@ -149,7 +152,7 @@ def _chart(
     dataset: str,
     metric: Metric,
     series: dict[tuple[str, str, str], Record],
-    points: Sequence[Evaluation],
+    evaluated: "_Evaluated",
     buckets: int,
     ids: Ids,
 ) -> CurveChart | None:
@@ -160,21 +163,72 @@ def _chart(
     ]
     if not lines:
         return None
-    of_chart = [point for point in points if (point.dataset, point.metric) == (dataset, metric)]
+    having = {line.run for line in lines}
+    of_chart = [p for p in evaluated.points if (p.dataset, p.metric) == (dataset, metric) and p.run in having]
     floor = next((cell.floor for cell in table.cells if (cell.dataset, cell.metric) == (dataset, metric)), None)
     name = "unigram entropy" if metric == "mlm_loss" else "chance"
-    about = f"{metric_title(metric)} of {len(lines)} runs in training on {plain(dataset)}"
+    scale = _scale(lines, of_chart, floor)
+    groups = grouped(lines, lambda a, b: evaluated.same_axis(a.run, b.run) and scale.same(a.course, b.course))
+    drawn = grouped(of_chart, lambda a, b: evaluated.same(a, b, scale))
+    same = _same_text(groups, drawn)
+    about = f"{metric_title(metric)} of {_runs_text(len(lines))} in training on {plain(dataset)}"
+    about = "; ".join([about if floor is None else f"{about}; dashed: {name}, {number(floor, metric)}", *same])
     return CurveChart(
         id=ids.curves(dataset, metric),
         dataset=plain(dataset),
         metric=metric,
         title=metric_title(metric),
-        about=about if floor is None else f"{about}; dashed: {name}, {number(floor, metric)}",
+        about=about,
         floor=floor,
-        lines=lines,
-        points=of_chart,
+        lines=groups,
+        points=drawn,
+        same=same,
         data=_numbers(lines, of_chart, metric),
     )
+
+
+def _runs_text(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+class _Evaluated(NamedTuple):
+    """Scores on the way, and what steps of their runs stand for."""
+
+    points: Sequence[Evaluation]
+    axes: dict[str, Axis]
+
+    def same_axis(self, run: str, other: str) -> bool:
+        """Whether a step of both is at one place of every axis."""
+        return self.axes.get(run) == self.axes.get(other)
+
+    def same(self, one: Evaluation, other: Evaluation, scale: Scale) -> bool:
+        """Whether two are at one place of a chart, whatever x is, with their intervals."""
+        if one.run == other.run or one.step != other.step or not self.same_axis(one.run, other.run):
+            return False
+        ends = [(one.value, other.value), (one.low, other.low), (one.high, other.high)]
+        return all(a == b if a is None or b is None else scale.near(a, b) for a, b in ends)
+
+
+def _scale(lines: Sequence[Line], points: Sequence[Evaluation], floor: float | None) -> Scale:
+    steps = [float(at) for line in lines for at in line.course.step[[0, -1]]] + [float(p.step) for p in points]
+    losses = [float(v) for line in lines for v in (line.course.loss.min(), line.course.loss.max())]
+    losses += [v for p in points for v in (p.value, p.low, p.high) if v is not None]
+    losses += [] if floor is None else [floor]
+    return Scale(min(steps), max(steps), min(losses), max(losses))
+
+
+def _same_text(lines: Sequence[Sequence[Line]], points: Sequence[Sequence[Evaluation]]) -> list[str]:
+    """Which curves coincide, and which evaluations of other runs do."""
+    curves = [[plain(line.run) for line in group] for group in lines if len(group) > 1]
+    at: dict[tuple[str, ...], list[int]] = {}
+    for group in points:
+        names = tuple(plain(point.run) for point in group)
+        if len(group) > 1 and not any(set(names) <= set(of_curve) for of_curve in curves):
+            at.setdefault(names, []).append(group[0].step)
+    return [coincide_text(names) for names in curves] + [
+        coincide_text(names, f" where evaluated, step {', '.join(f'{step:,}' for step in steps)}")
+        for names, steps in at.items()
+    ]
 
 
 def _line(run: str, found: Record, buckets: int) -> Line:
@@ -182,11 +236,13 @@ def _line(run: str, found: Record, buckets: int) -> Line:
     of_finite = Record(found.step[finite], found.nats[finite], found.weight[finite])
     loss = of_finite.nats / of_finite.weight
     kept = min_max(of_finite.step, loss, linear=buckets, logarithmic=buckets // 2)
+    mean = _window_means(of_finite)
     return Line(
         run=run,
         raw=Series(of_finite.step[kept], loss[kept]),
-        mean=_window_means(of_finite),
+        mean=mean,
         broken=int((~finite).sum()),
+        course=Course(of_finite.step, loss, *mean),
     )
 
 
@@ -281,8 +337,14 @@ def _payload(view: CurvesView) -> dict[str, Any]:
         "charts": {
             chart.id: {
                 "floor": chart.floor,
-                "lines": [[index[line.run], pack(*line.raw), pack(*line.mean)] for line in chart.lines],
-                "points": [[index[p.run], p.step, p.value, p.low, p.high] for p in chart.points if p.run in index],
+                "lines": [
+                    [[index[line.run] for line in group], pack(*group[0].raw), pack(*group[0].mean)]
+                    for group in chart.lines
+                ],
+                "points": [
+                    [[index[p.run] for p in group], group[0].step, group[0].value, group[0].low, group[0].high]
+                    for group in chart.points
+                ],
             }
             for chart in view.charts
         },
@@ -311,25 +373,31 @@ def static_charts(view: CurvesView) -> list[ChartView]:
 def _values(view: CurvesView, chart: CurveChart, buckets: int) -> dict[str, list[dict[str, Any]]]:
     unit = view.units[0]
     raw, mean = list[dict[str, Any]](), list[dict[str, Any]]()
-    for line in chart.lines:
+    for group in chart.lines:
+        line = group[0]
         step, loss = line.raw
         kept = min_max(step, loss, linear=buckets, logarithmic=1)
         for target, series in ((raw, Series(step[kept], loss[kept])), (mean, line.mean)):
             x = positions(view.axes.get(line.run), series.step, unit)
-            target += [{"run": plain(line.run), "x": a, "y": b} for a, b in zip(x, series.loss.tolist(), strict=True)]
+            target += [_names(group) | {"x": a, "y": b} for a, b in zip(x, series.loss.tolist(), strict=True)]
     points = [
-        {
-            "run": plain(p.run),
+        _names(group)
+        | {
             "x": positions(view.axes.get(p.run), np.array([p.step]), unit)[0],
             "y": p.value,
             "low": p.value if p.low is None else p.low,
             "high": p.value if p.high is None else p.high,
         }
-        for p in chart.points
-        if p.run in view.runs
+        for group in chart.points
+        for p in group[:1]
     ]
     floor = [] if chart.floor is None else [{"y": chart.floor}]
     return {"raw": raw, "mean": mean, "points": points, "floor": floor}
+
+
+def _names(group: Sequence[Line] | Sequence[Evaluation]) -> dict[str, Any]:
+    """Whose mark is drawn, and for whom it stands."""
+    return {"run": plain(group[0].run), "runs": ", ".join(plain(item.run) for item in group)}
 
 
 def positions(axis: Axis | None, step: NDArray[np.int64], unit: str) -> list[float]:
