@@ -1,13 +1,13 @@
 """Fields of rows by name: `text`, or `meta.text` for a field inside another.
 
-A field at the top whose own name is `meta.text` is meant before the field `text` of `meta`.
+A field whose own name is `meta.text` is meant before the field `text` of `meta`; names inside may hold dots as well.
 
     get = value_of("meta.text")
     get({"meta": {"text": "a"}})      # "a"; MISSING where there is none
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -43,36 +43,47 @@ MISSING: Final = Missing.MISSING
 
 def value_of(name: str) -> Callable[[Mapping[str, Any]], Any]:
     """Reads a field of a row of JSON. Inside of null everything is null."""
-    head, *rest = name.split(".")
-    if not rest:
+    if "." not in name:
         return lambda row: row.get(name, MISSING)
+    return lambda row: _value(row, name)
 
-    def nested(row: Mapping[str, Any]) -> Any:
-        if name in row:
-            return row[name]
-        value = row.get(head, MISSING)
-        for part in rest:
-            if value is None or value is MISSING:
-                return value
-            value = value.get(part, MISSING) if isinstance(value, dict) else MISSING
-        return value
 
-    return nested
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    if name in row:
+        return row[name]
+    for head, rest in _splits(name):
+        inner = row.get(head, MISSING)
+        if inner is None:
+            return None
+        found = _value(inner, rest) if isinstance(inner, dict) else MISSING
+        if found is not MISSING:
+            return found
+    return MISSING
+
+
+def _splits(name: str) -> list[tuple[str, str]]:
+    """All ways in which a name may be that of a field and one inside it: names may hold dots themselves."""
+    parts = name.split(".")
+    return [(".".join(parts[:place]), ".".join(parts[place:])) for place in range(1, len(parts))]
 
 
 def field_type(schema: pa.Schema, name: str) -> pa.DataType | None:
     """The type of a field of a table; None if there is none."""
-    if name in schema.names:
-        return schema.field(name).type
-    head, *rest = name.split(".")
-    if not rest or head not in schema.names:
-        return None
-    kind = schema.field(head).type
-    for part in rest:
-        if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
-            return None
-        kind = kind.field(part).type
-    return kind
+    found = _find(list(schema), name)
+    return None if found is None else found[1]
+
+
+def _find(fields: Sequence[pa.Field], name: str) -> tuple[list[str], pa.DataType] | None:
+    """Names of the fields from the top down to one, and its type."""
+    known = {field.name: field.type for field in fields}
+    if name in known:
+        return [name], known[name]
+    for head, rest in _splits(name):
+        if head in known and pa.types.is_struct(known[head]):
+            found = _find(known[head].fields, rest)
+            if found is not None:
+                return [head, *found[0]], found[1]
+    return None
 
 
 def is_text(kind: pa.DataType | None) -> bool:
@@ -85,11 +96,10 @@ def is_text(kind: pa.DataType | None) -> bool:
 
 def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
     """A field of a batch as a column; null wherever what holds it is. Dictionaries are written out."""
-    if name in batch.schema.names:
-        column = batch.column(name)
-    else:
-        head, *rest = name.split(".")
-        column = pc.struct_field(batch.column(head), rest)
+    found = _find(list(batch.schema), name)
+    assert found is not None, name
+    (top, *inside), _ = found
+    column = pc.struct_field(batch.column(top), inside) if inside else batch.column(top)
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 

@@ -114,7 +114,7 @@ class RowFilter:
             for row, signature in enumerate(zip(*kinds, strict=True)):
                 groups.setdefault(signature, []).append(row)
         for signature, chosen in groups.items():
-            values = [[column[row] for row in chosen] for column in columns]
+            values = [list(column) if len(chosen) == rows else [column[row] for row in chosen] for column in columns]
             if all(kind in _ARROW for kind in signature):
                 arrays = [_array(value, kind) for value, kind in zip(values, signature, strict=True)]
                 self._judge(np.asarray(chosen), arrays, signature, verdict)

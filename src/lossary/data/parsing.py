@@ -7,6 +7,7 @@ A block is parsed wherever it is run: `tokenise` does it in processes of its own
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import fsspec
@@ -184,10 +185,9 @@ def _passing(part: ParsedBlock, block: Block, rows: list[Any], columns: list[lis
     verdict = _filter(block.reading.where).judge_values(columns)
     for place, (reason, sample) in verdict.bad.items():
         _reject(part, block, rows[place][0], reason, sample.encode())
-    part.filtered += [
-        row[0] for place, row in enumerate(rows) if not verdict.passes[place] and place not in verdict.bad
-    ]
-    return [row for row, passes in zip(rows, verdict.passes, strict=True) if passes]
+    passes = verdict.passes.tolist()
+    part.filtered += [row[0] for place, row in enumerate(rows) if not passes[place] and place not in verdict.bad]
+    return list(compress(rows, passes))
 
 
 def _parse_text(block: Block) -> Iterator[ParsedBlock]:

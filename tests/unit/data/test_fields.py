@@ -222,6 +222,13 @@ def test_a_field_of_that_very_name_is_meant_first(tmp_path: Path) -> None:
     assert not read(tmp_path, "a.parquet", text="meta.text", where="meta.text = 'inside'").rows
 
 
+def test_names_inside_may_hold_dots_as_well(tmp_path: Path) -> None:
+    rows = [{"meta": {"dc.title": "dotted"}, "a.b": {"c": "below"}}]
+    for name, write in (("a.jsonl", write_jsonl), ("a.parquet", write_parquet)):
+        write(tmp_path / name, rows)
+        assert texts(read(tmp_path, name, text=["meta.dc.title", "a.b.c"], join=" ")) == ["dotted below"]
+
+
 def test_inside_of_null_is_null(tmp_path: Path) -> None:
     rows = [{"meta": {"text": "a"}}, {"meta": None}, {"meta": {"text": None}}]
     for name, write in (("a.jsonl", write_jsonl), ("a.parquet", write_parquet)):
