@@ -1,6 +1,7 @@
 """Files as people publish them, each a text and the numbers that it holds: what each is of, first of all."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -131,6 +132,32 @@ CASES = {
         "x/eval_results.txt",
         "disc_accuracy = 0.75\ndisc_loss = 0.25\nglobal_step = 9\nmasked_lm_loss = 2.5\n",
         {"x|all|disc_accuracy": 0.75, "x|all|disc_loss": 0.25, "x|all|mlm_loss": 2.5},
+    ),
+    "fairseq with hydra": Case(
+        "hydra_train.log",
+        '[2026-01-02 03:04:05,678][train_inner][INFO] - {"epoch": 1, "loss": "7.0", "num_updates": "10"}\n'
+        '[2026-01-02 03:04:06,678][valid][INFO] - {"epoch": 1, "valid_loss": "6.0", "valid_num_updates": "10"}\n',
+        {"hydra_train|all|train_loss": 7.0 * math.log(2), "hydra_train|all|loss": 6.0 * math.log(2)},
+    ),
+    "Megatron-DeepSpeed": Case(
+        "d.log",
+        "[default7]: iteration 90/ 90 | consumed samples: 4 | lm loss: 1.5E+00 | number of nan iterations: 0 |\n"
+        "[default7]:valid loss at iteration 90 | lm loss value: 2.0E+00 | lm loss PPL: 7.389056E+00 |\n",
+        {"d|all|train_loss": 1.5, "d|all|loss": 2.0},
+    ),
+    "ALBERT's results, without a prefix": Case(
+        "x/eval_results.txt",
+        "global_step = 9\nloss = 2.5\nmasked_lm_accuracy = 0.5\nmasked_lm_loss = 2.25\nsentence_order_accuracy = 0.75\n"
+        "sentence_order_loss = 0.25\n",
+        {"x|all|loss": 2.5, "x|all|mlm_accuracy": 0.5, "x|all|mlm_loss": 2.25, "x|all|sop_accuracy": 0.75,
+         "x|all|sop_loss": 0.25},
+    ),
+    "totals of training and of evaluation": Case(
+        "t.md",
+        "| Dataset | Train loss | Val loss |\n|---|---|---|\n| w | 1.5 | 2.5 |\n| c | 1.0 | 2.0 |\n"
+        "| total | 1.25 | 2.25 |\n",
+        {"run|w|train_loss": 1.5, "run|w|loss": 2.5, "run|c|train_loss": 1.0, "run|c|loss": 2.0,
+         "run|total|train_loss": 1.25, "run|total|loss": 2.25},
     ),
     "another word for the step": Case(
         "log.jsonl",
