@@ -115,11 +115,12 @@ def report(
     base: str | None = None,
     png: bool = False,
     max_chars: int | None = None,
+    out: PathLike | None = None,
 ) -> ReportFiles:
     """Writes `report/` in the study's folder: the page, and report.md, table.csv and table.json for others to read.
 
     `base`: the run that differences are of; None is the one with the lowest MLM loss. `png`: pictures of report.md as
-    PNG, too. `max_chars`: leave out sections of report.md, the last first, until it is so short.
+    PNG, too. `max_chars`: leave out sections of report.md, the last first, until it is so short. `out`: another folder.
     """
     from lossary.findings.folder import check_table
     from lossary.reports.page import ReportOptions, write_report
@@ -127,7 +128,8 @@ def report(
 
     path = _path(study)
     opened = open_paired(path, runs=_names(runs), step=_step(step), base=base)
-    written = write_report(opened, check_table(opened, where=str(path)), ReportOptions(png=png, max_chars=max_chars))
+    options = ReportOptions(png=png, max_chars=max_chars, out=None if out is None else Path(out))
+    written = write_report(opened, check_table(opened, where=str(path)), options)
     return ReportFiles(page=written.page, note=written.note or None)
 
 

@@ -23,11 +23,14 @@ def report(
         int | None,
         typer.Option(min=1000, help="Leave out sections of report.md, the last first, until it is so short."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the files.", show_default="report/ in the study")
+    ] = None,
 ) -> None:
     """Write report/report.html, one file with everything, and report.md, table.csv, table.json for others to read."""
     from lossary.api.functions import report as write
 
-    written = write(study, runs=runs, step=step, base=base, png=png, max_chars=max_chars)
+    written = write(study, runs=runs, step=step, base=base, png=png, max_chars=max_chars, out=out)
     typer.echo(f"wrote {written.page}")
     if written.note:
         typer.echo(f"no report.html: {written.note}", err=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from lossary.files import write_atomic
-from lossary.folder import StudyFolder
 from lossary.reports.html.charts.svg import file_svg, on_white
 from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.views.curves import CurveChart, CurvesView, static_charts
@@ -20,7 +20,7 @@ _LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 _MOST_PANELS = 12
 
 
-def write_curves(folder: StudyFolder, curves: CurvesView, *, png: bool = False) -> str:
+def write_curves(out: Path, curves: CurvesView, *, png: bool = False) -> str:
     """Writes curves-mlm and curves-sop (.svg, and .png if asked); returns Markdown that shows them, or says why not."""
     if not curves.charts:
         return curves.why_none
@@ -35,7 +35,7 @@ def write_curves(folder: StudyFolder, curves: CurvesView, *, png: bool = False) 
         if len(panels) > _MOST_PANELS:
             shown.append(f"{_MOST_PANELS} of {len(panels)} datasets; report.html shows the others.")
         if panels:
-            file = _write_picture(folder, f"curves-{_short(metric)}", _panels(panels[:_MOST_PANELS]), png=png)
+            file = _write_picture(out, f"curves-{_short(metric)}", _panels(panels[:_MOST_PANELS]), png=png)
             title = f"{metric_title(metric)} in training by dataset, against {curves.units[0]}"
             shown.append(f"![{title}]({file})")
             same = [f"{chart.dataset}: {text}" for chart in of_metric[:_MOST_PANELS] for text in chart.same]
@@ -43,12 +43,12 @@ def write_curves(folder: StudyFolder, curves: CurvesView, *, png: bool = False) 
     return "\n\n".join(shown)
 
 
-def write_forests(folder: StudyFolder, charts: Sequence[ChartView], *, png: bool = False) -> list[str]:
+def write_forests(out: Path, charts: Sequence[ChartView], *, png: bool = False) -> list[str]:
     """Writes forest-mlm and forest-sop, differences to the base; returns Markdown that shows them."""
     shown = []
     for chart in charts:
         metric = next(metric for metric in _LOSSES if chart.id.endswith(metric))
-        file = _write_picture(folder, f"forest-{_short(metric)}", chart.spec, png=png)
+        file = _write_picture(out, f"forest-{_short(metric)}", chart.spec, png=png)
         shown.append(f"![{metric_title(metric)}, paired differences by dataset]({file})")
     return shown
 
@@ -79,15 +79,15 @@ def _panels(charts: Sequence[tuple[CurveChart, dict[str, Any]]]) -> dict[str, An
     return {"concat": panels, "columns": 2, "datasets": datasets, "config": config, "resolve": resolve}
 
 
-def _write_picture(folder: StudyFolder, name: str, spec: dict[str, Any], *, png: bool) -> str:
+def _write_picture(out: Path, name: str, spec: dict[str, Any], *, png: bool) -> str:
     """Writes a picture; returns the name of the file that Markdown is to show."""
-    with write_atomic(folder.report / f"{name}.svg") as temporary:
+    with write_atomic(out / f"{name}.svg") as temporary:
         temporary.write_text(file_svg(spec), encoding="utf-8")
     if not png:
         return f"{name}.svg"
     import vl_convert
 
     picture = vl_convert.vegalite_to_png(on_white(spec), scale=2)
-    with write_atomic(folder.report / f"{name}.png") as temporary:
+    with write_atomic(out / f"{name}.png") as temporary:
         temporary.write_bytes(picture)
     return f"{name}.png"

@@ -37,10 +37,11 @@ _LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What report.md is to be: its pictures as PNG, too, and its length in characters."""
+    """What report.md is to be: its pictures as PNG, too, and its length in characters; and where all is written."""
 
     png: bool = False
     max_chars: int | None = None
+    out: Path | None = None  # the study's own folder if None
 
 
 class Written(NamedTuple):
@@ -77,22 +78,24 @@ def write_report(opened: OpenTable, checked: Checked, options: ReportOptions | N
         view = page_view(opened, checked)
     except MissingPackage as error:
         note = str(error)
-    folder.report.mkdir(parents=True, exist_ok=True)
-    path = folder.report / "report.md"
+    out = options.out or folder.report
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "report.md"
     _write(path, _shortened(_sections(opened, checked, view, options), options.max_chars))
-    _write(folder.report / "table.csv", csv_text(table))
+    _write(out / "table.csv", csv_text(table))
     _write(
-        folder.report / "table.json",
+        out / "table.json",
         json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
     if view is None:
         return Written(path, None, note)
-    _write(folder.report / "report.html", html_report(view))
-    return Written(path, folder.report / "report.html")
+    _write(out / "report.html", html_report(view))
+    return Written(path, out / "report.html")
 
 
 def _sections(opened: OpenTable, checked: Checked, view: PageView | None, options: ReportOptions) -> list[_Section]:
     table, study, folder = opened
+    out = options.out or folder.report
     sections = [
         _Section("", f"# {escape_markdown(table.study)}\n\n{verdict(table)} {escape_markdown(_worst(checked))}"),
         _Section("Findings", findings_markdown(checked)),
@@ -103,12 +106,12 @@ def _sections(opened: OpenTable, checked: Checked, view: PageView | None, option
     if table.notes:
         sections.append(_Section("Beware", "\n".join(f"- {escape_markdown(note)}" for note in table.notes)))
     if table.deltas:
-        sections.append(_Section("Run against run", _differences_to_base(table, folder, view, png=options.png)))
+        sections.append(_Section("Run against run", _differences_to_base(table, out, view, png=options.png)))
     if study is not None:
         sections += [
             *(_Section("", text) for text in _diagnoses(folder)),
             _Section("Runs", _runs(table, folder)),
-            _Section("Curves", _curves(folder, view, png=options.png)),
+            _Section("Curves", _curves(out, view, png=options.png)),
             _Section("Mixture", _mixture(table, folder)),
             _Section("Provenance", _provenance(opened)),
         ]
@@ -129,7 +132,7 @@ def _shortened(sections: Sequence[_Section], most: int | None) -> str:
         left.append(gone.title or gone.body.split("\n", 1)[0].lstrip("# "))
 
 
-def _differences_to_base(table: Table, folder: StudyFolder, view: PageView | None, *, png: bool) -> str:
+def _differences_to_base(table: Table, out: Path, view: PageView | None, *, png: bool) -> str:
     """Paired differences of the losses to the base, as a table and as pictures."""
     others = [run.name for run in table.runs if run.name != table.base]
     columns = [
@@ -148,14 +151,14 @@ def _differences_to_base(table: Table, folder: StudyFolder, view: PageView | Non
         f"Differences to {escape_markdown(table.base or '')}, paired by example: ● differs after Holm, "
         "○ not shown to differ, = too small for the digits shown."
     )
-    pictures = [] if view is None else write_forests(folder, view.pairs.charts, png=png)
+    pictures = [] if view is None else write_forests(out, view.pairs.charts, png=png)
     return "\n\n".join([about, "\n".join(lines), *pictures])
 
 
-def _curves(folder: StudyFolder, view: PageView | None, *, png: bool) -> str:
+def _curves(out: Path, view: PageView | None, *, png: bool) -> str:
     if view is None:
         return f"Charts need more packages: `{INSTALL}`."
-    return write_curves(folder, view.curves, png=png)
+    return write_curves(out, view.curves, png=png)
 
 
 def _diagnoses(folder: StudyFolder) -> list[str]:
