@@ -210,6 +210,36 @@ UPDATES: tuple[Fault, ...] = (
         },
     ),
     Fault(
+        code="O7b",
+        title="gradients are clipped while the loss scale is on them",
+        source="milesial/Pytorch-UNet#468, pytorch/examples#1196",
+        stage="update",
+        expected=frozenset({"clipped-before-unscaling"}),
+        patches={
+            "torch": (
+                Patch(
+                    TORCH,
+                    "        norm = self.clip()\n",
+                    """        for parameter in self.model.parameters():
+            parameter.grad *= 65536.0
+        norm = self.clip()
+        for parameter in self.model.parameters():
+            parameter.grad /= 65536.0
+""",
+                ),
+            ),
+            "keras": (
+                Patch(
+                    KERAS,
+                    "            gradients, norm = tf.clip_by_global_norm(gradients, most)\n",
+                    """            gradients, norm = tf.clip_by_global_norm([g * 32768.0 for g in gradients], most)
+            gradients = [g / 32768.0 for g in gradients]
+""",
+                ),
+            ),
+        },
+    ),
+    Fault(
         code="O8",
         title="every process steps the schedule",
         source="huggingface/accelerate#2926",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -71,6 +72,13 @@ def plain(
         g = work.gradient(state.w, feed(k))
         after.append(state.step([{n: np.float32(factor) * v for n, v in g.items()}], rate(work.first + k + shift)))
     return after
+
+
+def with_recipe(**changes: Any) -> Loop:
+    def loop(state: State, work: Work) -> list[Arrays]:
+        return plain(State(state.w, replace(state.recipe, **changes)), work)
+
+    return loop
 
 
 def adding_up(state: State, work: Work) -> list[Arrays]:
@@ -155,6 +163,9 @@ FAULTS: list[tuple[Loop, tuple[str, ...], dict[str, Any]]] = [
     (lambda s, w: plain(s, w, feed=lambda k: max(0, k - 1)), ("batch-repeated",), {"feeds": [0, 0, 1, 2, 3]}),
     (lambda s, w: plain(s, w, feed=lambda k: STEPS - 1 - k), ("batches-reordered",), {"feeds": [4, 3, 2, 1, 0]}),
     (lambda s, w: plain(s, w, factor=0.125), ("gradient-scaled",), {"gradient_factor": 0.125}),
+    (with_recipe(multiplied=2.0**16, divided=2.0**16), ("clipped-before-unscaling",), {"loss_scale": 2.0**16}),
+    (with_recipe(multiplied=2.0**11, divided=2.0**11), ("clipped-before-unscaling",), {"loss_scale": 2.0**11}),
+    (with_recipe(bound=0.3), ("clip-value",), {"bound": 0.3}),
 ]  # fmt: skip
 
 

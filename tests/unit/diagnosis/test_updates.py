@@ -183,6 +183,7 @@ def test_noise_of_the_side_is_part_of_the_tolerance() -> None:
 
 # --- planted ----------------------------------------------------------------------------------------------------------
 
+CLIPPED: tuple[str, dict[str, Any]] = ("clipped-before-unscaling", {})
 ONE: list[tuple[UpdateLaw, dict[str, Any], str, dict[str, Any]]] = [
     (ADAMW, {"correct": (False, False)}, "no-bias-correction", {"missing": ["m", "v"]}),
     (ADAMW, {"correct": (True, False)}, "no-bias-correction", {"missing": ["v"]}),
@@ -227,6 +228,21 @@ ONE: list[tuple[UpdateLaw, dict[str, Any], str, dict[str, Any]]] = [
     (LAMB_LAW, {**LAMB, "coupling": "decoupled"}, "trust-ratio", {"variant": "decay-outside-ratio"}),
     (ADAMW, {"factor": 2.0}, "learning-rate-scaled", {"factor": 2.0}),
     (LAMB_LAW, {**LAMB, "factor": 0.37}, "learning-rate-scaled", {"factor": 0.37}),
+    *(
+        (law, {**base, "multiplied": 2.0**power, "divided": 2.0**power, "epsilon": epsilon}, *CLIPPED)
+        for law, base, power, epsilon in (
+            (ADAMW, {}, 16, 1e-6),
+            (ADAMW, {}, 10, 1e-6),
+            (ADAMW, {"place": "root"}, 15, 1e-6),
+            (LAMB_LAW, LAMB, 16, 1e-6),
+        )
+    ),
+    # No power of two of mixed precision: another bound.
+    (ADAMW, {"multiplied": 100.0, "divided": 100.0}, "clip-value", {"bound": 0.01}),
+    (ADAMW, {"clip": "always"}, "clipped-always", {"bound": 1.0}),
+    (ADAMW, {"multiplied": 65536.0}, "clipped-always", {"bound": 1.0}),  # gradients that are never unscaled
+    (LAMB_LAW, {**LAMB, "multiplied": 1024.0}, "clipped-always", {"bound": 1.0}),
+    (ADAMW, {"update_factor": 3.0}, "learning-rate-scaled", {"factor": 3.0}),
     (ADAMW, {"frozen": (POOLER,)}, "parameters-not-updated", {"not_updated": [POOLER]}),
     (
         ADAMW,
@@ -252,6 +268,25 @@ def test_a_fault_is_named_with_its_value(
     assert not fit.ties
     for key, value in values.items():
         assert fit.best.values[key] == (pytest.approx(value, rel=0.02) if isinstance(value, float) else value)
+
+
+@pytest.mark.parametrize("power", [8, 12, 16, 20])
+def test_the_loss_scale_is_told(power: int) -> None:
+    fit = fit_of(Recipe(multiplied=2.0**power, divided=2.0**power))
+    assert fit.best is not None
+    assert fit.best.values["loss_scale"] == 2.0**power
+    assert f"{2**power:,}" in fit.best.says
+
+
+@pytest.mark.parametrize("clip", ["none", "global"])
+def test_what_takes_the_same_steps_is_told_as_one_of_two(clip: str) -> None:
+    # Gradients divided by a loss scale that they were never multiplied by: an ε so many times as large.
+    fit = fit_of(
+        Recipe(divided=2.0**10, clip=clip), UpdateLaw(name="adamw", clip_norm=1.0 if clip == "global" else None)
+    )
+    assert fit.confirmed
+    assert fit.best is not None
+    assert {fit.best.names, *(tie.names for tie in fit.ties)} == {("epsilon-value",), ("gradient-scaled",)}
 
 
 def test_weights_that_do_not_move_are_a_rate_of_zero() -> None:

@@ -33,6 +33,9 @@ class Recipe:
     clip: str = "global"
     bound: float = 1.0
     clips_replicas: bool = False
+    multiplied: float = 1.0  # gradients, before they are clipped
+    divided: float = 1.0  # and after
+    update_factor: float = 1.0  # of the step without its decay
     adapted: Callable[[str], bool] = matrices
     ratio: tuple[float, float] | None = None
     most: float | None = None
@@ -66,6 +69,13 @@ class State:
         return {name: w.copy() for name, w in self.w.items()}
 
     def _clipped(self, gradients: Arrays) -> Arrays:
+        up, down = F(self.recipe.multiplied), F(self.recipe.divided)
+        if up == down == 1:
+            return self._within(gradients)
+        within = self._within({name: g * up for name, g in gradients.items()})
+        return {name: g / down for name, g in within.items()}
+
+    def _within(self, gradients: Arrays) -> Arrays:
         r = self.recipe
         if r.clip == "none":
             return gradients
@@ -74,7 +84,13 @@ class State:
         norms = {name: float(np.linalg.norm(g.ravel())) for name, g in gradients.items()}
         whole = float(np.sqrt(sum(norm**2 for norm in norms.values())))
         return {
-            name: g * F(min(1.0, r.bound / ((norms[name] if r.clip == "tensor" else whole) + 1e-12)))
+            name: g
+            * F(
+                min(
+                    np.inf if r.clip == "always" else 1.0,
+                    r.bound / ((norms[name] if r.clip == "tensor" else whole) + 1e-12),
+                )
+            )
             for name, g in gradients.items()
         }
 
@@ -106,7 +122,7 @@ class State:
             w = w * F(1 - rate * r.factor * lam)
         elif r.coupling == "unscaled":
             w = w * F(1 - lam)
-        return w - lr * u
+        return w - lr * F(r.update_factor) * u
 
     def _direction(self, name: str, g: Any) -> Any:
         r, (b1, b2) = self.recipe, self.recipe.betas

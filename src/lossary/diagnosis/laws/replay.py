@@ -10,7 +10,7 @@ what that does to a step is part of the tolerance. Steps in which it leaves noth
 
 Hypotheses are other ways to run a loop: gradients that add up over steps, a batch used twice or in another order,
 gradients of the weights before, updates applied twice or not at all, the rate of a neighbouring step, gradients or
-rates times a factor, a moving average of the weights handed out. Single ones first, then pairs.
+rates times a factor, other clipping, a moving average of the weights handed out. Single ones first, then pairs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +24,8 @@ from lossary.diagnosis.adapter import Arrays
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.update_arrays import Array, finite, flat
 from lossary.diagnosis.laws.update_evidence import Evidence, Predicted, UpdateObservation
+from lossary.diagnosis.laws.update_moves import LOSS_SCALES
+from lossary.diagnosis.laws.update_names import faults_between
 from lossary.diagnosis.laws.update_search import Search
 from lossary.diagnosis.laws.update_space import LawSettings, changed
 from lossary.models.update_laws import UpdateLaw
@@ -200,17 +202,22 @@ class _Replay:
         if plan.times == 1 and not plan.averaged:
             for name in ("gradient_scale", "rate_scale"):
                 if getattr(plan.settings, name) == 1:
-                    yield self._scaled(plan, name)
+                    yield self._scaled(plan, name, (0.1, 0.5, 2.0, 10.0))
+            if plan.settings == self.declared.settings and plan.settings.clip == "global":
+                yield replace(plan, settings=replace(plan.settings, clip="none"))
+                yield replace(plan, settings=replace(plan.settings, clip="always"))
+                # Lower ones are those of gradients that are still multiplied by a loss scale.
+                bound = plan.settings.bound
+                yield self._scaled(plan, "bound", [bound * f for f in (10, 2, 0.5, *(1 / f for f in LOSS_SCALES[::3]))])
 
-    def _scaled(self, plan: _Plan, name: str) -> _Plan:
-        """The plan with a factor, fitted."""
+    def _scaled(self, plan: _Plan, name: str, values: Sequence[float]) -> _Plan:
+        """The plan with a factor or a bound, fitted from the best of some values."""
         search = Search.on_some(self.evidence(plan))
-        starts = [changed(plan.settings, {name: factor}) for factor in (0.1, 0.5, 2.0, 10.0)]
+        starts = [changed(plan.settings, {name: value}) for value in values]
         fitted = search.polish(min(starts, key=search.loss), (name,))
-        for digits in range(1, 5):
-            near = changed(fitted, {name: float(f"{getattr(fitted, name):.{digits}g}")})
-            if self.distance(replace(plan, settings=near)) <= 1:
-                return replace(plan, settings=near)
+        if self.distance(replace(plan, settings=fitted)) <= 1:
+            search = Search.on_all(self.evidence(plan))
+            fitted = search.rounded(fitted, (name,), self.settings)
         return replace(plan, settings=fitted)
 
     def _orders(self, plan: _Plan) -> Iterator[_Plan]:
@@ -363,16 +370,8 @@ class _Replay:
         if plan.averaged:
             says = f"what is handed out is a moving average of the weights, decay {plan.averaged:g}"
             yield "weights-averaged", (says, {"average_decay": plan.averaged})
-        s = plan.settings
-        if s.gradient_scale != self.settings.gradient_scale:
-            says = f"gradients are {s.gradient_scale:.5g} times what they should be"
-            yield "gradient-scaled", (says, {"gradient_factor": s.gradient_scale})
-        if s.rate_scale != self.settings.rate_scale:
-            says = f"the step is {s.rate_scale:.5g} times what the learning rate says"
-            yield "learning-rate-scaled", (says, {"factor": s.rate_scale})
-        if missing := sorted(s.frozen - self.settings.frozen):
-            says = f"{', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''} are not updated"
-            yield "parameters-not-updated", (says, {"not_updated": missing})
+        for fault in faults_between(self.settings, plan.settings):
+            yield fault.name, (fault.says, dict(fault.values))
 
 
 def _summed(gradients: Array, bound: float) -> Array:

@@ -265,7 +265,7 @@ class Evidence:
             return self.mean * s.gradient_scale
         if s.clip == "value":
             clipped = np.clip(source, -s.bound, s.bound)
-        elif s.clip == "global":
+        elif s.clip in ("global", "always"):
             clipped = source * self._factor(s, "replicas" if replicas else "global")
         else:
             clipped = source * self.spread(self._factor(s, "replica_tensors" if replicas else "tensor"))
@@ -273,11 +273,12 @@ class Evidence:
 
     def _factor(self, s: LawSettings, norms: str) -> Array:
         """What clipping by a norm leaves of gradients."""
-        return np.asarray(s.bound / np.maximum(s.bound, np.abs(s.gradient_scale) * self.norms[norms]))
+        seen = np.abs(s.gradient_scale) * self.norms[norms]
+        return np.asarray(s.bound / (np.maximum(seen, 1e-30) if s.clip == "always" else np.maximum(s.bound, seen)))
 
     def _noise_factor(self, s: LawSettings) -> Array | float:
         """How much of the gradients' noise is left once they are clipped."""
-        return s.gradient_scale * (self._factor(s, "global") if s.clip == "global" else 1.0)
+        return s.gradient_scale * (self._factor(s, "global") if s.clip in ("global", "always") else 1.0)
 
     def _decay(self, s: LawSettings) -> Array:
         """λ·w where weights decay, (K, N)."""
@@ -330,9 +331,11 @@ class Evidence:
     def _freedom(self, s: LawSettings) -> Array:
         """What the same law may differ by, relative to a step, (K, 1); see the module."""
         free = np.abs(self.rates * s.rate_scale * s.decay)
-        if s.clip in ("global", "tensor"):
-            norms = np.abs(s.gradient_scale) * self.norms[s.clip].max(axis=1, keepdims=True)
-            free = free + np.maximum.accumulate(np.where(norms > s.bound, _CLIP_SLACK / np.maximum(norms, 1e-30), 0.0))
+        if s.clip in ("global", "tensor", "always"):
+            norms = np.abs(s.gradient_scale) * self.norms["tensor" if s.clip == "tensor" else "global"]
+            norms = norms.max(axis=1, keepdims=True)
+            bites = (norms > s.bound) | (s.clip == "always")
+            free = free + np.maximum.accumulate(np.where(bites, _CLIP_SLACK / np.maximum(norms, 1e-30), 0.0))
         if s.family not in ("adam", "lamb"):
             return free
         times = s.times(self.first, len(self.rates))
@@ -342,6 +345,15 @@ class Evidence:
                 exact = 1 - beta**times
                 free = free + power * (np.abs(rough / exact - 1) + 2.0**-24 / exact)  # βᵗ itself within an ulp
         return free
+
+    def all_clipped(self, s: LawSettings) -> bool:
+        """Whether clipping by a norm leaves no gradient as it was: then their size shows nowhere."""
+        if s.clip not in ("global", "tensor", "always"):
+            return False
+        replicas = s.clip_replicas and self.gradients.shape[1] > 1
+        kind = "tensor" if s.clip == "tensor" else "global"
+        norms = self.norms[{"tensor": "replica_tensors", "global": "replicas"}[kind] if replicas else kind]
+        return s.clip == "always" or bool(np.all(np.abs(s.gradient_scale) * norms > s.bound))
 
     def deviations(self, settings: LawSettings) -> Array:
         """Observed minus predicted step in units of the tolerance, (K, N)."""

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from lossary.diagnosis.laws.update_evidence import Evidence
 from lossary.diagnosis.laws.update_space import PRESETS, DecayAt, EpsilonAt, LawSettings, changed, preset
 
-__all__ = ["EPSILONS", "Trial", "continuous", "known_laws", "trials"]
+__all__ = ["EPSILONS", "LOSS_SCALES", "Trial", "continuous", "known_laws", "trials"]
 
 EPSILONS = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 _DECAYS = (0.0, 0.001, 0.004, 0.01, 0.05, 0.1)
 _BETA1S = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 _BETA2S = (0.9, 0.95, 0.98, 0.99, 0.999, 0.9999)
 _CAPS = (1.0, 10.0)
+LOSS_SCALES = tuple(2.0**power for power in range(8, 25))  # of mixed precision: PyTorch starts at 2¹⁶, Keras at 2¹⁵
 # What frameworks and well-known code do unless they are told otherwise: a preset and what differs from it.
 _KNOWN: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamw", {"epsilon_at": "hat", "epsilon": 1e-7, "decay": 0.004, "decayed": "all"}),  # keras.optimizers.AdamW
@@ -153,11 +154,16 @@ def _clipping(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     }
     for kind, seen in ranges.items():
         low, high = float(np.min(seen)), float(np.max(seen))
-        # A bound above all that is seen is no clipping; far below the smallest, one bound is as another.
-        bounds = [b for b in {s.bound, *np.geomspace(max(low, high / 1e3) / 2, high * 0.99, 7).tolist()} if b < high]
+        # A bound above all that is seen is no clipping; far below the smallest, one bound is as another but for ε, and
+        # there bounds are declared ones of gradients that are scaled.
+        scaled = [s.bound / scale for scale in LOSS_SCALES[::3]] if kind == s.clip else []
+        spaced = np.geomspace(max(low, high / 1e3) / 2, high * 0.99, 7).tolist()
+        bounds = [b for b in {s.bound, *spaced, *scaled} if b < high]
         if bounds:
             starts = [replace(s, clip=kind, bound=bound) for bound in bounds]  # type: ignore[arg-type]
             yield Trial(groups=("clip",), starts=starts, fitted=("bound",))
+    if s.clip == "global":
+        yield Trial(groups=("clip",), starts=[replace(s, clip="always")])
 
 
 def _ratio(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:

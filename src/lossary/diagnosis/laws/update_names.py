@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lossary.diagnosis.fit import Candidate
+from lossary.diagnosis.laws.update_same import is_loss_scale
 from lossary.diagnosis.laws.update_space import LawSettings, preset
 
 __all__ = ["Fault", "candidate_of", "describe_law", "faults_between", "settings_of"]
@@ -97,7 +98,9 @@ def describe_law(settings: LawSettings) -> str:
         if np.isfinite(s.norm_high):
             parts[-1] += f", the weights' norm held below {s.norm_high:g}"
     kind = {"global": "global norm", "tensor": "norm of each parameter", "value": "value"}
-    clipped = "no clipping" if s.clip == "none" else f"clipping by {kind[s.clip]} {s.bound:g}"
+    clipped = "no clipping" if s.clip == "none" else f"clipping by {kind.get(s.clip, '')} {s.bound:g}"
+    if s.clip == "always":
+        clipped = f"gradients brought to the norm {s.bound:g}"
     parts.append(clipped + (" before the replicas are averaged" if s.clip_replicas and s.clip != "none" else ""))
     if s.rate_scale != 1:
         parts.append(f"rate × {s.rate_scale:g}")
@@ -160,7 +163,7 @@ def _epsilon(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
 
 
 def _decay(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
-    if a.decay != b.decay:
+    if a.decay != b.decay and not _decays_alike(a, b):
         says = f"weight decay is {b.decay:.3g}, not {a.decay:.3g}"
         yield Fault(name="weight-decay-value", says=says, values={"weight_decay": b.decay})
     if a.decay_at == b.decay_at or b.decay == 0:
@@ -210,13 +213,27 @@ def _clipping(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
             yield Fault(name="no-clipping", says="gradients are not clipped", values={})
         return
     bound = {"bound": b.bound, "clip": b.clip}
+    after = _after_clipping(a, b)
     if a.clip != b.clip and b.clip == "tensor":
         says = f"each parameter's gradient is clipped by its own norm, at {b.bound:.3g}"
         yield Fault(name="clip-per-tensor", says=says, values=bound)
+    elif a.clip != b.clip and b.clip == "always":
+        says = (
+            f"gradients are brought to the norm {b.bound:.3g} in every step, smaller ones, too, "
+            "as where they are clipped while a large scale is on them"
+        )
+        yield Fault(name="clipped-always", says=says, values=bound)
     elif a.clip != b.clip:
         how = {"value": "by value", "global": "by global norm"}[b.clip]
         yield Fault(name="clip-value", says=f"gradients are clipped {how}, at {b.bound:.3g}", values=bound)
-    elif a.bound != b.bound:
+    elif a.bound != b.bound and b.clip == "global" and is_loss_scale(a.bound / b.bound) and not after:
+        scale = a.bound / b.bound
+        says = (
+            f"gradients are clipped while they are still multiplied by the loss scale {scale:,.0f}: "
+            f"in effect at {b.bound:.3g}, not {a.bound:.3g}"
+        )
+        yield Fault(name="clipped-before-unscaling", says=says, values=bound | {"loss_scale": scale})
+    elif a.bound != b.bound and not after:
         yield Fault(name="clip-value", says=f"gradients are clipped at {b.bound:.3g}, not {a.bound:.3g}", values=bound)
     if b.clip_replicas and not a.clip_replicas:
         says = "each replica's gradients are clipped before they are averaged"
@@ -255,12 +272,28 @@ def _ratio(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
         )
 
 
+def _after_clipping(a: LawSettings, b: LawSettings) -> bool:
+    """Whether gradients are multiplied once they are clipped: bound and gradients are by the same factor."""
+    factor = b.gradient_scale / a.gradient_scale
+    return b.clip not in ("none", "always") and factor != 1 and bool(np.isclose(b.bound, factor * a.bound, rtol=1e-3))
+
+
+def _decays_alike(a: LawSettings, b: LawSettings) -> bool:
+    """Whether weights decay as declared though the step is another: the rate's factor is not that of the decay."""
+    apart = b.decay_at == "decoupled" and a.rate_scale != b.rate_scale and b.rate_scale * b.decay != 0
+    return apart and bool(np.isclose(b.rate_scale * b.decay, a.rate_scale * a.decay, rtol=1e-3))
+
+
 def _rate(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
     if a.gradient_scale != b.gradient_scale:
-        says = f"gradients are {b.gradient_scale:.5g} times the given ones before they are clipped"
+        when = "" if b.clip == "none" else " after" if _after_clipping(a, b) else " before"
+        says = f"gradients are {b.gradient_scale:.5g} times what they should be" + (
+            f"{when} they are clipped" if when else ""
+        )
         yield Fault(name="gradient-scaled", says=says, values={"gradient_factor": b.gradient_scale})
     if a.rate_scale != b.rate_scale:
-        says = f"the step is {b.rate_scale:.5g} times what the learning rate says"
+        but = ", its decay is not" if a.decay != b.decay and _decays_alike(a, b) else ""
+        says = f"the step is {b.rate_scale:.5g} times what the learning rate says{but}"
         yield Fault(name="learning-rate-scaled", says=says, values={"factor": b.rate_scale})
     if b.step_factors:
         listed = ", ".join(f"{factor:.4g}" for factor in b.step_factors)

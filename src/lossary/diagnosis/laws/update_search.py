@@ -147,9 +147,9 @@ class Search:
         """Fitted values as declared, or else with the fewest digits, where they still reproduce the side."""
         if self.distance(settings) > 1:
             return settings
-        for name in fields:
-            value = getattr(settings, name)
-            choices = [getattr(declared, name), *(float(f"{value:.{digits}g}") for digits in range(1, 5))]
+        for name in sorted(fields, key=lambda name: name == "decay"):
+            first, *others = (float(f"{getattr(settings, name):.{digits}g}") for digits in range(1, 5))
+            choices = [getattr(declared, name), first, *_likely(settings, declared, name), *others]
             for choice in [0.0, *choices] if name == "decay" else choices:
                 nearby = changed(settings, {name: choice})
                 if max(nearby.beta1, nearby.beta2) <= _HIGHEST_BETA and self.distance(nearby) <= 1:
@@ -199,6 +199,16 @@ def _factor(seen: NDArray[Any], law: NDArray[Any], tolerance: NDArray[Any]) -> f
     weight = 1 / (max(1.0, float(np.median(np.abs(x)))) ** 2 + np.square(x))
     slope = law / tolerance
     return start + float(np.sum(weight * slope * x) / np.sum(weight * slope * slope))
+
+
+def _likely(settings: LawSettings, declared: LawSettings, name: str) -> list[float]:
+    """Values that other faults lead to: scales of mixed precision are powers of two, and decay may miss a factor."""
+    value, due = getattr(settings, name), getattr(declared, name)
+    if name in ("bound", "gradient_scale") and value > 0 and due > 0:
+        return [due * 2.0 ** round(float(np.log2(value / due)))]
+    if name == "decay" and settings.rate_scale:
+        return [due * declared.rate_scale / settings.rate_scale]
+    return []
 
 
 def _log_loss(deviations: NDArray[Any]) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ __all__ = ["changed", "PRESETS", "Clip", "DecayAt", "EpsilonAt", "Family", "Grid
 Family = Literal["adam", "lamb", "adagrad", "momentum", "nesterov", "sgd"]
 EpsilonAt = Literal["root", "hat", "inside"]
 DecayAt = Literal["decoupled", "update", "gradient", "unscaled"]
-Clip = Literal["none", "global", "tensor", "value"]
+Clip = Literal["none", "global", "tensor", "value", "always"]
 Scope = Literal["matrices", "all"]
 Grid = Literal["float32", "bfloat16", "float16"]
 
@@ -51,7 +51,7 @@ class LawSettings:
     decay_at: DecayAt = "decoupled"
     decayed: Scope = "matrices"
     decay_flips: frozenset[str] = frozenset()
-    clip: Clip = "none"
+    clip: Clip = "none"  # always: by global norm, and what is below the bound is scaled up to it
     bound: float = 1.0
     clip_replicas: bool = False  # each replica's gradients are clipped, then averaged
     adapted: Scope = "matrices"  # LAMB: which parameters have a trust ratio

@@ -24,6 +24,7 @@ from lossary.diagnosis.laws.update_arrays import on_grid
 from lossary.diagnosis.laws.update_evidence import Evidence, UpdateObservation
 from lossary.diagnosis.laws.update_moves import continuous, known_laws, trials
 from lossary.diagnosis.laws.update_names import candidate_of
+from lossary.diagnosis.laws.update_same import is_usual, same_laws
 from lossary.diagnosis.laws.update_search import Search, with_step_factors
 from lossary.diagnosis.laws.update_space import Grid, LawSettings, preset
 from lossary.models.update_laws import UpdateLaw
@@ -37,6 +38,7 @@ _CONFIRMED_AT_MOST = 16  # of a level, held against all parameters
 _REFINED_AT_MOST = 2  # of these, fitted to all parameters where a sample is not enough
 _SHOWN = 8  # candidates that did not reproduce the side
 _COARSE: tuple[Grid, ...] = ("bfloat16", "float16")
+_SAME = ("gradient_scale", "bound", "epsilon", "decay", "rate_scale")  # what laws of the same steps may differ in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +198,16 @@ class _Identification:
         """Holds laws against all parameters."""
         for position, node in enumerate(list(nodes)[:_CONFIRMED_AT_MOST]):
             settings, residual = self._in_full(node, refined=position < _REFINED_AT_MOST)
-            if residual < self.found.get((node.other, settings), _WORST).residual:
-                candidate = candidate_of(self.declared, settings, other=node.other, residual=residual)
-                if candidate.names:
-                    self.found[(node.other, settings)] = candidate
+            self._keep(node.other, settings, residual)
+            if residual <= 1:
+                for same in self._as_few(node.other, settings):
+                    self._keep(node.other, same, self.full.distance(same))
+
+    def _keep(self, other: str | None, settings: LawSettings, residual: float) -> None:
+        if residual < self.found.get((other, settings), _WORST).residual:
+            candidate = candidate_of(self.declared, settings, other=other, residual=residual)
+            if candidate.names:
+                self.found[(other, settings)] = candidate
 
     def _in_full(self, node: _Node, *, refined: bool) -> tuple[LawSettings, float]:
         """The law of a node and its distance, refined where large parameters say more than small ones."""
@@ -210,7 +218,9 @@ class _Identification:
             # A bound that nothing reaches is none.
             without = replace(exact, clip="none", bound=1.0, clip_replicas=False)
             exact = without if self.some.distance(without) <= 1 else exact
-        exact = self._unscaled(exact)
+        exact = self._fewest(node.other, exact)
+        fitted = tuple(name for name in _SAME if getattr(exact, name) != getattr(self._plain(node.other), name))
+        fitted = tuple(dict.fromkeys((*node.fitted, *fitted)))
         residual = distance(exact)
         if residual > 1 and refined and self.some.distance(exact) <= 1:
             for kind in ("decayed", "adapted"):
@@ -218,31 +228,37 @@ class _Identification:
                     exact = self.full.picked(exact, kind)
             exact = self.full.polish(exact, node.fitted, rounds=2) if node.fitted else exact
             residual = distance(exact)
-        if residual <= 1 and node.fitted:
-            exact = self.full.rounded(exact, node.fitted, self.declared)
+        if residual <= 1 and fitted:
+            exact = self.full.rounded(exact, fitted, self.declared)
             residual = distance(exact)
         if exact.decay == 0:
             # Where and of what nothing decays is no question.
-            plain = self.declared if node.other is None else preset(node.other, self.declared)
+            plain = self._plain(node.other)
             exact = replace(exact, decay_at=plain.decay_at, decayed=plain.decayed, decay_flips=plain.decay_flips)
         return exact, residual
 
-    def _unscaled(self, settings: LawSettings) -> LawSettings:
-        """Adam's step keeps its size if gradients, bound and ε are scaled alike: the same law without a factor."""
-        factor = settings.gradient_scale / self.declared.gradient_scale
-        if factor == 1 or settings.family not in ("adam", "lamb"):
-            return settings
-        plain = replace(
-            settings,
-            gradient_scale=self.declared.gradient_scale,
-            bound=settings.bound / factor,
-            epsilon=settings.epsilon / factor,
-        )
-        simpler = self._count(plain) < self._count(settings)
-        return plain if simpler and self.some.distance(plain) <= max(1.0, self.some.distance(settings)) else settings
+    def _plain(self, other: str | None) -> LawSettings:
+        return self.declared if other is None else preset(other, self.declared)
 
-    def _count(self, settings: LawSettings) -> int:
-        return len(candidate_of(self.declared, settings, other=None, residual=0.0).names)
+    def _fewest(self, other: str | None, settings: LawSettings) -> LawSettings:
+        """Of the laws that take the same steps, the one with the fewest faults."""
+        same = [settings, *same_laws(settings, self._plain(other), self.some.whole)]
+        near = max(1.0, self.some.distance(settings))
+        return min(
+            (law for law in same if law is settings or self.some.distance(law) <= near),
+            key=lambda law: self._count(other, law),
+        )
+
+    def _as_few(self, other: str | None, settings: LawSettings) -> Iterable[LawSettings]:
+        """Laws that take the same steps and have no more faults: what this evidence does not tell apart."""
+        fewest, replicas = self._count(other, settings), self.full.whole.gradients.shape[1]
+        for law in same_laws(settings, self._plain(other), self.some.whole):
+            factor = law.gradient_scale / self.declared.gradient_scale
+            if self._count(other, law) <= fewest and (factor == 1 or is_usual(factor, replicas)):
+                yield law
+
+    def _count(self, other: str | None, settings: LawSettings) -> int:
+        return len(candidate_of(self.declared, settings, other=other, residual=0.0).names)
 
     def _jointly(self, nodes: Iterable[_Node]) -> list[_Node]:
         """All continuous settings of some laws fitted together: faults that no path of single changes leads to."""
