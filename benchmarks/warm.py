@@ -25,7 +25,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
+
+import psutil
 
 from lossary.backends import process
 
@@ -46,6 +48,7 @@ _COMMANDS = (
     "sentencepiece",
     "vl_convert",
 )
+Who = Literal["all", "parent", "workers"]
 _POLL_S = 0.01
 _FOREVER_S = 600.0
 
@@ -109,6 +112,14 @@ class Warm:
         return Command(pid, outputs)
 
 
+def _children(pid: int) -> list[psutil.Process]:
+    """All descendants of a process that lives."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
 class Command:
     """A command at work."""
 
@@ -123,15 +134,20 @@ class Command:
         path = self._outputs.with_suffix(".workers")
         return [int(line) for line in path.read_text().split()] if path.is_file() else []
 
-    def kill(self, *, parent: bool = True, workers: bool = True) -> None:
-        """kill −9, of the command's process group, of its workers, or of all at once."""
-        own = self.workers
-        if parent:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-        for pid in own if workers else ():
+    def kill(self, who: Who = "all") -> int:
+        """kill −9 of the command, of its workers, or of all at once; returns how many processes that ended."""
+        group = [process.pid for process in _children(self.pid)]
+        pids = {
+            "all": [self.pid, *group, *self.workers],
+            "parent": [self.pid],
+            "workers": [*group, *self.workers],
+        }[who]
+        ended = 0
+        for pid in pids if self._done is None else ():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+                ended += 1
+        return ended
 
     def poll(self) -> int | None:
         """Its exit code; None while it works."""
