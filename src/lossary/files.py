@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -25,6 +26,7 @@ __all__ = [
     "Kept",
     "check_json",
     "checksummed",
+    "clear_leftovers",
     "digest_bytes",
     "digest_file",
     "digest_json",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 _CHECKSUM = "checksum"
+# Names of `_sibling`, and of folders that `tempfile` made in the same way.
+_LEFTOVER = re.compile(r"\..+\.[0-9a-z_]{8,12}\.(tmp|old)")
 _DIGEST = "blake2b:"
 
 
@@ -122,6 +126,19 @@ def _pour(whole: Path, stream: Path) -> None:
             out.write(whole.read_bytes())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(stream)) from None
+
+
+def clear_leftovers(folder: Path, name: str = "") -> None:
+    """Removes what writes in a folder left that were killed, all or those of one name.
+
+    For whoever alone may write there: nothing tells them from writes that are going on.
+    """
+    for path in folder.glob(f".{name}*"):
+        if _LEFTOVER.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _sibling(path: Path, suffix: str) -> Path:

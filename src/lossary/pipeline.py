@@ -32,6 +32,7 @@ from lossary.errors import (
     UsageError,
 )
 from lossary.evaluation.score import ScoreJob, is_scored, job_of_run
+from lossary.files import clear_leftovers
 from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
@@ -132,8 +133,18 @@ def prepare(
     makes them.
     """
     with hold(folder, STUDY, doing="prepare"):
+        _clear(folder)
         _settle(study, folder, allowed, listener)
         _prepare(study, folder, workers, allowed, listener)
+
+
+def _clear(folder: StudyFolder) -> None:
+    """Takes away what a preparation left that was killed; large data leave much."""
+    for path in (folder.tokenizer, folder.made_by):
+        clear_leftovers(folder.root, path.name)
+    prepared = folder.root / "prepared"
+    for place in (folder.generations, folder.validation, prepared, *folder.validation.glob("*/"), *prepared.glob("*/")):
+        clear_leftovers(place)
 
 
 def _prepare(study: Study, folder: StudyFolder, workers: int | None, allowed: Allowed, listener: Listener) -> None:

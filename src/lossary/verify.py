@@ -96,8 +96,9 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
         yield _Check("diagnosis", path, partial(check_json, path))
     for path in sorted(folder.diagnosis.glob("*.md")):
         yield _Check("diagnosis", path, partial(_markdown, path))
-    for path in sorted((folder.diagnosis / "traces").rglob("*.json")):
-        yield _Check("diagnosis", path, partial(_trace, path))
+    for part in ("questions", "answers"):
+        for path in sorted((folder.diagnosis / "traces" / part).glob("*.json")):
+            yield _Check("diagnosis", path, partial(_trace, path))
 
 
 def _manifest(path: Path) -> bool:

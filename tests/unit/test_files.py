@@ -10,6 +10,7 @@ import pytest
 
 from lossary.errors import DataError
 from lossary.files import (
+    clear_leftovers,
     digest_bytes,
     digest_file,
     digest_json,
@@ -111,3 +112,18 @@ def test_digests_agree(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     assert digest_file(path) == digest_bytes(b"abc")
     assert digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
+
+
+def test_what_killed_writes_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    script = "import os, sys; from pathlib import Path; from lossary.files import {0} as write\n"
+    script += "with write(Path(sys.argv[1])) as temporary: os._exit(9)"
+    for kind in ("write_atomic", "write_directory_atomic"):
+        subprocess.run([sys.executable, "-c", script.format(kind), str(tmp_path / kind)], check=False)
+    kept = [".hidden", ".lock", ".a.tmp", "a.0123456789ab.tmp", ".data.partial"]
+    for name in kept:
+        (tmp_path / name).write_text("")
+    assert len(os.listdir(tmp_path)) == len(kept) + 2
+    clear_leftovers(tmp_path, "write_directory_atomic")
+    assert len(os.listdir(tmp_path)) == len(kept) + 1
+    clear_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
