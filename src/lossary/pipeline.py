@@ -267,17 +267,19 @@ def evaluate(
     jobs: int | None = None,
     batch_size: int | None = None,
     which: Which | int = "newest",
-    foreign: Foreign | None = None,
+    foreign: Sequence[Foreign] = (),
     listener: Listener,
 ) -> None:
     """Scores checkpoints of each run on the validation set: the newest, all that are kept, or that of a step.
 
-    What is scored already is left alone. With `foreign`, one checkpoint from elsewhere is scored instead.
+    What is scored already is left alone. With `foreign`, checkpoints from elsewhere are scored instead.
     """
+    elsewhere = {found.name: found for found in foreign}
 
     def job(run: str, tools: "_Tools") -> None:
-        if foreign is not None:
-            wanted = [ScoreJob(name=run, checkpoint=foreign.checkpoint, backend=foreign.backend, batch_size=batch_size)]
+        if run in elsewhere:
+            found = elsewhere[run]
+            wanted = [ScoreJob(name=run, checkpoint=found.checkpoint, backend=found.backend, batch_size=batch_size)]
         else:
             checkpoints = _checkpoints(folder, run, which)
             of_run = [job_of_run(study, run, checkpoint, batch_size=batch_size) for checkpoint in checkpoints]
@@ -287,7 +289,7 @@ def evaluate(
             request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in wanted]}
             tools.run("lossary.evaluation.job", request, wanted[0].backend)
 
-    names = [foreign.name] if foreign else _chosen(study, runs)
+    names = list(elsewhere) or _chosen(study, runs)
     _each_run("evaluate", names, job, folder=folder, jobs=jobs, listener=listener)
 
 

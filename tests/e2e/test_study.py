@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,3 +261,46 @@ AlbertForMaskedLM.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])
         c["value"] for c in ours["cells"] if (c["run"], c["dataset"], c["metric"]) == ("torch_a", "stories", "mlm_loss")
     )
     assert cells["stories", "mlm_loss"]["value"] == pytest.approx(mlm, rel=1e-6)
+
+
+def test_checkpoints_of_tensorflow_1_score_as_their_twins(finished: StudyFolder, tmp_path: Path) -> None:
+    """Two at once, under names of their own; a run's weights under google-research's names are that run."""
+    code = """
+import json, sys
+import tensorflow as tf
+from lossary.models.checkpoints import load_checkpoint
+from lossary.models.parameters import hf_config
+from lossary.models.tf_albert import _wanted
+from pathlib import Path
+found = load_checkpoint(Path(sys.argv[1]))
+out = Path(sys.argv[2])
+out.mkdir()
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    for name, (own, is_kernel) in _wanted().items():
+        value = found.parameters[own]
+        tf.compat.v1.get_variable(name, initializer=value.T if is_kernel else value)
+    tf.compat.v1.train.get_or_create_global_step()
+    session.run(tf.compat.v1.global_variables_initializer())
+    tf.compat.v1.train.Saver().save(session, str(out / "model.ckpt-7"))
+(out / "albert_config.json").write_text(json.dumps({**hf_config(found.shape), "hidden_act": "gelu"}))
+"""
+    folder = StudyFolder(Path(shutil.copytree(finished.root, tmp_path / "study")))
+    checkpoint = list_checkpoints(folder.checkpoints("torch_a"))[-1]
+    made = tmp_path / "tf1"
+    subprocess.run([sys.executable, "-c", code, str(checkpoint), str(made)], check=True, capture_output=True)
+    options = ["--checkpoint", str(made / "model.ckpt-7"), "--checkpoint", str(checkpoint)]
+    done = lossary("evaluate", str(folder.root), *options, "--name", "theirs", "--name", "ours")
+    assert done.returncode == 0, done.stderr
+    table = json.loads(lossary("export", str(folder.root), "--run", "theirs", "--run", "ours").stdout)
+    values: dict[str, dict[tuple[str, str], object]] = {"theirs": {}, "ours": {}}
+    for cell in table["cells"]:
+        values[cell["run"]][cell["dataset"], cell["metric"]] = (cell["value"], cell["low"], cell["n"])
+    assert values["theirs"] == values["ours"]
+    runs = {run["name"]: run for run in table["runs"]}
+    assert runs["theirs"]["weights_digest"] == runs["ours"]["weights_digest"]
+    assert (runs["theirs"]["tokenizer"], runs["ours"]["tokenizer"]) == ("unknown", "same")
+    shutil.copyfile(folder.tokenizer / "spiece.model", made / "30k-clean.model")
+    options = ["--checkpoint", str(made), "--name", "theirs"]
+    assert lossary("evaluate", str(folder.root), *options).returncode == 0
+    table = json.loads(lossary("export", str(folder.root), "--run", "theirs").stdout)
+    assert table["runs"][0]["tokenizer"] == "same"

@@ -10,6 +10,7 @@ from lossary.cli.add import add
 from lossary.cli.boundary import Verbs, guarded
 from lossary.cli.check import check
 from lossary.cli.compare import compare
+from lossary.cli.convert import convert
 from lossary.cli.demo import demo
 from lossary.cli.diagnose import diagnose
 from lossary.cli.evaluate import evaluate
@@ -58,6 +59,7 @@ for verb in (
     serve,
     export,
     verify,
+    convert,
     add,
     mv,
     rm,

@@ -5,7 +5,7 @@ for number, whole, content in fields(data): ...
 
 from collections.abc import Iterator
 
-__all__ = ["fields", "varint"]
+__all__ = ["fields", "read_varint", "varint"]
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -13,12 +13,12 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     at = 0
     while at < len(data):
         start = at
-        key, at = _read_varint(data, at)
+        key, at = read_varint(data, at)
         kind = key & 7
         if kind == 0:
-            _, end = _read_varint(data, at)
+            _, end = read_varint(data, at)
         elif kind == 2:
-            size, at = _read_varint(data, at)
+            size, at = read_varint(data, at)
             end = at + size
         else:
             end = at + (8 if kind == 1 else 4)
@@ -28,7 +28,8 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         at = end
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """A whole number at a place, and where it ends. ValueError if it is cut off."""
     value = shift = 0
     while at < len(data):
         byte = data[at]

@@ -131,7 +131,7 @@ def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validati
         step=int(checkpoint.state.get("step", 0)),
         validation_digest=validation.digest,
         tokenizer_digest=tokenizer.digest,
-        tokenizer=compare_vocabulary(checkpoint.path, tokenizer.path),
+        tokenizer=compare_vocabulary(checkpoint.path, tokenizer.path, checkpoint.vocabularies),
         weights_digest=weights_digest(checkpoint.parameters),
         backend=job.backend,
         device="",

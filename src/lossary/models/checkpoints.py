@@ -7,6 +7,7 @@
       state.json               step, counts, digests
       spiece.model             the tokenizer
 
+`load_checkpoint` also opens what transformers saved, and google-research's files of TensorFlow 1 (`tf_albert.py`).
 A folder appears whole or not at all. Weights are read in any floating point format and held as float32, the vocabulary
 that a folder holds is compared with the study's (`models/vocabularies.py`). Pickled weights and weights that are not
 finite are refused.
@@ -22,17 +23,21 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from lossary.errors import CheckpointError, DataError
+from lossary.errors import CheckpointError, DataError, UsageError
 from lossary.files import check_json, digest_file, read_json, write_directory_atomic, write_json, write_plain_json
 from lossary.models.parameters import Parameters, hf_config, parameter_table, shape_from_config
 from lossary.models.shapes import AlbertShape
 from lossary.models.tensors import read_tensors, read_weights
+from lossary.models.tf_albert import read_tf_albert
+from lossary.models.tf_bundle import bundle_prefix
 from lossary.models.update_laws import Moments
+from lossary.models.vocabularies import MODELS
 
 __all__ = [
     "Checkpoint",
     "check_checkpoint",
     "checkpoint_step",
+    "export_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
     "load_own_checkpoint",
@@ -44,6 +49,7 @@ _SCHEMA = 1
 _HINT = "Restore the checkpoint from a copy or delete it: `lossary run` goes on from the one before."
 _WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _CONFIG, _VOCABULARY = "config.json", "spiece.model"
+_TRAINER_STATE = "trainer_state.json"
 _POOLER = ("albert.pooler.weight", "albert.pooler.bias")
 _SOP_HEAD = ("sop_classifier.classifier.weight", "sop_classifier.classifier.bias")
 
@@ -58,6 +64,7 @@ class Checkpoint:
     moments: Moments | None
     state: dict[str, Any]
     has_sop: bool  # False where the folder has no sentence-order head
+    vocabularies: tuple[Path, ...] = ()  # that lie beside it under names of their own
 
 
 def weights_digest(parameters: Parameters) -> str:
@@ -91,6 +98,29 @@ def save_checkpoint(
     return full
 
 
+def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Writes weights, configuration and vocabulary as a new folder that transformers opens; UsageError if it exists.
+
+    A checkpoint without a sentence-order head becomes an `AlbertForMaskedLM`.
+    """
+    if path.exists():
+        raise UsageError("it exists already", where=str(path), hint="Name a folder that does not.")
+    unread = () if checkpoint.has_sop else (*_POOLER, *_SOP_HEAD)
+    config = hf_config(checkpoint.shape) | ({} if checkpoint.has_sop else {"architectures": ["AlbertForMaskedLM"]})
+    own = [file for file in (checkpoint.path / name for name in MODELS) if file.is_file()]
+    with write_directory_atomic(path) as temporary:
+        save_file(
+            {name: value for name, value in checkpoint.parameters.items() if name not in unread},
+            temporary / _WEIGHTS,
+            {"format": "pt"},
+        )
+        write_plain_json(temporary / _CONFIG, config)
+        for file in [*own, *checkpoint.vocabularies][:1]:
+            shutil.copyfile(file, temporary / _VOCABULARY)
+        if "step" in checkpoint.state:
+            write_plain_json(temporary / _TRAINER_STATE, {"global_step": checkpoint.state["step"]})
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first; leftovers of interrupted writes are not among them."""
     return sorted(path for path in folder.glob("step-*") if (path / _STATE).is_file())
@@ -122,21 +152,27 @@ def load_own_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Any folder that transformers opens as an ALBERT with an MLM head.
+    """Any folder that transformers opens as an ALBERT with an MLM head, or google-research's files of TensorFlow 1.
 
     Raises CheckpointError: no such folder, pickled weights, another architecture, missing or misshapen parameters, or
     some that are not finite.
     Without a sentence-order head its parameters (and those of an absent pooler) are zeros and `has_sop` is False.
     """
-    if not (path / _CONFIG).is_file():
+    vocabularies: tuple[Path, ...] = ()
+    if (path / _CONFIG).is_file():
+        state = _read_state(path)
+        config = _read_object(path / _CONFIG)
+        found = _canonical(read_weights(path))
+    elif prefix := bundle_prefix(path):
+        made = read_tf_albert(prefix)
+        found, config, vocabularies = made.parameters, made.config, made.vocabularies
+        state = {} if made.step is None else {"step": made.step}
+    else:
         raise CheckpointError(f"no checkpoint: there is no {_CONFIG}", where=str(path))
-    state = _read_object(path / _STATE) if (path / _STATE).is_file() else {}
-    _check_files(path, state, [name for name in state.get("files", {}) if name != _MOMENTS])
     try:
-        shape = shape_from_config(_read_object(path / _CONFIG))
+        shape = shape_from_config(config)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"not an ALBERT that can be computed here: {error}", where=str(path / _CONFIG)) from None
-    found = _canonical(read_weights(path))
+        raise CheckpointError(f"not an ALBERT that can be computed here: {error}", where=str(path)) from None
     table = parameter_table(shape)
     has_sop = all(name in found for name in _SOP_HEAD)
     if not has_sop:
@@ -155,7 +191,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"shapes differ from config.json: {_some(wrong)}", where=str(path))
     parameters = {name: np.ascontiguousarray(found[name], np.float32) for name in table}
     _check_finite(parameters, path)
-    return Checkpoint(path=path, shape=shape, parameters=parameters, moments=None, state=state, has_sop=has_sop)
+    return Checkpoint(
+        path=path,
+        shape=shape,
+        parameters=parameters,
+        moments=None,
+        state=state,
+        has_sop=has_sop,
+        vocabularies=vocabularies,
+    )
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """What the folder says of its training: lossary's state, whose digests are compared, or that of a `Trainer`."""
+    if (path / _STATE).is_file():
+        state = _read_object(path / _STATE)
+        _check_files(path, state, [name for name in state.get("files", {}) if name != _MOMENTS])
+        return state
+    trainer = path / _TRAINER_STATE
+    step = _read_object(trainer).get("global_step") if trainer.is_file() else None
+    return {"step": step} if isinstance(step, int) else {}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ list the pieces by id; they must be the study's, one by one. A folder with none 
 says so.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from lossary.data.protobuf import fields
 from lossary.errors import CheckpointError
 from lossary.files import digest_file, digest_json, read_json
 
-__all__ = ["Known", "compare_vocabulary", "model_digest"]
+__all__ = ["MODELS", "Known", "compare_vocabulary", "model_digest"]
 
 Known = Literal["same", "unknown"]
 
@@ -25,7 +26,7 @@ Known = Literal["same", "unknown"]
 # Source: google/sentencepiece, sentencepiece_model.proto.
 _PIECES, _TRAINER, _NORMALISER, _DENORMALISER = 1, 2, 3, 5
 _CUTTING = {3: b"\x01", 24: b"\x00", 35: b"\x00"}  # model_type, treat_whitespace_as_suffix, byte_fallback
-_MODELS = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+MODELS = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
 
 def model_digest(model: bytes) -> str:
@@ -42,12 +43,12 @@ def model_digest(model: bytes) -> str:
     return digest_json([part.hex() for part in (*kept.values(), *cutting.values())])
 
 
-def compare_vocabulary(folder: Path, study_model: Path) -> Known:
-    """Compares every vocabulary that a checkpoint's folder holds with the study's SentencePiece model.
+def compare_vocabulary(folder: Path, study_model: Path, more: Iterable[Path] = ()) -> Known:
+    """Compares every vocabulary that a checkpoint's folder holds, and SentencePiece models beside it, with the study's.
 
     Raises CheckpointError, naming both, if one is another.
     """
-    models = [folder / name for name in _MODELS if (folder / name).is_file()]
+    models = [*(folder / name for name in MODELS if (folder / name).is_file()), *more]
     for path in models:
         if digest_file(path) != digest_file(study_model) and _digest_of(path) != _digest_of(study_model):
             raise _differs(path, study_model, "its pieces, their scores or its normaliser are others")
