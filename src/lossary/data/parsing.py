@@ -8,7 +8,7 @@ A block is parsed wherever it is run: `tokenise` does it in processes of its own
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import numpy as np
@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 from lossary.data.fields import MISSING, absent, column_of, value_of
 from lossary.data.source_files import Kind
 from lossary.errors import SourceError
+
+if TYPE_CHECKING:
+    from lossary.data.filters import RowFilter, Verdict
 
 __all__ = ["BLOCK_BYTES", "MOST_DOCUMENT_BYTES", "BadRow", "Block", "ParsedBlock", "Reading", "first_line", "parse"]
 
@@ -121,21 +124,27 @@ def _cut(part: ParsedBlock, most: int) -> ParsedBlock:
 
 
 def _parse_json(block: Block) -> Iterator[ParsedBlock]:
-    part = ParsedBlock()
-    rows: Iterable[tuple[int, bytes, dict[str, Any]]] = _objects(part, block)
-    if block.reading.optional:
-        rows = list(rows)
-        _note_fields(part, block, [values for _, _, values in rows])
-    if block.reading.where is not None:
-        rows = list(rows)
-        columns = [list(map(value_of(name), (values for _, _, values in rows))) for name in block.reading.filtered_by]
-        rows = _passing(part, block, rows, columns)
-    names, reads = block.reading.fields, [value_of(name) for name in block.reading.fields]
-    for number, line, values in rows:
-        found = tuple([read(values) for read in reads])
-        if MISSING in found and block.reading.join is None:
-            _reject(part, block, number, absent(names[found.index(MISSING)]), line)
-            part.known |= dict.fromkeys([] if len(part.known) > _MOST_FIELDS_NOTED else _names(values))
+    part, reading = ParsedBlock(), block.reading
+    numbers: list[int] = []
+    lines: list[bytes] = []
+    columns: dict[str, list[Any]] = {name: [] for name in reading.columns}
+    reads = [(value_of(name), values) for name, values in columns.items()]
+    for number, line, row in _objects(part, block):
+        numbers.append(number)
+        lines.append(line)
+        for read, values in reads:
+            values.append(value := read(row))
+            if value is MISSING and len(part.known) < _MOST_FIELDS_NOTED:
+                part.known |= dict.fromkeys(_names(row))
+    part.has = {name for name in reading.optional if any(value is not MISSING for value in columns[name])}
+    texts = [columns[name] for name in reading.fields]
+    if reading.where is not None:
+        passes = _passing(part, block, numbers, [columns[name] for name in reading.filtered_by])
+        numbers, lines = list(compress(numbers, passes)), list(compress(lines, passes))
+        texts = [list(compress(values, passes)) for values in texts]
+    for number, line, found in zip(numbers, lines, zip(*texts, strict=True), strict=True):
+        if MISSING in found and reading.join is None:
+            _reject(part, block, number, absent(reading.fields[found.index(MISSING)]), line)
         else:
             _add(part, block, number, found)
     yield part
@@ -162,16 +171,6 @@ def _object(part: ParsedBlock, block: Block, number: int, line: bytes) -> dict[s
     return values
 
 
-def _note_fields(part: ParsedBlock, block: Block, rows: Sequence[dict[str, Any]]) -> None:
-    for name in block.reading.optional:
-        read = value_of(name)
-        if any(read(values) is not MISSING for values in rows):
-            part.has.add(name)
-    if len(part.has) < len(set(block.reading.optional)):
-        for values in rows[:_MOST_FIELDS_NOTED]:
-            part.known |= dict.fromkeys(_names(values))
-
-
 def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, dict) and value:
@@ -180,14 +179,19 @@ def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _passing(part: ParsedBlock, block: Block, rows: list[Any], columns: list[list[Any]]) -> list[Any]:
-    """The rows that the condition passes, each a tuple whose first item is its number; it counts the others."""
+def _passing(part: ParsedBlock, block: Block, numbers: Sequence[int], columns: list[list[Any]]) -> list[bool]:
+    """Whether the condition passes each row; it counts the others."""
     verdict = _filter(block.reading.where).judge_values(columns)
+    _count_others(part, block, numbers, verdict)
+    return verdict.passes.tolist()  # type: ignore[no-any-return]
+
+
+def _count_others(part: ParsedBlock, block: Block, numbers: Sequence[int], verdict: "Verdict") -> None:
     for place, (reason, sample) in verdict.bad.items():
-        _reject(part, block, rows[place][0], reason, sample.encode())
-    passes = verdict.passes.tolist()
-    part.filtered += [row[0] for place, row in enumerate(rows) if not passes[place] and place not in verdict.bad]
-    return list(compress(rows, passes))
+        _reject(part, block, int(numbers[place]), reason, sample.encode())
+    left_out = ~verdict.passes
+    left_out[list(verdict.bad)] = False
+    part.filtered += [int(number) for number in compress(numbers, left_out.tolist())]
 
 
 def _parse_text(block: Block) -> Iterator[ParsedBlock]:
@@ -195,7 +199,8 @@ def _parse_text(block: Block) -> Iterator[ParsedBlock]:
     rows: Iterable[tuple[int, bytes | str]] = _documents(block)
     if block.reading.where is not None:
         decoded = list(_decoded(part, block))
-        rows = _passing(part, block, decoded, [[text for _, text in decoded]])
+        passes = _passing(part, block, [number for number, _ in decoded], [[text for _, text in decoded]])
+        rows = compress(decoded, passes)
     for number, text in rows:
         _add(part, block, number, (text,))
     yield part
@@ -268,11 +273,7 @@ def _add_batch(part: ParsedBlock, block: Block, batch: pa.RecordBatch, first_row
         verdict = _filter(block.reading.where).judge_columns(
             [column_of(batch, name) for name in block.reading.filtered_by]
         )
-        for place, (reason, sample) in verdict.bad.items():
-            _reject(part, block, first_row + place, reason, sample.encode())
-        left_out = ~verdict.passes
-        left_out[list(verdict.bad)] = False
-        part.filtered += numbers[left_out].tolist()
+        _count_others(part, block, numbers.tolist(), verdict)
         numbers, batch = numbers[verdict.passes], batch.filter(pa.array(verdict.passes))
     columns = [column_of(batch, name) for name in block.reading.fields]
     # As bytes, so that a text that is not UTF-8 costs its row and not the batch.
@@ -323,7 +324,7 @@ def _reject(part: ParsedBlock, block: Block, number: int, reason: str, sample: b
     part.bad.append(BadRow(file=block.file, row=number, reason=reason, sample=text))
 
 
-def _filter(where: str | None) -> Any:
+def _filter(where: str | None) -> "RowFilter":
     # DuckDB takes a tenth of a second to be imported, and most datasets have no condition.
     from lossary.data.filters import row_filter
 
