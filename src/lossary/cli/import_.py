@@ -36,7 +36,8 @@ def import_(
     """Read tables and logs that others made, for show, check, report and export.
 
     Known are tables (Markdown, CSV, HTML, Excel), TensorBoard, MLflow, W&B exports, transformers' trainer_state.json,
-    Keras' CSVLogger, Lightning's metrics.csv, and logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT.
+    Keras' CSVLogger, Lightning's metrics.csv, logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, and
+    logs whose lines say a step or epoch and a loss.
     """
     from lossary.errors import UsageError
     from lossary.files import write_atomic

@@ -94,6 +94,9 @@ class Collector:
             run = entry.run if entry is not None and entry.run else tag.run
             if tag.unit == "bits" and meaning.metric.endswith("loss"):
                 value = value * math.log(2)
+            if meaning.metric.endswith("accuracy") and np.nanmax(value, initial=0.0) > 1:
+                value = value / 100
+                self.note(f"{tag.name} is above 1: read as per cent")
             place = self._places[tag] or tag.name
             again = len(set(zip(*self._points[tag], strict=True))) - len(step)
             if again > 0 and np.isfinite(value).all():

@@ -16,6 +16,7 @@ from lossary.results.importers.grids import (
     read_html_grids,
     read_markdown_grids,
 )
+from lossary.results.importers.linelogs import has_rows, read_line_log
 from lossary.results.importers.lines import read_json_text, read_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.mlflow import read_mlflow_files, read_mlflow_sqlite
@@ -45,8 +46,9 @@ __all__ = ["KINDS", "read_any"]
 
 KINDS = (
     "Markdown, CSV, HTML and Excel tables, TensorBoard, MLflow (file store, SQLite), W&B (exports, run folders), "
-    "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, "
-    "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, JSON lines"
+    "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, JSON lines, "
+    "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, "
+    "and any log whose lines say a step or epoch and a loss: step 100 | loss 2.3 | val_loss 2.4"
 )
 _HEAD = 1 << 16
 # So far a log is looked at for its first line of numbers.
@@ -57,6 +59,7 @@ _FAIRSEQ = re.compile(
     r"|^\|?\s*epoch\s+\d+:\s+\d+\s*/\s*\d+ \w*loss=|^\|?\s*epoch \d+ \| (train|valid) loss",
     re.MULTILINE,
 )
+_TABLE = re.compile(r"<table\b", re.IGNORECASE)
 _RULER = re.compile(r"^\s*\|?(?=[^\n]*\|)\s*:?-+:?\s*(\|\s*:?-*:?\s*)*$", re.MULTILINE)
 
 
@@ -166,7 +169,7 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
             found = _read_log(path, file.read(_FAR).decode("utf-8", "replace"), maps)
     if found is not None:
         return found
-    if re.search(r"<table\b", text, re.IGNORECASE):
+    if _TABLE.search(text):
         return read_grids(read_html_grids(read_text(path), path), path, "HTML tables", maps)
     if any(separator in first for separator in ",;\t"):
         return _read_csv(path, maps)
@@ -191,6 +194,8 @@ def _read_log(path: Path, text: str, maps: Maps) -> Imported | None:
     is_results = "results" in path.name and all(map(EVAL_RESULT.match, lines))
     if is_results or re.search(r"^\s*global_step\s*=\s*\d", text, re.MULTILINE):
         return read_eval_results(path, maps)
+    if not _TABLE.search(text) and has_rows(text):
+        return read_line_log(path, maps)
     return None
 
 
@@ -201,8 +206,8 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
         value = None
     if isinstance(value, dict) and path.suffix != ".json":
         return read_json_lines(path, maps)
-    if value is None and first not in ("{", "[") and not first.startswith(("{", "[{")):
-        # A log line in brackets: `[2026-01-01][valid][INFO] - …`.
+    if value is None and not re.match(r"\{\s*(\"|\}|$)|\[\s*(\{|$)", first):
+        # A log line in brackets: `[2026-01-01][valid][INFO] - …`, `{'loss': 2.3, 'epoch': 0.1}`.
         return None
     text = read_text(path)
     if first[:1] == "[" and not re.match(r"\[\s*[\[{\d\"\]]", text.lstrip("﻿ \r\n")):

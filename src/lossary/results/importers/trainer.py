@@ -11,7 +11,7 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported, Split, Tag
 from lossary.results.importers.records import points_of_records
 
-__all__ = ["read_results_json", "read_trainer_state", "run_of"]
+__all__ = ["entry_tag", "read_results_json", "read_trainer_state", "run_of"]
 
 _PREFIXES: tuple[tuple[str, Split], ...] = (("eval_", "eval"), ("test_", "test"), ("predict_", "test"))
 _ABOUT_THE_ENTRY = ("step", "epoch", "global_step", "total_flos")
@@ -50,10 +50,15 @@ def _add(found: Collector, run: str, entry: dict[str, Any], step: int, place: st
     for name, value in entry.items():
         if name in _ABOUT_THE_ENTRY or not is_number(value):
             continue
-        prefix, split = next(((p, s) for p, s in _PREFIXES if name.startswith(p)), ("", "train"))
-        refused = "a mean over the whole run, not the loss of a step" if is_summary and name == "train_loss" else None
-        core = name.removeprefix("train_" if split == "train" else prefix)
-        found.add(Tag(run, name, core, split=split, refused=refused), step, float(value), place)
+        found.add(entry_tag(run, name, is_summary=is_summary), step, float(value), place)
+
+
+def entry_tag(run: str, name: str, *, is_summary: bool) -> Tag:
+    """A value of an entry: `eval_…` is of evaluation, what has no prefix of training."""
+    prefix, split = next(((p, s) for p, s in _PREFIXES if name.startswith(p)), ("", "train"))
+    refused = "a mean over the whole run, not the loss of a step" if is_summary and name == "train_loss" else None
+    core = name.removeprefix("train_" if split == "train" else prefix)
+    return Tag(run, name, core, split=split, refused=refused)
 
 
 def read_results_json(path: Path, maps: Maps) -> Imported:

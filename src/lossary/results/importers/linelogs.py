@@ -1,0 +1,380 @@
+"""Logs that say a step and its losses on one line: llm.c, nanochat, torchtitan, Keras, the Trainer's dicts, one's own.
+
+step 100/1000 | loss 2.31 | lr 3e-4          Epoch [1/3], Step [100/600], Loss: 2.31
+Step 00250 | Validation bpb: 1.21            {'eval_loss': 2.4, 'epoch': 1.0}
+iter=100 train_loss=2.31 val_loss=2.40       100/100 - 3s - loss: 0.5 - val_loss: 0.6
+
+A line is a row: where it stands on the axis, and its fields. A field is claimed for training or evaluation only where
+its name, the words of its line, or what stands beside it (a learning rate, a norm of gradients) says so.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from lossary.results.importers.collect import Collector, as_float
+from lossary.results.importers.lines import lines_of
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.model import Axis, Imported, Split, Tag
+from lossary.results.importers.names import read_name, split_word
+from lossary.results.importers.trainer import entry_tag
+
+__all__ = ["has_rows", "read_line_log"]
+
+# Longer lines are no line of a log that people read.
+_MOST_CHARACTERS = 1 << 14
+_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
+_MEASURED = re.compile(r"loss|ppl|perplexity|acc|bpb|nll|xent|entropy|\bs:\d+ t[er]l:", re.IGNORECASE)
+_COLOUR = re.compile(r"\x1b\[[\d;]*[A-Za-z]|\x08+")
+_TENSOR = re.compile(r"(?:tensor|np\.float(?:32|64))\(([^(),]{1,40})[^()]{0,80}\)")
+# What a logger puts before its message: times, levels, ranks.
+_PREFIX = re.compile(
+    r"^(?:[\s|>*#-]*+(?:\[?\(?(?:\d{4}[-/]\d\d[-/]\d\d|\d\d[-/]\d\d[-/]\d{2,4}|\d{1,2}:\d\d:\d\d(?:[.,]\d+)?Z?"
+    r"|[T ](?=\d\d:)|(?:INFO|DEBUG|WARNING|NOTICE|ERROR)\b|(?:rank|worker|default)[ _:]?\d+)[\])]?[:\s,|-]*+))+",
+    re.IGNORECASE,
+)
+_COUNT = r"\s*+(?:[:=#]\s*+)?[\[(]?\s*+(\d[\d,]*)(?:\s*/\s*(\d[\d,]*))?\s*[\])]?(?![\w%]|\.\d|[eE]-)"
+_STEP = re.compile(
+    r"(?<![\w/])(?:(?:global|train(?:ing|er)?|cur(?:rent)?|optimizer)[_ /]?)?"
+    r"(?:steps?|iter(?:ation)?s?|(?:num_)?updates?|batch(?:es)?|it|шаг)" + _COUNT,
+    re.IGNORECASE,
+)
+_BATCHES = re.compile(r"(?<![\w.])(\d[\d,]*)\s*/\s*(\d[\d,]*)\s+batches\b")
+_EPOCH = re.compile(
+    r"(?<![\w/])(?:epochs?|ep|эпоха)\s*+(?:[:=#]\s*+)?[\[(]?\s*+(\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\s*[\])]?(?![\w%]|\.\d)",
+    re.IGNORECASE,
+)
+_PAIR = re.compile(rf"([^\W\d][\w/.\-]*)\s*[=:]\s*({_NUMBER})(%?)(?=[\s,;|)\]}}]|$)")
+_WORD = r"[^\W\d][\w/.\-]*"
+_SEGMENT = re.compile(rf"^({_WORD}(?: {_WORD}){{0,4}})(\s*[:=]\s*|\s)({_NUMBER})(%?)$")
+_ENDS = re.compile(r"(?:the )?(?:end of training|final|finished|done)", re.IGNORECASE)
+_GAP = re.compile(r"(?:(?<=[^\W\d])|(?<=[:=]))\s{2,}(?=[-+]?[\d.]|nan\b|inf\b)")
+_SEPARATOR = re.compile(r"\s*[|,;•·]\s*|\s+-+\s+|\s{2,}|\t|[()\[\]{}]|:\s(?=[^\W\d])")
+_REMARK = re.compile(r"\([^()=:]*\)")
+_DICT = re.compile(r"\{[^{}]*\}")
+_ITEM = re.compile(rf"['\"]([^'\"]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?(%?)(?=\s*[,}}])")
+_BAR = re.compile(r"(\d+)%\|[^|]*\|\s*(\d+)/(\d+)\s*\[([^\]]*)\]?")
+_KERAS_EPOCH = re.compile(r"^\s*Epoch\s+(\d+)\s*/\s*\d+\s*$")
+_KERAS = re.compile(r"(?:^|\s)(\d+)/(\d+)\s[^:]{0,200}?-\s(?=\w+: )")
+_LLM_C = re.compile(rf"^s:(\d+) (tel|trl):({_NUMBER})")
+# Only an optimizer has them: what stands beside them was trained on.
+_OF_TRAINING = re.compile(
+    r"(?<![a-z])(?:lr|lrm|learning[ _]rate|g(?:rad(?:ient)?)?[ _]?norm|norm|mfu)(?![a-z])", re.IGNORECASE
+)
+_OF_A_SET = re.compile(r"\b(?:on|for)\s+(?:the\s+)?(?:dataset\s+)?['\"]?([^\W\d][\w.\-]*)['\"]?", re.IGNORECASE)
+_NO_SET = {"the", "step", "epoch", "set", "a", "all", "rank", "device", "cuda", "cpu", "gpu", "batch", "iteration"}
+
+
+class _Field(NamedTuple):
+    """A name and its number as a line has them."""
+
+    name: str
+    value: float
+
+
+@dataclass(kw_only=True)
+class _Row:
+    """One line: its place on the axis, its fields, and what its other words say."""
+
+    line: int
+    fields: list[_Field]
+    step: int | None = None
+    epoch: float | None = None
+    total: int | None = None
+    split: Split | None = None
+    dataset: str | None = None
+    words: str = ""
+    is_entry: bool = False  # a dict of transformers' Trainer, whose names have its own prefixes
+
+
+@dataclass
+class _State:
+    """What lines above say of those below."""
+
+    last: "_Row | None" = None
+    keras_epoch: int | None = None
+    ended: bool = False
+    bars: list[tuple[int, int, int]] = field(default_factory=list)  # line, done, of how many
+    evaluated_after: int = 0
+
+
+def has_rows(text: str) -> bool:
+    """Whether a text has a line with a step and a loss."""
+    return any(True for _ in _rows(enumerate(text.split("\n"), 1), _State()))
+
+
+def read_line_log(path: Path, maps: Maps) -> Imported:
+    """The points of a log of lines."""
+    state = _State()
+    rows = list(_rows(lines_of(path), state))
+    found = Collector(path, "transformers log" if any(row.is_entry for row in rows) else "log of lines", maps)
+    if state.evaluated_after:
+        found.note(f"{state.evaluated_after} lines after the last epoch evaluate a set that they do not name; left out")
+    _place_entries([row for row in rows if row.is_entry and row.step is None], state, found)
+    _count_on(rows, found)
+    _count_fractions(rows, found)
+    for row, item, suffix in _told_apart(rows):
+        axis: Axis = "epoch" if row.step is None else "step"
+        at = int(row.epoch or 0) if row.step is None else row.step
+        found.add(_tag(path.stem, row, item, suffix, axis), at, item.value, f"line {row.line}")
+    return found.finish()
+
+
+def _tag(run: str, row: _Row, item: _Field, suffix: str, axis: Axis) -> Tag:
+    if row.is_entry:
+        is_summary = any(other.name == "train_runtime" for other in row.fields)
+        return entry_tag(run, item.name, is_summary=is_summary)._replace(axis=axis)
+    split = row.split if read_name(item.name).split is None else None
+    shown = " ".join(part for part in (split or "", row.dataset or "", suffix) if part)
+    return Tag(run, f"{item.name} ({shown})" if shown else item.name, item.name, split, row.dataset, axis)
+
+
+def _rows(lines: Iterable[tuple[int, str]], state: _State) -> Iterator[_Row]:
+    for number, whole in lines:
+        for line in whole.split("\r"):
+            if len(line) > _MOST_CHARACTERS:
+                continue
+            row = _row(_TENSOR.sub(r"\1", _COLOUR.sub("", line)).strip("\n"), number, state)
+            if row is not None and any(_is_measured(item.name) for item in row.fields):
+                state.last = row
+                yield row
+
+
+def _is_measured(name: str) -> bool:
+    return read_name(name).quantity is not None
+
+
+def _row(line: str, number: int, state: _State) -> _Row | None:
+    header = _KERAS_EPOCH.match(line)
+    if header:
+        state.keras_epoch, state.ended = int(header[1]), False
+        return None
+    bars = [(int(bar[2]), int(bar[3])) for bar in _BAR.finditer(line)]
+    state.bars += [(number, *bar) for bar in bars]
+    if not _MEASURED.search(line):
+        return None
+    short = _LLM_C.match(line)
+    if short:
+        name = {"tel": "val loss", "trl": "train loss"}[short[2]]
+        return _Row(line=number, fields=[_Field(name, float(short[3]))], step=int(short[1]))
+    literal = _DICT.search(line)
+    if literal and _ITEM.search(literal[0]):
+        return _dict_row(line, literal, number, bars)
+    if state.keras_epoch is not None and (match := _KERAS.search(line)):
+        return _keras_row(line, match, number, state)
+    if bars:
+        return _bar_row(line, number)
+    return _plain_row(line, number, state)
+
+
+def _dict_row(line: str, literal: re.Match[str], number: int, bars: Sequence[tuple[int, int]]) -> _Row | None:
+    values = {name: _scaled(text, percent) for name, text, percent in _ITEM.findall(literal[0])}
+    step = next((values.pop(name) for name in list(values) if _STEP.fullmatch(f"{name}=0")), None)
+    epoch = values.pop("epoch", None)
+    fields = [_Field(name, value) for name, value in values.items()]
+    if step is None and epoch is not None:
+        return _Row(line=number, fields=fields, epoch=epoch, is_entry=True)
+    outside = line[: literal.start()] if not bars else ""
+    before = _axis(_PREFIX.sub("", outside))
+    row = _Row(line=number, fields=fields, step=None if step is None else int(step), epoch=epoch)
+    if step is None:
+        row.step, row.epoch, row.total = before.step, before.epoch, before.total
+    if row.step is None and row.epoch is None:
+        return None
+    return _said(row, outside, literal[0])
+
+
+def _keras_row(line: str, match: re.Match[str], number: int, state: _State) -> _Row | None:
+    """Keras' bar at its end; those before it are means over a part of the epoch."""
+    if match[1] != match[2]:
+        return None
+    if state.ended:
+        state.evaluated_after += 1
+        return None
+    fields = [_Field(name, float(text)) for name, text, _ in _PAIR.findall(line[match.end() :])]
+    # Keras writes one last bar twice: without the evaluation, then with it.
+    state.ended = any(read_name(item.name).split == "eval" for item in fields) or "\x08" not in line
+    names = {read_name(item.name).split for item in fields if _is_measured(item.name)}
+    return _Row(line=number, fields=fields, epoch=state.keras_epoch, split="train" if names else None)
+
+
+def _bar_row(line: str, number: int) -> _Row | None:
+    """tqdm's bar with losses behind it: by its own count, or by the epoch in front of it once it is full."""
+    *_, bar = _BAR.finditer(line)
+    fields = [_Field(name, _scaled(text, percent)) for name, text, percent in _PAIR.findall(bar[4])]
+    before = _axis(_PREFIX.sub("", line[: bar.start()]))
+    if before.epoch is not None and before.step is None:
+        if bar[2] != bar[3]:
+            return None
+        return _said(_Row(line=number, fields=fields, epoch=before.epoch), line[: bar.start()], bar[4])
+    row = _Row(line=number, fields=fields, step=int(bar[2]) if before.step is None else before.step)
+    return _said(row, line[: bar.start()], bar[4])
+
+
+class _Place(NamedTuple):
+    """Step and epoch of a line, and the text without them."""
+
+    step: int | None
+    epoch: float | None
+    total: int | None
+    rest: str
+
+
+def _axis(text: str) -> _Place:
+    step = _STEP.search(text) or _BATCHES.search(text)
+    epoch = _EPOCH.search(text)
+    rest = text
+    for match in sorted((m for m in (step, epoch) if m), key=lambda m: -m.start()):
+        rest = f"{rest[: match.start()]}|{rest[match.end() :]}"
+    return _Place(
+        int(step[1].replace(",", "")) if step else None,
+        float(epoch[1]) if epoch else None,
+        int(step[2].replace(",", "")) if step and step[2] else None,
+        rest,
+    )
+
+
+def _plain_row(line: str, number: int, state: _State) -> _Row | None:
+    text = _PREFIX.sub("", line, count=1)
+    place = _axis(_REMARK.sub(" ", text))
+    fields, words = _fields(place.rest.lstrip("|:, "))
+    row = _Row(line=number, fields=fields, step=place.step, epoch=place.epoch, total=place.total)
+    if row.step is None and row.epoch is None:
+        # `val loss 5.2` below the line of its step, and nothing else; before the first step there was none.
+        splits = {read_name(item.name).split for item in fields if _is_measured(item.name)}
+        if not splits or not splits <= {"eval", "test"} or not all(map(_ENDS.fullmatch, words)):
+            return None
+        before = state.last or _Row(line=0, fields=[], step=0)
+        row.step, row.epoch, row.total = before.step, before.epoch, before.total
+    return _said(row, " ".join(words), line)
+
+
+def _fields(text: str) -> tuple[list[_Field], list[str]]:
+    """The fields of a line, and the segments that are none."""
+    fields: list[_Field] = []
+    words: list[str] = []
+    for segment in _SEPARATOR.split(_GAP.sub(" ", text)):
+        segment = segment.strip(" :.-")
+        whole = _SEGMENT.match(segment)
+        pairs = _PAIR.findall(segment)
+        if whole and (whole[2].strip() or _ends_in_a_metric(whole[1])):
+            pairs = [(whole[1], whole[3], whole[4])]
+        elif segment:
+            words.append(_PAIR.sub("", segment).strip() if pairs else segment)
+        for name, number, percent in pairs:
+            if fields and split_word(name) is not None and _is_measured(fields[-1].name):
+                # `loss train: 2.31, val: 2.40`
+                name = f"{name} {read_name(fields[-1].name).quantity}"
+            fields.append(_Field(name.strip(), _scaled(number, percent)))
+    return fields, [word for word in words if re.search(r"[^\W\d]", word)]
+
+
+def _ends_in_a_metric(name: str) -> bool:
+    """Whether a number may follow a name without a sign between: `val loss 2.4`, not `loss improved 2.4`."""
+    last = name.split()[-1]
+    return _is_measured(last) or split_word(last) is not None
+
+
+def _scaled(text: str, percent: str) -> float:
+    return (as_float(text) or 0.0) / (100 if percent else 1)
+
+
+def _said(row: _Row, words: str, whole: str) -> _Row:
+    """What the words of a line say of all its fields: split and dataset."""
+    splits = {split for word in re.findall(r"[^\W\d_]+", words) if (split := _line_split(word)) is not None}
+    marked = {split for item in row.fields if _is_measured(item.name) and (split := read_name(item.name).split)}
+    if len(splits) == 1:
+        row.split = next(iter(splits))
+    elif not splits and "eval" not in marked and "test" not in marked and _OF_TRAINING.search(whole):
+        row.split = "train"
+    elif not splits and marked == {"eval"} and not any(_is_plain_loss(item.name) for item in row.fields):
+        # `perplexity: 21.3 eval_loss: 3.06`: both of the evaluation.
+        row.split = "eval"
+    if row.split in ("eval", "test"):
+        named = _OF_A_SET.search(words)
+        if named and named[1].lower() not in _NO_SET and split_word(named[1]) is None:
+            row.dataset = named[1]
+    row.words = " ".join(re.findall(r"[^\W\d_]{2,}|rank\d+", words.lower()))
+    return row
+
+
+def _line_split(word: str) -> Split | None:
+    lower = word.lower()
+    return "eval" if lower in ("validate", "validating", "evaluating", "evaluate") else split_word(lower)
+
+
+def _is_plain_loss(name: str) -> bool:
+    read = read_name(name)
+    return read.quantity == "loss" and read.split is None
+
+
+def _place_entries(rows: Sequence[_Row], state: _State, found: Collector) -> None:
+    """Steps of the Trainer's dicts, which say only an epoch: those of its progress bar, if they go with the epochs."""
+    most = max((total for _, _, total in state.bars), default=0)
+    bars = [(line, done) for line, done, total in state.bars if total == most]
+    steps: list[int] = []
+    at = 0
+    for row in rows:
+        while at + 1 < len(bars) and bars[at][0] < row.line:
+            at += 1
+        steps.append(bars[at][1] if bars else 0)
+    pairs = [(step, row.epoch or 0.0) for step, row in zip(steps, rows, strict=True)]
+    if not bars or not pairs or not pairs[-1][0] or not pairs[-1][1]:
+        return
+    each = pairs[-1][0] / pairs[-1][1]
+    if all(abs(step - epoch * each) <= 0.006 * each + 1 for step, epoch in pairs):
+        for row, step in zip(rows, steps, strict=True):
+            row.step = step
+        found.note("steps are those of the progress bar beside each entry")
+
+
+def _count_on(rows: Sequence[_Row], found: Collector) -> None:
+    """Steps that start anew each epoch go on where the last one ended, where a line says how many an epoch has."""
+    both = [row for row in rows if row.step is not None and row.epoch is not None]
+    epochs: dict[tuple[str, int], set[float]] = defaultdict(set)
+    for row in both:
+        epochs[f"{row.split} {row.dataset} {[item.name for item in row.fields]}", row.step or 0].add(row.epoch or 0.0)
+    if not any(len(seen) > 1 for seen in epochs.values()):
+        return
+    first = min(row.epoch or 0.0 for row in both)
+    if all(row.total for row in both):
+        for row in both:
+            row.step = (row.step or 0) + round(((row.epoch or 0.0) - first) * (row.total or 0))
+        found.note("steps start anew each epoch; they were counted on")
+        return
+    for index, row in enumerate(both):
+        row.step = index
+    found.note(
+        "steps start anew each epoch, and no line says how many it has; points are counted in their order instead"
+    )
+
+
+def _count_fractions(rows: Sequence[_Row], found: Collector) -> None:
+    """Where epochs have fractions that would fall together, points are counted in their order."""
+    known = sorted({row.epoch for row in rows if row.step is None and row.epoch is not None})
+    if len({int(value) for value in known}) == len(known):
+        return
+    order = {value: index for index, value in enumerate(known)}
+    for row in rows:
+        if row.step is None and row.epoch is not None:
+            row.epoch = order[row.epoch]
+    found.note("epochs have fractions; points are counted in their order instead")
+
+
+def _told_apart(rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Field, str]]:
+    """Each field with what tells it from another of its name, step and split on a line of other words."""
+    groups: dict[tuple[str, Split | None, str | None], list[tuple[_Row, _Field]]] = defaultdict(list)
+    for row in rows:
+        for item in row.fields:
+            groups[item.name, row.split, row.dataset].append((row, item))
+    for group in groups.values():
+        seen: dict[tuple[int | None, float | None], tuple[str, float]] = {}
+        differ = False
+        for row, item in group:
+            words, value = seen.setdefault((row.step, row.epoch), (row.words, item.value))
+            differ |= words != row.words and value != item.value
+        for row, item in group:
+            yield row, item, row.words if differ else ""
