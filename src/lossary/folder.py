@@ -52,6 +52,11 @@ class StudyFolder:
         return self.root / "report"
 
     @property
+    def report_record(self) -> Path:
+        """What the report of `lossary run` was made from."""
+        return self.report / "made.json"
+
+    @property
     def diagnosis(self) -> Path:
         """Diagnoses, and the traces that they rest on."""
         return self.root / "diagnosis"

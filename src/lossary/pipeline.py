@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal, NamedTuple, Protocol
 
 from lossary.backends.process import Emit, StopRequest, run_worker, stop_on_signals
@@ -33,20 +34,15 @@ from lossary.errors import (
 )
 from lossary.evaluation.score import ScoreJob, is_scored, job_of_run
 from lossary.files import clear_leftovers
-from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
-from lossary.reports.findings import summary
-from lossary.reports.page import write_report
-from lossary.reports.terminal import terminal_text
+from lossary.reports.closing import Page, kept_page, load_ahead, make_page
 from lossary.results.endings import remembered
 from lossary.study import Study
-from lossary.tables.build import best_run, build_table
-from lossary.tables.load import OpenTable
 from lossary.training.plan import course_of, is_finished, plan_run
 
 __all__ = [
@@ -103,13 +99,6 @@ class Foreign:
     name: str
     checkpoint: Path
     backend: str
-
-
-class Page(NamedTuple):
-    """A report that was written, and its table for the terminal."""
-
-    path: Path
-    terminal: str
 
 
 class StepTime(NamedTuple):
@@ -217,6 +206,9 @@ def train(
             # The study as it is here: a file that is changed meanwhile, or overridden, is not read again.
             resolved = study.model_dump(mode="json", by_alias=True)
             request = {"study": resolved, "folder": str(folder.root), "run": run, "score_last": scored}
+            if score_last:
+                # The worker imports its framework meanwhile; the page is not far.
+                Thread(target=load_ahead, name="load ahead").start()
             tools.run("lossary.worker", request, study.runs[run].backend)
 
     chosen = _chosen(study, runs)
@@ -333,12 +325,9 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     scorable = [run for run in _chosen(study, settings.runs) if list_checkpoints(folder.checkpoints(run))]
     if scorable:
         evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
-        opened = OpenTable(build_table(study, folder, base=best_run(study, folder)), study, folder)
-        checked = check_table(opened, where=str(folder.root))
-        written = write_report(opened, checked)
-        if written.note:
-            listener.note(f"no report.html: {written.note}")
-        page = Page(written.page, f"{terminal_text(replace(opened.table, base=None, deltas=[]))}\n{summary(checked)}")
+        page = kept_page(study, folder) or make_page(study, folder)
+        if page.note:
+            listener.note(f"no report.html: {page.note}")
     if failed is not None:
         raise failed
     return page

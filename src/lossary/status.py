@@ -19,6 +19,7 @@ from lossary.folder import StudyFolder
 from lossary.lease import Leases, leases_of
 from lossary.planning.model import Plan
 from lossary.planning.plan import make_plan
+from lossary.reports.closing import kept_page
 from lossary.results.progress import RunProgress, run_progress
 from lossary.study import Study, load_study
 
@@ -256,7 +257,8 @@ def next_step(study: Study, folder: StudyFolder, *, busy: Collection[str] = ()) 
     if busy and (work or not free):
         work.append(f"leave out {_listed(list(busy))}, which others work on")
     if not work:
-        return NextStep(kind="nothing", text="nothing but the report: all is made, trained and scored")
+        rest = "" if kept_page(study, folder) else " but write the report"
+        return NextStep(kind="nothing", text=f"do nothing{rest}: all is made, trained and scored")
     return NextStep(kind="busy" if busy and not free else "work", text="; ".join(work))
 
 

@@ -48,4 +48,4 @@ def run(
     with listener_of(progress, quiet=quiet) as listener:
         page = pipeline.run_study(opened.study, opened.folder, settings=settings, listener=listener)
     typer.echo(page.terminal)
-    typer.echo(f"wrote {page.path}")
+    typer.echo(f"nothing to do; {page.path} is as it was" if page.is_kept else f"wrote {page.path}")

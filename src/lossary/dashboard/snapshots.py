@@ -7,7 +7,6 @@ if no such file changed meanwhile; until then the last good one is shown, and sa
     watched.snapshot().opened.table
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from lossary.findings.engine import Checked, check
 from lossary.findings.folder import subject_of
 from lossary.folder import StudyFolder
 from lossary.lease import Holder, who_works
+from lossary.results.inputs import INPUTS, identities
 from lossary.results.progress import RunProgress, run_progress
 from lossary.study import Study, find_study_file, load_study
 from lossary.tables.imported import CURVES
@@ -31,21 +32,7 @@ from lossary.tables.load import OpenTable, is_imported, open_paired
 
 __all__ = ["Snapshot", "WatchedStudy"]
 
-# What tables, findings, curves and examples are read from, below the folder of a study.
-_PATTERNS = (
-    "imported*",
-    "tokenizer/manifest.json",
-    "validation/manifest.json",
-    "validation/*/*",
-    "prepared/*/manifest.json",
-    "prepared/*/spans-*/manifest.json",
-    "runs/*/run.json",
-    "runs/*/steps.parquet",
-    "runs/*/scores/*.parquet",
-    "diagnosis/*.md",
-    "diagnosis/*.json",
-    "logs/*.ended.json",
-)
+_PATTERNS = (*INPUTS, "logs/*.ended.json")
 # Steps of a run in training come every few seconds; a table that is half a second old is as good.
 _LOOK_EVERY_S = 0.5
 _ATTEMPTS = 5
@@ -217,14 +204,8 @@ def _scores(files: Fingerprint) -> Fingerprint:
 
 def _identities(path: Path) -> Iterator[tuple[str, int, int, int]]:
     root = path if path.is_dir() else path.parent
-    named = [root / "study.toml"] if path.is_dir() else [path]
+    named = "study.toml" if path.is_dir() else escape(path.name)
     # Signs of life come every few seconds: who works is what counts, and that a process ended shows in no file.
     for holder in who_works(StudyFolder(root)):
         yield f"leases/{holder.name}.json", holder.pid, int(holder.since * 1e9), 0
-    for file in (*named, *(found for pattern in _PATTERNS for found in root.glob(pattern))):
-        # Hidden ones are being written.
-        if file.name.startswith("."):
-            continue
-        with suppress(OSError):
-            status = os.stat(file)
-            yield file.relative_to(root).as_posix(), status.st_ino, status.st_mtime_ns, status.st_size
+    yield from identities(root, (named, *_PATTERNS))

@@ -80,6 +80,9 @@ def write_report(opened: OpenTable, checked: Checked, options: ReportOptions | N
         note = str(error)
     out = options.out or folder.report
     out.mkdir(parents=True, exist_ok=True)
+    if out == folder.report:
+        # Another report takes its place.
+        folder.report_record.unlink(missing_ok=True)
     path = out / "report.md"
     _write(path, _shortened(_sections(opened, checked, view, options), options.max_chars))
     _write(out / "table.csv", csv_text(table))
