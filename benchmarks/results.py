@@ -76,7 +76,8 @@ def write_study(folder: StudyFolder, runs: int) -> int:
     for name in names:
         write_json(folder.spans(name, 512) / "manifest.json", {"rows": 10**6, "examples": 10**6})
         write_json(folder.dataset(name) / "manifest.json", {"digest": name, "rows": 10**6, "bad_rows": 0, "shards": []})
-    manifest = {"digest": "blake2b:0", "tokenizer_digest": "blake2b:1", "notes": [], "per_dataset": described}
+    manifest = {"digest": "blake2b:0", "tokenizer_digest": "blake2b:1", "notes": [], "datasets": names}
+    manifest["per_dataset"] = described
     write_json(folder.validation / "manifest.json", manifest)
     rng = np.random.default_rng(0)
     n = DATASETS * EXAMPLES

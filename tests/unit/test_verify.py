@@ -1,8 +1,9 @@
-"""One flipped byte in any file of a finished study is found, named and remedied, or changes no number anywhere."""
+"""Damage to any file of a finished study is found, named and remedied, or changes no number anywhere."""
 
 import json
 import random
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from typer.testing import CliRunner
 
 from lossary.cli.main import app
 from lossary.data.tokenizer import open_tokenizer
+from lossary.diagnosis import traces
+from lossary.diagnosis.model import Diagnosis
 from lossary.errors import LossaryError
-from lossary.files import write_json
+from lossary.files import read_json, write_json, write_plain_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import load_own_checkpoint, save_checkpoint, weights_digest
 from lossary.models.parameters import initial_parameters
 from lossary.models.shapes import AlbertShape
 from lossary.models.update_laws import Moments
+from lossary.reports.diagnosis import read_diagnosis_markdown, write_diagnosis
 from lossary.reports.export import json_value
 from lossary.results.records import STEP_SCHEMA, read_steps, write_steps
 from lossary.study import Study
@@ -29,7 +33,8 @@ from lossary.tables.comparability import run_settings
 from lossary.verify import REMEDIES, verify
 
 _TRIES = 200
-_KINDS = ("tokenizer", "prepared", "validation", "run", "steps", "checkpoint", "scores")
+QUESTION = {"ids": np.arange(12), "rate": 0.25, "text": "ö"}
+_KINDS = ("tokenizer", "prepared", "validation", "run", "steps", "checkpoint", "scores", "diagnosis")
 
 
 @pytest.fixture
@@ -64,6 +69,10 @@ def finished(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> tuple[Study
         state={"step": 12, "tokens": 1000, "backend": "torch"},
         tokenizer=folder.tokenizer / "spiece.model",
     )
+    traces.store(folder.diagnosis / "traces" / "questions", QUESTION)
+    # Logs of sides are nobody's numbers.
+    write_plain_json(folder.diagnosis / "traces" / "logs" / "side.job.json", {"side": 1})
+    write_diagnosis(Diagnosis(study="tiny", sides=("torch_a", "tf_a"), outcomes=()), folder)
     return study, folder
 
 
@@ -76,7 +85,12 @@ def numbers(study: Study, folder: StudyFolder) -> str:
     steps = read_steps(folder.steps("torch_a")).to_pylist()
     settings = run_settings(folder, "torch_a")
     table = json_value(build_table(study, folder, base="torch_a"))
-    return json.dumps([digests, state, vars(kept.shape), steps, settings, table, open_tokenizer(folder).pieces])
+    (trace,) = (folder.diagnosis / "traces" / "questions").glob("*.json")
+    asked = {key: np.asarray(value).tolist() for key, value in traces.load(trace).items()}
+    diagnosis = folder.diagnosis / "torch_a-tf_a.json"
+    pages = [read_json(diagnosis), read_diagnosis_markdown(diagnosis.with_suffix(".md"))]
+    pieces = open_tokenizer(folder).pieces
+    return json.dumps([digests, state, vars(kept.shape), steps, settings, table, pieces, asked, pages])
 
 
 def damage(path: Path, at: int, change: int) -> bytes:
@@ -86,17 +100,36 @@ def damage(path: Path, at: int, change: int) -> bytes:
     return whole
 
 
+def cut(whole: bytes, rng: random.Random) -> bytes:
+    return whole[: rng.randrange(len(whole))]
+
+
+def grown(whole: bytes, rng: random.Random) -> bytes:
+    return whole + rng.randbytes(rng.choice([1, 4096]))
+
+
+def emptied(whole: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(whole)) // 4096 * 4096
+    return whole[:start] + bytes(len(whole[start : start + 4096])) + whole[start + 4096 :]
+
+
 def put(path: Path, data: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
     new.write_bytes(data)
     new.replace(path)
 
 
+def names_of(path: Path) -> set[Path]:
+    """As what `verify` may name a file: a checkpoint by its folder, arrays of a trace by its JSON."""
+    return {path, path.parent, path.with_suffix(".json")}
+
+
 def files_of(folder: StudyFolder) -> list[Path]:
-    parts = ("tokenizer", "prepared", "validation", "runs")
+    parts = ("tokenizer", "prepared", "validation", "runs", "diagnosis")
     found = [path for part in parts for path in sorted((folder.root / part).rglob("*")) if path.is_file()]
     # Samples of bad rows are for people; a spare copy of a name is no number.
-    return [path for path in found if path.suffix in (".json", ".parquet", ".arrow", ".model", ".safetensors")]
+    kinds = (".json", ".md", ".parquet", ".arrow", ".model", ".safetensors")
+    return [path for path in found if path.suffix in kinds and path.parent.name != "logs"]
 
 
 def test_a_whole_study_is_whole(finished: tuple[Study, StudyFolder]) -> None:
@@ -104,27 +137,60 @@ def test_a_whole_study_is_whole(finished: tuple[Study, StudyFolder]) -> None:
     assert {file.kind for file in files} == set(_KINDS)
     assert {file.state for file in files} == {"whole"}
     known = {file.path for file in files}
-    assert all({path, path.parent} & known for path in files_of(finished[1]))
+    assert all(names_of(path) & known for path in files_of(finished[1]))
 
 
 def test_a_flipped_byte_is_found_or_harmless(finished: tuple[Study, StudyFolder]) -> None:
     study, folder = finished
     expected = numbers(study, folder)
     files, rng = files_of(folder), random.Random(13)
-    found = 0
     for number in range(_TRIES):
         path = files[number % len(files)]
         at = rng.randrange(path.stat().st_size)
         before = damage(path, at, rng.randrange(1, 256))
-        damaged = [file.path for file in verify(folder) if file.state == "damaged"]
-        if damaged:
-            assert {path, path.parent} & set(damaged), f"{path} byte {at}: {damaged}"
-            found += 1
+        damaged = {file.path for file in verify(folder) if file.state == "damaged"}
+        assert names_of(path) & damaged, f"{path} byte {at}: {damaged}"
         with suppress(LossaryError):
             assert numbers(study, folder) == expected, f"{path} byte {at}"
         put(path, before)
-    assert found > 0.9 * _TRIES
     assert numbers(study, folder) == expected
+
+
+@pytest.mark.parametrize("how", [cut, grown, emptied])
+def test_a_file_of_another_length_or_with_a_lost_page_is_found_or_harmless(
+    finished: tuple[Study, StudyFolder], how: Callable[[bytes, random.Random], bytes]
+) -> None:
+    study, folder = finished
+    expected, rng = numbers(study, folder), random.Random(7)
+    for path in files_of(folder):
+        whole = path.read_bytes()
+        if (data := how(whole, rng)) == whole:
+            continue  # zeros where there were zeros
+        put(path, data)
+        damaged = {file.path for file in verify(folder) if file.state == "damaged"}
+        assert names_of(path) & damaged, f"{path}: {damaged}"
+        with suppress(LossaryError):
+            assert numbers(study, folder) == expected, str(path)
+        put(path, whole)
+
+
+@pytest.mark.parametrize("change", ["key", "blank", "spelling"])
+def test_json_that_means_the_same_is_told_by_verify_alone(finished: tuple[Study, StudyFolder], change: str) -> None:
+    path = finished[1].run("torch_a") / "run.json"
+    before, text = run_settings(finished[1], "torch_a"), path.read_text()
+    changed = {
+        "key": text.replace('"checksum"', '"checkrum"'),
+        "blank": text.replace(" ", "\t", 1),
+        "spelling": text.replace('"torch"', '"t\\u006frch"'),
+    }[change]
+    assert changed != text
+    put(path, changed.encode())
+    if change == "key":
+        with pytest.raises(LossaryError, match="name of its checksum"):
+            run_settings(finished[1], "torch_a")
+    else:
+        assert run_settings(finished[1], "torch_a") == before
+    assert [file.path for file in verify(finished[1]) if file.state == "damaged"] == [path]
 
 
 @pytest.mark.parametrize("kind", _KINDS)
