@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossary.errors import DataError
-from lossary.files import digest_json, read_json, write_json
+from lossary.files import digest_file, digest_json, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.results.inputs import identities
 from lossary.study import Study
@@ -34,9 +34,10 @@ def kept_page(study: Study, folder: StudyFolder) -> Page | None:
     try:
         kept = read_json(folder.report_record)
         is_same = kept["of"] == _origin(study, folder)
-        if is_same and all((folder.report / name).is_file() for name in kept["files"]):
+        # Somebody looks at them, and believes what they say.
+        if is_same and all(digest_file(folder.report / name) == digest for name, digest in kept["files"].items()):
             return Page(folder.report / kept["page"], kept["terminal"], kept["note"], is_kept=True)
-    except (DataError, TypeError):
+    except (DataError, TypeError, AttributeError, OSError):
         # It was written by `lossary report`, or by nobody, or is damaged: another one is made.
         pass
     return None
@@ -58,7 +59,7 @@ def make_page(study: Study, folder: StudyFolder) -> Page:
     terminal = f"{terminal_text(replace(opened.table, base=None, deltas=[]))}\n{summary(checked)}"
     page = Page(written.page, terminal, written.note)
     if origin == _origin(study, folder):
-        files = sorted(path.name for path in folder.report.iterdir() if not path.name.startswith("."))
+        files = {path.name: digest_file(path) for path in folder.report.glob("[!.]*") if path.is_file()}
         record = {"of": origin, "files": files, "page": written.page.name, "terminal": terminal, "note": written.note}
         write_json(folder.report_record, {"schema": 1, **record})
     return page

@@ -70,6 +70,12 @@ def a_picture_gone(root: Path) -> None:
     (root / "report" / "table.csv").unlink()
 
 
+def a_digit_damaged(root: Path) -> None:
+    page, record = root / "report" / "report.html", (root / "report" / "report.html").stat()
+    page.write_bytes(page.read_bytes().replace(b"0.", b"1.", 1))
+    os.utime(page, ns=(record.st_atime_ns, record.st_mtime_ns))
+
+
 def record_damaged(root: Path) -> None:
     (root / "report" / "made.json").write_text("{")
 
@@ -91,6 +97,7 @@ def another_report(root: Path) -> None:
         other_settings,
         diagnosed,
         a_picture_gone,
+        a_digit_damaged,
         record_damaged,
         record_of_other_types,
         another_report,
