@@ -29,6 +29,9 @@ def import_text(found: Imported) -> str:
         names = list(dict.fromkeys(sources))
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         lines.append(f"  left out, {plain(reason)}: {', '.join(names[:8])}{more}")
+    unsaid = list(dict.fromkeys(plain(mapped.source) for mapped in kept if mapped.meaning.startswith("unknown ")))
+    if unsaid:
+        lines.append(f"  note: nothing says whether these are of training or evaluation: {', '.join(unsaid[:8])}")
     lines += [f"  note: {plain(note)}" for note in found.notes]
     lines.append(f"  read: {_counts(found, left)}")
     return "\n".join(lines) + "\n"

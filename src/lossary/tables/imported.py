@@ -91,7 +91,7 @@ def _source(imported: Imported) -> dict[str, Any]:
         "kind": imported.kind,
         "datasets": [asdict(dataset) for dataset in imported.datasets],
         "numbers": [asdict(number) for number in imported.numbers],
-        "mapping": [asdict(mapped) for mapped in imported.mapping],
+        "mapping": [asdict(replace(mapped, file="")) for mapped in imported.mapping],
         "notes": [*imported.notes, *_curve_notes(imported)],
     }
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from lossary.errors import SourceError, UsageError
 from lossary.results.importers.maps import map_text, parse_maps
+from lossary.results.importers.model import Imported
 from lossary.results.importers.recognise import read_any
 from lossary.tables.imported import imported_table, save_import
 from lossary.tables.model import Table
@@ -180,6 +182,74 @@ def test_a_saved_map_gives_the_same_reading_and_says_where_it_no_longer_fits(tmp
     with pytest.raises(UsageError, match="no file has the name") as error:
         other.check_all_used()
     assert "map.toml" in str(error.value)
+
+
+def places(found: Imported) -> set[tuple[str, str, str, str, float]]:
+    return {(c.run, c.dataset, c.metric, c.split, float(c.value[-1])) for c in found.curves}
+
+
+def two_files(folder: Path) -> Path:
+    for name, value in (("a", 2.5), ("b", 3.5)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "log.csv").write_text(f"step,val_loss\n9,{value}\n", encoding="utf-8")
+    return folder
+
+
+def test_a_map_names_a_file_among_two_that_have_one_series(tmp_path: Path) -> None:
+    folder, path = two_files(tmp_path / "logs"), tmp_path / "map.toml"
+    path.write_text(
+        '[[name]]\nsource = "val_loss"\nfile = "a/log.csv"\nrun = "one"\ndataset = "wiki"\nmetric = "mlm_loss"\n'
+        '[[name]]\nsource = "val_loss"\nrun = "other"\nmetric = "loss"\n',
+        encoding="utf-8",
+    )
+    found = read_any(folder, maps := parse_maps([str(path)]))
+    maps.check_all_used()
+    assert places(found) == {("one", "wiki", "mlm_loss", "eval", 2.5), ("other", "all", "loss", "eval", 3.5)}
+
+
+def test_a_saved_map_keeps_files_and_runs_apart_that_have_one_series(tmp_path: Path) -> None:
+    folder, path = two_files(tmp_path / "logs"), tmp_path / "map.toml"
+    found = read_any(folder, parse_maps([]))
+    path.write_text(map_text([found]), encoding="utf-8")
+    again = read_any(folder, maps := parse_maps([str(path)]))
+    maps.check_all_used()
+    assert places(again) == places(found)
+    assert len(places(found)) == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('source = "val_loss"\nfile = "c/log.csv"\nmetric = "loss"', "no file or run that was read is 'c/log.csv'"),
+        ('source = "valid_loss"\nfile = "a/log.csv"\nmetric = "loss"', "'a/log.csv' has no name 'valid_loss'"),
+    ],
+)
+def test_an_entry_that_no_longer_fits_its_file_says_where(entry: str, said: str, tmp_path: Path) -> None:
+    folder, path = two_files(tmp_path / "logs"), tmp_path / "map.toml"
+    path.write_text(f"[[name]]\n{entry}\n", encoding="utf-8")
+    read_any(folder, maps := parse_maps([str(path)]))
+    with pytest.raises(UsageError, match=re.escape(said)) as error:
+        maps.check_all_used()
+    assert "$.name[0]" in str(error.value.where)
+
+
+def test_a_name_that_stands_twice_in_a_map_is_refused_without_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('[[name]]\nsource = "x"\nis = "run"\n[[name]]\nsource = "x"\nis = "ignore"\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="stands there twice") as error:
+        parse_maps([str(path)])
+    assert "file =" in str(error.value.hint)
+
+
+def test_a_map_that_puts_two_runs_in_one_place_is_refused(tmp_path: Path) -> None:
+    log, path = tmp_path / "log.jsonl", tmp_path / "map.toml"
+    lines = [{"step": 9, "run": run, "val_loss": value} for run, value in (("a", 2.5), ("b", 3.5))]
+    log.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    path.write_text('[[name]]\nsource = "val_loss"\nrun = "x"\nmetric = "loss"\n', encoding="utf-8")
+    with pytest.raises(SourceError, match="both at x all loss"):
+        read_any(log, parse_maps([str(path)]))
+    path.write_text('[[name]]\nsource = "val_loss"\nfile = "b"\nrun = "x"\nmetric = "loss"\n', encoding="utf-8")
+    assert {place[0] for place in places(read_any(log, parse_maps([str(path)])))} == {"a", "x"}
 
 
 def test_imports_of_an_earlier_version_are_refused_clearly(tmp_path: Path) -> None:

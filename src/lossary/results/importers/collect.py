@@ -76,7 +76,21 @@ class Collector:
             by_run[tag.run].append(tag)
         for tags in by_run.values():
             self._finish_run(tags, found)
+        self._check_maps(found)
         return found
+
+    def _check_maps(self, found: Imported) -> None:
+        """Runs of one file share no place unless a map put them there: SourceError if it hides one behind another."""
+        places: dict[tuple[str, str, str], Curve] = {}
+        for curve in found.curves:
+            place = (curve.run, curve.dataset, metric_name(curve.metric, curve.split))
+            first = places.setdefault(place, curve)
+            if first is not curve and not same_points((first.step, first.value), (curve.step, curve.value)):
+                raise SourceError(
+                    f"the map puts {first.place} and {curve.place} both at {' '.join(place)}, and their values differ",
+                    where=str(self.path),
+                    hint="In the map's TOML, `file` says for which run each entry is; give them runs of their own.",
+                )
 
     def _finish_run(self, tags: list[Tag], found: Imported) -> None:
         meanings = _meanings(tags, self.maps)
@@ -90,7 +104,7 @@ class Collector:
                 mapped = Mapped(source=tag.name, meaning="left out", reason=str(meaning), run=tag.run)
                 found.mapping.append(mapped)
                 continue
-            entry = self.maps.get(tag.name)
+            entry = self.maps.get(tag.name, tag.run)
             run = entry.run if entry is not None and entry.run else tag.run
             if tag.unit == "bits" and meaning.metric.endswith("loss"):
                 value = value * math.log(2)
@@ -175,7 +189,7 @@ def _meanings(tags: Sequence[Tag], maps: Maps) -> dict[Tag, Meaning | Refused]:
     datasets = _datasets({tag: name.rest for tag, name in read.items()})
     found: dict[Tag, Meaning | Refused] = {}
     for tag in tags:
-        entry = maps.get(tag.name)
+        entry = maps.get(tag.name, tag.run)
         if entry is not None and entry.role == "ignore":
             found[tag] = Refused("as the map says")
         elif entry is not None and entry.metric:

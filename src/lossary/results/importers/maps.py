@@ -6,14 +6,16 @@
 import json
 import re
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lossary.errors import UsageError
 from lossary.results.importers.model import Imported, Mapped, Role, Split
 
-__all__ = ["Entry", "Maps", "map_text", "parse_maps"]
+__all__ = ["Entry", "Key", "Maps", "map_text", "parse_maps"]
 
 _ROLES: tuple[Role, ...] = (
     "dataset", "run", "split", "step", "epoch", "metric", "value", "train_rows", "train_share", "validation_share",
@@ -37,29 +39,61 @@ class Entry:
     split: Split = "unknown"
 
 
+class Key(NamedTuple):
+    """A name, and the file (or the run of a store) that an entry holds for; "" is any."""
+
+    name: str
+    file: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Maps:
-    """Entries by name, where each was written, and which were needed."""
+    """Entries by name and file, where each was written, and which were needed; `path` is what is being read."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
-    where: dict[str, str] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    where: dict[Key, str] = field(default_factory=dict)
+    used: set[Key] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
+    path: Path = Path()
 
-    def get(self, name: str) -> Entry | None:
-        """The entry of a name; it counts as used."""
-        if name in self.entries:
-            self.used.add(name)
-        return self.entries.get(name)
+    def at(self, path: Path) -> "Maps":
+        """The same entries while a file is read."""
+        self.met.update(key.file for key in self.entries if key.file and _ends_with(path, key.file))
+        return replace(self, path=path)
+
+    def get(self, name: str, run: str = "") -> Entry | None:
+        """The entry of a name, one for this file or run before one for all; it counts as used."""
+        for key in self.entries:
+            if key.name == name and key.file and (key.file == run or _ends_with(self.path, key.file)):
+                self.used.add(key)
+                return self.entries[key]
+        key = Key(name)
+        if key in self.entries:
+            self.used.add(key)
+        return self.entries.get(key)
 
     def check_all_used(self) -> None:
-        """UsageError if a name stands in no file that was read."""
-        unused = [name for name in self.entries if name not in self.used]
-        if unused:
-            raise UsageError(
-                f"no file has the name {unused[0]!r}" + (f" (nor {len(unused) - 1} more)" if unused[1:] else ""),
-                where=self.where[unused[0]],
-                hint="`--dry-run` without the map shows the names that are there.",
-            )
+        """UsageError if a name stands in no file that was read, or not in its own."""
+        unused = [key for key in self.entries if key not in self.used]
+        if not unused:
+            return
+        first = unused[0]
+        if not first.file:
+            found = f"no file has the name {first.name!r}"
+        elif first.file in self.met:
+            found = f"{first.file!r} has no name {first.name!r}"
+        else:
+            found = f"no file or run that was read is {first.file!r}, or it has no name {first.name!r}"
+        raise UsageError(
+            found + (f" (nor {len(unused) - 1} more)" if unused[1:] else ""),
+            where=self.where[first],
+            hint="`--dry-run` without the map shows the names that are there.",
+        )
+
+
+def _ends_with(path: Path, file: str) -> bool:
+    parts = Path(file).parts
+    return path.parts[-len(parts) :] == parts or path.resolve().parts[-len(parts) :] == parts
 
 
 def parse_maps(items: Sequence[str]) -> Maps:
@@ -73,8 +107,8 @@ def parse_maps(items: Sequence[str]) -> Maps:
         name, equals, meaning = item.rpartition("=")
         if not equals:
             raise _refused(item, "--map")
-        maps.entries[name] = _entry(meaning, item)
-        maps.where[name] = "--map"
+        maps.entries[Key(name)] = _entry(meaning, item)
+        maps.where[Key(name)] = "--map"
     return maps
 
 
@@ -109,15 +143,22 @@ def _read_file(path: Path, maps: Maps) -> None:
         raise UsageError("no [[name]] in it", where=str(path), hint="`lossary import … --save-map FILE` writes one.")
     for index, table in enumerate(tables):
         where = f"{path}, $.name[{index}]"
-        unknown = set(table) - {"source", "is", "run", "dataset", "metric"}
+        unknown = set(table) - {"source", "file", "is", "run", "dataset", "metric"}
         if unknown or not all(isinstance(text, str) for text in table.values()) or "source" not in table:
             raise UsageError(
                 f"unknown key {sorted(unknown)[0]!r}" if unknown else "each needs `source`, and texts only",
                 where=where,
-                hint='Keys: source, and is = ROLE or metric = "mlm_loss" with run, dataset.',
+                hint='Keys: source, file, and is = ROLE or metric = "mlm_loss" with run, dataset.',
             )
-        maps.entries[table["source"]] = _of_table(table, where)
-        maps.where[table["source"]] = where
+        key = Key(table["source"], table.get("file", ""))
+        if key in maps.entries and maps.where[key].startswith(str(path)):
+            raise UsageError(
+                f"{key.name!r} stands there twice",
+                where=where,
+                hint='`file = "a/log.csv"` says for which file (or run of a store) each is.',
+            )
+        maps.entries[key] = _of_table(table, where)
+        maps.where[key] = where
 
 
 def _of_table(table: dict[str, str], where: str) -> Entry:
@@ -133,20 +174,42 @@ def _of_table(table: dict[str, str], where: str) -> Entry:
 
 
 def map_text(found: Iterable[Imported]) -> str:
-    """The reading as a TOML file that `--map` takes."""
+    """The reading as a TOML file that `--map` takes; names that files or runs mean differently say for which."""
     lines = ["# How names were understood. Edit, and give it back: lossary import … --map FILE"]
-    seen: set[str] = set()
+    by_name: dict[str, list[Mapped]] = defaultdict(list)
     for imported in found:
         for mapped in imported.mapping:
-            if mapped.source not in seen:
-                seen.add(mapped.source)
-                lines += ["", *_lines_of(mapped)]
+            by_name[mapped.source].append(mapped)
+    for group in by_name.values():
+        first = {_meaning_lines(mapped): mapped for mapped in reversed(group)}
+        if len(first) == 1:
+            lines += ["", *_lines_of(group[0], "")]
+            continue
+        labels = _labels(group)
+        seen = dict(zip(reversed(labels), reversed(group), strict=True))
+        for label, mapped in reversed(seen.items()):
+            lines += ["", *_lines_of(mapped, label)]
     return "\n".join(lines) + "\n"
 
 
-def _lines_of(mapped: Mapped) -> list[str]:
+def _meaning_lines(mapped: Mapped) -> tuple[str, ...]:
+    return tuple(_lines_of(mapped, ""))
+
+
+def _labels(group: Sequence[Mapped]) -> list[str]:
+    """What tells the places of one name apart: the ends of their files' paths, else their runs."""
+    files = {mapped.file for mapped in group}
+    if len(files) == 1:
+        return [mapped.run for mapped in group]
+    length = 1
+    while len({Path(file).parts[-length:] for file in files}) < len(files):
+        length += 1
+    return ["/".join(Path(mapped.file).parts[-length:]) for mapped in group]
+
+
+def _lines_of(mapped: Mapped, file: str) -> list[str]:
     # A JSON string is a TOML string.
-    lines = ["[[name]]", f"source = {json.dumps(mapped.source)}"]
+    lines = ["[[name]]", f"source = {json.dumps(mapped.source)}", *([f"file = {json.dumps(file)}"] if file else [])]
     if mapped.reason is not None:
         return [*lines, 'is = "ignore"' + f"  # {_comment(mapped.reason)}"]
     if mapped.metric:

@@ -116,7 +116,7 @@ class ImportedDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """How a column or series was understood; `reason` if it was left out; `conflict` if two had one place."""
+    """How a column or series of a file was understood; `reason` if left out; `conflict` if two had one place."""
 
     source: str
     meaning: str
@@ -127,6 +127,7 @@ class Mapped:
     points: int = 0
     axis: str = ""
     conflict: bool = False
+    file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lossary.errors import LossaryError, SourceError
@@ -68,7 +69,7 @@ def read_any(path: Path, maps: Maps) -> Imported:
 
     Raises SourceError if it is missing, of no known kind or damaged, or if no number of it is understood.
     """
-    found = _read_folder(path, maps) if path.is_dir() else _read_file(path, maps)
+    found = _read_folder(path, maps.at(path)) if path.is_dir() else _read_file(path, maps)
     if not found.numbers and not found.curves:
         names = ", ".join(repr(mapped.source) for mapped in found.mapping[:8])
         raise SourceError(
@@ -84,6 +85,15 @@ def read_any(path: Path, maps: Maps) -> Imported:
 def _read_file(path: Path, maps: Maps) -> Imported:
     if not path.is_file():
         raise SourceError("no such file or folder", where=str(path))
+    return _of_file(_read_content(path, maps.at(path)), path)
+
+
+def _of_file(found: Imported, path: Path) -> Imported:
+    """The import with its file beside every name, by which a map tells files apart."""
+    return replace(found, mapping=[replace(mapped, file=str(path)) for mapped in found.mapping])
+
+
+def _read_content(path: Path, maps: Maps) -> Imported:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
@@ -105,9 +115,9 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
     parts = []
     events = event_files(path)
     if events:
-        parts.append(read_tensorboard(path, maps, events))
+        parts.append(_of_file(read_tensorboard(path, maps, events), path))
     if any(Path(folder).name == "metrics" for folder, _, _ in os.walk(path, followlinks=False)):
-        parts.append(read_mlflow_files(path, maps))
+        parts.append(_of_file(read_mlflow_files(path, maps), path))
     skipped = 0
     for file in _newest_states(_other_files(path)):
         try:
