@@ -21,6 +21,7 @@ from lossary.data.parts import read_validation_manifest
 from lossary.data.tokenizer import open_tokenizer
 from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import CheckpointError, RunError, ScoreError
+from lossary.evaluation.kept import KeptScores
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
@@ -119,7 +120,10 @@ def score_checkpoint(
     if not checkpoint.has_sop:
         emit({"event": "note", "text": f"{job.checkpoint} has no sentence-order head: SOP is not scored"})
     header = ScoreHeader(**(vars(header) | {"device": backend.device}))
-    windows = score_windows(backend, validation, job, has_sop=checkpoint.has_sop, emit=emit)
+    kept = KeptScores(path, header)
+    if kept.datasets:
+        emit({"event": "note", "text": f"step {step:,}: the scores of {', '.join(sorted(kept.datasets))} stand"})
+    windows = score_windows(backend, validation, job, has_sop=checkpoint.has_sop, kept=kept, emit=emit)
     write_score_windows(path, (_with_step(table, step) for table in windows), header)
     return {"scores": str(path), "step": step}
 
@@ -175,19 +179,29 @@ def _with_step(table: pa.Table, step: int) -> pa.Table:
 
 
 def score_windows(
-    backend: Backend, validation: ValidationSet, job: ScoreJob, *, has_sop: bool, emit: Emit
+    backend: Backend,
+    validation: ValidationSet,
+    job: ScoreJob,
+    *,
+    has_sop: bool,
+    kept: KeptScores | None = None,
+    emit: Emit,
 ) -> Iterator[pa.Table]:
     """Score records but for the column `step`, in the validation set's order, a window of it at a time.
 
-    Examples are sorted by length within a window: little padding, bounded memory.
+    Scores that are kept are taken over. Examples are sorted by length within a window: little padding, bounded memory.
     """
     max_tokens = backend.max_tokens
     started = shown = time.monotonic()
     done, total = 0, len(validation)
     for examples in validation.windows():
-        collected = _Collected(examples)
-        max_tokens = _score_window(backend, collected, (max_tokens, job.batch_size, emit))
-        yield _table(collected, job.name, validation.datasets, has_sop)
+        dataset = validation.datasets[int(examples.dataset[0])]
+        if kept is not None and dataset in kept.datasets:
+            yield _renamed(kept.take(dataset, examples), examples, job.name, validation.datasets)
+        else:
+            collected = _Collected(examples)
+            max_tokens = _score_window(backend, collected, (max_tokens, job.batch_size, emit))
+            yield _table(collected, job.name, validation.datasets, has_sop)
         done += len(examples)
         now = time.monotonic()
         if now - shown > _EVENT_EVERY_S or done == total:
@@ -246,9 +260,22 @@ def _chunks(examples: Examples, batch_size: int | None) -> list[NDArray[np.int64
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def _renamed(table: pa.Table, examples: Examples, name: str, datasets: list[str]) -> pa.Table:
+    """Rows of another file of scores as they would stand in this one."""
+    named = _names(examples, name, datasets)
+    columns = {column: named.get(column, table[column]) for column in table.column_names if column != "step"}
+    return pa.table(columns)
+
+
+def _names(examples: Examples, name: str, datasets: list[str]) -> dict[str, pa.Array]:
+    return {
+        "run": pa.DictionaryArray.from_arrays(np.zeros(len(examples), np.int32), [name]),
+        "dataset": pa.DictionaryArray.from_arrays(examples.dataset.astype(np.int32), datasets),
+    }
+
+
 def _table(collected: _Collected, name: str, datasets: list[str], has_sop: bool) -> pa.Table:
     examples = collected.examples
-    count = len(examples)
     used = examples.weights > 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(examples.masked)]).astype(np.int32))
     unlabelled = (examples.sop_labels < 0) | (not has_sop)
@@ -256,11 +283,9 @@ def _table(collected: _Collected, name: str, datasets: list[str], has_sop: bool)
     broken = ~np.isfinite(collected.mlm_nats)
     single = np.where(used, collected.position_nats, 0)
     broken |= ~np.isfinite(single).all(axis=1)
-    indices = np.zeros(count, np.int32)
     return pa.table(
         {
-            "run": pa.DictionaryArray.from_arrays(indices, [name]),
-            "dataset": pa.DictionaryArray.from_arrays(examples.dataset.astype(np.int32), datasets),
+            **_names(examples, name, datasets),
             "example": examples.example,
             "tokens": examples.lengths,
             "bytes": examples.bytes,

@@ -1,6 +1,7 @@
 """Windows of the validation set: the same records, in the same order, however many examples one has."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,10 +16,12 @@ from lossary.backends.api import Backend
 from lossary.data import freeze
 from lossary.data.examples import Examples
 from lossary.data.validation import load_validation, prepare_examples
+from lossary.errors import ScoreError
+from lossary.evaluation.kept import KeptScores
 from lossary.evaluation.score import ScoreJob, score_windows
 from lossary.folder import StudyFolder
 from lossary.results import records
-from lossary.results.records import SCORE_SCHEMA, read_header, write_score_windows
+from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows, write_scores
 from lossary.study import Study
 
 JOB = ScoreJob(name="torch_a", checkpoint=Path(), backend="torch")
@@ -31,8 +34,12 @@ class Counting:
     few_shapes = False
     device = "none"
 
+    def __init__(self) -> None:
+        self.scored = 0
+
     def score(self, examples: Examples) -> Any:
         used = examples.weights > 0
+        self.scored += int((examples.lengths > 1).sum())
         nats = np.where(used, examples.labels / 64 + examples.positions / 1024, 0).astype(np.float32)
         rows = SimpleNamespace(
             mlm_nats=nats.sum(axis=1, dtype=np.float64),
@@ -72,6 +79,87 @@ def test_scores_do_not_depend_on_the_windows(
     prepare_examples(prepared[0], folder)
     assert len(list(load_validation(folder).windows())) == 3 + 5 + 3
     assert scores(folder).combine_chunks().equals(expected.combine_chunks())
+
+
+def written(folder: StudyFolder, header: ScoreHeader, kept: KeptScores | None, backend: Counting) -> bytes:
+    """The file of scores as the job writes it."""
+    validation = load_validation(folder)
+    windows = score_windows(cast(Backend, backend), validation, JOB, has_sop=True, kept=kept, emit=lambda _: None)
+    tables = (table.append_column("step", pa.array([12] * len(table))).select(SCORE_SCHEMA.names) for table in windows)
+    path = folder.root / "joined.parquet"
+    write_score_windows(path, tables, header)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("scored", [["pairs"], ["lines", "pairs"], ["stories"], ["pairs", "stories", "lines"], []])
+@pytest.mark.parametrize("rows_a_group", [16, 16_384])
+def test_scores_that_stand_are_joined_to_what_scoring_all_anew_would_write(
+    scored: list[str],
+    rows_a_group: int,
+    prepared: tuple[Study, StudyFolder],
+    folder: StudyFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.rmtree(folder.validation)
+    monkeypatch.setattr(freeze, "_EXAMPLES_A_BLOCK", 7)
+    monkeypatch.setattr(records, "_GROUP_ROWS", rows_a_group)
+    prepare_examples(prepared[0], folder)
+    score_run(folder, "torch_a")
+    path = folder.scores("torch_a", 12)
+    header = replace(read_header(path), validation=load_validation(folder).parts)
+    whole, every = written(folder, header, None, Counting()), Counting()
+    # The file of before: some of the datasets, in an order of their own, and one that has left the study.
+    table = pq.ParquetFile(folder.root / "joined.parquet").read()
+    names = table["dataset"].cast(pa.string()).to_pylist()
+    rows = [row for dataset in scored for row, name in enumerate(names) if name == dataset]
+    of_others = table.slice(0, 3).set_column(2, "dataset", pa.array(["gone"] * 3).dictionary_encode())
+    before = pa.concat_tables(
+        [table.take(pa.array(rows, pa.int64())), of_others.cast(table.schema)], promote_options="none"
+    )
+    parts = {name: header.validation[name] for name in scored} | {"gone": "blake2b:0"}
+    write_scores(path, before, replace(header, validation=parts, validation_digest="blake2b:another"))
+    kept = KeptScores(path, header)
+    assert kept.datasets == set(scored)
+    assert written(folder, header, kept, every) == whole
+    described = load_validation(folder).manifest["per_dataset"]
+    assert every.scored == sum(described[name]["examples"] for name in described if name not in scored)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights_digest": "blake2b:1"},
+        {"device": "another"},
+        {"precision": "bf16"},
+        {"lossary": "another"},
+        {"has_sop": False},
+        {"tokenizer_digest": "blake2b:2"},
+        {"validation": {}},
+        {"validation": {"pairs": "blake2b:3"}},
+    ],
+    ids=str,
+)
+def test_scores_that_were_made_otherwise_are_not_taken_over(change: dict[str, Any], folder: StudyFolder) -> None:
+    table = score_run(folder, "torch_a")
+    path = folder.scores("torch_a", 12)
+    header = read_header(path)
+    assert KeptScores(path, header).datasets == {"pairs", "stories", "lines"}
+    write_scores(path, table, replace(header, **change))
+    assert KeptScores(path, header).datasets == set()
+    path.write_bytes(path.read_bytes()[:-5])
+    assert KeptScores(path, header).datasets == set()
+    path.unlink()
+    assert KeptScores(path, header).datasets == set()
+
+
+def test_rows_of_other_examples_are_refused(folder: StudyFolder) -> None:
+    table = score_run(folder, "torch_a")
+    path = folder.scores("torch_a", 12)
+    header = read_header(path)
+    write_scores(path, table.slice(1), header)
+    kept = KeptScores(path, header)
+    with pytest.raises(ScoreError, match="not those of its frozen examples"):
+        kept.take("pairs", next(load_validation(folder).windows()))
 
 
 def test_windows_are_written_as_one_table_would_be(
