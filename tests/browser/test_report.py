@@ -269,3 +269,21 @@ def test_runs_that_coincide_have_one_mark_which_goes_over_when_its_run_is_hidden
     assert page.evaluate(lines) == 1
     page.locator("#curves input[data-show='1']").uncheck()
     found.until(f"{lines} === 0")
+
+
+def test_an_imported_number_leads_to_where_it_came_from_and_can_be_searched(visit: Open) -> None:
+    found = visit("imported")
+    page = found.page
+    assert page.locator("#origins").get_attribute("open") is None
+    # One number has no link of its own, the other keeps it and has a second one.
+    page.locator("table[data-table=mlm_loss] tbody tr").first.locator("a.n").last.click()
+    found.until("document.querySelector('#origins').open")
+    target = page.locator("#origins tr:target")
+    assert target.inner_text().split("\t")[2:5] == ["2.500", "2.5", "printed"]
+    assert "page.md, line 3" in target.inner_text()
+    assert page.locator("table[data-table=mlm_loss] a.from").count() == 1
+    rows = page.locator("#origins tbody tr:not(.reading)")
+    assert rows.count() == 3
+    page.locator("#origins input").fill("second 3.5")
+    assert [row.is_visible() for row in rows.all()].count(True) == 1
+    assert page.locator("#origins output").inner_text() == "1 of 3 rows"

@@ -19,6 +19,7 @@ from lossary.reports.html.views.diagnosis import diagnoses_view
 from lossary.reports.html.views.findings import findings_view
 from lossary.reports.html.views.losses import RunHead, losses_view, run_heads
 from lossary.reports.html.views.mixture import mixture_view
+from lossary.reports.html.views.origins import origins_view
 from lossary.reports.html.views.provenance import provenance_view
 from lossary.reports.html.views.verdict import verdict_view
 from lossary.reports.progress import holder_text
@@ -70,6 +71,7 @@ def losses(site: Site, ask: Ask) -> Content:
         dots=dots_view(table),
         mixture=mixture_view(opened, site.ids(table)),
         provenance=provenance_view(opened),
+        origins=None,  # of each run on its own page
     )
     charts = [*view.dots.charts, *([view.mixture.chart] if view.mixture.chart else [])]
     query = {"base": ask.query.get("base")}
@@ -107,6 +109,7 @@ def run(site: Site, ask: Ask) -> Content:
         "progress": progress,
         "working": [holder_text(holder) for holder in ask.snapshot.working if holder.run == name],
         "name": name,
+        "origins": origins_view(opened.table, site.ids(opened.table), run=name),
         "others": [other.name for other in opened.table.runs if other.name != name],
         "view": SimpleNamespace(findings=findings_view(about_findings(checked, run=name), ask.links)),
     }

@@ -7,8 +7,10 @@ The best is among the steps at which all datasets of a run were evaluated; of eq
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossary.errors import UsageError
 from lossary.results.importers.model import ALL, Curve, Number, metric_name
@@ -138,8 +140,18 @@ def numbers_at(numbers: Sequence[Number], curves: Iterable[Curve], chosen: Chose
         finite = np.isfinite(curve.value)
         at = np.flatnonzero(finite & (True if chosen is None else curve.step == _or_none(chosen.get(curve.run))))
         if len(at):
-            found.append(_number(curve, int(at[-1]), above=bool(curve.value[finite].max() > 1)))
+            number = _number(curve, int(at[-1]), above=bool(curve.value[finite].max() > 1))
+            found.append(replace(number, statistic=_which(curve, finite, number.step, is_last=chosen is None)))
     return found
+
+
+def _which(curve: Curve, finite: NDArray[np.bool_], step: int | None, *, is_last: bool) -> str:
+    count = len(finite)
+    if count == 1:
+        return "the only point"
+    if not is_last:
+        return f"the point of {curve.axis} {step:,}, of {count:,}"
+    return f"the last of {count:,} points" if finite[-1] else f"the last finite of {count:,} points"
 
 
 def _or_none(step: int | None) -> int:

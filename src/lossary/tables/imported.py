@@ -8,6 +8,7 @@ older one.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from lossary.errors import DataError, UsageError
 from lossary.files import read_json, write_json
-from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Number
+from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Mapped, Number
 from lossary.seals import read_sealed, write_sealed
 from lossary.tables.best import StepChoice
 from lossary.tables.import_steps import chosen_steps, mixed_steps, numbers_at
@@ -27,6 +28,8 @@ __all__ = ["CURVES", "IMPORTED", "imported_curves", "imported_table", "save_impo
 
 IMPORTED, CURVES = "imported.json", "imported-curves.parquet"
 _SCHEMA = 2
+# Of a number and its text: six digits are written of a point of a curve.
+_SAME = 1e-4
 _TEXTS = ("run", "dataset", "metric", "split", "axis", "place", "section", "source")
 _CURVE_SCHEMA = pa.schema(
     [
@@ -42,6 +45,8 @@ class _Source:
     """One import of a folder, with its runs under the names that the table gives them."""
 
     path: str
+    kind: str
+    mapping: list[Mapped]
     datasets: list[ImportedDataset]
     numbers: list[Number]
     curves: list[Curve]
@@ -180,6 +185,8 @@ def _sources(root: Path, value: Any) -> list[_Source]:
     sources = [
         _Source(
             path=source["path"],
+            kind=source["kind"],
+            mapping=[Mapped(**mapped) for mapped in source["mapping"]],
             datasets=[ImportedDataset(**dataset) for dataset in source["datasets"]],
             numbers=[Number(**number) for number in source["numbers"]],
             curves=curves.get(source["path"], []),
@@ -236,6 +243,7 @@ def _named_apart(sources: list[_Source]) -> list[_Source]:
             source,
             numbers=[replace(n, run=names.get((index, n.run), n.run)) for n in source.numbers],
             curves=[replace(c, run=names.get((index, c.run), c.run)) for c in source.curves],
+            mapping=[replace(m, run=names.get((index, m.run), m.run)) for m in source.mapping],
         )
         for index, source in enumerate(sources)
     ]
@@ -265,7 +273,9 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
     for source in sources:
         found = numbers_at(source.numbers, source.curves, chosen, notes)
         label = Path(source.path).stem
-        numbers += [replace(n, section=n.section or label, place=_place(source, n)) for n in found]
+        numbers += [
+            replace(n, section=n.section or label, place=_place(source, n), reading=_reading(source, n)) for n in found
+        ]
     names = dict.fromkeys([*described, *(n.dataset for n in numbers if n.dataset is not None)])
     rows = [_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in names]
     runs = _runs(numbers)
@@ -287,6 +297,36 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
 
 def _place(source: _Source, number: Number) -> str:
     return ", ".join(part for part in (Path(source.path).name, number.place) if part)
+
+
+def _reading(source: _Source, number: Number) -> str:
+    """Why a number is what the table calls it: its name in the file and what that was read as, and its conversion."""
+    found = [
+        mapped.source
+        for mapped in source.mapping
+        if mapped.reason is None
+        and mapped.metric == number.metric
+        and mapped.run in ("", number.run)
+        and mapped.dataset in ("", number.dataset)
+    ]
+    # Several columns of one metric: the place ends with the name of its own.
+    own = [name for name in found if number.place.endswith(f", {name}")] or found
+    names = " and ".join(f"“{name}”" for name in dict.fromkeys(own)) or "a number"
+    reading = f"{names} of {source.kind} is read as {measure_of(number.metric).title}"
+    scale = _scale_of(number)
+    return f"{reading}; {scale}" if scale else reading
+
+
+def _scale_of(number: Number) -> str:
+    try:
+        printed = float(number.text.strip().rstrip("%").strip().replace(",", ""))
+    except ValueError:
+        return ""
+    if not printed or abs(number.value / printed - 1) < _SAME:
+        return ""
+    known = {0.01: "per cent, divided by 100", log(2): "in bits, multiplied by ln 2", 1 / log(2): "divided by ln 2"}
+    factor = number.value / printed
+    return next((text for at, text in known.items() if abs(factor / at - 1) < _SAME), f"multiplied by {factor:.4g}")
 
 
 def _mixed_notes(numbers: Iterable[Number]) -> list[str]:
@@ -378,6 +418,8 @@ def _cell(run: str, dataset: str, metric: Metric, number: Number | None) -> Cell
         reported=None if number is None else number.text,
         rounding=0.0 if number is None else number.rounding,
         place=None if number is None else number.place,
+        statistic=None if number is None else number.statistic,
+        reading=None if number is None else number.reading,
     )
 
 
@@ -397,6 +439,8 @@ def _reported(numbers: list[Number]) -> list[Total]:
             reported=number.text,
             rounding=number.rounding,
             place=number.place,
+            statistic=number.statistic,
+            reading=number.reading,
         )
         for number in numbers
         if number.dataset is None

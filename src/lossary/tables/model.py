@@ -129,6 +129,8 @@ class Cell:
     rounding: float = 0.0  # half a unit of its last digit
     place: str | None = None  # where an import found it: file, line or name in it
     has_own_step: bool = False  # where the datasets of an import were last measured at different steps
+    statistic: str | None = None  # of an import: whether it was printed, or which point of a curve it is
+    reading: str | None = None  # of an import: the name in the file, and what it was taken for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,8 @@ class Total:
     reported: str | None = None
     rounding: float = 0.0
     place: str | None = None
+    statistic: str | None = None
+    reading: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

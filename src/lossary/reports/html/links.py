@@ -26,6 +26,9 @@ class Links(Protocol):
     def examples(self, dataset: str) -> str | None:
         """The examples of a dataset."""
 
+    def origin(self, run: str, dataset: str | None, metric: Metric) -> str | None:
+        """Where an imported number is said to come from; of a printed total `dataset` is None."""
+
 
 class Ids:
     """Ids of places of a page. They are made from positions: names may hold anything."""
@@ -50,12 +53,20 @@ class Ids:
         """Of the examples of a dataset."""
         return f"examples-{self._datasets[dataset]}"
 
+    def origin(self, run: str, dataset: str | None, metric: str) -> str:
+        """Of the line that says where a number comes from."""
+        place = "total" if dataset is None else self._datasets[dataset]
+        return f"from-{self._runs[run]}-{place}-{metric}"
+
 
 class Anchors:
-    """Places inside the one-file report; `charts` and `examples` are those that the report has."""
+    """Places inside the one-file report; `charts`, `examples` and `origins` are those that the report has."""
 
-    def __init__(self, ids: Ids, *, charts: Collection[str], examples: Collection[str]) -> None:
+    def __init__(
+        self, ids: Ids, *, charts: Collection[str], examples: Collection[str], origins: Collection[str] = ()
+    ) -> None:
         self._ids = ids
+        self._origins = set(origins)
         self._charts = set(charts)
         self._examples = set(examples)
 
@@ -73,3 +84,7 @@ class Anchors:
     def examples(self, dataset: str) -> str | None:
         found = self._ids.examples(dataset)
         return f"#{found}" if found in self._examples else None
+
+    def origin(self, run: str, dataset: str | None, metric: Metric) -> str | None:
+        found = self._ids.origin(run, dataset, metric)
+        return f"#{found}" if found in self._origins else None

@@ -13,6 +13,7 @@ from lossary.reports.html.views.examples import ExamplesView, examples_view
 from lossary.reports.html.views.findings import FindingsView, findings_view
 from lossary.reports.html.views.losses import LossesView, RunHead, losses_view, run_heads
 from lossary.reports.html.views.mixture import MixtureView, mixture_view
+from lossary.reports.html.views.origins import OriginsView, origins_view
 from lossary.reports.html.views.pairs import PairsView, pairs_view
 from lossary.reports.html.views.provenance import ProvenanceView, provenance_view
 from lossary.reports.html.views.verdict import VerdictView, verdict_view
@@ -59,6 +60,7 @@ class PageView:
     mixture: MixtureView
     examples: ExamplesView
     provenance: ProvenanceView
+    origins: OriginsView | None
 
     @property
     def charts(self) -> list[ChartView]:
@@ -80,8 +82,12 @@ def page_view(opened: OpenTable, checked: Checked) -> PageView:
     curves = curves_view(opened, ids)
     bare = Anchors(ids, charts=(), examples=())
     examples = examples_view(opened, ids, run_heads(table, bare))
+    origins = origins_view(table, ids)
     links = Anchors(
-        ids, charts=[chart.id for chart in curves.charts], examples=[found.id for found in examples.datasets]
+        ids,
+        charts=[chart.id for chart in curves.charts],
+        examples=[found.id for found in examples.datasets],
+        origins=origins.ids if origins is not None else (),
     )
     return PageView(
         heads=run_heads(table, links),
@@ -95,6 +101,7 @@ def page_view(opened: OpenTable, checked: Checked) -> PageView:
         mixture=mixture_view(opened, ids),
         examples=examples,
         provenance=provenance_view(opened),
+        origins=origins,
     )
 
 

@@ -72,7 +72,10 @@ def metric_name(metric: str, split: Split) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """A printed number, `text` as it stands on the page; `dataset` None is a total, `rounding` half its last unit."""
+    """A printed number, `text` as it stands on the page; `dataset` None is a total, `rounding` half its last unit.
+
+    `reading` is the name that it has in the file and what that was taken for.
+    """
 
     run: str
     dataset: str | None
@@ -84,6 +87,8 @@ class Number:
     section: str | None = None
     step: int | None = None
     place: str = ""
+    statistic: str = "printed"
+    reading: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

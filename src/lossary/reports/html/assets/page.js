@@ -78,6 +78,28 @@
     one("#filtered").textContent = words.length ? `${shown} of ${rows} rows` : "";
   }
 
+  // --- search in a list: rows that hold every word
+  function search(field) {
+    const part = field.closest("[data-searched]");
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    let count = 0;
+    all("tbody", part).forEach((body) => {
+      const [head, ...rows] = body.rows;
+      const of = head.textContent.toLowerCase();
+      let kept = 0;
+      rows.forEach((row) => {
+        const text = `${of} ${row.textContent.toLowerCase()}`;
+        row.hidden = !words.every((word) => text.includes(word));
+        kept += !row.hidden;
+      });
+      head.hidden = kept === 0;
+      shown += kept;
+      count += rows.length;
+    });
+    one("output", part).textContent = words.length ? `${shown} of ${count} rows` : "";
+  }
+
   // --- copy what is seen
   const flat = (text) => text.replace(/\s+/g, " ").trim();
   function cellText(cell) {
@@ -352,6 +374,7 @@
     else if (button.matches("[data-help]")) keys["?"]();
     else if (button.matches("[data-turn]")) turn();
   });
+  ["input", "search"].forEach((name) => document.addEventListener(name, ({ target }) => { if (target.matches?.("[data-search]")) search(target); }));
   // Some browsers tell of a field that Escape empties by `search` only.
   ["input", "search"].forEach((name) => one("#filter")?.addEventListener(name, (event) => filter(event.target.value)));
   select?.addEventListener("change", rebase);

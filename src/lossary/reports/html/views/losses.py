@@ -75,6 +75,7 @@ class CellView:
     about: str = ""
     reason: str | None = None
     href: str | None = None
+    origin: str | None = None  # where an imported number came from, if the number itself leads elsewhere
     chart: str | None = None
     is_best: bool = False
     delta: str = ""
@@ -244,13 +245,19 @@ def _cell(table: Table, cell: Cell, dataset: str, best: str | None, links: Links
         mark=mark,
         mark_means=means and f"{means}: {number(cell.floor, cell.metric)}",
         about=_about(cell) if detailed else "",
-        href=safe_link(cell.link) or links.run(cell.run),
+        **_leads(cell.link, links.origin(cell.run, dataset, cell.metric), links.run(cell.run)),
         chart=links.curves(dataset, cell.metric),
         is_best=text == best,
         delta=delta_text(delta, width=0),
         delta_value=None if delta is None else delta.value,
         delta_about=_about_delta(delta) if detailed else "",
     )
+
+
+def _leads(link: str | None, origin: str | None, run: str | None) -> dict[str, str | None]:
+    """A number leads to what its source links it to, to where it came from, or to its run."""
+    outside = safe_link(link)
+    return {"href": outside or origin or run, "origin": origin if outside else None}
 
 
 def _about(cell: Cell | Total) -> str:
@@ -298,6 +305,7 @@ def _total(table: Table, total: Total | None, run: str, best: str | None, links:
     text = shown(total, imported=table.is_imported)
     delta = table.delta(run, None, total.metric) if paired else None
     mark = total_mark(total)
+    origin = links.origin(run, None, total.metric) if total.place is not None else None
     return CellView(
         text=text,
         value=total.value,
@@ -305,7 +313,7 @@ def _total(table: Table, total: Total | None, run: str, best: str | None, links:
         mark=mark,
         mark_means=plain(total.reason or "") if mark else "",
         about=_about(total),
-        href=safe_link(total.link) or links.run(run),
+        **_leads(total.link, origin, links.run(run)),
         is_best=text == best,
         delta=delta_text(delta, width=0),
         delta_value=None if delta is None else delta.value,
