@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.faults.catalogue import FAULTS, MORE, UNLISTED
+from benchmarks.faults.catalogue import FAULTS, MORE, THREADS, UNLISTED
 from benchmarks.faults.work import work
 
 SIDES = ("torch", "keras")
@@ -113,7 +113,7 @@ def report(found: dict[str, list[dict[str, Any]]]) -> int:
 def _print_faults(rows: Sequence[dict[str, Any]], title: str) -> None:
     if not rows:
         return
-    titles = {fault.code: fault.title for fault in (*FAULTS, *MORE, *UNLISTED)}
+    titles = {fault.code: fault.title for fault in (*FAULTS, *MORE, *UNLISTED, *THREADS)}
     print(f"\n{title}")
     print(
         f"{'code':10} {'named':>7} {'tied':>5} {'stage':>6} {'wrong':>6} {'missed':>7}  "

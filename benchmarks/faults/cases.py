@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.catalogue import FAULTS, MORE, UNLISTED, Fault, apply
+from benchmarks.faults.catalogue import FAULTS, MORE, THREADS, UNLISTED, Fault, apply
 from benchmarks.faults.study import DATASETS, SHARES, benchmark_study
 from benchmarks.faults.zygote import Zygote
 from lossary.diagnosis.diagnose import Request, diagnose
@@ -115,7 +115,7 @@ class Workshop:
         self.root = root
         self.side = side
         self._zygote = zygote
-        self.by_code = {fault.code: fault for fault in (*FAULTS, *MORE, *UNLISTED)}
+        self.by_code = {fault.code: fault for fault in (*FAULTS, *MORE, *UNLISTED, *THREADS)}
 
     def diagnosis(
         self, case: Case, *, without: Sequence[str] = (), keep: bool = False, look: Look = lambda _: None

@@ -10,7 +10,7 @@ from typing import Any
 import lossary
 from benchmarks.faults.baselines import first_difference, metric_difference
 from benchmarks.faults.cases import Case, Result, Workshop, cases_of, score
-from benchmarks.faults.catalogue import FAULTS, MORE, UNLISTED
+from benchmarks.faults.catalogue import FAULTS, MORE, THREADS, UNLISTED
 from benchmarks.faults.zygote import Zygote
 from lossary.files import digest_json, write_atomic
 
@@ -35,7 +35,7 @@ def work(options: argparse.Namespace) -> None:
     """Runs all cases of `options.worker` and writes them as JSON, after each fault; goes on where a run was cut off."""
     side = options.worker
     wanted = {code for code in options.only.split(",") if code}
-    faults = [f for f in (*FAULTS, *MORE, *UNLISTED) if side in f.sides and (not wanted or f.code in wanted)]
+    faults = [f for f in (*FAULTS, *MORE, *UNLISTED, *THREADS) if side in f.sides and (not wanted or f.code in wanted)]
     path = Path(options.json)
     found = _begun(path)
     with tempfile.TemporaryDirectory(prefix=f"lossary-faults-{side}-") as name, Zygote(side) as zygote:

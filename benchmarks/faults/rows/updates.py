@@ -267,6 +267,35 @@ UPDATES: tuple[Fault, ...] = (
             "keras": (Patch(KERAS, "[self.schedule(step) for step", "[self.schedule(step - start) for step"),),
         },
     ),
+    *(
+        Fault(
+            code=f"O10{letter}",
+            title=title,
+            source="KempnerInstitute/KempnerForge#115, NVIDIA-NeMo/Automodel#763",
+            stage="training",
+            expected=frozenset({name}),
+            patches={"torch": (Patch(TORCH, old, new),)},
+        )
+        for letter, title, name, old, new in (
+            (
+                "b",
+                "the optimizer's moments are lost on resume",
+                "moments-lost-on-resume",
+                '            self.optimizer.load_state_dict(torch.load(Path(folder) / "optimizer.pt", weights_only=True))\n',
+                "",
+            ),
+            (
+                "c",
+                "the count of updates starts anew on resume",
+                "step-count-lost-on-resume",
+                '            self.optimizer.load_state_dict(torch.load(Path(folder) / "optimizer.pt", weights_only=True))\n',
+                '            state = torch.load(Path(folder) / "optimizer.pt", weights_only=True)\n'
+                '            for moments in state["state"].values():\n'
+                '                moments["step"] = torch.zeros(())\n'
+                "            self.optimizer.load_state_dict(state)\n",
+            ),
+        )
+    ),
     Fault(
         code="O11",
         title="the learning rate is too high for the model",

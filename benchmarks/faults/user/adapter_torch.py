@@ -107,6 +107,9 @@ class TorchSide:
     def update(self, gradients, *, step):
         self.trainer.update([[replica[NAMES[name]] for name in self.parameters] for replica in gradients], step)
 
+    def resume(self):
+        self.trainer.resume()
+
     def learning_rates(self, start, stop):
         return self.trainer.rates(start, stop)
 

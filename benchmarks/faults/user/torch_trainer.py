@@ -279,6 +279,15 @@ class Trainer:
     def restore(self, path):
         self.model.load_state_dict(load_file(path), strict=True)
 
+    def resume(self):
+        """What the next process goes on with: weights and the optimizer's state, through files."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "model.safetensors")
+            torch.save(self.optimizer.state_dict(), Path(folder) / "optimizer.pt")
+            self.restore(Path(folder) / "model.safetensors")
+            self.optimizer = self.make_optimizer()
+            self.optimizer.load_state_dict(torch.load(Path(folder) / "optimizer.pt", weights_only=True))
+
     def saved_and_restored(self):
         """A fresh trainer with what a checkpoint brings back."""
         with tempfile.TemporaryDirectory() as folder:

@@ -110,6 +110,10 @@ class Adapter(Protocol):
         """One update from given gradients, one dict a replica; clipping is part of it."""
         ...
 
+    def resume(self) -> None:
+        """Saves its training state by its own code, loads it as a process that is started again does, and goes on."""
+        ...
+
     def learning_rates(self, start: int, stop: int) -> list[float]:
         """The rates of steps [start, stop), as a process that resumes at `start` uses them."""
         ...
@@ -137,6 +141,7 @@ CAPABILITIES: tuple[str, ...] = (
     "reported_loss",
     "restart",
     "update",
+    "resume",
     "learning_rates",
     "train_step",
     "checkpoint",

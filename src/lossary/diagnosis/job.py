@@ -198,6 +198,20 @@ def _updates(adapter: Any, weights: Arrays, gradients: list[list[Arrays]], first
     return after
 
 
+def _resumed(adapter: Any, weights: Arrays, gradients: list[list[Arrays]], first: int, at: int) -> dict[str, Any]:
+    """Updates with a resume before the one with number `at`; also the weights that it brings back."""
+    adapter.load(weights)
+    adapter.restart()
+    after, loaded = [], {}
+    for number, replicas in enumerate(gradients):
+        if number == at:
+            adapter.resume()
+            loaded = _copies(adapter.weights())
+        adapter.update(replicas, step=first + number)
+        after.append(_copies(adapter.weights()))
+    return {"weights": after, "loaded": loaded}
+
+
 def _train(adapter: Any, weights: Arrays, feeds: list[Arrays], first: int) -> list[dict[str, Any]]:
     adapter.load(weights)
     adapter.restart()
@@ -238,6 +252,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "reported_loss": _reported_loss,
     "updates": _updates,
     "learning_rates": lambda adapter, start, stop: [float(rate) for rate in adapter.learning_rates(start, stop)],
+    "resumed": _resumed,
     "train": _train,
     "course": _course,
     # lossary's own sides alone: courses at several rates; a run goes on from a checkpoint, on its own batches.

@@ -83,6 +83,13 @@ class OwnSide:
         mean = {name: np.mean([part[name] for part in gradients], axis=0) for name in gradients[0]}
         self._backend.apply(mean, step=step, rate=self._rate(step))
 
+    def resume(self) -> None:
+        weights, moments = load(save(self._backend.parameters())), self._backend.moments()
+        self._backend = type(self._backend)(self._setup.shape, precision=self._setup.recipe.precision)
+        self._backend.load_parameters(weights)
+        self._backend.set_law(UpdateLaw.of(self._setup.recipe.optimizer))
+        self._backend.load_moments(moments)
+
     def learning_rates(self, start: int, stop: int) -> list[float]:
         return [self._rate(step) for step in range(start, stop)]
 

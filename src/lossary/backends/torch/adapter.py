@@ -35,7 +35,8 @@ class ModuleSide:
 
     `call(module, feed)` returns MLM logits, (B, P, V) at `feed["positions"]` or (B, T, V), and order logits (B, 2);
     `loss(mlm, sop, feed)` the scalar that is trained on; `optimizer(module)` a new optimizer; `rate(step)` the learning
-    rate of a step. `names` maps canonical names to the module's; what it leaves out is proposed from shapes and names.
+    rate of a step; `resume(module, optimizer)` saves both and loads them as your code does, and returns the optimizer
+    to go on with. `names` maps canonical names to the module's; what it leaves out is proposed from shapes and names.
     `accumulates`: whether steps may have several micro batches, whose losses are averaged.
     """
 
@@ -48,6 +49,7 @@ class ModuleSide:
         loss: Loss | None = None,
         optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
         rate: Callable[[int], float] | None = None,
+        resume: Callable[[nn.Module, torch.optim.Optimizer], torch.optim.Optimizer] | None = None,
         clip_norm: float | None = None,
         names: Mapping[str, str] | None = None,
         accumulates: bool = False,
@@ -62,11 +64,13 @@ class ModuleSide:
         self._table = parameter_table(setup.shape)
         self._pairs = _pairs(module, self._table, names or {})
         needs = {"measure": loss, "gradients": loss, "restart": optimizer, "update": optimizer, "learning_rates": rate}
-        needs["train_step"] = loss and optimizer
-        self.lacks = {method for method, given in needs.items() if given is None}
+        lacks = {method for method, given in needs.items() if given is None}
+        lacks |= {"train_step"} if loss is None or optimizer is None else set()
+        self.lacks = lacks | ({"resume"} if resume is None or optimizer is None else set())
         self._make_optimizer = optimizer
         self._optimizer: torch.optim.Optimizer | None = None
         self._rate = rate
+        self._resume = resume
 
     def load(self, weights: Arrays) -> None:
         own = dict(self.module.named_parameters())
@@ -120,6 +124,11 @@ class ModuleSide:
     def restart(self) -> None:
         assert self._make_optimizer is not None
         self._optimizer = self._make_optimizer(self.module)
+
+    def resume(self) -> None:
+        assert self._resume is not None
+        assert self._optimizer is not None
+        self._optimizer = self._resume(self.module, self._optimizer)
 
     def update(self, gradients: list[Arrays], *, step: int) -> None:
         own = dict(self.module.named_parameters())
@@ -182,6 +191,8 @@ class TrainerSide(ModuleSide):
             **options,
         )
         self.lacks = set() if all(hasattr(model, head) for head in _HF_HEADS.values()) else {"measure"}
+        if "resume" not in options:
+            self.lacks.add("resume")
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         if self._given is None:

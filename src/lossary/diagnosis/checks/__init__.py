@@ -6,6 +6,7 @@ from lossary.diagnosis.checks.examples import EXAMPLES
 from lossary.diagnosis.checks.forward import FORWARD
 from lossary.diagnosis.checks.gradients import GRADIENTS, REPORTED
 from lossary.diagnosis.checks.loss import LOSS
+from lossary.diagnosis.checks.resume import RESUME
 from lossary.diagnosis.checks.schedule import SCHEDULE
 from lossary.diagnosis.checks.stream import STREAM
 from lossary.diagnosis.checks.tokenizer import TOKENIZER
@@ -31,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     GRADIENTS,
     REPORTED,
     UPDATE,
+    RESUME,
     TRAINING,
     DYNAMICS,
 )

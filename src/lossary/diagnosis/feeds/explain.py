@@ -24,7 +24,7 @@ from lossary.diagnosis.feeds.epochs import masks_aspect, overlap_aspect, redrawn
 from lossary.diagnosis.feeds.facts import FACTS, ROWS
 from lossary.diagnosis.feeds.ground import Ground
 from lossary.diagnosis.feeds.observed import Observed, observe
-from lossary.diagnosis.feeds.order import order_aspects, resume_aspect
+from lossary.diagnosis.feeds.order import order_aspects, resume_aspect, resumed_masks_aspect
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation, FeedFit, joined
 from lossary.diagnosis.feeds.reference import Reference, Style
 from lossary.diagnosis.feeds.search import Search, as_candidate
@@ -95,11 +95,13 @@ def explain_stream(
     resumed: Feed | None = None,
     resumed_at: int = 0,
     side_ids: Sequence[Sequence[int]] | None = None,
+    repeats: bool = True,
 ) -> FeedFit:
     """Explains the order of a training stream from step 0 on: shares, repeats, epochs.
 
     `resumed` is the stream of a process that resumes at example `resumed_at` (steps times batch size) of `whole`.
-    What is asked of an epoch's order and masks needs two epochs of some dataset; what is skipped is said.
+    What is asked of an epoch's order and masks needs two epochs of some dataset; what is skipped is said. A stream that
+    does not repeat its masks when it is asked again (`repeats` is False) need not do so after a resume.
     """
     scene = _Scene.of(documents, setup, side_ids)
     tokenizer = scene.reference.tokenizer
@@ -108,6 +110,8 @@ def explain_stream(
     if resumed is not None:
         part = observe(resumed, scene.corpus, tokenizer)
         aspects.append(resume_aspect(observed, part, resumed_at, scene.corpus, scene.reference))
+        if repeats and aspects[-1].distance <= 1:
+            aspects.append(resumed_masks_aspect(observed, part, resumed_at, scene.corpus, scene.reference))
     return joined(aspects, how=f"exact tests of counts by dataset, together at level {ALARM_LEVEL:g}")
 
 

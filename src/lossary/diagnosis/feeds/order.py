@@ -22,10 +22,12 @@ from lossary.diagnosis.feeds.observed import Observed, observe
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation
 from lossary.diagnosis.feeds.reference import Reference
 from lossary.diagnosis.feeds.streams import Repeats, Resumed, Stream, repeats, resumed
-from lossary.diagnosis.feeds.units import units_of
+from lossary.diagnosis.feeds.units import masks_repeated, units_of
 from lossary.diagnosis.fit import Candidate
 
-__all__ = ["order_aspects", "resume_aspect"]
+__all__ = ["REDRAWN", "order_aspects", "resume_aspect", "resumed_masks_aspect"]
+
+REDRAWN = "masks-redrawn-on-resume"
 
 _FARTHEST = 37.0
 _FEWEST = 12  # repeats an epoch apart that say something about its order
@@ -342,6 +344,38 @@ def resume_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, refe
     )
     return Aspect(
         distance=distance, candidates=tuple(_resume_candidates(found, at, reference)), deviations=(deviation,)
+    )
+
+
+def resumed_masks_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, reference: Reference) -> Aspect:
+    """Whether examples after a resume have the masks that they have without one."""
+    units = units_of(_behind(whole, part), corpus)
+    count = min(len(part.group), len(whole.group) - at)
+    straight = units.number[at : at + count]
+    rows = np.flatnonzero((units.number[len(whole.group) :][:count] == straight) & (straight >= 0))
+    text, masks = masks_repeated(part, whole, (rows, rows + at))
+    same, total = int(masks.sum()), int(text.sum())
+    distance = _lost(total - same, total, ALARM_LEVEL)
+    if distance <= 1:
+        return Aspect(distance=distance)
+    says = f"{total - same:,} of {total:,} examples after the resume have other masks than without it"
+    own = Stream.of(
+        observe(
+            reference.stream(start=0, stop=-(-len(whole.group) // reference.setup.recipe.batch_size)).feed(),
+            corpus,
+            reference.tokenizer,
+        ),
+        corpus,
+    )
+    # The reference's masks drawn anew: those of an epoch later, for the same text.
+    put = np.sum([own.same_masks(number) for number in range(len(own.names))], axis=0)
+    table = [[same, total - same], [put[0], put[1] - put[0]]]
+    residual = float(_z(stats.fisher_exact(table).pvalue / 2) / _critical(REPRODUCED_LEVEL, 1))
+    told = f"after a resume masks are drawn anew, since the random state is not kept: {says}"
+    return Aspect(
+        distance=distance,
+        candidates=(_resume(REDRAWN, told, residual, {"share": round(1 - same / total, 4)}),),
+        deviations=(Deviation(fact="resumed-masks", says=says, excess=distance),),
     )
 
 

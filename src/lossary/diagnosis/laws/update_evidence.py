@@ -222,7 +222,7 @@ class Evidence:
             return Predicted(gradient, np.abs(gradient), 0.0 if noise is None else self.spread(noise))
         if s.family in ("momentum", "nesterov"):
             add = 1 - s.beta1 if s.dampened else 1.0
-            moment, size = self._moment(key, gradient, s.beta1, add)
+            moment, size = self._moment(key, gradient, s.beta1, add, s.resumed if "m" in s.lost else 0)
             spread = 0.0 if noise is None else self.spread(averaged(noise, s.beta1, add))
             if s.family == "nesterov":
                 moment, size = gradient + s.beta1 * moment, np.abs(gradient) + s.beta1 * size
@@ -235,8 +235,8 @@ class Evidence:
                 np.abs(gradient) / denominator,
                 0.0 if noise is None else 2 * self.spread(noise) / denominator,
             )
-        moment, size = self._moment(key, gradient, s.beta1, 1 - s.beta1)
-        second, root = self._root(key, gradient, s.beta2, 1 - s.beta2)
+        moment, size = self._moment(key, gradient, s.beta1, 1 - s.beta1, s.resumed if "m" in s.lost else 0)
+        second, root = self._root(key, gradient, s.beta2, 1 - s.beta2, s.resumed if "v" in s.lost else 0)
         of_m = self._cast(1 - s.beta1**times) if s.correct_m else 1.0
         of_v = self._cast(1 - s.beta2**times) if s.correct_v else self._cast(np.ones_like(times))
         if s.epsilon_at == "inside":
@@ -285,20 +285,26 @@ class Evidence:
         key = ("decay", s.decay, s.decayed, s.decay_flips)
         return self._once(key, lambda: self.before * self.spread(self._cast(s.decay * s.is_decayed(self.names))))
 
-    def _moment(self, key: tuple[Any, ...], gradient: Array, keep: float, add: float) -> tuple[Array, Array]:
+    def _moment(
+        self, key: tuple[Any, ...], gradient: Array, keep: float, add: float, anew: int = 0
+    ) -> tuple[Array, Array]:
         """The first moment after each step, and the same of the gradients' sizes; both (K, N)."""
-        return self._once(
-            (*key, "m", keep, add), lambda: (averaged(gradient, keep, add), averaged(np.abs(gradient), keep, add))
-        )
 
-    def _root(self, key: tuple[Any, ...], gradient: Array, keep: float, add: float) -> tuple[Array, Array]:
+        def make() -> tuple[Array, Array]:
+            return _averaged(gradient, keep, add, anew), _averaged(np.abs(gradient), keep, add, anew)
+
+        return self._once((*key, "m", keep, add, anew), make)
+
+    def _root(
+        self, key: tuple[Any, ...], gradient: Array, keep: float, add: float, anew: int = 0
+    ) -> tuple[Array, Array]:
         """The second moment after each step, and its root; both (K, N)."""
 
         def make() -> tuple[Array, Array]:
-            second = averaged(np.square(gradient), keep, add)
+            second = _averaged(np.square(gradient), keep, add, anew)
             return second, np.sqrt(second)
 
-        return self._once((*key, "v", keep, add), make)
+        return self._once((*key, "v", keep, add, anew), make)
 
     def _ratio(self, s: LawSettings, total: Array) -> Array:
         """LAMB's trust ratio by element, (K, N)."""
@@ -396,3 +402,9 @@ class Evidence:
                 self.cache.clear()
             self.cache[key] = make()
         return self.cache[key]
+
+
+def _averaged(values: Array, keep: float, add: float, anew: int) -> Array:
+    """Moments, which begin anew at a step."""
+    parts = [values[:anew], values[anew:]] if anew else [values]
+    return np.concatenate([averaged(part, keep, add) for part in parts])

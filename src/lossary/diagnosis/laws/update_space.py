@@ -24,7 +24,19 @@ from numpy.typing import NDArray
 from lossary.models.parameters import is_excluded
 from lossary.models.update_laws import UpdateLaw
 
-__all__ = ["changed", "PRESETS", "Clip", "DecayAt", "EpsilonAt", "Family", "Grid", "LawSettings", "Scope", "preset"]
+__all__ = [
+    "changed",
+    "PRESETS",
+    "Clip",
+    "DecayAt",
+    "EpsilonAt",
+    "Family",
+    "Grid",
+    "LawSettings",
+    "Lost",
+    "Scope",
+    "preset",
+]
 
 Family = Literal["adam", "lamb", "adagrad", "momentum", "nesterov", "sgd"]
 EpsilonAt = Literal["root", "hat", "inside"]
@@ -32,6 +44,7 @@ DecayAt = Literal["decoupled", "update", "gradient", "unscaled"]
 Clip = Literal["none", "global", "tensor", "value", "always"]
 Scope = Literal["matrices", "all"]
 Grid = Literal["float32", "bfloat16", "float16"]
+Lost = Literal["m", "v", "t"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +78,8 @@ class LawSettings:
     frozen: frozenset[str] = frozenset()  # parameters that the optimizer does not know
     grid: Grid = "float32"  # in which weights are kept
     counts: Literal["updates", "steps"] = "updates"  # t of the corrections: since the restart, or the step's number
+    resumed: int = 0  # the update before which an optimizer was resumed; 0: it was not
+    lost: frozenset[Lost] = frozenset()  # what began anew then: moments, the count of updates
 
     @classmethod
     def of(cls, law: UpdateLaw, declared: Mapping[str, Any] | None = None) -> Self:
@@ -105,7 +120,10 @@ class LawSettings:
     def times(self, first: int, count: int) -> NDArray[np.float64]:
         """t of `count` updates, (K, 1), of which the first is that of step `first`."""
         start = first if self.counts == "steps" else 0
-        return np.arange(start + 1, start + count + 1, dtype=np.float64)[:, None]
+        times = np.arange(start + 1, start + count + 1, dtype=np.float64)[:, None]
+        if "t" in self.lost and self.counts == "updates":
+            times[self.resumed :] -= self.resumed
+        return times
 
 
 def _in_scope(names: tuple[str, ...], scope: Scope, flips: frozenset[str]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.unit.diagnosis.feeds.planted import encoder, named
 from tests.unit.diagnosis.makers import DATASETS, STYLES, Document, UserMaker, UserStream, corpus
@@ -38,8 +39,8 @@ def explained(
     whole, part = (
         as_feed(stream.steps(start, STEPS, BATCH, resumed=start > 0), where="user") for start in (0, RESUMED)
     )
-    resumed = {"resumed": part, "resumed_at": RESUMED * BATCH} if resumes else {}
-    return explain_stream(whole, documents, setup=setup, **resumed)
+    resumed: dict[str, Any] = {"resumed": part, "resumed_at": RESUMED * BATCH} if resumes else {}
+    return explain_stream(whole, documents, setup=setup, repeats=False, **resumed)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -48,6 +49,21 @@ def test_a_healthy_stream_is_left_alone(feed_setup: Setup, documents: list[Docum
     fit = explained(feed_setup, documents, style=style, seed=seed)
     assert fit.equal, fit.deviations
     assert not fit.tried
+
+
+def test_masks_after_a_resume_are_those_without_it_where_masks_repeat_at_all(
+    feed_setup: Setup, documents: list[Document]
+) -> None:
+    # This maker goes on drawing from where it was: it has other masks whenever it is asked.
+    stream = streamed(feed_setup, documents, "sentences", 1)
+    whole, redrawn = (as_feed(stream.steps(start, STEPS, BATCH), where="user") for start in (0, RESUMED))
+    kept = whole.take(np.arange(RESUMED * BATCH, len(whole)))
+    given: dict[str, Any] = {"setup": feed_setup, "resumed_at": RESUMED * BATCH}
+    assert explain_stream(whole, documents, resumed=kept, **given).equal
+    assert explain_stream(whole, documents, resumed=redrawn, repeats=False, **given).equal
+    fit = explain_stream(whole, documents, resumed=redrawn, **given)
+    assert fit.confirmed
+    assert named(fit) == ("masks-redrawn-on-resume",)
 
 
 def test_examples_drawn_with_replacement_are_a_choice(feed_setup: Setup, documents: list[Document]) -> None:
