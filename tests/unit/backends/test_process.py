@@ -2,12 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lossary.backends.process import StopRequest, run_worker, stop_on_signals
+from lossary.backends.process import StopRequest, WarmWorkers, run_worker, stop_on_signals
 from lossary.errors import DataError, InternalError, Interrupted, LossaryError, MachineError
 from lossary.files import read_json
 
@@ -20,26 +21,52 @@ from lossary.errors import DataError
 def deep():
     return json.loads("[" * 100_000)
 
-worker_main(lambda job, emit: {"answer": eval(job["code"])})
+warmed = []
+worker_main(lambda job, emit: {"answer": eval(job["code"]), "warmed": warmed}, warm_up=warmed.append)
 """
 
 
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(params=["cold", "warm"])
+def work(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Runs code in a worker, started with the job or before it: one is as good as the other."""
     (tmp_path / "planted_worker.py").write_text(WORKER)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
     def run(code: str, log: Path = tmp_path / "logs" / "a.log") -> dict[str, Any]:
         job = {"code": code}
-        return run_worker(
-            "planted_worker", job, backend="torch", threads=1, log=log, emit=lambda _: None, stop=StopRequest()
-        )
+        more: dict[str, Any] = {"emit": lambda _: None, "stop": StopRequest(), "warm": warm}
+        return run_worker("planted_worker", job, backend="torch", threads=1, log=log, **more)
 
-    return run
+    with WarmWorkers() as warm:
+        if request.param == "warm":
+            warm.start("planted_worker", backend="torch", threads=1)
+        yield run
 
 
-def test_an_answer_comes_back(work: Any) -> None:
-    assert work("1 + 1")["answer"] == 2
+def test_an_answer_comes_back(work: Any, request: pytest.FixtureRequest) -> None:
+    found = work("1 + 1")
+    assert found["answer"] == 2
+    assert found["warmed"] == (["torch"] if "warm" in request.node.callspec.id else [])
+    assert work("2 + 2")["warmed"] == []
+
+
+def test_warm_workers_end_with_the_block_and_a_dead_one_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted_worker.py").write_text(WORKER.replace("warmed.append", "lambda _: 1 / 0"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    more: dict[str, Any] = {"emit": lambda _: None, "stop": StopRequest(), "log": tmp_path / "a.log"}
+    with WarmWorkers() as warm:
+        for threads in (1, 2, 3):
+            warm.start("planted_worker", backend="torch", threads=threads)
+        workers = [worker for waiting in warm._waiting.values() for worker in waiting]
+        assert run_worker("planted_worker", {"code": "1"}, backend="torch", threads=2, warm=warm, **more)["answer"] == 1
+        assert workers[1].poll() == 0
+        assert [workers[0].poll(), workers[2].poll()] == [None, None]
+        workers[2].kill()
+        workers[2].wait()
+        assert run_worker("planted_worker", {"code": "3"}, backend="torch", threads=3, warm=warm, **more)["answer"] == 3
+    assert workers[0].poll() is not None
 
 
 @pytest.mark.parametrize(
@@ -105,6 +132,7 @@ def test_a_log_that_cannot_be_written_is_named(work: Any, tmp_path: Path) -> Non
         work("1", tmp_path / "a.log")
 
 
+@pytest.mark.parametrize("work", ["cold"], indirect=True)
 def test_a_worker_that_cannot_start_is_an_error_of_the_machine(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(OSError, match="/nowhere/python"):

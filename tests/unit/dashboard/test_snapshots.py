@@ -1,5 +1,6 @@
 """A snapshot is of one moment: what is written while it is read never meets what was there before."""
 
+import os
 import re
 import shutil
 import threading
@@ -14,7 +15,10 @@ from tests.scored import score_run
 from lossary.dashboard import snapshots
 from lossary.dashboard.app import create_app
 from lossary.dashboard.snapshots import WatchedStudy, fingerprint
+from lossary.errors import DivergenceError
 from lossary.folder import StudyFolder
+from lossary.lease import hold, run_lease
+from lossary.results.endings import remembered
 from lossary.study import Study
 
 RUNS = ("torch_a", "tf_a")
@@ -172,3 +176,32 @@ def test_pages_read_while_scores_are_rewritten_are_whole(root: Path) -> None:
     for _, text in found[PATHS[2]]:
         deltas = [float(delta) for delta in re.findall(r'<b class="(?:lost|gained)">([+-][\d.]+)</b> nats', text)]
         assert deltas == sorted(deltas, reverse=True)
+
+
+def test_who_works_and_what_failed_is_said_while_it_is_so(root: Path) -> None:
+    folder, watched = StudyFolder(root), WatchedStudy(root)
+    with TestClient(create_app([root]), base_url="http://localhost:8000") as client:
+        before = watched.snapshot()
+        assert "Progress" in client.get("/s/study/").text
+        with hold(folder, run_lease("torch_stories"), doing="train"):
+            during = watched.snapshot(wait=True)
+            assert during.is_running
+            assert during.version != before.version
+            # A sign of life is nothing new.
+            os.utime(folder.leases / "run-torch_stories.json")
+            assert watched.snapshot(wait=True) is during
+        assert not watched.snapshot(wait=True).is_running
+        with pytest.raises(DivergenceError), remembered(folder, "torch_stories", "train"):
+            raise DivergenceError("the loss is <b>no number</b>")
+        assert watched.snapshot(wait=True).version != during.version
+    with TestClient(create_app([root]), base_url="http://localhost:8000") as client:
+        page = client.get("/s/study/").text
+        assert "failed to train" in page
+        assert "the loss is &lt;b&gt;no number&lt;/b&gt;" in page
+        assert "trains run torch_stories" not in page
+    with (
+        hold(folder, run_lease("torch_stories"), doing="train"),
+        TestClient(create_app([root]), base_url="http://localhost:8000") as client,
+    ):
+        assert f"process {os.getpid()} of " in client.get("/s/study/").text
+        assert "trains run torch_stories since" in client.get("/s/study/").text
