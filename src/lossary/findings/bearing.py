@@ -49,6 +49,7 @@ LEAST: Mapping[str, Least] = {
     "L401": Least(0, "none", _STEPS),
     "L402": Least(0, "none", _STEPS),
     "L403": Least(0, "none", _STEPS),
+    "L404": Least(8, "one-sided t, of unpaired losses, times the steps it could have been", _T),
 }
 
 

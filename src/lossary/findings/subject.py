@@ -1,6 +1,6 @@
 """What rules look at: a table, and where the study was made here, its datasets, recipes and steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
@@ -23,6 +23,7 @@ from lossary.results.records import read_steps
 from lossary.statistics.estimates import Estimate
 from lossary.study import Recipe, Study
 from lossary.tables.comparability import realised_shares
+from lossary.tables.history import Evaluation, evaluations
 from lossary.tables.imported import imported_curves
 from lossary.tables.model import Cell, Metric, Table
 from lossary.tables.totals import estimate_of
@@ -73,6 +74,7 @@ class Subject:
     realised: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     vocabulary_size: int | None = None
     imported_curves: Path | None = None
+    evaluations: Sequence[Evaluation] = ()  # of every step that runs of a study were scored at
 
     def cells(self, metric: Metric) -> list[Cell]:
         """The cells of a metric that have a value."""
@@ -176,6 +178,7 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
         where=str(folder.root),
         facts={name: found for name in names if (found := _facts(study, folder, name)) is not None},
         labels=_labels(folder),
+        evaluations=evaluations(table, folder),
         recipes={run: study.recipe_of(run) for run in trained},
         steps={run: folder.steps(run) for run in trained},
         realised={run: realised_shares(folder, run) for run in trained},

@@ -28,6 +28,8 @@ class Evaluation:
     value: float
     low: float | None
     high: float | None
+    variance: float | None = None
+    n: int = 0
 
 
 def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
@@ -43,6 +45,8 @@ def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
             value=cell.value,
             low=cell.low,
             high=cell.high,
+            variance=cell.variance,
+            n=cell.n,
         )
         for cell in table.cells
         if cell.value is not None and cell.step is not None
@@ -73,6 +77,8 @@ def _of_file(rows: Sequence[DatasetRow], found: tuple[Path, ScoreHeader]) -> lis
             value=estimate.value,
             low=estimate.low,
             high=estimate.high,
+            variance=estimate.variance,
+            n=estimate.n,
         )
         for name in names
         for metric in METRICS

@@ -22,6 +22,7 @@ from lossary.findings.rules import (
     total_not_weighted_sum,
     train_validation_overlap,
     unknown_pieces,
+    worse_than_its_best,
 )
 
 __all__ = ["RULES"]
@@ -47,4 +48,5 @@ RULES: tuple[Rule, ...] = (
     still_falling.RULE,
     broken_numbers.RULE,
     learning_rate_schedule.RULE,
+    worse_than_its_best.RULE,
 )
