@@ -75,11 +75,15 @@ class ConditionError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """A condition that was checked: its fields in the order of c0, c1, …, and the SQL over these."""
+    """A condition that was checked: its fields in the order of c0, c1, …, and the SQL over these.
+
+    `chooses`: some part of it decides whether another is evaluated.
+    """
 
     text: str
     fields: tuple[str, ...]
     sql: str
+    chooses: bool
 
 
 @cache
@@ -112,7 +116,7 @@ def parse_condition(text: str) -> Condition:
     sql = walk.sql(_tree(text), 0)
     if not walk.fields:
         raise ConditionError("the condition names no field", hint="Something of a row is expected, as lang = 'de'.")
-    return Condition(text=text, fields=tuple(walk.fields), sql=sql)
+    return Condition(text=text, fields=tuple(walk.fields), sql=sql, chooses=walk.chooses)
 
 
 def _check_comments(text: str) -> None:
@@ -191,6 +195,7 @@ class _Walk:
 
     text: str
     fields: list[str] = field(default_factory=list)
+    chooses: bool = False
 
     def sql(self, node: Node, depth: int) -> str:
         if depth > _MOST_DEPTH:
@@ -247,6 +252,7 @@ class _Walk:
         return f"({value} BETWEEN {low} AND {high})"
 
     def case(self, node: Node, depth: int) -> str:
+        self.chooses = True
         checks = [
             f"WHEN {self.sql(check['when_expr'], depth)} THEN {self.sql(check['then_expr'], depth)}"
             for check in node["case_checks"]
@@ -275,6 +281,7 @@ class _Walk:
         parts = self._all(children, depth) if kind in _OPERATORS else []
         if not parts:
             raise self._refused(node, kind.removeprefix("OPERATOR_").lower().replace("_", " "))
+        self.chooses = self.chooses or kind == "OPERATOR_COALESCE"
         return str(_OPERATORS[kind](parts))
 
     def _path(self, node: Node) -> str:
@@ -301,6 +308,7 @@ class _Walk:
         parts = self._all([argument["expression"] for argument in arguments], depth)
         if operator:
             return f"({f' {_BINARY[name]} '.join(parts)})" if len(parts) == 2 else f"({_BINARY[name]} {parts[0]})"
+        self.chooses = self.chooses or name in ("coalesce", "if", "nullif")
         if name.startswith("regexp_"):
             self._check_pattern(arguments[1:])
         # `position('a' in b)` has a form of its own, strpos the same arguments in this order.

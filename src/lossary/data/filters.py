@@ -164,8 +164,19 @@ class RowFilter:
             found = _select(table, f"TRY(CASE WHEN {self.condition.sql} THEN TRUE ELSE FALSE END)")
         except _ROW_ERRORS as error:
             raise _Meaningless(_words(error)) from None
-        failed = found.is_null().to_numpy(zero_copy_only=False)
-        return found.fill_null(False).to_numpy(zero_copy_only=False), failed
+        failed = found.is_null().to_numpy(zero_copy_only=False).copy()
+        passes = found.fill_null(False).to_numpy(zero_copy_only=False).copy()
+        if self.condition.chooses:
+            # Whether DuckDB skips a part of which one row needs nothing depends on the rows beside it.
+            for row in np.flatnonzero(failed).tolist():
+                passes[row], failed[row] = self._asked_alone(table.slice(row, 1))
+        return passes, failed
+
+    def _asked_alone(self, row: pa.Table) -> tuple[bool, bool]:
+        try:
+            return _select(row, self.condition.sql).to_pylist() == [True], False
+        except _ROW_ERRORS:
+            return False, True
 
 
 def _table(columns: Sequence[pa.Array]) -> pa.Table:
