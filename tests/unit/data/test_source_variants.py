@@ -27,6 +27,7 @@ TEXTS = [f"{WORDS[i % 48]} {WORDS[(i * 7) % 48]} {WORDS[(i * 11 + 3) % 48]}." fo
 LINES = ("\n".join(TEXTS) + "\n").encode()
 JSONL = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()
 ROWS = [{"text": text} for text in TEXTS]
+NESTED = "".join(json.dumps({"meta": row}) + "\n" for row in ROWS).encode()
 CSV = b"id,text\n" + b"".join(f'{i},"{text}"\n'.encode() for i, text in enumerate(TEXTS))
 # What no message may show: names of libraries' files, functions and their own words.
 INTERNALS = (
@@ -184,6 +185,34 @@ VARIANTS = [
     Variant("a.parquet", raw(JSONL), "not readable as Parquet"),
     Variant("a.jsonl", parquet(text=TEXTS), "no usable row"),
     Variant("a.parquet.gz", raw(b"x"), "of no known kind"),
+    # Fields inside others, joins, conditions, limits.
+    Variant("a.jsonl", raw(NESTED), 60, more='\ntext = "meta.text"'),
+    Variant("a.jsonl", raw(NESTED + b'{"meta": null}\n{"meta": 3}\n{}\n'), 60, more='\ntext = "meta.text"', bad=3),
+    Variant("a.json.gz", raw(gzip.compress(NESTED)), 60, more='\ntext = "meta.text"'),
+    Variant("a.jsonl", raw(NESTED), "no field 'meta.txt', nor 'txt' in 'meta'", more='\ntext = "meta.txt"'),
+    Variant("a.parquet", parquet(meta=ROWS), 60, more='\ntext = "meta.text"'),
+    Variant("a.parquet", parquet(meta=ROWS), "none in 'meta' 'txt'", more='\ntext = "meta.txt"'),
+    Variant(
+        "a.parquet", parquet(meta=ROWS), "'meta' is struct<text: string>; text is expected", more='\ntext = "meta"'
+    ),
+    Variant("a.csv", raw(CSV.replace(b"text", b"meta.text", 1)), 60, more='\ntext = "meta.text"'),
+    Variant("a.csv", raw(CSV), 60, more='\ntext = ["id", "text"]\njoin = " "'),
+    Variant(
+        "a.jsonl", raw(JSONL + b'{"more": "alone"}\n{}\n'), 61, more='\ntext = ["text", "more"]\njoin = " "', bad=1
+    ),
+    Variant("a.jsonl", raw(JSONL), "no field is called 'mroe'", more='\ntext = ["text", "mroe"]\njoin = " "'),
+    Variant("a.txt", raw(LINES), "plain text has one field", more='\ntext = ["text", "b"]\njoin = " "'),
+    Variant("a.csv.gz", raw(gzip.compress(CSV)), 50, more='\nwhere = "cast(id as int) < 50"'),
+    Variant("a.csv", raw(CSV + b"x,y\n"), 60, more='\nwhere = "cast(id as int) < 99"', bad=1),
+    Variant("a.csv", raw(CSV), "Cannot compare values of type VARCHAR", more='\nwhere = "id < 10"'),
+    Variant("a.tsv", raw(CSV.replace(b",", b"\t")), 60, more="\nwhere = \"starts_with(text, 'b') or true\""),
+    Variant("a.txt", raw(LINES + b"caf\xe9\n"), 60, more='\nwhere = "length(text) > 3"', bad=1),
+    Variant("a.txt.zst", raw(ZST(LINES)), "no field is called 'lang'", more="\nwhere = \"lang = 'de'\""),
+    Variant("a.jsonl", raw(JSONL), "the condition passes none of 60 rows", more='\nwhere = "length(text) > 999"'),
+    Variant("a.jsonl", raw(JSONL), "the function 'read_csv' is not known", more="\nwhere = \"read_csv('x') = text\""),
+    Variant("a.jsonl.zst", raw(ZST(JSONL)), 25, more="\nlimit = 25"),
+    Variant("a.parquet", parquet(text=[None, *TEXTS]), 25, more="\nlimit = 25", bad=1),
+    Variant("a.txt", raw(LINES), 60, more="\nlimit = 99"),
     # Files.
     Variant("a.doc", raw(LINES), "of no known kind"),
     Variant("noext", raw(LINES), "of no known kind"),
