@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import log
 from typing import Any
 
+from lossary.diagnosis.calibration import LUCK_LEVEL as _LUCK
 from lossary.diagnosis.missed import CostlyPositions, MissedShare, costly_positions, missed_share, missed_share_of
 from lossary.diagnosis.polarity import SopPolarity, sop_polarity
 from lossary.diagnosis.printed import Printed
@@ -41,7 +42,6 @@ __all__ = [
 
 Numbers = Mapping[Metric, float]
 Reported = Mapping[str, Mapping[Metric, "Printed | str | float"]]
-_LUCK = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,17 +20,17 @@ from scipy.stats import rankdata
 
 from lossary.data.tokenizer import FIRST_PIECE, UNK
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import GAP_OVERLAP as _OVERLAP
+from lossary.diagnosis.calibration import GAP_REMAINS as _REMAINS
+from lossary.diagnosis.calibration import LEAST_FOR_RANKS as _FEWEST
 from lossary.statistics.estimates import LEVEL
 from lossary.statistics.multiplicity import holm
 
 __all__ = ["Adjusted", "CovariateEffect", "covariates_of", "explain_gap"]
 
 Floats = NDArray[np.float64]
-_FEWEST = 12  # examples, below which ranks say nothing
 _BIN = 20  # examples of the smaller group in a stratum, about
 _MOST_BINS = 10
-_REMAINS = 0.25  # of the difference between datasets may remain where a covariate explains it
-_OVERLAP = 0.5  # of a dataset's examples need like ones elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import WHOLE_EXAMPLES
 from lossary.diagnosis.printed import Printed
 from lossary.diagnosis.stored import Scores, matched
 from lossary.statistics.missed import Missed, missed_positions
@@ -138,7 +139,7 @@ class CostlyPositions:
     @property
     def in_whole_examples(self) -> bool:
         """Whether whole examples are bad, so that the fault is of the feed of some examples, not of some labels."""
-        return self.examples > 0.5 * self.share and self.examples > 2 * self.examples_expected
+        return self.examples > WHOLE_EXAMPLES * self.share and self.examples > 2 * self.examples_expected
 
 
 def costly_positions(bad: Scores, good: Scores, dataset: str, *, vocabulary_size: int) -> CostlyPositions | None:

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
+from lossary.diagnosis.calibration import POLARITY_LEVEL as _LEVEL
 from lossary.diagnosis.rescoring import flipped_nats
 from lossary.diagnosis.stored import Scores
 from lossary.statistics.multiplicity import holm
 
 __all__ = ["SopPolarity", "sop_polarity"]
-
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from lossary.diagnosis.calibration import GAP_LEAST as _LEAST
 from lossary.statistics.estimates import LEVEL
 
 __all__ = ["FACTORS", "Effect", "ExampleSums", "SwapResult", "swap_matrix"]
 
 Floats = NDArray[np.float64]
 FACTORS = ("checkpoint", "feed", "model", "metric")
-_LEAST = 0.05  # of the gap: less is not what carries it, however sure it is
 
 
 @dataclass(frozen=True, kw_only=True)

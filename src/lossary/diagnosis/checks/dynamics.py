@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.adapter import Feed, Setup
+from lossary.diagnosis.calibration import COURSE_FEWEST as _FEWEST
+from lossary.diagnosis.calibration import COURSE_MOST as _MOST
+from lossary.diagnosis.calibration import SUSPECT_RISE as _SUSPECT
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.reference import reference_stream
 from lossary.diagnosis.fit import Candidate, Fit
@@ -26,8 +29,6 @@ from lossary.models.parameters import initial_parameters
 
 __all__ = ["DYNAMICS"]
 
-_FEWEST, _MOST = 64, 160
-_SUSPECT = 0.25  # of what is noise: a rise from which on the second course is worth its cost
 _PARTS = ((1 / 3, "a third"), (1 / 10, "a tenth"))
 _BROKEN = 1e4  # in the place of a loss that is no number
 _HOW = "noise of a mean over steps, from the differences of consecutive ones, at level 1e-4"

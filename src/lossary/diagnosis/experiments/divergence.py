@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lossary.data.validation import load_validation
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import LEAST_LOSSES
 from lossary.diagnosis.experiments.pair import Experiment, Pair
 from lossary.diagnosis.laws.course import Course, course_of
 from lossary.diagnosis.model import Cause, Gap
@@ -40,7 +41,7 @@ def _run(pair: Pair) -> Iterator[Gap]:
 
 def _of_run(pair: Pair, side: Side, run: str) -> Iterator[Gap]:
     losses = _losses(pair.folder.steps(run))
-    if len(losses) < 8:
+    if len(losses) < LEAST_LOSSES:
         return
     course = course_of(losses)
     text = [

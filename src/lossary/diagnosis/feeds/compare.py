@@ -18,22 +18,19 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from lossary.data.assemble import Settings
+from lossary.diagnosis.calibration import ALARM_LEVEL, FLOOR_HARD, FLOOR_INVARIANT, HALF_AN_EXAMPLE, REPRODUCED_LEVEL
+from lossary.diagnosis.calibration import NONE_OF as _NONE_OF
+from lossary.diagnosis.calibration import UNMOVED as _UNMOVED
 from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Kind
 from lossary.diagnosis.feeds.observed import Observed
 from lossary.diagnosis.feeds.rates import Rates
 
 __all__ = ["NEVER", "ALARM_LEVEL", "REPRODUCED_LEVEL", "Baseline", "Counts", "detectable_dose", "moves"]
 
-# Chance of any false alarm on a healthy feed; of refusing a fault that is the right one.
-ALARM_LEVEL = 1e-4
-REPRODUCED_LEVEL = 1e-3
 # What never happens by construction, where nothing of the kind was seen in the reference: one example of some hundred
 # is no deviation yet (two are), but one is where no alignment is involved.
-_FLOORS = {Kind.HARD: 1e-9, Kind.INVARIANT: 1e-6}
+_FLOORS = {Kind.HARD: FLOOR_HARD, Kind.INVARIANT: FLOOR_INVARIANT}
 _FARTHEST = 37.0  # standard deviations; smaller probabilities than there are floats
-# Changes of a rate that is a choice, as a share of it, that come from how examples are aligned, not from a fault.
-_UNMOVED = 0.2
-_NONE_OF = 3.0  # none of n leaves rates of up to 3/n open
 
 
 def _facts_of(kind: Kind) -> NDArray[np.bool_]:
@@ -136,11 +133,11 @@ class Baseline:
         counted = (moved & ~scaled) | (struck & ~_SCALED[:, None])
         z = np.where(counted, self._two_samples(side, mixture, exact=~struck), z)
         for row, share in _SHARES.items():
-            z[row] = np.where(moved[row] & (mixture.k[row] > 0.5), z[share], z[row])
+            z[row] = np.where(moved[row] & (mixture.k[row] > HALF_AN_EXAMPLE), z[share], z[row])
             scaled[row] |= scaled[share]
             counted[row] |= counted[share]
         # What faults alone bring about, and the side never shows, speaks against them without regard to other tests.
-        absent = counted & moved & (base.k < 0.5) & (side.k < 0.5)
+        absent = counted & moved & (base.k < HALF_AN_EXAMPLE) & (side.k < HALF_AN_EXAMPLE)
         alarm, reproduced = self.critical(ALARM_LEVEL), self.critical(REPRODUCED_LEVEL)
         bound = np.select([absent, scaled | counted], [stats.norm.isf(REPRODUCED_LEVEL), reproduced], alarm)
         return np.asarray(z / bound, np.float64)
@@ -162,8 +159,8 @@ class Baseline:
         # Of choices, none of a few is not never.
         few = np.where(_COMPARED[:, None], _NONE_OF / np.maximum(mixture.n, _NONE_OF), 0.0)
         floor, noise = np.maximum(floor, few), np.maximum(noise, few)
-        never = exact & (mixture.k < 0.5)
-        always = exact & ~never & (mixture.n - mixture.k < 0.5)
+        never = exact & (mixture.k < HALF_AN_EXAMPLE)
+        always = exact & ~never & (mixture.n - mixture.k < HALF_AN_EXAMPLE)
         z = np.where(never, _outside(side, np.zeros_like(noise), noise), 0.0)
         z = np.where(always, _outside(side, 1 - floor, np.ones_like(noise)), z)
         k, n = np.rint(side.k / shrink), np.rint(side.n / shrink)
@@ -175,7 +172,7 @@ class Baseline:
         z[usable] = _z(np.minimum(1.0, np.minimum(above, below)))
         # What faults give no example of cannot be compared with them: it is held to healthy bounds, if there are any.
         healthy = np.where(_COMPARED[:, None] | _DECLARED[:, None], 0.0, _outside(side, self.low, self.high))
-        return np.where((mixture.n < 0.5) | (side.n == 0), healthy, z)
+        return np.where((mixture.n < HALF_AN_EXAMPLE) | (side.n == 0), healthy, z)
 
     def critical(self, level: float) -> float:
         """Standard deviations from which on one of the tests rejects, all together at a level."""

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import ALL_SHARED as _ALL_SHARED
+from lossary.diagnosis.calibration import LEAST_PIECES as _LONG_ENOUGH
+from lossary.diagnosis.calibration import SHARED_BY_CHANCE as _BY_CHANCE
+from lossary.diagnosis.calibration import WHOLE_SHARE
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, REPRODUCED_LEVEL
 from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.layout import UNKNOWN
@@ -29,7 +33,6 @@ __all__ = ["ByDataset", "aspect_of", "masks_aspect", "named", "overlap_aspect", 
 
 Count = tuple[NDArray[Any], NDArray[Any]]  # k and n by dataset
 _FARTHEST = 37.0
-_LONG_ENOUGH = 8  # pieces
 
 
 class ByDataset:
@@ -190,10 +193,6 @@ def _known_texts(observed: Observed) -> list[tuple[int, bytes]]:
 
 # ---------------------------------------------------------------------------------------------------- within an epoch
 
-# Two consecutive pairs of sentences share less, but for one in some hundred.
-_ALL_SHARED = 0.9
-_BY_CHANCE = 5e-3
-
 
 def repeats_aspect(side: Observed, corpus: Corpus, reference: Reference) -> Aspect:
     """Whether some text is used more often than the rest in one epoch.
@@ -224,7 +223,7 @@ def repeats_aspect(side: Observed, corpus: Corpus, reference: Reference) -> Aspe
 
 def _lost(side: Observed) -> bool:
     first = side.aligned.first
-    return bool((first.whole | (first.size == 0)).mean() < 0.8)
+    return bool((first.whole | (first.size == 0)).mean() < WHOLE_SHARE)
 
 
 def _struck_documents(made: Made, share: NDArray[np.float64], reference: Reference) -> NDArray[np.bool_]:

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from lossary.diagnosis.calibration import MOST_HELD_OUT, UNMASKED_FROM
 from lossary.diagnosis.feeds.corpus import KINDS, LONE, ONE_LINE, PAIR
 
 __all__ = ["FACTS", "MOST_HELD_OUT", "ROWS", "UNMASKED_FROM", "Fact", "Kind"]
-
-UNMASKED_FROM = 6  # scored positions of an example, of which each is kept in one of ten by chance
-MOST_HELD_OUT = 0.6  # of a dataset's documents may be kept out of training
 
 
 class Kind(Enum):

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from lossary.diagnosis.calibration import FEED_PRICE_FITTED as _FITTED
 from lossary.diagnosis.feeds.arrays import (
     attention_inverted,
     dataset_left_out,
@@ -112,8 +113,6 @@ def put(made: Made, fault: Fault, scene: Scene, *, dose: float = 1.0, datasets: 
     return fault.put(made, struck, scene)
 
 
-# Nats that a fault costs whose rates are read from the side: it is likelier than one that says what they are.
-_FITTED = 5.0
 _IDENTICAL = tuple(
     f"identical:{kind}" for kind in ("one sentence", "one line of several sentences", "several lines", "pair of fields")
 )

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from lossary.data.tokenizer import CLS, MASK, PAD, SEP, TokenizerModel
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import FOREIGN_SHARE as _FOREIGN_SHARE
 
 __all__ = ["FIRST", "PADDING", "SECOND", "SPECIAL", "UNKNOWN", "Layout", "lay_open", "split_specials"]
 
 PADDING, SPECIAL, FIRST, SECOND = -2, -1, 0, 1
 UNKNOWN = -3  # in `tokens`: a scored place whose label says nothing
-# From this share of examples on, something other than [CLS] in front is no accident.
-_FOREIGN_SHARE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lossary.data.tokenizer import CLS, MASK, PAD, SEP, UNK, TokenizerModel
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import LEAST_OF_DOCUMENT, LEAST_OF_SEGMENT
 from lossary.diagnosis.feeds.align import Aligned, Segments, align
 from lossary.diagnosis.feeds.corpus import KINDS, LINES, PAIR, Corpus, ranges
 from lossary.diagnosis.feeds.facts import FACTS, ROWS, UNMASKED_FROM
@@ -159,7 +160,7 @@ def _text_facts(layout: Layout, aligned: Aligned, surface: Surface) -> Counts:
     usable = layout.scored & known & (layout.labels >= 0) & (layout.labels < surface.tokenizer.vocabulary_size)
     differs = _labelled_otherwise(usable & (layout.labels != theirs), layout, aligned, surface)
     text = (layout.part >= FIRST) & (layout.tokens != UNKNOWN)
-    told = (first.document >= 0) & first.whole & first.alone & (first.size >= 4)
+    told = (first.document >= 0) & first.whole & first.alone & (first.size >= LEAST_OF_DOCUMENT)
     of_document = np.where(told, corpus.dataset[np.maximum(first.document, 0)], -1) if len(corpus) else first.document
     return {
         "first-altered": _altered(first),
@@ -229,7 +230,7 @@ def _pair_facts(feed: Feed, aligned: Aligned, corpus: Corpus) -> Counts:
     shared = np.minimum(first.stop, second.stop) - np.maximum(first.start, second.start)
     shorter = np.minimum(first.stop - first.start, second.stop - second.start)
     same = one & (2 * shared >= shorter)
-    long = (first.size >= 3) & (second.size >= 3)
+    long = (first.size >= LEAST_OF_SEGMENT) & (second.size >= LEAST_OF_SEGMENT)
     other = both & ~one & long
     ordered = one & (shared <= 0) & first.once & second.once
     in_order = first.stop <= second.start

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lossary.diagnosis.calibration import FLOOR_SAME_MASKS, FLOOR_SAME_ORDER, LOOKED_UP_WRONGLY
+from lossary.diagnosis.calibration import LEAST_REPEATS as _FEWEST
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, REPRODUCED_LEVEL
 from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.epochs import ByDataset, aspect_of, named
@@ -30,7 +32,6 @@ __all__ = ["REDRAWN", "order_aspects", "resume_aspect", "resumed_masks_aspect"]
 REDRAWN = "masks-redrawn-on-resume"
 
 _FARTHEST = 37.0
-_FEWEST = 12  # repeats an epoch apart that say something about its order
 
 
 def order_aspects(observed: Observed, corpus: Corpus, reference: Reference) -> list[Aspect]:
@@ -286,7 +287,7 @@ def _order(stream: Stream, own: _Own) -> Aspect:
     side = _by_dataset(stream, _common_lag)
     if not side[1].any():
         return Aspect(distance=0.0, skipped={"order of epochs": "the stream holds less than two epochs of any dataset"})
-    counted = ByDataset(stream.names, side, floor=0.1)
+    counted = ByDataset(stream.names, side, floor=FLOOR_SAME_ORDER)
 
     def put() -> tuple[Any, Any]:
         return _by_dataset(own.stream(), _common_lag), _by_dataset(_cycled(own.stream()), _common_lag)
@@ -299,7 +300,7 @@ def _masks(stream: Stream, own: _Own) -> Aspect:
     side = _by_dataset(stream, _same_masks)
     if not side[1].any():
         return Aspect(distance=0.0, skipped={"masks of epochs": "no text comes back an epoch later"})
-    counted = ByDataset(stream.names, side, floor=1e-4)
+    counted = ByDataset(stream.names, side, floor=FLOOR_SAME_MASKS)
 
     def put() -> tuple[Any, Any]:
         return _by_dataset(own.stream(), _same_masks), _by_dataset(_cycled(own.stream()), _same_masks)
@@ -381,7 +382,11 @@ def resumed_masks_aspect(whole: Observed, part: Observed, at: int, corpus: Corpu
 
 def _lost(missing: int, examples: int, level: float) -> float:
     """How far so many examples are from none, if one in a thousand may be looked up wrongly."""
-    return float(_z(stats.binom.sf(missing - 1, examples, 1e-3)) / _critical(level, 1)) if missing > 0 else 0.0
+    return (
+        float(_z(stats.binom.sf(missing - 1, examples, LOOKED_UP_WRONGLY)) / _critical(level, 1))
+        if missing > 0
+        else 0.0
+    )
 
 
 def _behind(first: Observed, second: Observed) -> Observed:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.tokenizer import CLS, SEP
+from lossary.diagnosis.calibration import MOST_CUT as _MOST_CUT
 from lossary.diagnosis.feeds.corpus import KINDS, LONE, ONE_LINE, PAIR, Corpus
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, split_specials
 from lossary.diagnosis.feeds.made import Made, Parts, concatenated, parts_of, relaid, remasked, shaped
@@ -31,7 +32,6 @@ __all__ = [
 Rows = NDArray[np.bool_]
 # Where a maker of pairs may do as it likes: in any pair; where it has no second segment; and in documents of one line.
 Scope = Literal["pairs", "single", "one line"]
-_MOST_CUT = 3.0  # times as many lone sentences may be left by another way of cutting documents
 _DRAWS = 20  # until the other document is another one
 
 

@@ -16,6 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import ALL_DOSE as _ALL
+from lossary.diagnosis.calibration import FEED_LEAST_GAIN as _LEAST_GAIN
+from lossary.diagnosis.calibration import FEED_LEAST_GAIN_ELSEWHERE as _LEAST_GAIN_ELSEWHERE
+from lossary.diagnosis.calibration import FEED_PRICE as _PRICE
+from lossary.diagnosis.calibration import MOST_STRUCK, SINGLE_EXPLAINS
 from lossary.diagnosis.feeds.compare import NEVER, REPRODUCED_LEVEL, Baseline, Counts, moves
 from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS
 from lossary.diagnosis.feeds.faults import FAULTS, Fault
@@ -28,10 +33,6 @@ __all__ = ["Fitted", "Search", "as_candidate"]
 _MOST_FAULTS = 3
 _MOST_COMBINATIONS = 8  # that are tried with one fault more
 _BEAM = 3
-_ALL = 0.985  # a dose from which on "all" is said
-_LEAST_GAIN = 3.0  # nats that a dose must be worth
-_LEAST_GAIN_ELSEWHERE = 8.0  # where nothing deviates by itself
-_PRICE = 4.0  # nats that a free dose costs when faults are ranked
 _DOSES = np.concatenate([[0.0], np.geomspace(5e-4, 1.0, 160), [1.0 - 1e-3, 0.99, 0.98, 0.97, 0.96]])
 _DOSES.sort()
 _FLOOR = 1e-9
@@ -130,7 +131,7 @@ class Search:
             return True
         untouched = self.baseline.alarms(self.side)
         nearest = np.min([fitted.distance for fitted in singles], axis=0)
-        return bool((self.deviating & (nearest > np.maximum(1.0, 0.8 * untouched))).any())
+        return bool((self.deviating & (nearest > np.maximum(1.0, SINGLE_EXPLAINS * untouched))).any())
 
     def _worth_a_try(self, deviating: NDArray[np.bool_]) -> list[Fault]:
         facts = {name for name, row in zip(FACTS, np.asarray(deviating.any(axis=1)), strict=True) if row}
@@ -260,7 +261,7 @@ class _GroupFit:
             likelihood = self._likelihood(np.stack([without, doses]))
             if likelihood[1] - likelihood[0] < self.least:
                 doses = without
-            elif doses[index] > 0.5:
+            elif doses[index] > MOST_STRUCK:
                 # "All" is said unless something speaks against it.
                 everything = doses.copy()
                 everything[index] = 1.0

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lossary.diagnosis.calibration import LEAST_EPOCHS as _EPOCHS
+from lossary.diagnosis.calibration import SOON as _SOON
 from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.observed import Observed
 from lossary.diagnosis.feeds.units import Units, masks_repeated, previous, units_of
@@ -21,9 +23,7 @@ __all__ = ["Repeats", "Resumed", "Stream", "repeats", "resumed"]
 
 # An example is back soon if less than this share of all units is between. Drawn with replacement, so many of those
 # that come back do: 1 − e^(−¼); in shuffled epochs fewer, one in thirty-two.
-_SOON = 0.25
 _SOON_SHARE = 1 - np.exp(-_SOON)
-_EPOCHS = 3  # that a stream needs to tell how evenly examples come
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 from lossary.data.tokenizer import UNK
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import LEAST_OF_SEGMENT, RETOKENISED_IN_PART
+from lossary.diagnosis.calibration import RETOKENISED_LEFT as _LEFT
+from lossary.diagnosis.calibration import RETOKENISED_SHARE as _SHARE
+from lossary.diagnosis.calibration import UNKNOWN_SHARE as _UNKNOWN_SHARE
 from lossary.diagnosis.feeds.corpus import Corpus, texts_of
 from lossary.diagnosis.feeds.layout import FIRST
 from lossary.diagnosis.feeds.observed import Observed, observe
@@ -24,9 +28,6 @@ from lossary.diagnosis.feeds.tokens import Change, changes, encode_with
 __all__ = ["Retokenised", "retokenised"]
 
 _SAMPLE = 240  # examples on which changes are tried
-_SHARE = 0.1  # of a dataset's examples that are altered: less is not the tokenizer's doing
-_LEFT = 0.03  # of them that may stay altered
-_UNKNOWN_SHARE = 0.02  # of pieces that are <unk>: more is too much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,9 @@ def _altered(observed: Observed) -> NDArray[np.bool_]:
     first, second = observed.aligned.first, observed.aligned.second
     lost = (first.unmatched > 0) | first.spliced | (second.unmatched > 0) | second.spliced
     # Short segments that stand nowhere are altered, too.
-    return lost | ((first.size >= 3) & ~first.found) | ((second.size >= 3) & ~second.found)
+    return (
+        lost | ((first.size >= LEAST_OF_SEGMENT) & ~first.found) | ((second.size >= LEAST_OF_SEGMENT) & ~second.found)
+    )
 
 
 class _Texts:
@@ -111,7 +114,7 @@ class _Texts:
         for left, (first,) in level[:2]:
             for _, (second,) in level:
                 apart = second is not first and not set(first.model) & set(second.model)
-                if left < 0.9 and apart and self._left((first, second)) <= _LEFT:
+                if left < RETOKENISED_IN_PART and apart and self._left((first, second)) <= _LEFT:
                     return (first, second)
         return None
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import LEAST_SCORED as _FEWEST_SCORED
+from lossary.diagnosis.calibration import SHARED_STRETCH as SHARED
 from lossary.diagnosis.feeds.corpus import Corpus, ranges
 from lossary.diagnosis.feeds.observed import Observed
 
@@ -16,9 +18,6 @@ __all__ = ["SHARED", "Units", "masks_repeated", "previous", "units_of"]
 
 # Of a document's examples in a stream so many are compared with each other.
 _MOST_OF_DOCUMENT = 300
-# Less than two consecutive pairs of sentences share, more than is left of a stretch that was cut at either end.
-SHARED = 0.7
-_FEWEST_SCORED = 3  # scored places from which on two masks are not the same by chance
 
 
 @dataclass(frozen=True, kw_only=True)

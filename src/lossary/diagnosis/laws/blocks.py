@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import ALL_ROUNDING
+from lossary.diagnosis.calibration import BLOCKS_LEAST_NOISE as _LEAST_NOISE
+from lossary.diagnosis.calibration import BLOCKS_SAFETY as _SAFETY
 from lossary.diagnosis.laws.components import Component, MicroGradients
 
 __all__ = ["WORDS", "Blocks", "GradientObservation", "Weigh", "blocks_of"]
@@ -18,10 +21,6 @@ __all__ = ["WORDS", "Blocks", "GradientObservation", "Weigh", "blocks_of"]
 Floats = NDArray[np.float64]
 Weigh = Callable[[tuple[MicroGradients, ...]], tuple[Floats, Floats]]
 WORDS = "albert.embeddings.word_embeddings.weight"
-# Another program's rounding may be that many times what was measured on two orders of summation: over 75 steps torch,
-# TensorFlow and a third order reached 3.0 times; the least of the named faults is at 10,000 times.
-_SAFETY = 8.0
-_LEAST_NOISE = 2.0**-24  # of float32, where nothing was measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +107,7 @@ def blocks_of(observations: Sequence[GradientObservation], weigh: Weigh) -> Bloc
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = measured / right
     # A tensor whose gradient is 0 but for rounding says nothing of the usual rounding.
-    relative = relative[np.isfinite(relative) & (relative < 0.5)]
+    relative = relative[np.isfinite(relative) & (relative < ALL_ROUNDING)]
     usual = max(float(np.median(relative)) if len(relative) else 0.0, _LEAST_NOISE)
     together = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in ("side", "mlm", "tied", "sop")}
     return Blocks(

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Course", "course_of", "late_gap"]
+from lossary.diagnosis.calibration import COURSE_LEVEL as _LEVEL
 
-_LEVEL = 1e-4
+__all__ = ["Course", "course_of", "late_gap"]
 
 
 @dataclass(frozen=True, kw_only=True)

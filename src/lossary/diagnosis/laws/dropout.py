@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from lossary.diagnosis.calibration import LARGEST_DROPOUT as _LARGEST_RATE
 from lossary.diagnosis.fit import Candidate, Fit
 
 __all__ = ["Spread", "identify_dropout", "spread_of"]
 
 Spread = Callable[[float, int], float]  # (rate, seed) → spread of two passes of the reference
 _SEEDS = 6
-_LARGEST_RATE = 0.6
 _BEYOND = float("inf")
 _HOW = "two passes of the reference in float32, and for rates the spread of its spread over six seeds"
 

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lossary.diagnosis.calibration import BF16_COPY, LEAST_CORRELATED
+from lossary.diagnosis.calibration import LOADING_LEVEL as _LEVEL
 from lossary.diagnosis.fit import Candidate, Fit
 
 __all__ = ["identify_loading"]
 
 Arrays = Mapping[str, NDArray[Any]]
 _HOW = "none: weights are copied, and a copy has the same bits"
-# Of a correlation by chance, over all tensors of a model.
-_LEVEL = 1e-6
 _BEYOND = float("inf")
 
 
@@ -74,7 +74,7 @@ def _equal(before: NDArray[Any], after: NDArray[Any], precision: str) -> bool:
         return False
     if precision == "bf16" and not np.array_equal(before, after):
         # Eight bits of significand: half of the last one is 2⁻⁹ of the value.
-        return bool(np.all(np.abs(after - before) <= 2.0**-8 * np.abs(before)))
+        return bool(np.all(np.abs(after - before) <= BF16_COPY * np.abs(before)))
     return bool(np.array_equal(before, after))
 
 
@@ -104,7 +104,7 @@ def _unrelated(befores: Sequence[NDArray[Any]], afters: Sequence[NDArray[Any]]) 
         x, y = before.astype(np.float64).reshape(-1), after.astype(np.float64).reshape(-1)
         if x.std() == 0 or y.std() == 0:
             continue  # A constant follows nothing.
-        if len(x) < 3:
+        if len(x) < LEAST_CORRELATED:
             return False
         if stats.pearsonr(x, y).pvalue < _LEVEL:
             return False

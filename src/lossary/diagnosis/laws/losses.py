@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lossary.data.tokenizer import FIRST_PIECE
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import LEAST_MEASURED as _FEWEST
 from lossary.diagnosis.fit import Fit
 from lossary.diagnosis.laws.probes import measure_feeds, measure_outputs
 from lossary.diagnosis.laws.ranking import Hypothesis, fit_of
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 MEASURES = ("loss", *NUMBERS)
-_FEWEST = 3
 _KEPT = 40  # hypotheses a way of scaling that are looked at further
 _HOW = (
     "each position's loss in float32 in two ways and with logits moved by one unit of their last place{low}, sums from "

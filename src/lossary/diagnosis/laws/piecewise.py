@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import CLIPPED_BY, MOST_PARTS, ONE_FACTOR
 from lossary.diagnosis.laws.blocks import Blocks, GradientObservation, Weigh, blocks_of
 from lossary.diagnosis.laws.ranking import Hypothesis
 from lossary.diagnosis.laws.scales import snapped
@@ -52,7 +53,7 @@ def by_tensor(blocks: Blocks) -> list[Hypothesis]:
         groups.setdefault(state, []).append(name)
     parts = [_state_part(state, groups[state]) for state in ("zero", "no sop", "no mlm") if state in groups]
     parts += _factor_parts(groups.get("scaled", []), {name: float(factors[names == name][0]) for name in blocks.names})
-    if not parts or len(parts) > 4:
+    if not parts or len(parts) > MOST_PARTS:
         return []
     return [Hypothesis(parts=tuple(parts), residual=worst, fitted=len(groups.get("scaled", [])))]
 
@@ -96,7 +97,7 @@ def _factor_parts(names: list[str], factors: dict[str, float]) -> list[Part]:
     """Scaled tensors, those with one factor together; too many factors are no explanation."""
     groups: list[tuple[float, list[str]]] = []
     for name in sorted(names, key=lambda name: factors[name]):
-        if groups and abs(factors[name] - groups[-1][0]) <= 1e-4 * abs(groups[-1][0]):
+        if groups and abs(factors[name] - groups[-1][0]) <= ONE_FACTOR * abs(groups[-1][0]):
             groups[-1][1].append(name)
         else:
             groups.append((factors[name], [name]))
@@ -121,7 +122,7 @@ def clipped(blocks: Blocks) -> list[Hypothesis]:
     along = np.add.reduceat(blocks.side * right, blocks.starts)
     with np.errstate(divide="ignore", invalid="ignore"):
         factors = np.array([along[blocks.observation == step].sum() for step in steps]) / norms**2
-    smaller = np.isfinite(factors) & (factors > 0) & (factors < 1 - 1e-5)
+    smaller = np.isfinite(factors) & (factors > 0) & (factors < 1 - CLIPPED_BY)
     # One step cannot tell a norm from a factor.
     if smaller.sum() < 2:
         return []

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import ARITHMETIC_SAFETY as SAFETY
 from lossary.diagnosis.laws.batching import Batching, batchings_of
 from lossary.diagnosis.laws.scored import Part, Space, Sums
 
@@ -22,8 +23,6 @@ Floats = NDArray[np.float64]
 Number = Literal["mlm_loss", "sop_loss", "mlm_accuracy", "sop_accuracy"]
 NUMBERS: tuple[Number, ...] = ("mlm_loss", "sop_loss", "mlm_accuracy", "sop_accuracy")
 LOG2 = 1 / log(2)
-# Rounding is measured on a few ways of computing; another program's way may be that much worse.
-SAFETY = 2.0
 _EPSILON = 1e-5  # the reference adds it to the number of masked positions
 _FLOAT32 = float(np.finfo(np.float32).eps)
 

@@ -21,6 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.adapter import Arrays
+from lossary.diagnosis.calibration import AVERAGE_LEAST, AVERAGE_MOST, UPDATE_SHOWS
+from lossary.diagnosis.calibration import REPLAY_ENOUGH as _ENOUGH
+from lossary.diagnosis.calibration import REPLAY_OF_ONE_ULP as _OF_ONE_ULP
+from lossary.diagnosis.calibration import REPLAY_OF_ROUGH as _OF_ROUGH
+from lossary.diagnosis.calibration import REPLAY_VISIBLE as _VISIBLE
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.update_arrays import Array, finite, flat
 from lossary.diagnosis.laws.update_evidence import Evidence, Predicted, UpdateObservation
@@ -34,10 +39,7 @@ __all__ = ["TrainingObservation", "identify_training"]
 
 AddsUp = Literal["", "as computed", "as clipped"]
 GradientOf = Callable[[Arrays, int], Arrays]  # weights, number of the step's feed
-_OF_ONE_ULP = 4.0  # a computation in float32 rounds more often than its inputs
-_OF_ROUGH = 3.0
 _ULP = 2.0**-23
-_VISIBLE, _ENOUGH = 0.1, 0.1  # a step is compared if of a tenth of its elements a tenth of the step would show
 _ORDERS_UP_TO = 6  # steps, of which every order of batches is looked for
 _SHOWN = 8
 
@@ -179,7 +181,7 @@ class _Replay:
         skipped = frozenset(still) if len(still) < self.count else frozenset()
         stuck = self.base.sums(np.abs(observed).sum(axis=0)) == 0
         predicted = self.base.predict(self.settings)
-        clear = np.abs(predicted.change) > 4 * self.base.tolerance(self.settings, predicted)
+        clear = np.abs(predicted.change) > _OF_ONE_ULP * self.base.tolerance(self.settings, predicted)
         should = self.base.sums(clear.sum(axis=0).astype(np.float64)) > 0
         names = zip(self.base.names, stuck & should & ~stuck.all(), strict=True)
         frozen = frozenset(name for name, never in names if never)
@@ -239,12 +241,12 @@ class _Replay:
         if not moving:
             return
         law, seen = predicted[moving[0]], self.base.observed[moving[0]]
-        clear = np.abs(law) > 20 * self.base.ulp[moving[0]]
+        clear = np.abs(law) > UPDATE_SHOWS * self.base.ulp[moving[0]]
         if not np.any(clear):
             return
         decay = 1 - float(np.median(seen[clear] / law[clear]))
         for value in (float(f"{decay:.2g}"), float(f"{decay:.4g}")):
-            if 0.01 < value < 0.99999:
+            if AVERAGE_LEAST < value < AVERAGE_MOST:
                 yield replace(plan, averaged=value)
 
     # --- distances --------------------------------------------------------------------------------------------------

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from lossary.diagnosis.calibration import SCHEDULE_ROUNDINGS as _ROUNDINGS
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.study import Optimizer
 
 __all__ = ["ScheduleSettings", "identify_schedule", "rates_of"]
 
 Floats = NDArray[np.float64]
-# Roundings of a float32 computation of one rate: a division, two products, a difference.
-_ROUNDINGS = 4
 _HOW = "four roundings of float32 at the peak: a rate is a product of quotients, computed at its largest near the peak"
 _KEPT = 8
 

@@ -27,6 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.diagnosis.adapter import Arrays
+from lossary.diagnosis.calibration import CLIP_SLACK as _CLIP_SLACK
+from lossary.diagnosis.calibration import UPDATE_LEAST_ROUNDINGS as _LEAST_ROUNDINGS
+from lossary.diagnosis.calibration import UPDATE_MOST_ALLOWED as _MOST_ALLOWED
+from lossary.diagnosis.calibration import UPDATE_MOST_FREEDOM as _MOST_FREEDOM
+from lossary.diagnosis.calibration import UPDATE_OF_A_RERUN as _OF_A_RERUN
+from lossary.diagnosis.calibration import UPDATE_SAFETY as _SAFETY
 from lossary.diagnosis.laws.update_arrays import Array, averaged, finite, flat, rounded_to, spacing_of
 from lossary.diagnosis.laws.update_space import Grid, LawSettings
 from lossary.models.parameters import is_excluded
@@ -35,12 +41,6 @@ __all__ = ["Evidence", "Predicted", "UpdateObservation"]
 
 _HALF_ULP = 2.0**-24  # relative, of float32
 _UNITS: dict[Grid, float] = {"float32": _HALF_ULP, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-_LEAST_ROUNDINGS = 4.0  # of a step in float32: correction, quotient, decay, rate
-_SAFETY = 2.0  # another order of operations rounds otherwise than the one measured
-# What rounding may make of a step at most, relative to it; of a parameter's largest step.
-_MOST_FREEDOM, _MOST_ALLOWED = 1e-3, 1e-2
-_OF_A_RERUN = 2.0  # two runs, each with noise before and after a step
-_CLIP_SLACK = 1e-6  # PyTorch divides by norm + 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)

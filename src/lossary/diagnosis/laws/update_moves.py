@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import UPDATE_SHOWS
 from lossary.diagnosis.laws.update_evidence import Evidence
 from lossary.diagnosis.laws.update_space import PRESETS, DecayAt, EpsilonAt, LawSettings, changed, preset
 
@@ -185,7 +186,7 @@ def _gradient(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
 def _rate(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     predicted, seen = evidence.predict(s), evidence.observed
     with np.errstate(all="ignore"):
-        visible = np.abs(predicted.change) > 20 * evidence.ulp
+        visible = np.abs(predicted.change) > UPDATE_SHOWS * evidence.ulp
     factors = [0.1, 0.5, 2.0, 10.0, -1.0, 0.0]
     if np.any(visible):
         factors += _modes(seen[visible] / predicted.change[visible])

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import UPDATE_CLEARLY as _CLEARLY
+from lossary.diagnosis.calibration import UPDATE_SHOWS
 from lossary.diagnosis.laws.update_arrays import finite
 from lossary.diagnosis.laws.update_evidence import Evidence
 from lossary.diagnosis.laws.update_moves import EPSILONS, Trial
@@ -31,7 +33,6 @@ _SAMPLED = 100  # elements of each parameter
 _INLIERS = 0.25  # share of the elements that another fault may leave alone
 _GAIN = 1e-3  # of the loss, less than which a fit stops
 _HIGHEST_BETA = 0.99999  # nearer to 1 a correction in float32 is mostly rounding
-_CLEARLY = 0.05  # by so much of the loss one choice for a parameter must be better than the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +185,7 @@ class Search:
 def with_step_factors(evidence: Evidence, settings: LawSettings) -> LawSettings | None:
     """The law with a factor of its own for the rate of each step; None where a step shows none."""
     predicted = evidence.predict(settings)
-    visible = np.abs(predicted.change) > 20 * evidence.ulp
+    visible = np.abs(predicted.change) > UPDATE_SHOWS * evidence.ulp
     if not np.all(visible.any(axis=1)):
         return None
     with np.errstate(all="ignore"):

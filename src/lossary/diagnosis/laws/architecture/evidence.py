@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from lossary.diagnosis.adapter import Feed
+from lossary.diagnosis.calibration import FALSE_ALARMS
 from lossary.diagnosis.laws.architecture.walk import Walker
 from lossary.models.arbiter import Architecture, Arithmetic, Order, Precision
 from lossary.models.parameters import Parameters
@@ -41,8 +42,6 @@ __all__ = [
     "scored",
     "ways_of",
 ]
-
-FALSE_ALARMS = 0.01  # in one identification of a healthy side
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from lossary.diagnosis.calibration import FORMAT_IS_FAR as _FAR
 from lossary.diagnosis.fit import Candidate
 from lossary.diagnosis.laws.architecture.evidence import (
     FALSE_ALARMS,
@@ -40,7 +41,6 @@ _NAMES = {
     "fp16": "float16",
     "fp16_norms": "layer normalisation in float16, where ε is rounded to 0",
 }
-_FAR = 1.8  # natural logarithm; a format whose first run is off by more is not looked at
 _REPRESENTABLE = 1e-4  # an ε that pure fp16 does not round to 0
 
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.diagnosis.calibration import AS_GOOD
+from lossary.diagnosis.calibration import SETTING_LEAST_GAIN as _LEAST_GAIN
 from lossary.diagnosis.laws.architecture.evidence import Observation, Tolerances, deviation, scored
 from lossary.diagnosis.laws.architecture.settings import Setting
 from lossary.diagnosis.laws.architecture.walk import STAGE_FIELDS, Key, Walker
@@ -32,7 +34,6 @@ _SMALLEST, _LARGEST = 1e-14, 10.0  # ε
 _STEPS = 15
 _NUDGE = 1e-3  # relative, for the derivative by ε
 _GAIN = 0.99  # a step that lowers the differences to no less than this share is the last
-_LEAST_GAIN = 0.02  # of the score, or a fault explains nothing
 _SLACK = 0.05  # by which one observation may get worse before a setting is not tried on others
 _RESCUED = 30.0  # rounding of other settings is not larger by more than this, or it is no rounding
 
@@ -229,7 +230,11 @@ class Search:
             return None
         for digits in (0, 1, 2):
             rounded = self._scored(at(np.array([float(f"{value:.{digits}e}") for value in best])))
-            if rounded is not None and rounded.worst <= max(1.0, 1.05 * fitted.worst) and rounded.score < parent.score:
+            if (
+                rounded is not None
+                and rounded.worst <= max(1.0, AS_GOOD * fitted.worst)
+                and rounded.score < parent.score
+            ):
                 return rounded
         return fitted
 
