@@ -1,6 +1,6 @@
 """What checksums cost: prepare, train, evaluate and show with them, against the same with comparisons and digests away.
 
-python -m benchmarks.checksums [--quick] [--rounds 5]
+python -m benchmarks.checksums [--quick] [--rounds 3]
 
 There is no such option; checksums are taken away here by replacing the functions that compute and compare them, in a
 process for each measurement. Digests that say what something is made from stay: they are no checksums. Both sides take
@@ -134,24 +134,24 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke size")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         print(json.dumps({"cpu_s": measure(options.job)}))
         return
     sizes = (
-        {"validation": 200, "steps": 6, "every": 3} if options.quick else {"validation": 2000, "steps": 40, "every": 10}
+        {"validation": 200, "steps": 6, "every": 3} if options.quick else {"validation": 600, "steps": 16, "every": 4}
     )
     ratios = []
     with temporary_folder() as name:
         root, many = Path(name) / "study", Path(name) / "many"
         root.mkdir()
-        text = lines_of_text(2 if options.quick else 20)
+        text = lines_of_text(1 if options.quick else 4)
         (root.parent / "lines.txt").write_text("\n".join(text) + "\n")
         (root / "study.toml").write_text(_STUDY.format(**sizes))
         many.mkdir()
-        scores = write_study(StudyFolder(many), 2 if options.quick else 20)
+        scores = write_study(StudyFolder(many), 2 if options.quick else 10)
         print(f"{'':9} with     without  ratio   (seconds of CPU; show: {scores:,} scores)")
         for stage in _STAGES:
             place = many if stage == "show" else root
