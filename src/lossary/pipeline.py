@@ -136,6 +136,12 @@ def _clear(folder: StudyFolder) -> None:
         clear_leftovers(place)
 
 
+def _clear_run(folder: StudyFolder, run: str) -> None:
+    """As `_clear`, for what training and scoring left."""
+    for place in (folder.run(run), folder.checkpoints(run), folder.scores(run, 0).parent):
+        clear_leftovers(place)
+
+
 def _prepare(study: Study, folder: StudyFolder, workers: int | None, allowed: Allowed, listener: Listener) -> None:
     manifests = prepare_datasets(study, folder, workers=workers, keep=allowed.keep_prepared, progress=listener.progress)
     for name, manifest in manifests.items():
@@ -373,6 +379,7 @@ def _each_run(
         )
         try:
             with hold(folder, run_lease(run), doing=stage), remembered(folder, run, stage):
+                _clear_run(folder, run)
                 job(run, tools)
         except LossaryError as error:
             errors[run] = error

@@ -72,3 +72,21 @@ def test_a_run_that_fails_stops_no_other(tmp_path: Path) -> None:
         each(tmp_path, ["a", "b", "c", "d"], job, jobs=1, after={"d": "a"})
     assert sorted(order) == ["a", "b", "c", "d"]
     assert "a broke" in str(error.value)
+
+
+def test_what_a_killed_run_left_is_taken_away_by_whoever_works_on_it_next(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    left = [
+        folder.run("a") / ".run.json.0123456789ab.tmp",
+        folder.scores("a", 8).parent / ".00000008.parquet.0123456789ab.tmp",
+        folder.checkpoints("a") / ".step-00000008.0123456789ab.tmp" / "model.safetensors",
+        folder.checkpoints("a") / ".step-00000008.0123456789ab.old" / "model.safetensors",
+    ]
+    kept = [folder.scores("a", 8), folder.checkpoint("a", 8) / "state.json", folder.run("b") / left[0].name]
+    for path in (*left, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    each(tmp_path, ["a"], lambda *_: None, jobs=1)
+    files = {path for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert files == set(kept)
+    assert not [path for path in folder.checkpoints("a").iterdir() if path.name.startswith(".")]

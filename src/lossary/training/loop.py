@@ -73,7 +73,6 @@ def train(study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, 
             where=str(folder.run(run)),
             hint="Undo the change, or let the changed run have another name; `lossary plan` says what else there is.",
         )
-    _clean(folder, run)
     start, branched = _newest(folder, run, emit), None
     if start is None:
         start, branched = _branch(study, folder, plan)
@@ -111,13 +110,6 @@ def time_steps(study: Study, folder: StudyFolder, run: str, *, steps: int, emit:
     backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
     data = TrainingData(study, folder, run, weights=plan.weights)
     return _Loop(plan, folder, data, backend, (_Nothing(), emit)).usual_step_s(steps)
-
-
-def _clean(folder: StudyFolder, run: str) -> None:
-    for left in [*folder.checkpoints(run).glob(".*.tmp"), *folder.checkpoints(run).glob(".*.old")]:
-        shutil.rmtree(left, ignore_errors=True)
-    for left in [*folder.run(run).glob(".*.tmp"), *folder.run(run).glob("scores/.*.tmp")]:
-        left.unlink()
 
 
 def _newest(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
