@@ -26,7 +26,7 @@ from lossary.data.batches import MicroBatch, TrainingData, micro_batches
 from lossary.data.examples import Examples
 from lossary.data.tokenizer import MODEL
 from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError
-from lossary.files import write_json
+from lossary.files import clear_leftovers, write_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import (
     Checkpoint,
@@ -73,6 +73,8 @@ def train(study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, 
             where=str(folder.run(run)),
             hint="Undo the change, or let the changed run have another name; `lossary plan` says what else there is.",
         )
+    for place in (folder.run(run), folder.checkpoints(run), folder.scores(run, 0).parent):
+        clear_leftovers(place)
     start, branched = _newest(folder, run, emit), None
     if start is None:
         start, branched = _branch(study, folder, plan)
