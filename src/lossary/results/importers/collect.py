@@ -401,7 +401,7 @@ def same_points(
 def merged(parts: Iterable[Imported], path: Path) -> Imported:
     """What several readers found in one folder."""
     parts = list(parts)
-    kinds = list(dict.fromkeys(part.kind for part in parts))
+    kinds = list(dict.fromkeys(part.kind for part in parts if part.kind))
     whole = Imported(path=str(path), kind=", ".join(kinds))
     for part in parts:
         for name in ("datasets", "numbers", "curves", "mapping", "notes"):

@@ -8,6 +8,7 @@ A line is a row: where it stands on the axis, and its fields. A field is claimed
 its name, the words of its line, or what stands beside it (a learning rate, a norm of gradients) says so.
 """
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossary.results.importers.collect import Collector, as_float
-from lossary.results.importers.lines import lines_of
+from lossary.results.importers.lines import is_number, lines_of
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Split, Tag
 from lossary.results.importers.names import read_name, split_word
+from lossary.results.importers.records import flat
 from lossary.results.importers.trainer import entry_tag
 
 __all__ = ["has_rows", "read_line_log"]
@@ -171,13 +173,13 @@ def _row(line: str, number: int, state: _State) -> _Row | None:
 
 
 def _dict_row(line: str, literal: re.Match[str], number: int, bars: Sequence[tuple[int, int]]) -> _Row | None:
-    values = {name: _scaled(text, percent) for name, text, percent in _ITEM.findall(literal[0])}
+    values = _json_values(line) or {name: _scaled(text, percent) for name, text, percent in _ITEM.findall(literal[0])}
     step = next((values.pop(name) for name in list(values) if _STEP.fullmatch(f"{name}=0")), None)
     epoch = values.pop("epoch", None)
     fields = [_Field(name, value) for name, value in values.items()]
     if step is None and epoch is not None:
         return _Row(line=number, fields=fields, epoch=epoch, is_entry=True)
-    outside = line[: literal.start()] if not bars else ""
+    outside = line[: line.index("{")] if not bars else ""
     before = _axis(_PREFIX.sub("", outside))
     row = _Row(line=number, fields=fields, step=None if step is None else int(step), epoch=epoch)
     if step is None:
@@ -185,6 +187,15 @@ def _dict_row(line: str, literal: re.Match[str], number: int, bars: Sequence[tup
     if row.step is None and row.epoch is None:
         return None
     return _said(row, outside, literal[0])
+
+
+def _json_values(line: str) -> dict[str, float]:
+    """The numbers of a line that ends in a JSON object, which may hold others: `INFO {"step": 9, "metrics": {…}}`."""
+    try:
+        value = json.loads(line[line.index("{") :])
+    except (ValueError, RecursionError):
+        return {}
+    return {name: float(item) for name, item in flat(value) if is_number(item)}
 
 
 def _keras_row(line: str, match: re.Match[str], number: int, state: _State) -> _Row | None:

@@ -1,13 +1,14 @@
 """Files of text within bounds: whole, or a line at a time; JSON."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lossary.errors import SourceError
 
-__all__ = ["MOST_BYTES", "MOST_LINE", "is_number", "lines_of", "read_json_text", "read_text"]
+__all__ = ["MOST_BYTES", "MOST_LINE", "finite_texts", "is_number", "lines_of", "read_json_text", "read_text"]
 
 MOST_BYTES = 64 << 20
 MOST_LINE = 1 << 20
@@ -47,6 +48,12 @@ def read_json_text(path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"not JSON: {error}", where=str(path)) from None
+
+
+def finite_texts(values: dict[str, Any]) -> dict[str, Any]:
+    """Values with NaN and infinities as numbers, which JSON has only as texts."""
+    special = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+    return {name: special.get(value, value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def is_number(value: object) -> bool:

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector, as_float
+from lossary.results.importers.databases import Database
 from lossary.results.importers.lines import MOST_LINE, lines_of
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported, Tag
@@ -118,26 +120,14 @@ def _meta(path: Path) -> dict[str, str]:
     }
 
 
-def read_mlflow_sqlite(path: Path, maps: Maps) -> Imported:
-    """MLflow's SQLite store: tables `metrics` and `runs`; opened read-only."""
+def read_mlflow_sqlite(path: Path, database: Database, maps: Maps) -> Imported:
+    """MLflow's SQLite store: tables `metrics` and `runs`."""
     found = Collector(path, "MLflow SQLite", maps)
-    try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            _read_database(connection, path, found)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise SourceError(f"not an MLflow database: {error}", where=str(path)) from None
+    _read_database(database.connection, database.tables, found)
     return found.finish()
 
 
-def _read_database(connection: sqlite3.Connection, path: Path, found: Collector) -> None:
-    # A view may hide a query without end, and a schema functions of its own.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"runs", "metrics"} <= tables:
-        raise SourceError("no tables `runs` and `metrics`, as MLflow has them", where=str(path))
+def _read_database(connection: sqlite3.Connection, tables: set[str], found: Collector) -> None:
     by_id = _note_deleted(found, _runs_of(connection, tables))
     columns = {row[1] for row in connection.execute("PRAGMA table_info(metrics)")}
     is_nan = "CASE WHEN is_nan THEN NULL ELSE value END" if "is_nan" in columns else "value"
@@ -146,7 +136,10 @@ def _read_database(connection: sqlite3.Connection, path: Path, found: Collector)
     )
     for run, key, step, value in rows:
         if run in by_id:
-            point = math.nan if value is None else float(value)
+            # A database has no infinities: MLflow writes the largest number there is.
+            point = (
+                math.nan if value is None else math.inf * value if abs(value) >= sys.float_info.max else float(value)
+            )
             found.add(Tag(by_id[run], str(key), str(key)), int(step), point, f"metrics.{key}")
 
 

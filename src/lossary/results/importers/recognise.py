@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lossary.errors import LossaryError, SourceError
 from lossary.results.importers.collect import Collector
+from lossary.results.importers.databases import open_database
 from lossary.results.importers.folders import one_of_all
 from lossary.results.importers.grids import (
     Grid,
@@ -37,17 +38,26 @@ from lossary.results.importers.programs import (
     read_nanogpt,
     read_nemo,
 )
-from lossary.results.importers.records import is_graph, is_history, read_graph, read_history, read_json_lines
+from lossary.results.importers.records import (
+    is_graph,
+    is_history,
+    read_graph,
+    read_history,
+    read_json_lines,
+    read_parquet,
+)
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
+from lossary.results.importers.trackio import is_trackio, read_trackio
 from lossary.results.importers.trainer import read_results_json, read_trainer_state
-from lossary.results.importers.wandb import read_wandb_file
+from lossary.results.importers.wandb import looks_like_wandb, read_wandb_file
 
 __all__ = ["KINDS", "read_any"]
 
 KINDS = (
     "Markdown, CSV, HTML and Excel tables, TensorBoard, MLflow (file store, SQLite), W&B (exports, run folders), "
-    "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, JSON lines, "
+    "Trackio, Parquet and JSON lines of records with a step, "
+    "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, "
     "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, "
     "and any log whose lines say a step or epoch and a loss: step 100 | loss 2.3 | val_loss 2.4"
 )
@@ -99,10 +109,12 @@ def _read_content(path: Path, maps: Maps) -> Imported:
     if not head:
         raise SourceError("the file is empty", where=str(path))
     if head.startswith(b"SQLite format 3\0"):
-        return read_mlflow_sqlite(path, maps)
+        return _read_database(path, maps)
+    if head.startswith(b"PAR1"):
+        return read_parquet(path, maps)
     if looks_like_events(head):
         return read_tensorboard(path, maps, [path])
-    if path.suffix == ".wandb":
+    if looks_like_wandb(head):
         return read_wandb_file(path, maps)
     if head.startswith(b"PK\x03\x04") and path.suffix.lower() in (".xlsx", ".xlsm"):
         return read_grids(read_excel_grids(path), path, "Excel tables", maps)
@@ -111,7 +123,29 @@ def _read_content(path: Path, maps: Maps) -> Imported:
     return _read_text_file(path, head, maps)
 
 
+def _read_database(path: Path, maps: Maps) -> Imported:
+    with open_database(path) as database:
+        if is_trackio(database):
+            return read_trackio(path, database, maps)
+        if {"runs", "metrics"} <= database.tables:
+            return read_mlflow_sqlite(path, database, maps)
+        if {"run", "experiment"} <= database.tables:
+            raise _aim(path)
+    raise SourceError("no tables of MLflow's (`runs`, `metrics`) or of Trackio's (`metrics`)", where=str(path))
+
+
+def _aim(path: Path) -> SourceError:
+    return SourceError(
+        "a store of Aim's, which only its package reads",
+        where=str(path),
+        hint="Write its metrics with their package as JSON lines, and import those: "
+        '{"run": "base", "step": 100, "eval/wiki/loss": 2.3}',
+    )
+
+
 def _read_folder(path: Path, maps: Maps) -> Imported:
+    if {".aim", "run_metadata.sqlite"} & {file.name for file in path.iterdir()}:
+        raise _aim(path)
     parts = []
     events = event_files(path)
     if events:
@@ -125,11 +159,14 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
         except LossaryError as error:
             skipped += 1
             if skipped <= 3:
-                parts.append(Imported(path=str(file), kind="", notes=[f"{file.relative_to(path)}: {error}; left out"]))
-    parts = [part for part in parts if part.kind or any(other.kind for other in parts)]
-    if not parts:
+                said = error.message if error.hint is None else f"{error.message} ({error.hint})"
+                parts.append(Imported(path=str(file), kind="", notes=[f"{file.relative_to(path)}: {said}; left out"]))
+    if not any(part.kind for part in parts):
+        tried = "; ".join(note for part in parts for note in part.notes)
         raise SourceError(
-            "no event file, no MLflow store and no log in the folder", where=str(path), hint=f"Known: {KINDS}."
+            "no event file, no store and no log in the folder that can be read",
+            where=str(path),
+            hint=tried[:600] or f"Known: {KINDS}.",
         )
     return one_of_all(parts, path)
 
@@ -143,8 +180,11 @@ def _other_files(path: Path) -> list[Path]:
         )
         for name in sorted(files):
             file = Path(folder) / name
+            if name in ("debug.log", "debug-internal.log", "debug-core.log") and "wandb" in Path(folder).parts:
+                continue
             wanted = name == "trainer_state.json" or file.suffix.lower() in (
-                ".csv", ".tsv", ".md", ".log", ".out", ".jsonl", ".html", ".xlsx", ".wandb", ".db", ".sqlite",
+                ".csv", ".tsv", ".md", ".log", ".out", ".jsonl", ".html", ".xlsx",
+                ".wandb", ".db", ".sqlite", ".parquet",
             ) or name.endswith("results.txt") or name in ("train.txt", "log.txt", "output.txt")  # fmt: skip
             if wanted and not file.is_symlink() and "tfevents" not in name:
                 found.append(file)

@@ -5,13 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import is_number, lines_of, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Tag
 from lossary.results.importers.names import read_name, role, split_word
 
-__all__ = ["is_graph", "is_history", "points_of_records", "read_graph", "read_history", "read_json_lines"]
+__all__ = [
+    "is_graph",
+    "flat",
+    "is_history",
+    "points_of_records",
+    "read_graph",
+    "read_history",
+    "read_json_lines",
+    "read_parquet",
+]
 
 _MOST_DEPTH = 6
 
@@ -21,6 +31,43 @@ def read_json_lines(path: Path, maps: Maps) -> Imported:
     found = Collector(path, "JSON lines", maps)
     points_of_records(_records(path, found), found, path.stem)
     return found.finish()
+
+
+def read_parquet(path: Path, maps: Maps) -> Imported:
+    """A Parquet file whose rows are records with a step: an export of W&B's history, Trackio's, Levanter's."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = Collector(path, "Parquet records", maps)
+    try:
+        with pq.ParquetFile(path) as file:
+            wanted = [field.name for field in file.schema_arrow if _is_plain(field.type)]
+            if not any(role(name) in ("step", "epoch") for name in wanted):
+                raise SourceError(
+                    "a Parquet table without a column of steps or epochs",
+                    where=str(path),
+                    hint=f"Columns: {', '.join(file.schema_arrow.names[:12])}.",
+                )
+            points_of_records(_parquet_rows(file, wanted), found, path.stem)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"not a Parquet file: {str(error)[:200]}", where=str(path)) from None
+    return found.finish()
+
+
+def _is_plain(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return any(
+        is_kind(kind) for is_kind in (types.is_integer, types.is_floating, types.is_string, types.is_large_string)
+    )
+
+
+def _parquet_rows(file: Any, wanted: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    count = 0
+    for batch in file.iter_batches(columns=wanted):
+        for row in batch.to_pylist():
+            count += 1
+            yield f"row {count}", row
 
 
 def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -39,15 +86,15 @@ def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]
 def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Collector, run: str) -> None:
     """Adds records of names and values, by the step that each has; one without is left out with a note."""
     for place, record in records:
-        flat = dict(_flat(record))
-        axis = _axis_of(flat)
+        values = dict(flat(record))
+        axis = _axis_of(values)
         if axis is None:
             found.note("records without a step or epoch are left out")
             continue
         name, kind = axis
-        said = {role(key): value for key, value in flat.items() if isinstance(value, str)}
+        said = {role(key): value for key, value in values.items() if isinstance(value, str)}
         owner, dataset, metric = str(said.get("run") or run), said.get("dataset"), said.get("metric")
-        for key, value in flat.items():
+        for key, value in values.items():
             if key == name or not is_number(value) or role(key) not in (None, "value"):
                 continue
             if (role(key) == "value") != (metric is not None):
@@ -55,15 +102,15 @@ def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Coll
             title = str(metric or key)
             split = split_word(said.get("split", ""))
             if split is None and read_name(title).split is None:
-                split = "train" if any(read_name(other).split == "eval" for other in flat) else None
+                split = "train" if any(read_name(other).split == "eval" for other in values) else None
             # What a record says of its numbers belongs to the series: two of one name are not one.
             shown = " ".join(said[kind] for kind in ("split", "dataset") if said.get(kind))
             tag = Tag(owner, f"{title} ({shown})" if shown else title, title, split=split, dataset=dataset, axis=kind)
-            found.add(tag, int(flat[name]), float(value), place)
+            found.add(tag, int(values[name]), float(value), place)
 
 
-def _axis_of(flat: dict[str, Any]) -> tuple[str, Axis] | None:
-    kinds = {role(key): key for key, value in flat.items() if is_number(value) and role(key) in ("step", "epoch")}
+def _axis_of(values: dict[str, Any]) -> tuple[str, Axis] | None:
+    kinds = {role(key): key for key, value in values.items() if is_number(value) and role(key) in ("step", "epoch")}
     if "step" in kinds:
         return kinds["step"], "step"
     return (kinds["epoch"], "epoch") if "epoch" in kinds else None
@@ -93,10 +140,10 @@ def read_history(path: Path, maps: Maps) -> Imported:
     return found.finish()
 
 
-def _flat(record: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def flat(record: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     for key, value in record.items():
         if isinstance(value, dict) and depth < _MOST_DEPTH:
-            yield from _flat(value, f"{prefix}{key}/", depth + 1)
+            yield from flat(value, f"{prefix}{key}/", depth + 1)
         else:
             yield f"{prefix}{key}", value
 
