@@ -238,6 +238,7 @@ def special_studies(root: Path, *, most_datasets: int) -> dict[str, Path]:
         "wide": write_study(root / "wide", Shape(runs=60, datasets=most_datasets, examples=4, steps=20)),
         "twins": write_study(root / "twins", Shape(twins=True)),
         "imported": _imported(root / "imported"),
+        "names": _names(root / "names"),
     }
 
 
@@ -253,4 +254,25 @@ def _imported(root: Path) -> Path:
     path = root / "page.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     save_import(root, HOSTILE, [read_any(path, parse_maps([]))])
+    return root
+
+
+# Names that are long, of one beginning, and written from right to left.
+LONG_NAMES = [
+    "Bundesverfassungsgerichtsentscheidungssammlung_Nachkriegszeit_Teil_eins",
+    "Bundesverfassungsgerichtsentscheidungssammlung_Nachkriegszeit_Teil_zwei",
+    "a/very/long/path/like/name/of/a/dataset/that/goes/on/and/on/until/it/ends.jsonl",
+    "مجموعة بيانات الأخبار العربية الطويلة جدا من المصادر المختلفة",
+    "wiki",
+]
+
+
+def _names(root: Path) -> Path:
+    root.mkdir()
+    runs = ["torch_xxl_baseline_of_a_long_name_lr_0.001_seed_1", "torch_xxl_baseline_of_a_long_name_lr_0.001_seed_2"]
+    lines = [f"| dataset | {' | '.join(f'{run} MLM loss' for run in runs)} |", "|---|---|---|"]
+    lines += [f"| {name} | {2 + index / 7:.3f} | {3 - index / 9:.3f} |" for index, name in enumerate(LONG_NAMES)]
+    path = root / "page.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    save_import(root, "names", [read_any(path, parse_maps([]))])
     return root

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from .studies import LONG_NAMES
 from .visits import Open
 
 WIDTHS = (390, 820, 1440)
@@ -41,6 +42,13 @@ _CUT = """() => [...document.querySelectorAll('.plot svg')].flatMap((picture) =>
     return box.left < whole.left - 1 || box.right > whole.right + 1;
   }).map((text) => text.textContent);
 })"""
+
+# Names in the head and first column of tables of losses that are cut off.
+_CUT_NAMES = """() => [...document.querySelectorAll('table.losses thead .run, table.losses tbody th')]
+  .filter((name) => name.offsetParent && name.scrollWidth > name.clientWidth + 1).map((name) => name.textContent)"""
+_LABELS = """() => [...document.querySelectorAll('#dots .plot svg')].map((picture) =>
+  [...picture.querySelectorAll('text')].map((text) => text.textContent)
+    .filter((text) => /[^-\\d.,\u2212 ]/.test(text)))"""
 
 
 @pytest.fixture(params=["report", "dashboard"])
@@ -89,3 +97,16 @@ def test_the_head_of_a_section_is_not_under_the_bar(visit: Open, width: int) -> 
         top = page.locator(f"#{name} h2").bounding_box()["y"]
         bar = page.locator(".top").bounding_box()
         assert bar["y"] + bar["height"] <= top + 1, name
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_names_of_one_beginning_can_be_told_apart(visit: Open, width: int) -> None:
+    found = visit("names", viewport={"width": width, "height": 850})
+    page = found.page
+    assert page.evaluate(_CUT_NAMES) == []
+    assert all(page.evaluate(_SEEN))
+    # The static picture, then the one that the engine draws.
+    for _ in range(2):
+        [labels] = page.evaluate(_LABELS)
+        assert len(set(labels)) == len(labels) == len(LONG_NAMES) + 1
+        found.drawn()

@@ -36,7 +36,7 @@ def summary(checked: Checked) -> str:
     return (
         f"{', '.join(parts)}"
         + (f", {ignored} ignored" if ignored else "")
-        + f" · {len(RULES)} rules, Holm over {checked.tests} tests"
+        + f" · {len(RULES)} rules, {f'Holm over {checked.tests} tests' if checked.tests else 'no test was made'}"
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lossary.reports.html.charts.theme import run_scales, specification
+from lossary.reports.html.charts.theme import name_axis, run_scales, specification
 from lossary.reports.html.marks import marks_of
 
 __all__ = ["Spread", "histogram_spec", "shares_spec"]
@@ -26,7 +26,7 @@ def shares_spec(rows: Sequence[dict[str, Any]], order: Sequence[str]) -> dict[st
     legend = altair.Legend(
         orient="top", title=None, labelColor="currentColor", symbolSize=60, columns=2, labelLimit=200
     )
-    axis = altair.Axis(grid=False, ticks=False, domain=False, labelPadding=6)
+    axis = name_axis(altair, order)
     y = altair.Y("dataset:N", sort=list(order), title=None, scale=altair.Scale(domain=list(order)), axis=axis)
     x = altair.X("share:Q", title="share", axis=altair.Axis(format=".0%", tickCount=6), scale=altair.Scale(zero=True))
     colour = altair.Color(

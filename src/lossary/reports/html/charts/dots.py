@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lossary.reports.html.charts.theme import ChartView, DataTable, run_scales, specification
+from lossary.reports.html.charts.theme import ChartView, DataTable, name_axis, run_scales, specification
 from lossary.reports.html.limits import largest_datasets, leading_runs
 from lossary.reports.html.marks import marks_of
 from lossary.reports.text import metric_title, number, plain
@@ -78,7 +78,7 @@ def _spec(table: Table, metric: Metric, cells: list[Cell], runs: list[str], orde
         sort=order,
         title=None,
         scale=altair.Scale(domain=order, paddingInner=0.22, paddingOuter=0.1),
-        axis=altair.Axis(grid=False, ticks=False, domain=False, labelPadding=6),
+        axis=name_axis(altair, order),
     )
     offset = altair.YOffset("run:N", sort=runs, scale=altair.Scale(domain=runs))
     title = f"{metric_title(metric)}, {measure_of(metric).unit}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lossary.reports.html.charts.theme import ChartView, DataTable, run_scales, specification
+from lossary.reports.html.charts.theme import ChartView, DataTable, name_axis, run_scales, specification
 from lossary.reports.html.limits import largest_datasets
 from lossary.reports.html.marks import marks_of
 from lossary.reports.text import metric_title, plain
@@ -72,10 +72,10 @@ def _spec(table: Table, metric: Metric, deltas: list[Delta], runs: list[str]) ->
         for delta in deltas
     ]
     names = list(dict.fromkeys(plain(run) for run in runs))
-    order = list(dict.fromkeys(value["dataset"] for value in values))
+    order = list(dict.fromkeys(_place(delta) for delta in deltas))
     marks = {plain(name): mark for name, mark in marks_of([run.name for run in table.runs]).items()}
     colour, shape, _ = run_scales(altair, marks, names)
-    axis = altair.Axis(grid=False, ticks=False, domain=False, labelPadding=6, labelLimit=170)
+    axis = name_axis(altair, order)
     y = altair.Y("dataset:N", sort=order, title=None, scale=altair.Scale(domain=order, paddingInner=0.22), axis=axis)
     offset = altair.YOffset("run:N", sort=names, scale=altair.Scale(domain=names))
     title = f"difference of {metric_title(metric)}, nats; left: lower than {plain(table.base or '')}"
