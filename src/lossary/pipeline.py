@@ -17,9 +17,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Literal, NamedTuple, Protocol
 
-from lossary.backends.process import Emit, StopRequest, run_worker, stop_on_signals
+from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_worker, stop_on_signals
 from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.prepare import prepare_datasets
+from lossary.data.source_files import list_files
 from lossary.data.validation import prepare_examples
 from lossary.errors import (
     BusyError,
@@ -43,7 +44,7 @@ from lossary.planning.text import plan_lines, refusal
 from lossary.reports.closing import Page, kept_page, load_ahead, make_page
 from lossary.results.endings import remembered
 from lossary.study import Study
-from lossary.training.plan import course_of, is_finished, plan_run
+from lossary.training.plan import course_of, is_finished, plan_run, steps_done
 
 __all__ = [
     "Allowed",
@@ -61,6 +62,8 @@ __all__ = [
 ]
 
 _CORES_A_RUN = 8
+# Bytes of sources that are prepared about as soon as a framework is imported.
+_LITTLE_TEXT = 64 << 20
 # Which of the checkpoints that are kept of a run.
 Which = Literal["newest", "all"]
 
@@ -196,9 +199,10 @@ def train(
     jobs: int | None = None,
     threads: int | None = None,
     score_last: bool = False,
+    warm: WarmWorkers | None = None,
     listener: Listener,
 ) -> None:
-    """Trains runs to their last step, each on `threads` cores or its part of all of them.
+    """Trains runs to their last step, each on `threads` cores or its part of all of them, by warm workers if there are.
 
     Steps that the recipe says are scored on the way; `score_last`: the last one even where it says nothing.
     Raises RunError if one failed, Interrupted if asked to stop.
@@ -220,7 +224,9 @@ def train(
     chosen = _chosen(study, runs)
     _check_courses(study, folder, chosen)
     after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
-    _each_run("train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, listener=listener)
+    _each_run(
+        "train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, warm=warm, listener=listener
+    )
 
 
 def time_steps(
@@ -320,14 +326,15 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     """Everything from text to report. A run that failed is left out of the page, and said, by an error at the end."""
     if folder.study_file.name != "study.toml":
         raise StudyError("the study file must be called study.toml", where=str(folder.study_file))
-    prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)
     failed: LossaryError | None = None
-    try:
-        train(study, folder, runs=settings.runs, jobs=settings.jobs, score_last=True, listener=listener)
-    except Interrupted:
-        raise
-    except RunError as error:
-        failed = error
+    with _warmed(study, folder, settings) as warm:
+        prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)
+        try:
+            train(study, folder, runs=settings.runs, jobs=settings.jobs, score_last=True, warm=warm, listener=listener)
+        except Interrupted:
+            raise
+        except RunError as error:
+            failed = error
     scorable = [run for run in _chosen(study, settings.runs) if list_checkpoints(folder.checkpoints(run))]
     if scorable:
         evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
@@ -345,6 +352,45 @@ class _Tools(NamedTuple):
     run: Callable[[str, dict[str, Any], str], dict[str, Any]]
 
 
+class _Shared(NamedTuple):
+    """Runs at once, and cores of each."""
+
+    at_once: int
+    cores_each: int
+
+
+def _shared(runs: int, jobs: int | None) -> _Shared:
+    cores = os.cpu_count() or 1
+    at_once = min(runs, jobs or max(1, cores // _CORES_A_RUN)) or 1
+    return _Shared(at_once, max(1, cores // at_once))
+
+
+def _warmed(study: Study, folder: StudyFolder, settings: Settings) -> WarmWorkers:
+    """Workers that import their frameworks while a small study is prepared; a large one may need the memory."""
+    warm = WarmWorkers()
+    runs = _chosen(study, settings.runs)
+    at_once, cores_each = _shared(len(runs), settings.jobs)
+    waiting = [
+        run for run in runs if study.runs[run].start is None and steps_done(folder, run) < study.recipe_of(run).steps
+    ]
+    if (os.cpu_count() or 1) > 1 and waiting and _has_little_text(study, folder):
+        for run in waiting[:at_once]:
+            warm.start("lossary.worker", backend=study.runs[run].backend, threads=cores_each)
+    return warm
+
+
+def _has_little_text(study: Study, folder: StudyFolder) -> bool:
+    size = 0
+    for name, dataset in study.datasets.items():
+        if any(not source.startswith("builtin:") for source in dataset.sources):
+            try:
+                size += sum(file.bytes for file in list_files(dataset, folder.root, where=name, waits=False))
+            except LossaryError:
+                # Far away, or missing; that is told later.
+                return False
+    return size <= _LITTLE_TEXT
+
+
 def _each_run(
     stage: str,
     runs: Sequence[str],
@@ -354,11 +400,11 @@ def _each_run(
     jobs: int | None,
     threads: int | None = None,
     after: Mapping[str, str] | None = None,
+    warm: WarmWorkers | None = None,
     listener: Listener,
 ) -> None:
     """Does a job for each run, `jobs` at a time, a run after the one that it waits for; collects failures."""
-    cores = os.cpu_count() or 1
-    at_once = min(len(runs), jobs or max(1, cores // _CORES_A_RUN)) or 1
+    at_once, cores_each = _shared(len(runs), jobs)
     stop = StopRequest()
     errors: dict[str, LossaryError] = {}
 
@@ -371,10 +417,11 @@ def _each_run(
                 module,
                 request,
                 backend=backend,
-                threads=threads or max(1, cores // at_once),
+                threads=threads or cores_each,
                 log=folder.log(run, stage),
                 emit=emit,
                 stop=stop,
+                warm=warm,
             )
         )
         try:

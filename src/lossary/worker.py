@@ -7,7 +7,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from lossary.backends.api import Backend
+from lossary.backends.api import Backend, load_backend
 from lossary.backends.process import Emit, worker_main
 from lossary.evaluation.score import job_of_run, score_checkpoint
 from lossary.folder import StudyFolder
@@ -52,7 +52,7 @@ class ScoresOnTheWay:
 
 def main() -> None:
     """Trains the run that the job names."""
-    worker_main(_work)
+    worker_main(_work, warm_up=load_backend)
 
 
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The parent writes the job as JSON, starts `python -m MODULE JOB.json` and reads 
 standard output; what frameworks print goes to a log file. A worker dies with its parent. Signals: the first SIGINT or
 SIGTERM lets the worker finish its step and write a checkpoint, one that comes more than a second later kills it.
 
+`WarmWorkers` are started before there is a job: they import their framework while the parent does something else.
 A `Conversation` is a worker that stays: it answers one request after another, read from its standard input.
 """
 
@@ -16,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, Self
 
 from lossary.errors import InternalError, Interrupted, WorkerError, error_class
 from lossary.failures import explain, internal
@@ -27,6 +29,7 @@ __all__ = [
     "Conversation",
     "Emit",
     "StopRequest",
+    "WarmWorkers",
     "converse",
     "emit_events",
     "run_worker",
@@ -40,6 +43,8 @@ _LOG_TAIL = 12
 _PATIENCE_S = 10.0
 # `timeout` signals a command and then its group: two signals so close are one request.
 _ONE_REQUEST_S = 1.0
+# In place of a job, on the command line of a worker that is to wait for one.
+_WAIT = "--wait"
 
 
 class StopRequest:
@@ -93,14 +98,75 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
             signal.signal(kind, handler)
 
 
+class _Kind(NamedTuple):
+    """Workers of one kind can stand in for each other."""
+
+    module: str
+    backend: str | None
+    threads: int
+
+
+class WarmWorkers:
+    """Workers that wait for a job; those that got none end with the block."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[_Kind, list[subprocess.Popen[str]]] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in chain.from_iterable(self._waiting.values()):
+            _bury(worker)
+
+    def start(self, module: str, *, backend: str, threads: int) -> None:
+        """Starts a worker whose `worker_main` knows how to warm up."""
+        kind = _Kind(module, backend, threads)
+        worker = _spawn(kind, [_WAIT, backend], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._waiting.setdefault(kind, []).append(worker)
+
+    def take(self, kind: _Kind, job: Path, log: Path) -> "subprocess.Popen[str] | None":
+        """A worker that has the job now; None if there is none of this kind."""
+        with self._lock:
+            worker = self._waiting[kind].pop() if self._waiting.get(kind) else None
+        if worker is None:
+            return None
+        assert worker.stdin is not None
+        try:
+            with worker.stdin as told:
+                told.write(json.dumps({"job": str(job), "log": str(log)}) + "\n")
+            return worker
+        except BrokenPipeError:
+            _bury(worker)
+            return None
+
+
+def _bury(worker: "subprocess.Popen[str]") -> None:
+    worker.kill()
+    for pipe in (worker.stdin, worker.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
+    worker.wait()
+
+
 def run_worker(
-    module: str, job: Mapping[str, Any], *, backend: str, threads: int, log: Path, emit: Emit, stop: StopRequest
+    module: str,
+    job: Mapping[str, Any],
+    *,
+    backend: str,
+    threads: int,
+    log: Path,
+    emit: Emit,
+    stop: StopRequest,
+    warm: WarmWorkers | None = None,
 ) -> dict[str, Any]:
-    """Runs a job to its end; returns its `done` event.
+    """Runs a job to its end, by a worker that is warm if there is one; returns its `done` event.
 
     Raises the error that the worker reported, Interrupted if it was asked to stop, WorkerError if it died.
     """
-    worker = _start(module, job, backend=backend, threads=threads, log=log, stdin=subprocess.DEVNULL)
+    worker = _start(_Kind(module, backend, threads), job, log=log, stdin=subprocess.DEVNULL, warm=warm)
     stop.add(worker)
     try:
         last = _read_events(worker, emit)
@@ -116,7 +182,7 @@ def run_worker(
 
 
 def _start(
-    module: str, job: Mapping[str, Any], *, backend: str | None, threads: int, log: Path, stdin: int
+    kind: _Kind, job: Mapping[str, Any], *, log: Path, stdin: int, warm: WarmWorkers | None = None
 ) -> "subprocess.Popen[str]":
     log.parent.mkdir(parents=True, exist_ok=True)
     job_file = log.with_suffix(".job.json")
@@ -124,17 +190,22 @@ def _start(
     with write_atomic(job_file) as temporary:
         temporary.write_text(json.dumps(dict(job), allow_nan=False), encoding="utf-8")
     with log.open("w", encoding="utf-8") as log_file:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, str(job_file)],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            env=_environment(backend, threads),
-            text=True,
-            encoding="utf-8",
-            # A Ctrl-C reaches the parent alone, which then tells its workers in order.
-            start_new_session=True,
-        )
+        ready = None if warm is None else warm.take(kind, job_file, log)
+        return ready or _spawn(kind, [str(job_file)], stdin=stdin, stderr=log_file)
+
+
+def _spawn(kind: _Kind, arguments: list[str], *, stdin: int, stderr: "IO[str] | int") -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", kind.module, *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=_environment(kind.backend, kind.threads),
+        text=True,
+        encoding="utf-8",
+        # A Ctrl-C reaches the parent alone, which then tells its workers in order.
+        start_new_session=True,
+    )
 
 
 class Conversation:
@@ -184,7 +255,7 @@ def converse(module: str, job: Mapping[str, Any], *, backend: str | None, thread
 
     `backend` None leaves the choice of a framework to the worker's code.
     """
-    worker = Conversation(_start(module, job, backend=backend, threads=threads, log=log, stdin=subprocess.PIPE), log)
+    worker = Conversation(_start(_Kind(module, backend, threads), job, log=log, stdin=subprocess.PIPE), log)
     worker.heard()
     return worker
 
@@ -241,19 +312,41 @@ def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> d
     raise WorkerError(f"the worker {how}; its last words:\n    {tail or '(none)'}", where=str(log), hint=hint)
 
 
-def worker_main(work: Callable[[dict[str, Any], Emit], dict[str, Any]]) -> None:
-    """`main` of a worker's module: reads the job that the command line names, works, reports."""
+def worker_main(
+    work: Callable[[dict[str, Any], Emit], dict[str, Any]], *, warm_up: Callable[[str], object] | None = None
+) -> None:
+    """`main` of a worker's module: reads the job that the command line names, works, reports.
+
+    Of one of `WarmWorkers`, `warm_up` imports what a backend takes before there is a job.
+    """
     _die_with_parent()
     events = _claim_standard_output()
     emit = emit_events(events)
     try:
-        emit({"event": "done", **work(read_json(Path(sys.argv[1])), emit)})
+        job = _awaited(warm_up) if sys.argv[1] == _WAIT else Path(sys.argv[1])
+        emit({"event": "done", **work(read_json(job), emit)})
     except (Exception, KeyboardInterrupt) as error:
         # A mistake of our own leaves its traceback on standard error: the log.
         told = explain(error) or internal(error, keep=False)
         event = {"kind": type(told).__name__, "message": told.message, "where": told.where, "hint": told.hint}
         emit({"event": "error", **event})
         sys.exit(told.exit_code)
+
+
+def _awaited(warm_up: Callable[[str], object] | None) -> Path:
+    """The job that standard input names, once it does."""
+    with suppress(Exception):
+        # What goes wrong goes wrong again with the job, and is told then.
+        if warm_up is not None:
+            warm_up(sys.argv[2])
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    told = json.loads(line)
+    log = os.open(told["log"], os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    return Path(told["job"])
 
 
 def emit_events(events: IO[str]) -> Emit:
