@@ -161,6 +161,8 @@ class RowFilter:
     def _asked_row_by_row(self, table: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """As `_asked` where some row fails: TRY makes NULL of a failure and nothing else here is NULL."""
         try:
+            # On no row nothing fails, and what CASE would take for a truth value is told by its type.
+            self._check_truth(_select(table.slice(0, 0), self.condition.sql))
             found = _select(table, f"TRY(CASE WHEN {self.condition.sql} THEN TRUE ELSE FALSE END)")
         except _ROW_ERRORS as error:
             raise _Meaningless(_words(error)) from None

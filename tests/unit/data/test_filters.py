@@ -105,6 +105,13 @@ def test_a_condition_that_gives_no_truth_value_is_bad_for_every_row() -> None:
     assert list(bad) == [0, 1]
 
 
+def test_a_number_is_no_truth_value_whatever_fails_beside_it() -> None:
+    for rows in ([{"t": "5"}], [{"t": "5"}, {"t": "x"}]):
+        passes, bad = judged("cast(t as int)", *rows)
+        assert not any(passes)
+        assert list(bad) == list(range(len(rows)))
+
+
 def test_lists_of_text_can_be_asked() -> None:
     rows = [{"tags": ["a", "b"]}, {"tags": []}, {"tags": None}, {"tags": ["a", 3]}]
     assert judged("'a' in tags", *rows) == (
