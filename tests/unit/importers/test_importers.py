@@ -404,6 +404,22 @@ def test_imported_curves_are_checked_for_jumps_broken_numbers_and_falling_ends(t
     assert any(name == "still-falling" and severity == "info" for name, severity, _ in found)
 
 
+def test_next_sentences_are_an_objective_of_their_own_of_which_no_rule_of_sop_or_mlm_speaks(tmp_path: Path) -> None:
+    from lossary.findings.folder import check_folder
+    from lossary.tables.model import measure_of
+
+    (tmp_path / "x").mkdir()
+    path = tmp_path / "x" / "eval_results.txt"
+    # Above ln 2: of SOP it would be worse than chance.
+    path.write_text("global_step = 9\nnext_sentence_accuracy = 0.25\nnext_sentence_loss = 0.9\n", encoding="utf-8")
+    save_import(tmp_path / "study", "t", [read_any(path, NO_MAPS)])
+    table = imported_table(tmp_path / "study")
+    assert {c.metric: c.value for c in table.cells if c.value is not None} == {"nsp_loss": 0.9, "nsp_accuracy": 0.25}
+    assert (measure_of("nsp_loss").objective, measure_of("nsp_loss").title) == ("nsp", "NSP loss")
+    told = [f for f in check_folder(tmp_path / "study").findings if f.severity in ("error", "warning", "pass")]
+    assert not [finding for finding in told if "sop" in finding.name or "mlm" in finding.name]
+
+
 def test_a_database_whose_metrics_are_a_query_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.db"
     connection = sqlite3.connect(path)

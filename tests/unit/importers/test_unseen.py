@@ -159,6 +159,57 @@ CASES = {
         {"run|w|train_loss": 1.5, "run|w|loss": 2.5, "run|c|train_loss": 1.0, "run|c|loss": 2.0,
          "run|total|train_loss": 1.25, "run|total|loss": 2.25},
     ),
+    "German, a decimal comma, one word for split and loss": Case(
+        "t.md",
+        "| Datensatz | Validierungsverlust | Trainingsverlust |\n|---|---|---|\n| wiki | 2,53 | 2,41 |\n",
+        {"run|wiki|loss": 2.53, "run|wiki|train_loss": 2.41},
+    ),
+    "French": Case("t.md", "| Modèle | Perte de validation |\n|---|---|\n| petit | 2,5 |\n", {"petit|all|loss": 2.5}),
+    "Spanish": Case("t.md", "| Conjunto de datos | Pérdida |\n|---|---|\n| wiki | 2,5 |\n", {"run|wiki|loss": 2.5}),
+    "Chinese": Case(
+        "t.md",
+        "| 数据集 | 验证损失 | 训练损失 |\n|---|---|---|\n| wiki | 2.5 | 2.25 |\n",
+        {"run|wiki|loss": 2.5, "run|wiki|train_loss": 2.25},
+    ),
+    "Japanese": Case("t.md", "| モデル | 検証損失 |\n|---|---|\n| small | 2.5 |\n", {"small|all|loss": 2.5}),
+    "Russian": Case(
+        "t.md",
+        "| Модель | Лосс на валидации | Лосс на трейне |\n|---|---|---|\n| a | 2,5 | 2,25 |\n",
+        {"a|all|loss": 2.5, "a|all|train_loss": 2.25},
+    ),
+    "steps in short": Case(
+        "t.md",
+        "| Steps | Train loss | Val loss |\n|---|---|---|\n| 1k | 3.5 | 3.6 |\n| 2k | 2.5 | 2.75 |\n",
+        {"t|all|train_loss": 2.5, "t|all|loss": 2.75},
+    ),
+    "a cell over two rows": Case(
+        "t.html",
+        "<table><tr><th>Model</th><th>Dataset</th><th>val loss</th></tr><tr><td rowspan=2>a</td><td>wiki</td>"
+        "<td>2.5</td></tr><tr><td>code</td><td>1.5</td></tr></table>",
+        {"a|wiki|loss": 2.5, "a|code|loss": 1.5},
+    ),
+    "two columns of one name": Case(
+        "t.csv", "step,loss,loss\n1,2.5,3.5\n", {"t|all [loss]|loss": 2.5, "t|all [loss (column 3)]|loss": 3.5}
+    ),
+    "TensorBoard's CSV of one scalar": Case(
+        "run-base-tag-eval_loss.csv", "Wall time,Step,Value\n1.5,10,3.5\n2.5,20,2.5\n", {"base|all|loss": 2.5}
+    ),
+    "JSON list of records": Case(
+        "t.json",
+        json.dumps([{"step": 10, "loss": 3.5, "val_loss": 3.25}, {"step": 20, "loss": 2.75, "val_loss": 2.5}]),
+        {"t|all|train_loss": 2.75, "t|all|loss": 2.5},
+    ),
+    "JSON list of results": Case(
+        "t.json",
+        json.dumps([{"dataset": "wiki", "val_loss": 2.5}, {"dataset": "code", "val_loss": 1.5}], indent=1),
+        {"run|wiki|loss": 2.5, "run|code|loss": 1.5},
+    ),
+    "lm-evaluation-harness": Case(
+        "t.json",
+        json.dumps({"results": {"wikitext": {"word_perplexity,none": 20.5, "bits_per_byte,none": 0.75},
+                                "lambada": {"acc,none": 0.5, "acc_stderr,none": 0.01}}, "config": {"model": "hf"}}),
+        {"run|wikitext|word_perplexity": 20.5, "run|wikitext|bits_per_byte": 0.75, "run|lambada|accuracy": 0.5},
+    ),
     "another word for the step": Case(
         "log.jsonl",
         '{"cur_step": 9, "train/loss": 2.5, "eval/loss": 2.0}\n',
@@ -221,3 +272,9 @@ def test_a_table_that_does_not_say_datasets_or_runs_says_so_and_the_map_decides(
     decided = read_any(path, parse_maps(["=dataset"]))
     assert last_values(decided) == {"run|wiki|loss": 2.5, "run|code|loss": 1.5}
     assert "nothing says" not in str(decided.notes)
+
+
+def test_a_csv_of_one_scalar_without_a_tag_in_its_name_says_what_to_call_it(read: Callable[..., Imported]) -> None:
+    with pytest.raises(SourceError, match="whose name says no tag") as caught:
+        read({"scalar.csv": "Wall time,Step,Value\n1.5,10,3.5\n"})
+    assert "run-RUN-tag-TAG.csv" in str(caught.value.hint)

@@ -257,6 +257,7 @@ def _common_prefix(cores: Sequence[str]) -> int:
         return 0
     words = [re.split(r"([/._ \-:]+)", core) for core in cores]
     length, at = 0, 0
+    lengths = [0]
     while all(len(parts) > at + 2 for parts in words) and len({tuple(parts[: at + 2]) for parts in words}) == 1:
         word = words[0][at]
         name = read_name(word)
@@ -264,7 +265,18 @@ def _common_prefix(cores: Sequence[str]) -> int:
             break
         at += 2
         length += len(word) + len(words[0][at - 1])
-    return length
+        lengths.append(length)
+    # `next_sentence_` before all of a run's losses is their objective.
+    return next(
+        length
+        for length in reversed(lengths)
+        if all(_says(core) == _says(core[length:]) for core in cores) or not length
+    )
+
+
+def _says(core: str) -> tuple[str | None, str | None, str | None]:
+    name = read_name(core)
+    return name.objective, name.split, name.quantity
 
 
 def _splits_that_are_regular(names: Mapping[Tag, Name]) -> dict[Tag, Name]:

@@ -197,7 +197,8 @@ class _Tables(HTMLParser):
         self._title: list[str] = []
         self._in_title = False
         self._cell: list[str] | None = None
-        self._span = 1
+        self._span = self._rows = 1
+        self._below: dict[int, int] = {}  # cells that reach down: how many rows more, by column
         self._link: str | None = None
         self._skip = 0
         self.count = 0
@@ -212,11 +213,15 @@ class _Tables(HTMLParser):
             self._title, self._in_title = [], True
         elif tag == "tr" and self._open:
             self._open[-1][1].append([])
+            if len(self._open[-1][1]) == 1:
+                self._below = {}
         elif tag in ("td", "th") and self._open:
             self._close_cell()
             self._cell = []
             span = values.get("colspan") or "1"
             self._span = min(int(span), 100) if span.isdigit() else 1
+            rows = values.get("rowspan") or "1"
+            self._rows = min(int(rows), 10_000) if rows.isdigit() else 1
         elif tag == "a" and self._cell is not None:
             self._link = values.get("href")
         elif tag == "br" and self._cell is not None:
@@ -252,7 +257,13 @@ class _Tables(HTMLParser):
             if self.count > _MOST_CELLS:
                 raise ValueError(f"more than {_MOST_CELLS:,} cells are no table")
             text = " ".join("".join(self._cell).split())
-            self._open[-1][1][-1] += [text, *[""] * (self._span - 1)]
+            row = self._open[-1][1][-1]
+            while self._below.get(len(row), 0) > 0:
+                self._below[len(row)] -= 1
+                row.append("")
+            for column in range(len(row), len(row) + self._span):
+                self._below[column] = self._rows - 1
+            row += [text, *[""] * (self._span - 1)]
         self._cell, self._link = None, None
 
 

@@ -30,20 +30,23 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (
         "dataset",
         re.compile(r"^(eval(uation)?[\s_]*|val(id)?(idation)?[\s_]*|test[\s_]*)?"
-                   r"(data[\s_]*sets?|датасет\w*|набор\w*|corpus|corpora|sources?|domains?|subsets?|tasks?|benchmarks?)"
+                   r"(data[\s_]*sets?|датасет\w*|набор\w*|"
+                   r"datens(?:atz|ätze)|jeux? de données|conjuntos? de datos|数据集|データセット|"
+                   r"corpus|corpora|sources?|domains?|subsets?|tasks?|benchmarks?)"
                    r"([\s_]*name)?$"),
     ),
     (
         "run",
         re.compile(r"^(models?|runs?|exp(eriment)?s?|systems?|methods?|configs?|configuration|variants?|settings?|"
-                   r"architectures?|arch|checkpoints?|frameworks?|backends?|модель|запуск|эксперимент|прогон)"
+                   r"architectures?|arch|checkpoints?|frameworks?|backends?|модель|запуск|эксперимент|прогон|"
+                   r"modelle?|modell|modèles?|modelos?|模型|モデル)"
                    r"([\s_]*(name|id|size))?$"),
     ),
     ("split", re.compile(r"^(splits?|phase|stage|mode|partition)$")),
-    ("epoch", re.compile(r"^(epochs?|эпоха|ep)$")),
+    ("epoch", re.compile(r"^(epochs?|эпоха|ep|epoche|époque|época|轮次|エポック)$")),
     (
         "step",
-        re.compile(r"^((train(er)?/)?_?((global|cur|current)[\s_]*)?steps?|iter(ation)?s?|(num[\s_]*)?updates?|train_iter\w*|шаг|"
+        re.compile(r"^((train(er)?/)?_?((global|cur|current)[\s_]*)?steps?|iter(ation)?s?|(num[\s_]*)?updates?|train_iter\w*|шаг|schritte?|étapes?|pasos?|步数|ステップ|"
                    r"training[\s_]*steps?|batch(es)?)$"),
     ),
     ("metric", re.compile(r"^(metrics?|measures?|метрика|tag|quantity)$")),
@@ -101,6 +104,18 @@ _QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
     (("perplexity",), "perplexity"),
     (("перплексия",), "perplexity"),
 )
+# Whole headers in other languages, which put split and loss into one word or behind one another.
+_PHRASES = {
+    **dict.fromkeys(("validierungsverlust", "val-verlust", "perte de validation", "pérdida de validación", "验证损失",
+                     "検証損失", "лосс на валидации", "потери на валидации"), "val loss"),
+    **dict.fromkeys(("trainingsverlust", "perte d'entraînement", "pérdida de entrenamiento", "训练损失", "学習損失",
+                     "訓練損失", "лосс на трейне", "лосс на обучении", "потери на обучении"), "train loss"),
+    **dict.fromkeys(("testverlust", "perte de test", "pérdida de prueba", "测试损失", "テスト損失", "лосс на тесте"),
+                    "test loss"),
+    **dict.fromkeys(("verlust", "perte", "pérdida", "损失", "損失", "потери"), "loss"),
+    **dict.fromkeys(("困惑度", "perplexité", "perplexität", "perplejidad"), "perplexity"),
+    **dict.fromkeys(("准确率", "正解率", "genauigkeit", "exactitud", "exactitude"), "accuracy"),
+}  # fmt: skip
 _QUANTITY_WORDS = {phrase[-1] for phrase, _ in _QUANTITIES}
 _STATISTICS = {
     **dict.fromkeys(("mean", "avg", "average", "среднее"), "mean"),
@@ -123,6 +138,8 @@ _COMPONENTS = {
     "bbox", "box", "ctc", "policy", "critic", "actor", "reward", "dpo", "mtp", "itc", "itm", "rtd",
     "cls", "classification", "classifier", "ner", "seg", "g", "d",
 }  # fmt: skip
+# What a perplexity is of.
+_UNITS = {"word", "byte", "char", "character"}
 # Words that only speak about a loss: `loss-scale`, `eval_loss_runtime`, `lm loss vs samples`.
 _ABOUT = {
     "scale", "scaler", "scaling", "rate", "lr", "norm", "grad", "gradient", "runtime", "time", "seconds", "vs",
@@ -191,7 +208,7 @@ def split_word(word: str) -> Split | None:
 
 def read_name(text: str, *, with_split: bool = True) -> Name:
     """Takes a name apart; `with_split` False where the split is known, and a word for one belongs to a dataset."""
-    words = _Words(text)
+    words = _Words(_PHRASES.get(text.strip().lower(), text))
     first = next((at for at, word in enumerate(words.words) if word in _QUANTITY_WORDS), len(words.words))
     about = next((word for word in words.words[first:] if word in _ABOUT), None)
     if about is None and first < len(words.words) and (words.words[0] in _DIFFERENCES or words.words[0][0] in "δ∆"):
@@ -224,6 +241,8 @@ def read_name(text: str, *, with_split: bool = True) -> Name:
 
 def _component(words: _Words, rest: str, found: dict[str, str]) -> tuple[str, str]:
     """Words before the loss that name another kind of loss: `aux`, `load_balancing`."""
+    if found.get("quantity") == "perplexity" and words.words[words.high - 1] in _UNITS and rest:
+        return words.words[words.high - 1], words.between(words.low, words.high - 1)
     if found.get("quantity") not in ("loss", "accuracy") or not rest:
         return "", rest
     high = words.high

@@ -39,11 +39,14 @@ from lossary.results.importers.programs import (
     read_nemo,
 )
 from lossary.results.importers.records import (
+    grid_of_json,
     is_graph,
     is_history,
+    is_records,
     read_graph,
     read_history,
     read_json_lines,
+    read_json_records,
     read_parquet,
 )
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
@@ -273,6 +276,11 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
         return read_graph(path, maps)
     if isinstance(value, dict) and any("loss" in key or "perplexity" in key for key in value):
         return read_results_json(path, maps)
+    if is_records(value):
+        return read_json_records(path, value, maps)
+    grid = grid_of_json(value, path.stem)
+    if grid is not None:
+        return read_grids([grid], path, "JSON table", maps)
     raise _unknown(path)
 
 
@@ -285,11 +293,25 @@ def _json_or_none(text: str) -> object:
 
 def _read_csv(path: Path, maps: Maps) -> Imported:
     grid = read_csv_grid(read_text(path), path)
+    if grid.rows and [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
+        grid = _of_tensorboard(grid, path)
     if grid.rows and is_series_grid(grid, maps):
         found = Collector(path, kind_of_series(grid.rows[0]), maps)
         series_of_grid(grid, found, path_run(path))
         return found.finish()
     return read_grids([Grid(title=path.stem, rows=grid.rows, first_line=1)], path, "CSV table", maps)
+
+
+def _of_tensorboard(grid: Grid, path: Path) -> Grid:
+    """A CSV that TensorBoard exports: the tag stands in its file's name only, `run-base-tag-eval_loss.csv`."""
+    named = re.fullmatch(r"(?:run-.*-)?tag-(.+)", path.stem)
+    if named is None:
+        raise SourceError(
+            "TensorBoard's CSV of one scalar, whose name says no tag",
+            where=str(path),
+            hint="Call it run-RUN-tag-TAG.csv, as TensorBoard does, or import the event files.",
+        )
+    return Grid(title=grid.title, rows=[["Wall time", "Step", named[1]], *grid.rows[1:]], first_line=grid.first_line)
 
 
 def _unknown(path: Path) -> SourceError:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
+from lossary.results.importers.grids import Grid
 from lossary.results.importers.lines import is_number, lines_of, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Tag
@@ -15,11 +16,14 @@ from lossary.results.importers.names import read_name, role, split_word
 __all__ = [
     "is_graph",
     "flat",
+    "grid_of_json",
     "is_history",
+    "is_records",
     "points_of_records",
     "read_graph",
     "read_history",
     "read_json_lines",
+    "read_json_records",
     "read_parquet",
 ]
 
@@ -138,6 +142,39 @@ def read_history(path: Path, maps: Maps) -> Imported:
         values = _values(item)
         found.extend(Tag(path.stem, name, name, axis="epoch"), list(range(len(values))), values, name)
     return found.finish()
+
+
+def is_records(value: object) -> bool:
+    """Whether a JSON value is a list of records with a step each."""
+    return isinstance(value, list) and any(isinstance(item, dict) and _axis_of(dict(flat(item))) for item in value)
+
+
+def read_json_records(path: Path, value: list[Any], maps: Maps) -> Imported:
+    """A list of records with a step, in one JSON value."""
+    found = Collector(path, "JSON records", maps)
+    records = ((f"[{index}]", item) for index, item in enumerate(value) if isinstance(item, dict))
+    points_of_records(records, found, path.stem)
+    return found.finish()
+
+
+def grid_of_json(value: object, title: str) -> Grid | None:
+    """Records without a step, and objects of results by name, as a table; lm-evaluation-harness' `results` by task."""
+    named = ""
+    if isinstance(value, dict) and isinstance(value.get("results"), dict):
+        value, named = value["results"], "dataset"
+    if isinstance(value, dict):
+        rows = [{named: name, **dict(flat(item))} for name, item in value.items() if isinstance(item, dict)]
+    elif isinstance(value, list):
+        rows = [dict(flat(item)) for item in value if isinstance(item, dict)]
+    else:
+        return None
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    # lm-evaluation-harness puts the filter behind the metric: `acc,none`.
+    heads = [key.removesuffix(",none") for key in keys]
+    if len(keys) < 2 or not any(read_name(head).quantity for head in heads):
+        return None
+    cells = [["" if row.get(key) is None else str(row[key]) for key in keys] for row in rows]
+    return Grid(title=title, rows=[heads, *cells], first_line=1)
 
 
 def flat(record: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

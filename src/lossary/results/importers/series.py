@@ -10,7 +10,7 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
 from lossary.results.importers.names import read_name, role
 
-__all__ = ["is_series_grid", "kind_of_series", "series_of_grid", "wandb_column"]
+__all__ = ["is_series_grid", "kind_of_series", "path_run", "series_of_grid", "wandb_column"]
 
 _ENVELOPE = ("__MIN", "__MAX")
 
@@ -48,8 +48,7 @@ def is_series_grid(grid: Grid, maps: Maps) -> bool:
     at = _axis(grid, maps)
     if at is None:
         return False
-    cells = [read_cell(unlink(row[at])[0]).number for row in grid.rows[1:]]
-    return any(cell is not None for cell in cells)
+    return any(_axis_value(row[at]) is not None for row in grid.rows[1:])
 
 
 def kind_of_series(headers: list[str]) -> str:
@@ -74,6 +73,9 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
                for cell in grid.rows[0]]  # fmt: skip
     axis: Axis = "epoch" if role(headers[at]) == "epoch" or not headers[at] else "step"
     tags = {index: _tag(header, headers, run, axis) for index, header in enumerate(headers) if index != at and header}
+    for index, tag in tags.items():
+        if headers.index(headers[index]) != index:
+            tags[index] = tag._replace(name=f"{tag.name} (column {index + 1})")
     odd = 0
     steps = _steps(grid, at, found)
     for offset, row in enumerate(grid.rows[1:], 1):
@@ -95,6 +97,20 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
         found.note(f"{odd} cells are no number; left out")
 
 
+_SHORT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbB])(?:\s*(?:steps?|iter\w*|updates?))?")
+_SCALES = {"k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def _axis_value(cell: str) -> float | None:
+    """A step as it is printed: 1000, 1,000, `10k`, 2.5M."""
+    text = unlink(cell)[0].strip()
+    short = _SHORT.fullmatch(text)
+    if short:
+        return round(float(short[1]) * _SCALES[short[2].lower()])
+    thousands = re.fullmatch(r"\d{1,3}(?:,\d{3})+", text)
+    return float(text.replace(",", "")) if thousands else _value(text)
+
+
 def _value(text: str) -> float | None:
     try:
         return float(text)
@@ -105,7 +121,7 @@ def _value(text: str) -> float | None:
 
 def _steps(grid: Grid, at: int, found: Collector) -> list[int | None]:
     """Steps of the rows; where the axis has fractions that would fall together, rows are counted instead."""
-    values = [_value(unlink(row[at])[0]) if row[at] else None for row in grid.rows[1:]]
+    values = [_axis_value(row[at]) for row in grid.rows[1:]]
     known = [value for value in values if value is not None and value == value and abs(value) < 2**62]
     if any(value != int(value) for value in known) and len({int(value) for value in known}) < len(set(known)):
         found.note(f"the axis {grid.rows[0][at]!r} has fractions; points are counted in its order instead")
@@ -133,6 +149,9 @@ def _tag(header: str, headers: list[str], run: str, axis: Axis) -> Tag:
 def path_run(path: Path) -> str:
     """The run of a CSV of points: its file's name, or its folder's where the file's says nothing."""
     generic = path.stem.lower() in ("metrics", "log", "logs", "training", "history", "progress", "results", "train")
+    exported = re.fullmatch(r"run-(.+)-tag-.+", path.stem)
+    if exported:
+        return exported[1]
     parent = path.resolve().parent
     if generic and re.fullmatch(r"version_\d+", parent.name):
         return f"{parent.parent.name}/{parent.name}"
