@@ -1,6 +1,8 @@
 """Causes that one check cannot tell apart: another one may, else both are told."""
 
 import shlex
+import subprocess
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -59,9 +61,12 @@ def test_a_tie_that_nothing_decides_is_told_whole() -> None:
 
 
 def test_the_command_that_replays_a_check_can_be_pasted_into_a_shell() -> None:
-    found = diagnosed(check("reported loss", FLIPPED))
+    command = shlex.join(["lossary", "diagnose", "my adapter's.py", "torch"])
+    found = replace(diagnosed(check("reported loss", FLIPPED)), command=command)
     (told,) = (line for line in diagnosis_text(found).splitlines() if " --check " in line)
-    assert shlex.split(told)[-2:] == ["--check", "reported loss"]
+    script = 'lossary() { printf "%s|" "$@"; }; ' + told.split(maxsplit=1)[1]
+    shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert shell.stdout == "diagnose|my adapter's.py|torch|--check|reported loss|"
 
 
 def test_another_cause_decides_nothing() -> None:

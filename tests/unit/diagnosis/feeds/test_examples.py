@@ -8,7 +8,7 @@ import pytest
 from tests.unit.diagnosis.feeds.planted import doses, encoder, made, named
 from tests.unit.diagnosis.makers import DATASETS, STYLES, Document, corpus
 
-from lossary.data.tokenizer import UNK
+from lossary.data.tokenizer import CLS, UNK
 from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.feeds.explain import explain_examples
 from lossary.diagnosis.feeds.faults import FAULTS
@@ -129,6 +129,18 @@ def test_a_dose_is_told(feed_setup: Setup, documents: list[Document], dose: floa
     fit = explain_examples(feed, documents, setup=feed_setup)
     assert named(fit) == ("segment-ids-zero",)
     assert doses(fit) == {"segment-ids-zero": {"stories": pytest.approx(dose, abs=0.1)}}
+
+
+def test_one_special_piece_in_the_place_of_a_random_one_is_proof(feed_setup: Setup, documents: list[Document]) -> None:
+    feed = made(feed_setup, documents)
+    rows = np.arange(len(feed))[:, None]
+    shown = feed.token_ids[rows, feed.positions]
+    mask = np.bincount(shown[feed.weights > 0]).argmax()
+    row, slot = np.argwhere((feed.weights > 0) & (shown != feed.labels) & (shown != mask))[0]
+    tokens = feed.token_ids.copy()
+    tokens[row, feed.positions[row, slot]] = CLS
+    fit = explain_examples(replace(feed, token_ids=tokens), documents, setup=feed_setup)
+    assert named(fit) == ("random-draws-specials",), fit.deviations
 
 
 def test_two_faults_in_two_datasets_are_both_named(feed_setup: Setup, documents: list[Document]) -> None:
