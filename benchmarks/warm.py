@@ -188,17 +188,18 @@ def _become_command(arguments: list[str], outputs: Path, folder: Path, warm: set
         sys.argv = ["lossary", *arguments]
         start = process._start
 
-        def start_warm(
-            module: str, job: Mapping[str, Any], *, backend: str | None, threads: int, log: Path, stdin: int
-        ) -> Any:
-            if backend not in warm or module not in _WORKERS:
-                return start(module, job, backend=backend, threads=threads, log=log, stdin=stdin)
-            worker = _Worker(folder / str(backend), module, job, process._environment(backend, threads), log)
+        def start_warm(kind: Any, job: Mapping[str, Any], *, log: Path, stdin: int, **more: Any) -> Any:
+            if kind.backend not in warm or kind.module not in _WORKERS:
+                return start(kind, job, log=log, stdin=stdin, **more)
+            environment = process._environment(kind.backend, kind.threads)
+            worker = _Worker(folder / kind.backend, kind.module, job, environment, log)
             with outputs.with_suffix(".workers").open("a") as file:
                 file.write(f"{worker.pid}\n")
             return worker
 
         process._start = start_warm
+        # Those of `lossary run` would import what is imported here.
+        process.WarmWorkers.start = lambda *_, **__: None
         from lossary.cli.main import main as lossary
 
         lossary()
