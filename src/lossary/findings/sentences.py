@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lossary.tables.model import Metric
+from lossary.tables.model import Metric, measure_of
 
 __all__ = ["few", "metric_name", "share_of"]
 
@@ -10,9 +10,9 @@ _MOST = 12
 
 
 def metric_name(metric: Metric) -> str:
-    """As people say it: `MLM loss`."""
-    objective, _, what = metric.partition("_")
-    return f"{objective.upper()} {what}"
+    """As people say it: `MLM loss`; `loss` of an import that names no objective."""
+    title = measure_of(metric).title
+    return f"{title}uracy" if title.endswith("acc") else title
 
 
 def few(texts: Iterable[str], most: int = _MOST) -> str:

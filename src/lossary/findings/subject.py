@@ -19,13 +19,14 @@ from lossary.data.spans import StoredSpans
 from lossary.data.validation import held_out_hashes
 from lossary.files import read_json
 from lossary.folder import StudyFolder
+from lossary.results.importers.model import metric_name
 from lossary.results.records import read_steps
 from lossary.statistics.estimates import Estimate
 from lossary.study import Recipe, Study
 from lossary.tables.comparability import realised_shares
 from lossary.tables.history import Evaluation, evaluations
 from lossary.tables.imported import imported_curves
-from lossary.tables.model import Cell, Metric, Table
+from lossary.tables.model import Cell, Metric, Table, measure_of
 from lossary.tables.totals import estimate_of
 
 __all__ = ["DatasetFacts", "Subject", "TrainingCurve", "subject_of_study", "subject_of_table"]
@@ -55,10 +56,11 @@ class LabelCounts(NamedTuple):
 
 
 class TrainingCurve(NamedTuple):
-    """MLM losses of one run and dataset by step. step, loss: (N,)."""
+    """Losses of one run and dataset by step, and what they are called. step, loss: (N,)."""
 
     step: NDArray[np.float64]
     loss: NDArray[np.float64]
+    title: str = "training MLM loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,8 @@ class Subject:
             key = (curve.run, curve.dataset)
             if rank >= known.get(key, (False, False)):
                 known[key] = rank
-                loss = TrainingCurve(curve.step.astype(np.float64), curve.value)
+                title = measure_of(metric_name(curve.metric, curve.split)).title
+                loss = TrainingCurve(curve.step.astype(np.float64), curve.value, title)
                 found.setdefault(curve.run, {})[curve.dataset] = loss
         return found
 

@@ -44,8 +44,16 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
         elif jumps:
             findings.append(_jumps(run, run, jumps))
         else:
-            findings.append(passed(_ID, run, f"{len(table):,} steps", "finite, no jump"))
+            findings.append(passed(_ID, run, *_sound(len(table), "step")))
     return findings
+
+
+def _sound(count: int, what: str) -> tuple[str, str]:
+    """What was looked at, and for what: of a short curve nobody can say that it does not jump."""
+    shown = f"{count:,} {what}{'' if count == 1 else 's'}"
+    if count > _WINDOW:
+        return shown, "finite, no jump"
+    return f"{shown}, too few to look for jumps", f"finite; jumps are looked for from {_WINDOW + 1} {what}s on"
 
 
 def _by_step(path: Path) -> NDArray[np.float64]:
@@ -69,12 +77,12 @@ def _imported(subject: Subject) -> list[Finding]:
             jumps = _spikes(curve.step, curve.loss)
             if len(broken):
                 text = f"{len(broken)} points that are no number, first at {int(broken[0]):,}"
-                gist = f"{run}: MLM loss on {name} is no finite number at {len(broken)} points of its curve"
+                gist = f"{run}: {curve.title} on {name} is no finite number at {len(broken)} points of its curve"
                 findings.append(_finding("error", f"{run} · {name}", text, [run], gist))
             elif jumps:
-                findings.append(_jumps(run, f"{run} · {name}", jumps))
+                findings.append(_jumps(run, f"{run} · {name}", jumps, curve.title))
             else:
-                findings.append(passed(_ID, f"{run} · {name}", f"{len(curve.step):,} points", "finite, no jump"))
+                findings.append(passed(_ID, f"{run} · {name}", *_sound(len(curve.step), "point")))
     return findings
 
 
@@ -92,11 +100,11 @@ def _spikes(step: np.ndarray, loss: np.ndarray) -> list[tuple[int, float]]:
     return [(int(step[index]), float(loss[index])) for index in jumps]
 
 
-def _jumps(run: str, subject: str, jumps: list[tuple[int, float]]) -> Finding:
+def _jumps(run: str, subject: str, jumps: list[tuple[int, float]], title: str = "training MLM loss") -> Finding:
     shown = few((f"step {step:,} to {loss:.2f}" for step, loss in jumps), 5)
     step, loss = max(jumps, key=lambda jump: jump[1])
     times = "once" if len(jumps) == 1 else f"{len(jumps)} times"
-    gist = f"{subject}: MLM loss jumps {times} on its curve, highest to {loss:.2f} at step {step:,}"
+    gist = f"{subject}: {title} jumps {times} on its curve, highest to {loss:.2f} at step {step:,}"
     return _finding("warning", subject, f"jumps: {shown}", [run], gist)
 
 

@@ -39,8 +39,8 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                 severity="info",
                 subject=f"{run} · {len(names)} of {len(falling)} datasets",
                 measured=few(f"{name} −{100 * falling[name]:.1f} %" for name in names),
-                gist=f"{run}: training MLM loss still falls on {share_of(len(names), len(falling))}, most on {worst}: "
-                f"by {100 * falling[worst]:.1f} % over the last fifth of training",
+                gist=f"{run}: {curves[worst].title} still falls on {share_of(len(names), len(falling))}, "
+                f"most on {worst}: by {100 * falling[worst]:.1f} % over the last fifth of training",
                 expected=f"less than {100 * _LEAST:g} % over the last fifth of training",
                 test="line through the last quarter of windows, more than twice its standard error",
                 means="training longer would lower it: a difference between runs may only be one of speed",
