@@ -257,7 +257,7 @@ THREADS: tuple[Fault, ...] = (
                 ),
             ),
         },
-        "clipped-by-one-replica",
+        "clipped-by-other-norm",
         replicas=2,
     ),
     _thread(
@@ -350,7 +350,7 @@ THREADS: tuple[Fault, ...] = (
         _torch(
             "        x = self.tokens(ids) + ", "        x = math.sqrt(self.tokens.embedding_dim) * self.tokens(ids) + "
         ),
-        "embedding-scale",
+        "embeddings-scaled",
     ),
     _thread(
         22,
@@ -400,7 +400,7 @@ THREADS: tuple[Fault, ...] = (
                 ),
             ),
         },
-        "decay-unscheduled",
+        "weight-decay-value",  # of the peak, not multiplied by the rate
     ),
     _thread(
         26,

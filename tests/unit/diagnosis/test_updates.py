@@ -237,6 +237,7 @@ ONE: list[tuple[UpdateLaw, dict[str, Any], str, dict[str, Any]]] = [
             (LAMB_LAW, LAMB, 16, 1e-6),
         )
     ),
+    *((ADAMW, {"norm_of": of}, "clipped-by-other-norm", {"norm_of": of}) for of in ("first", "last", "all")),
     # No power of two of mixed precision: another bound.
     (ADAMW, {"multiplied": 100.0, "divided": 100.0}, "clip-value", {"bound": 0.01}),
     (ADAMW, {"clip": "always"}, "clipped-always", {"bound": 1.0}),

@@ -33,6 +33,7 @@ class Recipe:
     clip: str = "global"
     bound: float = 1.0
     clips_replicas: bool = False
+    norm_of: str = "mean"  # what gradients are clipped by
     multiplied: float = 1.0  # gradients, before they are clipped
     divided: float = 1.0  # and after
     update_factor: float = 1.0  # of the step without its decay
@@ -62,7 +63,12 @@ class State:
         if self.recipe.clips_replicas:
             replicas = [self._clipped(part) for part in replicas]
         mean = {name: np.mean([part[name] for part in replicas], axis=0, dtype=F) for name in self.w}
-        mean = mean if self.recipe.clips_replicas else self._clipped(mean)
+        if self.recipe.norm_of != "mean":
+            whole = [np.sqrt(sum(float(np.sum(np.square(g))) for g in part.values())) for part in replicas]
+            norm = {"first": whole[0], "last": whole[-1], "all": float(np.linalg.norm(whole))}[self.recipe.norm_of]
+            mean = {name: g * F(min(1.0, self.recipe.bound / norm)) for name, g in mean.items()}
+        elif not self.recipe.clips_replicas:
+            mean = self._clipped(mean)
         for name in self.w:
             if name not in self.recipe.frozen:
                 self.w[name] = self.recipe.kept(self._moved(name, mean[name], rate).astype(F))

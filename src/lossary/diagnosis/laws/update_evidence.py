@@ -34,7 +34,7 @@ from lossary.diagnosis.calibration import UPDATE_MOST_FREEDOM as _MOST_FREEDOM
 from lossary.diagnosis.calibration import UPDATE_OF_A_RERUN as _OF_A_RERUN
 from lossary.diagnosis.calibration import UPDATE_SAFETY as _SAFETY
 from lossary.diagnosis.laws.update_arrays import Array, averaged, finite, flat, rounded_to, spacing_of
-from lossary.diagnosis.laws.update_space import Grid, LawSettings
+from lossary.diagnosis.laws.update_space import Grid, LawSettings, NormOf
 from lossary.models.parameters import is_excluded
 
 __all__ = ["Evidence", "Predicted", "UpdateObservation"]
@@ -252,7 +252,8 @@ class Evidence:
     def _gradient(self, s: LawSettings) -> tuple[Array, tuple[Any, ...]]:
         """What enters the moments, (K, N): clipped, averaged, with coupled decay; and what it depends on."""
         replicas = s.clip_replicas and self.gradients.shape[1] > 1
-        key: tuple[Any, ...] = ("clip", s.clip, s.bound if s.clip != "none" else None, replicas, s.gradient_scale)
+        bound = s.bound if s.clip != "none" else None
+        key: tuple[Any, ...] = ("clip", s.clip, bound, replicas, s.gradient_scale, s.norm_of)
         gradient = self._once(key, lambda: self._clipped(s, replicas))
         if s.decay_at != "gradient" or s.decay == 0:
             return gradient, key
@@ -273,8 +274,15 @@ class Evidence:
 
     def _factor(self, s: LawSettings, norms: str) -> Array:
         """What clipping by a norm leaves of gradients."""
-        seen = np.abs(s.gradient_scale) * self.norms[norms]
+        seen = np.abs(s.gradient_scale) * (self.norms[norms] if s.norm_of == "mean" else self._other_norm(s.norm_of))
         return np.asarray(s.bound / (np.maximum(seen, 1e-30) if s.clip == "always" else np.maximum(s.bound, seen)))
+
+    def _other_norm(self, of: NormOf) -> Array:
+        """The norm of one replica's gradients in each step, or of all together, (K, 1)."""
+        replicas = self.norms["replicas"]
+        if of == "all":
+            return np.asarray(np.sqrt(np.square(replicas).sum(axis=1)))
+        return np.asarray(replicas[:, 0 if of == "first" else -1])
 
     def _noise_factor(self, s: LawSettings) -> Array | float:
         """How much of the gradients' noise is left once they are clipped."""
@@ -357,6 +365,8 @@ class Evidence:
         if s.clip not in ("global", "tensor", "always"):
             return False
         replicas = s.clip_replicas and self.gradients.shape[1] > 1
+        if s.norm_of != "mean":
+            return bool(np.all(np.abs(s.gradient_scale) * self._other_norm(s.norm_of) > s.bound))
         kind = "tensor" if s.clip == "tensor" else "global"
         norms = self.norms[{"tensor": "replica_tensors", "global": "replicas"}[kind] if replicas else kind]
         return s.clip == "always" or bool(np.all(np.abs(s.gradient_scale) * norms > s.bound))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lossary.diagnosis.calibration import UPDATE_SHOWS
 from lossary.diagnosis.laws.update_evidence import Evidence
-from lossary.diagnosis.laws.update_space import PRESETS, DecayAt, EpsilonAt, LawSettings, changed, preset
+from lossary.diagnosis.laws.update_space import PRESETS, DecayAt, EpsilonAt, LawSettings, NormOf, changed, preset
 
 __all__ = ["EPSILONS", "LOSS_SCALES", "Trial", "continuous", "known_laws", "trials"]
 
@@ -148,6 +148,9 @@ def _clipping(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
         yield Trial(groups=("clip",), starts=[replace(s, clip="none", bound=1.0, clip_replicas=False)])
         if evidence.gradients.shape[1] > 1:
             yield Trial(groups=("clip_replicas",), starts=[replace(s, clip_replicas=not s.clip_replicas)])
+        if evidence.gradients.shape[1] > 1 and s.clip == "global" and not s.clip_replicas:
+            others: tuple[NormOf, ...] = ("first", "last", "all")
+            yield from (Trial(groups=("norm_of",), starts=[replace(s, norm_of=of)]) for of in others if of != s.norm_of)
     ranges = {
         "global": evidence.norms["global"],
         "tensor": evidence.norms["tensor"],

@@ -235,6 +235,15 @@ def _clipping(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
         yield Fault(name="clipped-before-unscaling", says=says, values=bound | {"loss_scale": scale})
     elif a.bound != b.bound and not after:
         yield Fault(name="clip-value", says=f"gradients are clipped at {b.bound:.3g}, not {a.bound:.3g}", values=bound)
+    if b.norm_of != a.norm_of:
+        whose = {
+            "mean": "their mean",
+            "first": "the first replica",
+            "last": "the last replica",
+            "all": "all replicas added",
+        }
+        says = f"gradients are clipped by the norm of {whose[b.norm_of]}, not of {whose[a.norm_of]}"
+        yield Fault(name="clipped-by-other-norm", says=says, values={"norm_of": b.norm_of})
     if b.clip_replicas and not a.clip_replicas:
         says = "each replica's gradients are clipped before they are averaged"
         yield Fault(name="clipped-before-all-reduce", says=says, values={})

@@ -34,6 +34,7 @@ __all__ = [
     "Grid",
     "LawSettings",
     "Lost",
+    "NormOf",
     "Scope",
     "preset",
 ]
@@ -45,6 +46,7 @@ Clip = Literal["none", "global", "tensor", "value", "always"]
 Scope = Literal["matrices", "all"]
 Grid = Literal["float32", "bfloat16", "float16"]
 Lost = Literal["m", "v", "t"]
+NormOf = Literal["mean", "first", "last", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,8 @@ class LawSettings:
     clip: Clip = "none"  # always: by global norm, and what is below the bound is scaled up to it
     bound: float = 1.0
     clip_replicas: bool = False  # each replica's gradients are clipped, then averaged
+    # Clipping of the mean by the norm of what: of it, of one replica's gradients, of all replicas' together.
+    norm_of: NormOf = "mean"
     adapted: Scope = "matrices"  # LAMB: which parameters have a trust ratio
     adapt_flips: frozenset[str] = frozenset()
     ratio_low: float = 0.0  # LAMB: the ratio is held to [low, high]
