@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lossary.results.importers.collect import merged, same_points
+from lossary.results.importers.collect import merged
+from lossary.results.importers.meanings import same_points
 from lossary.results.importers.model import Curve, Imported, Mapped, Number, metric_name
 
 __all__ = ["one_of_all"]

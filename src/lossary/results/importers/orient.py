@@ -6,7 +6,7 @@ between their rows; if none does, the file is refused and both are named.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,23 @@ from typing import NamedTuple
 import numpy as np
 
 from lossary.errors import SourceError
-from lossary.results.importers.collect import Collector, base_metric, merged
-from lossary.results.importers.grids import Grid, Parsed, is_missing, is_total, read_cell, unlink
-from lossary.results.importers.maps import Entry, Maps
+from lossary.results.importers.collect import Collector, merged
+from lossary.results.importers.columns import (
+    DEVIATION,
+    STRONG,
+    Column,
+    by_title,
+    column_of,
+    columns_of,
+    is_metric,
+    plain,
+    row_axis,
+    run_name,
+    unsaid,
+)
+from lossary.results.importers.grids import Grid, Parsed, is_total, read_cell, unlink
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import (
     ALL,
     Curve,
@@ -24,39 +38,21 @@ from lossary.results.importers.model import (
     ImportedDataset,
     Mapped,
     Number,
-    Role,
     Split,
     metric_name,
 )
-from lossary.results.importers.names import Name, quantities_in, read_name, role, row_scale, split_word
+from lossary.results.importers.names import read_name, role, row_scale, split_word
 from lossary.results.importers.series import is_series_grid, series_of_grid
 
 __all__ = ["read_grids"]
 
-_STRONG = {"mlm", "sop", "nsp", "clm"}
 _MANY_ODD = 8
-# Columns that only W&B's table of runs has.
-_WANDB = {"state", "runtime", "created", "id", "user", "sweep", "tags", "notes", "hostname", "last updated"}
-_DEVIATION = "a deviation, which is no loss"
 
 
 # `10k`, `1,000 steps`, `epoch 3` as a column.
 _STEP_HEADER = re.compile(
     r"\d[\d,.]*\s*[kKmMbB]?\s*(steps?|iter\w*|it|updates?|epochs?|tokens?)?|(step|epoch|iter\w*)\s*\d+", re.IGNORECASE
 )
-
-
-class Column(NamedTuple):
-    """A column of a grid: a role, or a metric with its name, or neither."""
-
-    at: int
-    header: str
-    role: Role | None
-    name: Name | None
-    metric: str
-    split: Split
-    owner: Entry | None
-    is_text: bool
 
 
 class _Fact(NamedTuple):
@@ -125,17 +121,17 @@ def _tidied(grid: Grid) -> Grid:
 
 def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
     """Reads one table whose rows are no steps; what is wrong with it, or None."""
-    columns = _columns(grid, found.maps)
+    columns = columns_of(grid, found.maps)
     metrics = [column for column in columns if column.metric]
     if not metrics and not any(column.role == "value" for column in columns):
         transposed = _transposed(grid, found)
         if transposed is not None:
             return _read_grid(transposed, number, found)
-        columns = _by_title(grid, columns)
+        columns = by_title(grid, columns)
         metrics = [column for column in columns if column.metric]
         if not metrics:
             return "names no loss and no accuracy; --map HEADER=RUN:METRIC says what a column is"
-    rows_are = _row_axis(grid, columns, found.imported.notes)
+    rows_are = row_axis(grid, columns, found.imported.notes)
     if rows_are is None:
         return "has no column of datasets or runs; --map HEADER=dataset or HEADER=run names it"
     columns = rows_are
@@ -151,170 +147,33 @@ def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
     return None
 
 
-def _columns(grid: Grid, maps: Maps) -> list[Column]:
-    headers = [_plain(cell) for cell in grid.rows[0]]
-    names = [read_name(header) for header in headers]
-    has_pairs = any(name.objective in ("sop", "nsp") for name in names)
-    columns = []
-    for at, (header, name) in enumerate(zip(headers, names, strict=True)):
-        cells = [unlink(row[at])[0] for row in grid.rows[1:]]
-        known = [cell for cell in cells if not is_missing(cell)]
-        is_text = sum(read_cell(cell).number is None for cell in known) * 2 > len(known) or not known
-        entry = maps.get(header)
-        kind = entry.role if entry is not None and entry.role else role(header)
-        if entry is not None and entry.metric:
-            columns.append(Column(at, header, None, name, entry.metric, entry.split, entry, False))
-            continue
-        if (
-            kind in ("train_rows", "train_share", "validation_share", "step", "epoch", "value")
-            and is_text
-            and not entry
-        ):
-            kind = None
-        if kind is None and header.lower() == "name" and _WANDB & {other.lower() for other in headers}:
-            kind = "run"
-        metric = ""
-        if not header and cells in ([str(index + start) for index in range(len(cells))] for start in (0, 1)):
-            kind = "ignore"
-        if kind is None and (not is_text or not known) and _is_metric(header, name):
-            metric = base_metric(name, has_pairs=has_pairs)
-        columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
-    return _with_splits(columns, grid.title)
-
-
-_FOOTNOTE = re.compile(r"\[\^[^\]\s]*\]|<sup>[^<]*</sup>|[†‡¹²³]+$")
-
-
-def _plain(cell: str) -> str:
-    text = _FOOTNOTE.sub("", unlink(_FOOTNOTE.sub("", cell))[0])
-    return text.strip().strip("*_`").strip().rstrip("↓↑").strip()
-
-
-def _is_metric(header: str, name: Name) -> bool:
-    if name.about:
-        return False
-    if name.quantity is not None:
-        return True
-    # `xxl_mlm` and `tf_mlm_val` are losses by custom; `SOP performance` is something else.
-    last = re.split(r"[\s_/.\-()]+", header.strip(" )").lower())[-1]
-    return name.objective in _STRONG and (last in _STRONG or split_word(last) is not None)
-
-
-def _with_splits(columns: list[Column], title: str) -> list[Column]:
-    """Splits that the title says, where no header does; `loss` beside `val loss` is of training."""
-    marked = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "eval"}
-    trained = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "train"}
-    of_title = _title_splits(title)
-    found = []
-    for column in columns:
-        key = (column.metric, column.name.rest if column.name else "")
-        if column.metric and column.split == "unknown" and column.owner is None:
-            if key in marked and key not in trained:
-                column = column._replace(split="train")
-            elif not marked and not trained and len(of_title) == 1:
-                column = column._replace(split=next(iter(of_title)))
-        found.append(column)
-    return found
-
-
-_TITLE_SPLIT = re.compile(
-    r"\b(?:(train|training|val|valid|validation|eval|evaluation|dev|test)[\s_-]+(?:set|loss|losses|perplexity|ppl|accuracy)"
-    r"|on (?:the )?(train|training|validation|val|dev|test)(?= |$))", re.IGNORECASE
-)  # fmt: skip
-
-
-def _title_splits(title: str) -> set[Split]:
-    """Splits that a title names together with what is measured; `Results of training` names none."""
-    whole = split_word(title)
-    if whole is not None:
-        return {whole}
-    words = [match[1] or match[2] for match in _TITLE_SPLIT.finditer(title)]
-    return {split for word in words if (split := split_word(word)) is not None}
-
-
 def _transposed(grid: Grid, found: _Found) -> Grid | None:
     """The table with its rows as columns, if it is the rows that are metrics."""
-    first = [_plain(row[0]) for row in grid.rows[1:]]
-    are_metrics = [name for name in first if _is_metric(name, read_name(name))]
+    first = [plain(row[0]) for row in grid.rows[1:]]
+    are_metrics = [name for name in first if is_metric(name, read_name(name))]
     if len(are_metrics) * 2 < len(first) or not are_metrics:
         return None
     rows = [list(row) for row in zip(*grid.rows, strict=True)]
-    entry = found.maps.get(_plain(rows[0][0]))
+    entry = found.maps.get(plain(rows[0][0]))
     if entry is not None and entry.role in ("dataset", "run"):
         rows[0][0] = entry.role
-    elif role(_plain(rows[0][0])) not in ("dataset", "run"):
+    elif role(plain(rows[0][0])) not in ("dataset", "run"):
         found.imported.notes.append(
-            _unsaid([_plain(row[0]) for row in rows[1:]], "runs", "dataset").replace("'='", f"'{_plain(rows[0][0])}='")
+            unsaid([plain(row[0]) for row in rows[1:]], "runs", "dataset").replace("'='", f"'{plain(rows[0][0])}='")
         )
         rows[0][0] = "run"
     return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
 
 
-_DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}
-
-
-def _by_title(grid: Grid, columns: list[Column]) -> list[Column]:
-    """Columns of numbers without a metric in their headers, where the title names it: `Validation loss by domain`."""
-    words = re.findall(r"[^\W_]+", grid.title)
-    quantities = quantities_in(grid.title)
-    if len(quantities) != 1 or any(word.lower() in _DIFFERENCE_WORDS for word in words):
-        return columns
-    quantity = next(iter(quantities))
-    objectives = {name.objective for word in words if (name := read_name(word)).objective in _STRONG}
-    objective = next(iter(objectives)) if len(objectives) == 1 else None
-    metric = base_metric(Name(None, objective, quantity, "", "", ""), has_pairs=False)
-    splits = _title_splits(grid.title)
-    split: Split = next(iter(splits)) if len(splits) == 1 else "unknown"
-    first_key = next((c.at for c in columns if c.role in ("dataset", "run")), 0)
-    return [
-        c._replace(
-            metric=metric,
-            split=split_word(c.header) or split,
-            name=Name(split, objective, quantity, "", "", "" if split_word(c.header) else c.header),
-        )
-        if c.role is None and not c.is_text and c.at != first_key
-        else c
-        for c in columns
-    ]
-
-
-def _row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column] | None:
-    """The columns with the one that names rows, if a header does not say which; None if nothing does."""
-    if any(c.role in ("dataset", "run", "split") for c in columns):
-        return columns
-    free = [c for c in columns if c.role is None and not c.metric]
-    text = [c for c in free if c.is_text]
-    chosen = text[0] if text else None
-    if chosen is None and free and free[0].at == 0 and len(grid.rows) > 1:
-        # A column of numbers in front names rows only where it has no header of its own.
-        return None if free[0].header else columns
-    if chosen is None:
-        return columns if len(grid.rows) == 2 or any(c.role in ("step", "epoch", "metric") for c in columns) else None
-    values = [_plain(row[chosen.at]) for row in grid.rows[1:]]
-    kind: Role = "split" if all(split_word(value) is not None for value in values if value) else "dataset"
-    if kind == "dataset" and not chosen.header:
-        notes.append(_unsaid(values, "datasets", "run"))
-    return [c._replace(role=kind) if c.at == chosen.at else c for c in columns]
-
-
-def _unsaid(names: Sequence[str], taken_for: str, other: Role) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    return f"nothing says whether {shown} are datasets or runs; read as {taken_for}: --map '={other}' says {other}s"
-
-
-def _at(columns: Sequence[Column], kind: Role) -> int | None:
-    return next((c.at for c in columns if c.role == kind), None)
-
-
 def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
     """The numbers of all rows."""
-    at = {kind: _at(columns, kind) for kind in ("dataset", "run", "split", "step", "epoch", "metric", "value")}
+    at = {kind: column_of(columns, kind) for kind in ("dataset", "run", "split", "step", "epoch", "metric", "value")}
     percent = {c.at for c in columns if c.metric.endswith("accuracy") and _is_percent(grid, c.at)}
     telling = [c for c in columns if c.role is None and not c.metric and not (c.name and c.name.statistic)]
     facts: list[_Fact] = []
     above: dict[str, str] = {}
     for offset, row in enumerate(grid.rows[1:], 1):
-        keys = {kind: _plain(row[index]) if index is not None else "" for kind, index in at.items()}
+        keys = {kind: plain(row[index]) if index is not None else "" for kind, index in at.items()}
         if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
             continue
         merges = [kind for kind in ("dataset", "run") if at[kind] is not None]
@@ -343,13 +202,13 @@ def _row_facts(
         found.imported.notes.append(f"line {line}: {keys['run']!r} is over runs; left out")
         return []
     step = next((int(cell.value) for kind in ("step", "epoch") if (cell := _number(keys[kind])) is not None), None)
-    shown = tuple(_plain(row[c.at]) for c in telling)
+    shown = tuple(plain(row[c.at]) for c in telling)
     facts = []
     for column in columns:
         metric, split = column.metric, column.split
         if column.role == "value":
             name = read_name(keys["metric"]) if keys["metric"] else read_name(column.header)
-            if name.quantity is None and name.objective not in _STRONG:
+            if name.quantity is None and name.objective not in STRONG:
                 continue
             metric, split = base_metric(name, has_pairs=False), name.split or "unknown"
             if name.rest:
@@ -383,7 +242,7 @@ def _owner(
         dataset = None if is_total(keys["dataset"]) else keys["dataset"]
         if entry is not None:
             return entry.run or entry.owner or keys["run"] or "run", dataset
-        run = " ".join(part for part in (keys["run"], _run_name(rest)) if part)
+        run = " ".join(part for part in (keys["run"], run_name(rest)) if part)
         return run or "run", dataset
     run = keys["run"] or "run"
     if entry is not None:
@@ -392,10 +251,6 @@ def _owner(
     if is_total(rest) or (not rest and len({c.name.rest for c in of_datasets if c.name}) > 1):
         return run, None
     return run, rest or ALL
-
-
-def _run_name(rest: str) -> str:
-    return " ".join(rest.split()).strip("_")
 
 
 def _number(text: str) -> Parsed | None:
@@ -547,9 +402,9 @@ def _curve(run: str, dataset: str, metric: str, group: list[_Fact], section: str
 def _note_columns(columns: list[Column], found: _Found) -> None:
     for column in columns:
         if column.metric and column.name is not None and column.name.statistic == "deviation":
-            found.imported.mapping.append(Mapped(source=column.header, meaning="left out", reason=_DEVIATION))
+            found.imported.mapping.append(Mapped(source=column.header, meaning="left out", reason=DEVIATION))
         elif column.metric:
-            rest = _run_name(column.name.rest) if column.name is not None else ""
+            rest = run_name(column.name.rest) if column.name is not None else ""
             full = metric_name(column.metric, column.split)
             run = column.owner.owner or column.owner.run if column.owner is not None else rest
             found.imported.mapping.append(

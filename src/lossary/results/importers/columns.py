@@ -1,0 +1,191 @@
+"""Columns of a table: the role or the metric of each, from its header, its cells and the table's title."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink
+from lossary.results.importers.maps import Entry, Maps
+from lossary.results.importers.meanings import base_metric
+from lossary.results.importers.model import Role, Split
+from lossary.results.importers.names import Name, quantities_in, read_name, role, split_word
+
+__all__ = [
+    "DEVIATION",
+    "STRONG",
+    "Column",
+    "by_title",
+    "column_of",
+    "columns_of",
+    "is_metric",
+    "plain",
+    "row_axis",
+    "run_name",
+    "unsaid",
+]
+
+# Objectives that alone say that a number is a loss.
+STRONG = {"mlm", "sop", "nsp", "clm"}
+# Columns that only W&B's table of runs has.
+_WANDB = {"state", "runtime", "created", "id", "user", "sweep", "tags", "notes", "hostname", "last updated"}
+DEVIATION = "a deviation, which is no loss"
+
+
+class Column(NamedTuple):
+    """A column of a grid: a role, or a metric with its name, or neither."""
+
+    at: int
+    header: str
+    role: Role | None
+    name: Name | None
+    metric: str
+    split: Split
+    owner: Entry | None
+    is_text: bool
+
+
+def columns_of(grid: Grid, maps: Maps) -> list[Column]:
+    """What each column is, by the map, its header and its cells."""
+    headers = [plain(cell) for cell in grid.rows[0]]
+    names = [read_name(header) for header in headers]
+    has_pairs = any(name.objective in ("sop", "nsp") for name in names)
+    columns = []
+    for at, (header, name) in enumerate(zip(headers, names, strict=True)):
+        cells = [unlink(row[at])[0] for row in grid.rows[1:]]
+        known = [cell for cell in cells if not is_missing(cell)]
+        is_text = sum(read_cell(cell).number is None for cell in known) * 2 > len(known) or not known
+        entry = maps.get(header)
+        kind = entry.role if entry is not None and entry.role else role(header)
+        if entry is not None and entry.metric:
+            columns.append(Column(at, header, None, name, entry.metric, entry.split, entry, False))
+            continue
+        if (
+            kind in ("train_rows", "train_share", "validation_share", "step", "epoch", "value")
+            and is_text
+            and not entry
+        ):
+            kind = None
+        if kind is None and header.lower() == "name" and _WANDB & {other.lower() for other in headers}:
+            kind = "run"
+        metric = ""
+        if not header and cells in ([str(index + start) for index in range(len(cells))] for start in (0, 1)):
+            kind = "ignore"
+        if kind is None and (not is_text or not known) and is_metric(header, name):
+            metric = base_metric(name, has_pairs=has_pairs)
+        columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
+    return _with_splits(columns, grid.title)
+
+
+_FOOTNOTE = re.compile(r"\[\^[^\]\s]*\]|<sup>[^<]*</sup>|[†‡¹²³]+$")
+
+
+def plain(cell: str) -> str:
+    """The text of a cell without links, footnotes and emphasis."""
+    text = _FOOTNOTE.sub("", unlink(_FOOTNOTE.sub("", cell))[0])
+    return text.strip().strip("*_`").strip().rstrip("↓↑").strip()
+
+
+def is_metric(header: str, name: Name) -> bool:
+    """Whether a header names a loss, an accuracy or another metric."""
+    if name.about:
+        return False
+    if name.quantity is not None:
+        return True
+    # `xxl_mlm` and `tf_mlm_val` are losses by custom; `SOP performance` is something else.
+    last = re.split(r"[\s_/.\-()]+", header.strip(" )").lower())[-1]
+    return name.objective in STRONG and (last in STRONG or split_word(last) is not None)
+
+
+def _with_splits(columns: list[Column], title: str) -> list[Column]:
+    """Splits that the title says, where no header does; `loss` beside `val loss` is of training."""
+    marked = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "eval"}
+    trained = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "train"}
+    of_title = _title_splits(title)
+    found = []
+    for column in columns:
+        key = (column.metric, column.name.rest if column.name else "")
+        if column.metric and column.split == "unknown" and column.owner is None:
+            if key in marked and key not in trained:
+                column = column._replace(split="train")
+            elif not marked and not trained and len(of_title) == 1:
+                column = column._replace(split=next(iter(of_title)))
+        found.append(column)
+    return found
+
+
+_TITLE_SPLIT = re.compile(
+    r"\b(?:(train|training|val|valid|validation|eval|evaluation|dev|test)[\s_-]+(?:set|loss|losses|perplexity|ppl|accuracy)"
+    r"|on (?:the )?(train|training|validation|val|dev|test)(?= |$))", re.IGNORECASE
+)  # fmt: skip
+
+
+def _title_splits(title: str) -> set[Split]:
+    """Splits that a title names together with what is measured; `Results of training` names none."""
+    whole = split_word(title)
+    if whole is not None:
+        return {whole}
+    words = [match[1] or match[2] for match in _TITLE_SPLIT.finditer(title)]
+    return {split for word in words if (split := split_word(word)) is not None}
+
+
+_DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}
+
+
+def by_title(grid: Grid, columns: list[Column]) -> list[Column]:
+    """Columns of numbers without a metric in their headers, where the title names it: `Validation loss by domain`."""
+    words = re.findall(r"[^\W_]+", grid.title)
+    quantities = quantities_in(grid.title)
+    if len(quantities) != 1 or any(word.lower() in _DIFFERENCE_WORDS for word in words):
+        return columns
+    quantity = next(iter(quantities))
+    objectives = {name.objective for word in words if (name := read_name(word)).objective in STRONG}
+    objective = next(iter(objectives)) if len(objectives) == 1 else None
+    metric = base_metric(Name(None, objective, quantity, "", "", ""), has_pairs=False)
+    splits = _title_splits(grid.title)
+    split: Split = next(iter(splits)) if len(splits) == 1 else "unknown"
+    first_key = next((c.at for c in columns if c.role in ("dataset", "run")), 0)
+    return [
+        c._replace(
+            metric=metric,
+            split=split_word(c.header) or split,
+            name=Name(split, objective, quantity, "", "", "" if split_word(c.header) else c.header),
+        )
+        if c.role is None and not c.is_text and c.at != first_key
+        else c
+        for c in columns
+    ]
+
+
+def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column] | None:
+    """The columns with the one that names rows, if a header does not say which; None if nothing does."""
+    if any(c.role in ("dataset", "run", "split") for c in columns):
+        return columns
+    free = [c for c in columns if c.role is None and not c.metric]
+    text = [c for c in free if c.is_text]
+    chosen = text[0] if text else None
+    if chosen is None and free and free[0].at == 0 and len(grid.rows) > 1:
+        # A column of numbers in front names rows only where it has no header of its own.
+        return None if free[0].header else columns
+    if chosen is None:
+        return columns if len(grid.rows) == 2 or any(c.role in ("step", "epoch", "metric") for c in columns) else None
+    values = [plain(row[chosen.at]) for row in grid.rows[1:]]
+    kind: Role = "split" if all(split_word(value) is not None for value in values if value) else "dataset"
+    if kind == "dataset" and not chosen.header:
+        notes.append(unsaid(values, "datasets", "run"))
+    return [c._replace(role=kind) if c.at == chosen.at else c for c in columns]
+
+
+def unsaid(names: Sequence[str], taken_for: str, other: Role) -> str:
+    """The note that a table leaves datasets or runs open."""
+    shown = ", ".join(repr(name) for name in names[:3])
+    return f"nothing says whether {shown} are datasets or runs; read as {taken_for}: --map '={other}' says {other}s"
+
+
+def column_of(columns: Sequence[Column], kind: Role) -> int | None:
+    """Where the column of a role is; None if there is none."""
+    return next((c.at for c in columns if c.role == kind), None)
+
+
+def run_name(rest: str) -> str:
+    """A run as a header spells it."""
+    return " ".join(rest.split()).strip("_")
