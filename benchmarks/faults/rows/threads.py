@@ -281,7 +281,7 @@ THREADS: tuple[Fault, ...] = (
                 ),
             ),
         },
-        "unlabelled-pairs-scored",
+        "padding-scored",  # of orders: its sentence says so
     ),
     _thread(
         16,
