@@ -221,7 +221,11 @@ class StoredSpans:
 
     def document_rows(self) -> NDArray[np.uint64]:
         """The rows, each once, of the documents that have a span."""
-        return np.unique(self._arrays["first_row"][0] + offsets_of(self._arrays["row_steps"])[:-1].astype(np.uint64))
+        if not len(self):
+            return np.zeros(0, np.uint64)
+        # The first document of a block may have no span, so that the first span is not of the block's first row.
+        first = self._arrays["first_row"][0] + self._arrays["row_marks"][0].astype(np.uint64)
+        return np.unique(first + offsets_of(self._arrays["row_steps"])[:-1].astype(np.uint64))
 
     def _step(self, name: str, at: NDArray[np.int64]) -> NDArray[np.int64]:
         if name != "sentence":

@@ -10,9 +10,10 @@ from tests.scored import score_run
 
 from lossary.data.batches import open_spans
 from lossary.data.parts import examples_plan
+from lossary.data.philox import stream_key
 from lossary.data.prepare import prepare_datasets
 from lossary.data.shards import open_dataset
-from lossary.data.spans import StoredSpans, example_rows
+from lossary.data.spans import StoredSpans, cut_spans, example_rows, packed_spans
 from lossary.data.validation import held_out_hashes, load_validation, prepare_examples
 from lossary.errors import DataError, ShardError
 from lossary.files import read_json, write_json
@@ -306,3 +307,17 @@ def test_entropies_are_those_of_the_frozen_targets(prepared: tuple[Study, StudyF
     described = validation.manifest["per_dataset"]["stories"]
     assert described["masked"] == len(labels)
     assert described["unigram_entropy_nats"] == pytest.approx(-(shares * np.log(shares)).sum())
+
+
+@pytest.mark.parametrize("taken", [[], [0], [0, 1, 2], [5], [-1], list(range(0, 300, 2)), list(range(300))])
+def test_stored_spans_name_the_documents_that_have_one(prepared: tuple[Study, StudyFolder], taken: list[int]) -> None:
+    """Whichever documents were taken out, the first of a block among them."""
+    study, folder = prepared
+    shard = open_dataset(folder, "stories").shards[0]
+    spans = cut_spans(shard, length=32, short_rate=0.1, key=stream_key(study.seed, "spans", "stories", 32))
+    rows = example_rows(spans.example)
+    kept = spans.take(~np.isin(rows, shard.row[[i for i in taken if i < len(shard.row)]]))
+    stored = StoredSpans(packed_spans(kept, shard))
+    assert np.array_equal(stored.document_rows(), np.unique(example_rows(kept.example)))
+    again = stored.rows(np.arange(len(stored)))
+    assert np.array_equal(again.example, kept.example)
