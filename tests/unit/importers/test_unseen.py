@@ -210,6 +210,14 @@ CASES = {
                                 "lambada": {"acc,none": 0.5, "acc_stderr,none": 0.01}}, "config": {"model": "hf"}}),
         {"run|wikitext|word_perplexity": 20.5, "run|wikitext|bits_per_byte": 0.75, "run|lambada|accuracy": 0.5},
     ),
+    "LaTeX below a caption": Case(
+        "t.tex",
+        "\\begin{table}[t]\n\\caption{Validation loss of \\emph{all} sizes}\n"
+        "\\begin{tabular}{l@{\\hspace{1em}}cc}\n\\toprule\n"
+        "Dataset & Base & \\textbf{GPT-2} \\\\ % sizes\n\\midrule\nwiki & 2.50 & \\textbf{$2.25$} \\\\\n"
+        "dev\\_to & 1.50 $\\pm$ 0.01 & 1{,}25 \\\\[2pt]\n\\bottomrule\n\\end{tabular}\n\\end{table}\n",
+        {"Base|wiki|loss": 2.5, "GPT-2|wiki|loss": 2.25, "Base|dev_to|loss": 1.5, "GPT-2|dev_to|loss": 1.25},
+    ),
     "another word for the step": Case(
         "log.jsonl",
         '{"cur_step": 9, "train/loss": 2.5, "eval/loss": 2.0}\n',

@@ -18,6 +18,7 @@ from lossary.results.importers.grids import (
     read_html_grids,
     read_markdown_grids,
 )
+from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import has_rows, read_line_log
 from lossary.results.importers.lines import read_json_text, read_text
 from lossary.results.importers.maps import Maps
@@ -58,8 +59,8 @@ from lossary.results.importers.wandb import looks_like_wandb, read_wandb_file
 __all__ = ["KINDS", "read_any"]
 
 KINDS = (
-    "Markdown, CSV, HTML and Excel tables, TensorBoard, MLflow (file store, SQLite), W&B (exports, run folders), "
-    "Trackio, Parquet and JSON lines of records with a step, "
+    "Markdown, CSV, HTML, LaTeX and Excel tables, TensorBoard, MLflow (file store, SQLite), "
+    "W&B (exports, run folders), Trackio, Parquet and JSON lines of records with a step, "
     "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, "
     "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, "
     "and any log whose lines say a step or epoch and a loss: step 100 | loss 2.3 | val_loss 2.4"
@@ -186,7 +187,7 @@ def _other_files(path: Path) -> list[Path]:
             if name in ("debug.log", "debug-internal.log", "debug-core.log") and "wandb" in Path(folder).parts:
                 continue
             wanted = name == "trainer_state.json" or file.suffix.lower() in (
-                ".csv", ".tsv", ".md", ".log", ".out", ".jsonl", ".html", ".xlsx",
+                ".csv", ".tsv", ".md", ".tex", ".log", ".out", ".jsonl", ".html", ".xlsx",
                 ".wandb", ".db", ".sqlite", ".parquet",
             ) or name.endswith("results.txt") or name in ("train.txt", "log.txt", "output.txt")  # fmt: skip
             if wanted and not file.is_symlink() and "tfevents" not in name:
@@ -214,6 +215,8 @@ def _newest_states(files: list[Path]) -> Iterator[Path]:
 def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
     text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
     first = text.lstrip("﻿ \r\n").split("\n", 1)[0].strip()
+    if has_latex_tables(text) and not _RULER.search(text):
+        return read_grids(read_latex_grids(read_text(path)), path, "LaTeX tables", maps)
     if first[:1] in "{[" and (found := _read_json(path, first, maps)) is not None:
         return found
     found = _read_log(path, text, maps)
