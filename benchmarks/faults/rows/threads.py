@@ -128,7 +128,7 @@ THREADS: tuple[Fault, ...] = (
             "        place = torch.arange(ids.shape[1])\n",
             "        place = (torch.arange(ids.shape[1]) + 2) % self.positions.num_embeddings\n",
         ),
-        "position-offset",
+        "positions-shifted",
     ),
     _thread(
         6,
@@ -358,7 +358,7 @@ THREADS: tuple[Fault, ...] = (
         "labmlai/annotated_deep_learning_paper_implementations#282",
         "forward",
         _torch("scores.softmax(-1)", "scores.softmax(-2)"),
-        "attention-over-queries",
+        "softmax-over-queries",
     ),
     _thread(
         23,

@@ -124,6 +124,13 @@ LOOKED_UP_WRONGLY = _judges(
     "convention: stretches that an alignment takes for another one",
     "python -m pytest tests/unit/diagnosis/feeds/test_streams.py",
 )
+REDRAWN_WRONGLY = _judges(
+    "REDRAWN_WRONGLY",
+    1e-2,
+    "share of examples",
+    "convention: the same of examples that are cut, swapped and masked anew after a resume",
+    "python -m benchmarks.faults --only T20",
+)
 NONE_OF = _judges("NONE_OF", 3.0, "of n", "rule of three: none of n leaves rates of up to 3/n open, at 95 %", "")
 UNMOVED = _judges(
     "UNMOVED",

@@ -24,7 +24,7 @@ from lossary.diagnosis.feeds.epochs import masks_aspect, overlap_aspect, redrawn
 from lossary.diagnosis.feeds.facts import FACTS, ROWS
 from lossary.diagnosis.feeds.ground import Ground
 from lossary.diagnosis.feeds.observed import Observed, observe
-from lossary.diagnosis.feeds.order import order_aspects, resume_aspect, resumed_masks_aspect
+from lossary.diagnosis.feeds.order import order_aspects, resume_aspects
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation, FeedFit, joined
 from lossary.diagnosis.feeds.reference import Reference, Style
 from lossary.diagnosis.feeds.search import Search, as_candidate
@@ -109,9 +109,7 @@ def explain_stream(
     aspects = order_aspects(observed, scene.corpus, scene.reference)
     if resumed is not None:
         part = observe(resumed, scene.corpus, tokenizer)
-        aspects.append(resume_aspect(observed, part, resumed_at, scene.corpus, scene.reference))
-        if repeats and aspects[-1].distance <= 1:
-            aspects.append(resumed_masks_aspect(observed, part, resumed_at, scene.corpus, scene.reference))
+        aspects += resume_aspects(observed, part, resumed_at, scene.corpus, scene.reference, masks=repeats)
     return joined(aspects, how=f"exact tests of counts by dataset, together at level {ALARM_LEVEL:g}")
 
 

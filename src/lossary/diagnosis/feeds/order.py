@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lossary.diagnosis.calibration import FLOOR_SAME_MASKS, FLOOR_SAME_ORDER, LOOKED_UP_WRONGLY
+from lossary.diagnosis.calibration import FLOOR_SAME_MASKS, FLOOR_SAME_ORDER, LOOKED_UP_WRONGLY, REDRAWN_WRONGLY
 from lossary.diagnosis.calibration import LEAST_REPEATS as _FEWEST
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, REPRODUCED_LEVEL
 from lossary.diagnosis.feeds.corpus import Corpus
@@ -27,7 +27,7 @@ from lossary.diagnosis.feeds.streams import Repeats, Resumed, Stream, repeats, r
 from lossary.diagnosis.feeds.units import masks_repeated, units_of
 from lossary.diagnosis.fit import Candidate
 
-__all__ = ["REDRAWN", "order_aspects", "resume_aspect", "resumed_masks_aspect"]
+__all__ = ["REDRAWN", "order_aspects", "resume_aspects"]
 
 REDRAWN = "masks-redrawn-on-resume"
 
@@ -326,7 +326,27 @@ def _cycled(stream: Stream) -> Stream:
 # ------------------------------------------------------------------------------------------------------------- resume
 
 
-def resume_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, reference: Reference) -> Aspect:
+def resume_aspects(
+    whole: Observed, part: Observed, at: int, corpus: Corpus, reference: Reference, *, masks: bool
+) -> list[Aspect]:
+    """Whether a resumed stream goes on where the uninterrupted one does, and, if asked, with its masks."""
+    drawn = _masks_aspect(whole, part, at, corpus, reference) if masks else Aspect(distance=0.0)
+    if drawn.distance > 1:
+        order = _resume_aspect(whole, part, at, corpus, reference, wrongly=REDRAWN_WRONGLY)
+        if order.distance <= 1:
+            return [order, drawn]
+    return [_resume_aspect(whole, part, at, corpus, reference)]
+
+
+def _resume_aspect(
+    whole: Observed,
+    part: Observed,
+    at: int,
+    corpus: Corpus,
+    reference: Reference,
+    *,
+    wrongly: float = LOOKED_UP_WRONGLY,
+) -> Aspect:
     """Whether a resumed stream goes on where the uninterrupted one does."""
     units = units_of(_behind(whole, part), corpus)
     total = len(whole.group)
@@ -335,7 +355,7 @@ def resume_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, refe
     if not found.examples:
         return Aspect(distance=0.0, skipped={"resume": "the resumed stream has no example that could be looked up"})
     missing = found.examples - found.matching
-    distance = _lost(missing, found.examples, ALARM_LEVEL)
+    distance = _lost(missing, found.examples, ALARM_LEVEL, wrongly)
     if distance <= 1:
         return Aspect(distance=distance)
     deviation = Deviation(
@@ -348,7 +368,7 @@ def resume_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, refe
     )
 
 
-def resumed_masks_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, reference: Reference) -> Aspect:
+def _masks_aspect(whole: Observed, part: Observed, at: int, corpus: Corpus, reference: Reference) -> Aspect:
     """Whether examples after a resume have the masks that they have without one."""
     units = units_of(_behind(whole, part), corpus)
     count = min(len(part.group), len(whole.group) - at)
@@ -380,13 +400,11 @@ def resumed_masks_aspect(whole: Observed, part: Observed, at: int, corpus: Corpu
     )
 
 
-def _lost(missing: int, examples: int, level: float) -> float:
-    """How far so many examples are from none, if one in a thousand may be looked up wrongly."""
-    return (
-        float(_z(stats.binom.sf(missing - 1, examples, LOOKED_UP_WRONGLY)) / _critical(level, 1))
-        if missing > 0
-        else 0.0
-    )
+def _lost(missing: int, examples: int, level: float, wrongly: float = LOOKED_UP_WRONGLY) -> float:
+    """How far so many examples are from none, if some may be looked up wrongly."""
+    if missing <= 0:
+        return 0.0
+    return float(_z(stats.binom.sf(missing - 1, examples, wrongly)) / _critical(level, 1))
 
 
 def _behind(first: Observed, second: Observed) -> Observed:
