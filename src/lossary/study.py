@@ -192,7 +192,7 @@ class Recipe(_Table):
     objective: list[Objective] = Field(["mlm", "sop"], description='["mlm", "sop"] or ["mlm"].')
     sequence_length: int = Field(512, ge=8, le=8192, description="Tokens of an example, special ones included.")
     batch_size: int = Field(4096, ge=1, description="Examples a step.")
-    steps: int = Field(125_000, ge=1)
+    steps: int = Field(125_000, ge=1, le=1_000_000_000)
     optimizer: Optimizer = Optimizer()
     precision: Precision = "fp32"
     short_rate: Rate = Field(0.1, description="Share of examples made shorter than the sequence length on purpose.")

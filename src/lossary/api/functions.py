@@ -36,7 +36,7 @@ def open_study(study: PathLike | OpenStudy = ".") -> OpenStudy:
 
     if isinstance(study, OpenStudy):
         return study
-    file = find_study_file(Path(study))
+    file = find_study_file(_path(study))
     return OpenStudy(study=load_study(file), folder=StudyFolder(file.resolve().parent))
 
 
@@ -134,7 +134,11 @@ def report(
 
 
 def import_files(
-    *files: PathLike, out: PathLike, name: str | None = None, maps: Sequence[str] = (), dry_run: bool = False
+    *files: PathLike | Sequence[PathLike],
+    out: PathLike,
+    name: str | None = None,
+    maps: Sequence[str] = (),
+    dry_run: bool = False,
 ) -> ImportResult:
     """Reads tables and logs that others made into the folder `out`, which then holds a table like a study's.
 
@@ -146,15 +150,16 @@ def import_files(
     from lossary.results.importers.recognise import read_any
     from lossary.tables.imported import save_import
 
-    if not files:
+    paths = [_path(path) for file in files for path in ([file] if isinstance(file, (str, os.PathLike)) else file)]
+    if not paths:
         raise UsageError("no file is named", where="import_files", hint="Name files or folders.")
     known = parse_maps(list(maps))
-    found = [read_any(Path(file), known) for file in files]
+    found = [read_any(path, known) for path in paths]
     known.check_all_used()
     folder = Path(out)
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)
-        save_import(folder, name or Path(files[0]).stem, found)
+        save_import(folder, name or paths[0].stem, found)
     return ImportResult(folder=folder, imports=tuple(found), is_written=not dry_run)
 
 
@@ -194,7 +199,11 @@ def diagnose(
 
 
 def _path(study: PathLike | OpenStudy) -> Path:
-    return study.folder.root if isinstance(study, OpenStudy) else Path(study)
+    if isinstance(study, OpenStudy):
+        return study.folder.root
+    if not isinstance(study, (str, os.PathLike)):
+        raise UsageError(f"{study!r} is no study", hint="A path or an open study is expected.")
+    return Path(study)
 
 
 def _names(runs: Sequence[str] | None) -> Sequence[str] | None:

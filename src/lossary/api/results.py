@@ -305,7 +305,11 @@ class CheckResult(_Rows, Sequence["Finding"]):
         self.model = checked
 
     def fails(self, level: "Severity" = "warning") -> bool:
-        """Whether there is a finding as bad as `level` that nobody asked to ignore."""
+        """Whether there is a finding as bad as `level` that nobody asked to ignore. UsageError for unknown levels."""
+        from lossary.findings.model import SEVERITIES
+
+        if level not in SEVERITIES[:3]:
+            raise _unknown("severity", str(level), SEVERITIES[:3])
         return self.model.fails(level)
 
     def to_dict(self) -> dict[str, Any]:

@@ -109,6 +109,22 @@ def check_fields(names: Iterable[str], known: pa.Schema | Iterable[str], where: 
     for name in names:
         if field_type(schema, name) is None:
             raise unknown_field(name, list(known_fields(schema)), where, key=key)
+        _check_once(name, schema, where)
+
+
+def _check_once(name: str, schema: Iterable[pa.Field], where: str) -> None:
+    """Raises SourceError if several columns have the name, or that of what it lies in."""
+    fields = list(schema)
+    found = _find(fields, name)
+    for part in found[0] if found else []:
+        same = [field for field in fields if field.name == part]
+        if len(same) > 1:
+            raise SourceError(
+                f"{len(same)} columns are called {part!r}",
+                where=where,
+                hint="Which of them is meant? Give each a name of its own.",
+            )
+        fields = list(same[0].type.fields) if pa.types.is_struct(same[0].type) else []
 
 
 def fields_inside(kind: pa.DataType, prefix: str) -> list[str]:

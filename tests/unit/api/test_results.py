@@ -119,6 +119,9 @@ def test_an_unknown_name_is_one_clear_error(study: Path, ask: Callable[[Any], An
         lambda path: lossary.import_files(path / "none.md", out=path / "out"),
         lambda path: lossary.import_files(out=path / "out"),
         lambda path: lossary.table(path, step="first"),
+        lambda _: lossary.table(None),  # type: ignore[arg-type]
+        lambda _: lossary.open_study(5),  # type: ignore[arg-type]
+        lambda path: lossary.import_files([], out=path / "out"),
     ],
 )
 def test_what_is_no_study_is_one_clear_error_and_writes_nothing(tmp_path: Path, ask: Callable[[Path], Any]) -> None:
@@ -154,6 +157,8 @@ def test_findings_are_a_sequence_of_those_of_check(study: Path) -> None:
     assert found[0] is next(iter(found))
     assert found[:2] == list(found)[:2]
     assert len(found) == found.to_pandas().shape[0]
+    with pytest.raises(lossary.LossaryError, match="no severity is called 'bad'"):
+        found.fails("bad")  # type: ignore[arg-type]
     ignored = lossary.check(study, ignore={found[0].code: "known"})
     assert ignored[0].ignored == "known" or ignored[0].code != found[0].code
     whole(found._repr_html_())
@@ -190,7 +195,7 @@ def test_an_import_gives_its_table_and_how_it_was_read(tmp_path: Path) -> None:
     assert str(lossary.table(tmp_path / "out")) in str(found)
     assert lossary.compare("a", "b", tmp_path / "out").deltas[0].value == -0.25
     (tmp_path / "map.toml").write_text(found.map_toml)
-    again = lossary.import_files(source, out=tmp_path / "again", maps=[str(tmp_path / "map.toml")])
+    again = lossary.import_files([source], out=tmp_path / "again", maps=[str(tmp_path / "map.toml")])
     assert again.value("b", "views", "mlm_loss") == 1.25
     whole(found._repr_html_())
 

@@ -57,6 +57,10 @@ def raw(data: bytes) -> Callable[[Path], None]:
     return write
 
 
+def twice_parquet(path: Path) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array(TEXTS), pa.array(TEXTS)], names=["text", "text"]), path)
+
+
 def fifo(path: Path) -> None:
     os.mkfifo(path)
 
@@ -169,6 +173,8 @@ VARIANTS = [
     Variant("a.csv", raw(b"id,text\n"), "it is empty"),
     Variant("a.csv", raw(CSV + b"1,2,3,4\n"), "not readable as CSV"),
     Variant("a.csv", raw(LINES), "no field is called 'text'"),
+    Variant("a.csv", raw(CSV.replace(b"id", b"text", 1)), "2 columns are called 'text'"),
+    Variant("a.parquet", twice_parquet, "2 columns are called 'text'"),
     # Parquet.
     Variant("a.parquet", parquet(text=TEXTS), 60),
     Variant("a.Parquet", parquet(text=TEXTS), 60),
