@@ -218,6 +218,23 @@ CASES = {
         "dev\\_to & 1.50 $\\pm$ 0.01 & 1{,}25 \\\\[2pt]\n\\bottomrule\n\\end{tabular}\n\\end{table}\n",
         {"Base|wiki|loss": 2.5, "GPT-2|wiki|loss": 2.25, "Base|dev_to|loss": 1.5, "GPT-2|dev_to|loss": 1.25},
     ),
+    "W&B's table of runs, each at its own step": Case(
+        "wandb.csv",
+        "Name,State,Created,_step,eval/wiki/loss,eval/books/loss\n"
+        "base,finished,2026-01-01,3000,2.5,2.9\nlong,crashed,2026-01-02,300,5.5,5.9\n",
+        {"base|wiki|loss": 2.5, "base|books|loss": 2.9, "long|wiki|loss": 5.5, "long|books|loss": 5.9},
+    ),
+    "W&B's table of runs of one name": Case(
+        "wandb.csv",
+        "Name,ID,State,_step,eval/loss\nbase,a1,finished,3000,2.5\nbase,b2,crashed,300,5.5\n",
+        {"base (a1)|all|loss": 2.5, "base (b2)|all|loss": 5.5},
+    ),
+    "runs without W&B's other columns": Case(
+        "wandb.csv", "Name,_step,eval/loss\nbase,300,2.5\nlong,300,2.0\n", {"base|all|loss": 2.5, "long|all|loss": 2.0}
+    ),
+    "a history whose rows are called by their steps": Case(
+        "h.csv", "Name,_step,eval/loss\nckpt-100,100,2.5\nckpt-200,200,2.0\n", {"h|all|loss": 2.0}
+    ),
     "another word for the step": Case(
         "log.jsonl",
         '{"cur_step": 9, "train/loss": 2.5, "eval/loss": 2.0}\n',

@@ -9,6 +9,7 @@ from lossary.results.importers.maps import Entry, Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import Role, Split
 from lossary.results.importers.names import Name, quantities_in, read_name, role, split_word
+from lossary.results.importers.series import names_of_runs
 
 __all__ = [
     "DEVIATION",
@@ -26,8 +27,6 @@ __all__ = [
 
 # Objectives that alone say that a number is a loss.
 STRONG = {"mlm", "sop", "nsp", "clm"}
-# Columns that only W&B's table of runs has.
-_WANDB = {"state", "runtime", "created", "id", "user", "sweep", "tags", "notes", "hostname", "last updated"}
 DEVIATION = "a deviation, which is no loss"
 
 
@@ -49,6 +48,7 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
     headers = [plain(cell) for cell in grid.rows[0]]
     names = [read_name(header) for header in headers]
     has_pairs = any(name.objective in ("sop", "nsp") for name in names)
+    of_runs = names_of_runs(grid)
     columns = []
     for at, (header, name) in enumerate(zip(headers, names, strict=True)):
         cells = [unlink(row[at])[0] for row in grid.rows[1:]]
@@ -65,7 +65,7 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
             and not entry
         ):
             kind = None
-        if kind is None and header.lower() == "name" and _WANDB & {other.lower() for other in headers}:
+        if kind is None and at == of_runs:
             kind = "run"
         metric = ""
         if not header and cells in ([str(index + start) for index in range(len(cells))] for start in (0, 1)):

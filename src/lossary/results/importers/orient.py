@@ -42,7 +42,7 @@ from lossary.results.importers.model import (
     metric_name,
 )
 from lossary.results.importers.names import read_name, role, row_scale, split_word
-from lossary.results.importers.series import is_series_grid, series_of_grid
+from lossary.results.importers.series import is_series_grid, names_of_runs, series_of_grid
 
 __all__ = ["read_grids"]
 
@@ -90,6 +90,7 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
         grid = _tidied(grid)
         if len(grid.rows) < 2:
             continue
+        grid = _with_one_name_each(grid, found)
         if is_series_grid(grid, maps):
             collector = Collector(path, kind, maps)
             run = path.stem if not collectors else grid.title or f"{path.stem} ({number})"
@@ -117,6 +118,27 @@ def _tidied(grid: Grid) -> Grid:
         first_line=grid.line(start),
         ruled=grid.ruled and start == 0,
     )
+
+
+def _with_one_name_each(grid: Grid, found: _Found) -> Grid:
+    """W&B's table of runs with runs of one name told apart by their ids, or by their rows."""
+    at = names_of_runs(grid)
+    if at is None:
+        return grid
+    names = [row[at] for row in grid.rows[1:]]
+    headers = [plain(cell).lower() for cell in grid.rows[0]]
+    by_id = headers.index("id") if "id" in headers else None
+    rows = [grid.rows[0]]
+    for offset, row in enumerate(grid.rows[1:], 1):
+        name = row[at]
+        if name and names.count(name) > 1:
+            name = f"{name} ({row[by_id] if by_id is not None and row[by_id] else f'line {grid.line(offset)}'})"
+        rows.append([*row[:at], name, *row[at + 1 :]])
+    if rows[1:] != grid.rows[1:]:
+        found.imported.notes.append(
+            f"several runs have one name; they are told apart by their {'lines' if by_id is None else 'ids'}"
+        )
+    return replace(grid, rows=rows)
 
 
 def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:

@@ -10,8 +10,10 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
 from lossary.results.importers.names import read_name, role
 
-__all__ = ["is_series_grid", "kind_of_series", "path_run", "series_of_grid", "wandb_column"]
+__all__ = ["is_series_grid", "kind_of_series", "names_of_runs", "path_run", "series_of_grid", "wandb_column"]
 
+# Columns that only W&B's table of runs has.
+_OF_RUNS = {"state", "runtime", "created", "user", "sweep", "tags", "notes", "hostname", "last updated"}
 _ENVELOPE = ("__MIN", "__MAX")
 
 
@@ -21,13 +23,30 @@ def wandb_column(header: str) -> tuple[str, str] | None:
     return (run, metric) if separator and run and metric else None
 
 
+def names_of_runs(grid: Grid) -> int | None:
+    """The column that names a run on each row, as W&B's table of runs has it: its steps are where each run stands."""
+    headers = [unlink(cell)[0].strip().lower() for cell in grid.rows[0]]
+    at = next((headers.index(name) for name in ("name", "id") if name in headers), None)
+    if at is None:
+        return None
+    names = [unlink(row[at])[0].strip() for row in grid.rows[1:]]
+    if _OF_RUNS & set(headers) and (headers[at] == "name" or not any(map(str.isdigit, names))):
+        return at
+    # Without W&B's own columns: another text on each row, which is no checkpoint's name with its step.
+    is_text = all(name and _value(name) is None for name in names)
+    if "_step" not in headers or not is_text or len(set(names)) < len(names):
+        return None
+    step = headers.index("_step")
+    return None if all(row[step].strip() in name for name, row in zip(names, grid.rows[1:], strict=True)) else at
+
+
 def _axis(grid: Grid, maps: Maps) -> int | None:
     """The column of steps or epochs: steps before epochs; in a chart's export the first column, whatever it is."""
     headers = [unlink(cell)[0].strip() for cell in grid.rows[0]]
     kinds = [entry.role if (entry := maps.get(header)) and entry.role else role(header) for header in headers]
     if len(headers) > 1 and all(wandb_column(header) for header in headers[1:]) and not wandb_column(headers[0]):
         return 0
-    if any(kind in ("dataset", "run", "split", "value") for kind in kinds):
+    if any(kind in ("dataset", "run", "split", "value") for kind in kinds) or names_of_runs(grid) is not None:
         return None
     for wanted in ("step", "epoch"):
         if wanted in kinds:
