@@ -1,5 +1,6 @@
 """A finished study that changes: what people want works; what would lose a result is refused, nothing touched."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -94,6 +95,10 @@ def test_a_dataset_more_steps_a_run_and_a_branch_at_once(study: Path, finished: 
     assert after[: len(before)] == before
     assert lossary("plan", str(study)).returncode == 0
     assert "made" not in run(study)
+    # Each step is held against the schedule that it was made by, those of the branch against its own.
+    found = json.loads(lossary("check", str(study), "--format", "json").stdout)["findings"]
+    schedules = {one["subject"]: one["severity"] for one in found if one["code"] == "L403"}
+    assert schedules == {"torch_a": "pass", "b": "pass"}
 
 
 def test_a_dataset_that_comes_while_a_run_is_on_its_way_does_not_change_its_bits(study: Path, finished: Path) -> None:

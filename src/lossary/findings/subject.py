@@ -23,6 +23,7 @@ from lossary.results.importers.model import metric_name
 from lossary.results.records import read_steps
 from lossary.statistics.estimates import Estimate
 from lossary.study import Recipe, Study
+from lossary.tables.begun import Begun, begun_with
 from lossary.tables.comparability import realised_shares
 from lossary.tables.history import Evaluation, evaluations
 from lossary.tables.imported import imported_curves
@@ -72,6 +73,7 @@ class Subject:
     facts: Mapping[str, DatasetFacts] = field(default_factory=dict)
     labels: Mapping[str, LabelCounts] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    begun: Mapping[str, Begun] = field(default_factory=dict)
     steps: Mapping[str, Path] = field(default_factory=dict)
     realised: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     vocabulary_size: int | None = None
@@ -183,6 +185,7 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
         labels=_labels(folder),
         evaluations=evaluations(table, folder),
         recipes={run: study.recipe_of(run) for run in trained},
+        begun={run: begun for run in trained if (begun := begun_with(folder, run)) is not None},
         steps={run: folder.steps(run) for run in trained},
         realised={run: realised_shares(folder, run) for run in trained},
         vocabulary_size=read_json(tokenizer)["vocabulary_size"] if tokenizer.is_file() else None,

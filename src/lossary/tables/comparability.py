@@ -7,13 +7,13 @@ difference but may explain it, and is shown first.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import log
 from typing import Any, Literal
 
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
+from lossary.tables.begun import begun_of
 from lossary.tables.model import RunColumn, Table
 
 __all__ = [
@@ -187,10 +187,8 @@ def _course(record: Mapping[str, Any]) -> str:
     parts = []
     if start := record.get("start"):
         parts.append(f"began at step {start['step']:,} of {start['run']}")
-    history = record.get("history", [])
-    if len(history) > 1:
-        planned = [f"of {part['steps']:,} up to {after['from']:,}" for part, after in pairwise(history)]
-        parts.append(f"under the schedule {', '.join(planned)}, then of {history[-1]['steps']:,}")
+    if course := begun_of(record).course:
+        parts.append(course)
     return "; ".join(parts)
 
 

@@ -17,6 +17,7 @@ from lossary.findings.subject import DatasetFacts, LabelCounts, Subject
 from lossary.models.update_laws import learning_rate
 from lossary.results.records import STEP_SCHEMA, write_steps
 from lossary.study import Optimizer, Recipe
+from lossary.tables.begun import Begun, Schedule
 
 RUN = "torch_xxl"
 everywhere = {(RUN, name) for name in DATASETS}
@@ -134,6 +135,32 @@ def test_a_loss_that_still_falls_is_seen(steps_of: Callable[..., Subject]) -> No
 def test_a_wrong_schedule_is_seen(steps_of: Callable[..., Subject]) -> None:
     wrong = check(steps_of(simulate(Plan(), 5), rate=lambda _: 1e-3))
     assert severities(wrong, "learning-rate-not-as-scheduled") == {"error"}
+
+
+def raised(*schedules: tuple[int, int]) -> tuple[Begun, Callable[[int], float]]:
+    """A run that was trained by several schedules, (from step, of so many), and its rates."""
+    begun = Begun(datasets=[], shares=None, schedules=[Schedule(begins=a, steps=b) for a, b in schedules])
+    return begun, lambda step: learning_rate(step - 1, recipe_of(200).optimizer, begun.steps_at(step - 1))
+
+
+@pytest.mark.parametrize("schedules", [[(0, 150), (150, 200)], [(0, 90), (60, 150), (140, 200)], [(0, 120)]])
+def test_steps_that_were_raised_are_held_against_the_schedule_of_their_time(
+    steps_of: Callable[..., Subject], schedules: list[tuple[int, int]]
+) -> None:
+    begun, rate = raised(*schedules)
+    subject = replace(steps_of(simulate(Plan(), 5), rate=rate), begun={RUN: begun})
+    found = [f for f in check(subject).findings if f.name == "learning-rate-not-as-scheduled"]
+    assert [f.severity for f in found] == ["pass"]
+    assert begun.course in found[0].expected
+
+
+def test_a_schedule_that_is_not_the_one_on_record_is_seen(steps_of: Callable[..., Subject]) -> None:
+    begun, _ = raised((0, 150), (150, 200))
+    _, rate = raised((0, 150), (140, 200))
+    subject = replace(steps_of(simulate(Plan(), 5), rate=rate), begun={RUN: begun})
+    found = next(f for f in check(subject).findings if f.name == "learning-rate-not-as-scheduled")
+    assert found.severity == "error"
+    assert found.measured.startswith("10 of 200 steps, first 141")
 
 
 def test_a_starved_dataset_is_seen(steps_of: Callable[..., Subject]) -> None:

@@ -1,0 +1,63 @@
+"""What runs were begun with, from their `run.json`: it stays theirs when the study file changes.
+
+begun = begun_with(folder, "torch_xxl")
+begun.shares                    # {"wiki": 0.7, "news": 0.3}, though the study file has lost `news`
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from lossary.files import read_json
+from lossary.folder import StudyFolder
+
+__all__ = ["Begun", "Schedule", "begun_of", "begun_with"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """For how many steps a run was planned, from which step on: the learning rate falls to 0 at `steps`."""
+
+    begins: int
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """The datasets of a run, their planned shares (None: an earlier lossary did not keep them), its schedules."""
+
+    datasets: Sequence[str]
+    shares: dict[str, float] | None
+    schedules: Sequence[Schedule]
+
+    def steps_at(self, step: int) -> int:
+        """By the schedule of how many steps the update from `step` to `step + 1` was made."""
+        return next((part for part in reversed(self.schedules) if part.begins <= step), self.schedules[0]).steps
+
+    @property
+    def course(self) -> str:
+        """The schedules in words, where there was more than one."""
+        if len(self.schedules) < 2:
+            return ""
+        planned = [f"of {part.steps:,} up to {after.begins:,}" for part, after in pairwise(self.schedules)]
+        return f"under the schedule {', '.join(planned)}, then of {self.schedules[-1].steps:,}"
+
+
+def begun_with(folder: StudyFolder, run: str) -> Begun | None:
+    """What `run.json` says; None if the run was not begun here."""
+    path = folder.run(run) / "run.json"
+    return begun_of(read_json(path)) if path.is_file() else None
+
+
+def begun_of(record: Mapping[str, Any]) -> Begun:
+    """What a `run.json` that was read says."""
+    weights = record.get("weights") or {}
+    whole = sum(weights.values())
+    # An earlier lossary kept no history: its runs were trained in one go.
+    history = record.get("history") or [{"from": 0, "steps": record["recipe"]["steps"]}]
+    return Begun(
+        datasets=record.get("datasets", []),
+        shares={name: weight / whole for name, weight in weights.items()} if whole else None,
+        schedules=[Schedule(begins=part["from"], steps=part["steps"]) for part in history],
+    )
