@@ -303,3 +303,34 @@ def test_a_csv_of_one_scalar_without_a_tag_in_its_name_says_what_to_call_it(read
     with pytest.raises(SourceError, match="whose name says no tag") as caught:
         read({"scalar.csv": "Wall time,Step,Value\n1.5,10,3.5\n"})
     assert "run-RUN-tag-TAG.csv" in str(caught.value.hint)
+
+
+TOTALS = (
+    "total", "**Overall**", "Mean:", "avg.", "Итого", "Gesamt", "**Gesamt:**", "GESAMT", "Summe", "Durchschnitt",
+    "Mittelwert (macro)", "Insgesamt", "Moyenne", "Total général", "Media", "Promedio", "Średnia", "Media geral",
+    "Média geral", "Totale", "Ortalama", "合計", "平均", "总计", "加权平均", "マクロ平均", "평균", "Ø", "Σ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_totals_in_many_languages_are_totals_as_rows_and_as_columns(name: str, read: Callable[..., Imported]) -> None:
+    down = f"| Dataset | Loss |\n|---|---|\n| wiki | 2.0 |\n| books | 3.0 |\n| {name} | 2.4 |\n"
+    found = read({"t.md": down})
+    assert last_values(found) == {"run|wiki|loss": 2.0, "run|books|loss": 3.0, "run|total|loss": 2.4}
+    assert [dataset.name for dataset in found.datasets] == ["wiki", "books"]
+    across = f"Validation loss\n\n| Model | wiki | books | {name} |\n|---|---|---|---|\n| a | 2.0 | 3.0 | 2.4 |\n"
+    assert last_values(read({"t.md": across})) == {"a|wiki|loss": 2.0, "a|books|loss": 3.0, "a|total|loss": 2.4}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["media", "Gesamtausgabe", "summeval", "Meantime", "totalitarianism", "mittelhochdeutsch", "Ørsted", "sum_up"],
+)
+def test_datasets_that_only_begin_like_a_total_stay_datasets(name: str, read: Callable[..., Imported]) -> None:
+    table = f"| Dataset | Loss |\n|---|---|\n| {name} | 2.0 |\n| books | 3.0 |\n"
+    assert last_values(read({"t.md": table})) == {f"run|{name}|loss": 2.0, "run|books|loss": 3.0}
+
+
+def test_a_row_of_all_datasets_together_is_no_dataset_among_them(read: Callable[..., Imported]) -> None:
+    table = "| Dataset | Loss |\n|---|---|\n| wiki | 2.0 |\n| books | 3.0 |\n| **Alle** | 2.4 |\n"
+    assert last_values(read({"t.md": table}))["run|all|loss"] == 2.4

@@ -6,6 +6,7 @@ commas, deviations and remarks.
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ __all__ = [
     "Cell",
     "Grid",
     "Parsed",
+    "is_all",
     "is_missing",
     "is_total",
     "parse_number",
@@ -33,7 +35,19 @@ __all__ = [
 _MOST_CELLS = 1_000_000
 _MOST_EXPONENT = 99
 _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?[^()]*\)")
-_TOTAL = re.compile(r"^\**\s*(total|overall|sum|average|avg\.?|mean|macro|micro|итого?|всего|среднее)\b", re.IGNORECASE)
+_TOTAL = re.compile(
+    r"(total|overall|sum|average|avg\.?|mean|macro|micro"
+    r"|итого?|всего|среднее|в среднем|сумма|усього|середнє|разом"
+    r"|gesamt(durchschnitt|mittel(wert)?|summe|wert|verlust|ergebnis)?|insgesamt|summe|durchschnitt(lich\w*)?"
+    r"|mittel(wert)?|im mittel|im durchschnitt|gemiddeld\w*|totaal|totalt?e?|genomsnitt|medelvärde|gjennomsnitt"
+    r"|moyennes?|somme|média|promedio|suma|soma|średnia|łącznie|ogółem|razem|průměr|celkem|átlag|összesen|ortalama|toplam)"
+    r"(?!\w)|(宏|微|加权|加重|マクロ|マイクロ|总|總)?"
+    r"(平均|合計|合计|总计|總計|総計|总和|总体|整体|평균|합계|전체)|[ø∅⌀Σ∑](?!\w)",
+    re.IGNORECASE,
+)
+# Words for a mean that are names of datasets, too: a mean stands at the end.
+_TOTAL_AT_THE_END = re.compile(r"media([ _](general|geral|generale|aritm\w+|ponderada|pesata|totale?))?", re.IGNORECASE)
+_ALL = {"all", "alle", "tous", "todos", "tutti", "все", "全部", "全て"}
 _MISSING = {"", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?", "…", "no log", "tbd", "--", "n.a."}
 _NUMBER = re.compile(r"[+-]?(\d[\d\s  ,.']*|[.,]\d+)(?:[eE][+-]?\d+)?")
 
@@ -160,9 +174,15 @@ def is_missing(text: str) -> bool:
     return text.strip().strip("`*_").strip().lower() in _MISSING
 
 
-def is_total(name: str) -> bool:
-    """Whether a row or column is a total over datasets: total, average, итого."""
-    return bool(_TOTAL.match(name))
+def is_total(name: str, *, at_end: bool = False) -> bool:
+    """Whether a row or column is a total over datasets: total, average, итого, Gesamt; `at_end` if none follows it."""
+    plain = unicodedata.normalize("NFC", name).strip("*_: \t")
+    return bool(_TOTAL.match(plain) or (at_end and _TOTAL_AT_THE_END.fullmatch(plain.split(" (")[0])))
+
+
+def is_all(name: str) -> bool:
+    """Whether a row is of all datasets together."""
+    return name.strip("*_: ").lower() in _ALL
 
 
 def read_cell(text: str, *, decimal_comma: bool = True) -> Cell:

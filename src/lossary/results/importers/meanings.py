@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.results.importers.grids import is_total
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import ALL, Meaning, Split, Tag
 from lossary.results.importers.names import Name, read_name, split_word
@@ -169,11 +170,15 @@ def _datasets(rests: Mapping[Tag, str]) -> dict[Tag, str]:
     while several and all(len(part) > 1 for part in parts.values()) and len({part[-1] for part in parts.values()}) == 1:
         parts = {tag: part[:-1] for tag, part in parts.items()}
     found = {tag: "/".join(parts.get(tag, [])) for tag in rests}
-    found = {tag: "" if name.lower() in _NO_DATASET else name for tag, name in found.items()}
+    found = {tag: "" if name.lower() in _NO_DATASET or _is_total(name) else name for tag, name in found.items()}
     ends = {re.split(r"[_\- ]", name)[-1] for name in found.values() if name}
     if len(ends) == 1 and several and split_word(end := next(iter(ends))):
         found = {tag: name[: -len(end)].rstrip("_- ") or name for tag, name in found.items()}
     return found
+
+
+def _is_total(name: str) -> bool:
+    return len(name.split()) == 1 and is_total(name)
 
 
 def _without_twins(found: Mapping[Tag, Meaning | Refused]) -> dict[Tag, Meaning | Refused]:

@@ -28,7 +28,7 @@ from lossary.results.importers.columns import (
     run_name,
     unsaid,
 )
-from lossary.results.importers.grids import Grid, Parsed, is_total, read_cell, unlink
+from lossary.results.importers.grids import Grid, Parsed, is_all, is_total, read_cell, unlink
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import (
@@ -203,6 +203,10 @@ def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
             # Cells that were merged are empty but for the first.
             keys |= {kind: keys[kind] or above.get(kind, "") for kind in merges}
             above = keys
+        if is_total(keys["dataset"], at_end=offset == len(grid.rows) - 1):
+            keys["dataset"] = "total"
+        elif is_all(keys["dataset"]):
+            keys["dataset"] = ALL
         facts += _row_facts(row, keys, columns, grid.line(offset), (percent, telling, at, found))
         _about_dataset(row, keys, columns, at, found)
     return facts
@@ -270,9 +274,12 @@ def _owner(
     if entry is not None:
         return entry.run or run, entry.dataset or entry.owner or ALL
     of_datasets = [c for c in columns if c.metric and c.name is not None and c.name.rest and not is_total(c.name.rest)]
-    if is_total(rest) or (not rest and len({c.name.rest for c in of_datasets if c.name}) > 1):
+    last = of_datasets and column.at == of_datasets[-1].at
+    if is_total(rest, at_end=bool(last) and len(of_datasets) > 1) or (
+        not rest and len({c.name.rest for c in of_datasets if c.name}) > 1
+    ):
         return run, None
-    return run, rest or ALL
+    return run, ALL if is_all(rest) else rest or ALL
 
 
 def _number(text: str) -> Parsed | None:
