@@ -334,3 +334,37 @@ def test_datasets_that_only_begin_like_a_total_stay_datasets(name: str, read: Ca
 def test_a_row_of_all_datasets_together_is_no_dataset_among_them(read: Callable[..., Imported]) -> None:
     table = "| Dataset | Loss |\n|---|---|\n| wiki | 2.0 |\n| books | 3.0 |\n| **Alle** | 2.4 |\n"
     assert last_values(read({"t.md": table}))["run|all|loss"] == 2.4
+
+
+@pytest.mark.parametrize(
+    ("header", "dates"),
+    [
+        ("date", ("2026-01-01", "2026-01-02")),
+        ("", ("2026/1/1 10:00", "2026/1/2 10:00")),
+        ("Datum", ("1. Jan 2026", "2. Jan 2026")),
+        ("checked", ("01/02/2026", "02/02/2026")),
+        ("time", ("10:30", "11:30:05")),
+    ],
+)
+def test_dates_are_no_datasets_and_the_map_decides(header: str, dates: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = "".join(f"{date},2.{at},3.{at}\n" for at, date in enumerate(dates))
+    path.write_text(f"{header},wiki loss,books loss\n{rows}", encoding="utf-8")
+    with pytest.raises(SourceError) as caught:
+        read_any(path, parse_maps([]))
+    assert f"--map '{header}=run'" in str(caught.value.hint)
+    decided = last_values(read_any(path, parse_maps([f"{header}=run"])))
+    assert decided[f"{dates[1]}|books|loss"] == 3.1
+    assert len(decided) == 4
+
+
+def test_a_date_beside_a_name_of_rows_is_only_said_of_them(read: Callable[..., Imported]) -> None:
+    found = read({"t.csv": "date,corpus name,loss\n2026-01-01,wiki,2.5\n2026-01-02,books,3.5\n"})
+    assert last_values(found) == {"run|wiki|loss": 2.5, "run|books|loss": 3.5}
+    found = read({"t.csv": "date,what,loss\n2026-01-01,wiki,2.5\n2026-01-02,books,3.5\n"})
+    assert last_values(found) == {"run|wiki|loss": 2.5, "run|books|loss": 3.5}
+    # A column called by a word for a date in one language names datasets in another.
+    assert last_values(read({"t.csv": "data,loss\nwiki,2.5\nbooks,3.5\n"})) == {
+        "run|wiki|loss": 2.5,
+        "run|books|loss": 3.5,
+    }

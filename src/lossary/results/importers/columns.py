@@ -15,6 +15,7 @@ __all__ = [
     "DEVIATION",
     "STRONG",
     "Column",
+    "are_dates",
     "by_title",
     "column_of",
     "columns_of",
@@ -156,12 +157,37 @@ def by_title(grid: Grid, columns: list[Column]) -> list[Column]:
     ]
 
 
+_DATE_HEADER = re.compile(
+    r"((start|end|finish|creat|updat|modifi)\w*[\s_]*)?(dates?|datetimes?|times?(tamp)?|at|on)|day|week|month|when|created|"
+    r"datum|zeit|tag|heure|fecha|hora|data|дата|время|日期|时间|日付|日時",
+    re.IGNORECASE,
+)
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ,].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([ ,].*)?|\d{1,2}:\d\d(:\d\d.*)?"
+    rf"|{_MONTH} \d{{1,2}}\b.*|\d{{1,2}}\.? {_MONTH}( .*)?|{_MONTH} \d{{4}}",
+    re.IGNORECASE,
+)
+
+
+def are_dates(grid: Grid, at: int) -> bool:
+    """Whether a column says when: its rows are no datasets and no runs by that."""
+    values = [value for row in grid.rows[1:] if not is_missing(value := plain(row[at]))]
+    dates = sum(_DATE.fullmatch(value) is not None for value in values)
+    # `data` and `tag` are words for a date in one language only.
+    named = _DATE_HEADER.fullmatch(plain(grid.rows[0][at])) is not None
+    return bool(values) and dates * (4 if named else 1) >= len(values)
+
+
 def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column] | None:
     """The columns with the one that names rows, if a header does not say which; None if nothing does."""
     if any(c.role in ("dataset", "run", "split") for c in columns):
         return columns
     free = [c for c in columns if c.role is None and not c.metric]
-    text = [c for c in free if c.is_text]
+    dated = [c for c in free if c.is_text and are_dates(grid, c.at)]
+    text = [c for c in free if c.is_text and c not in dated]
+    if dated and not text and len(grid.rows) > 2:
+        return None
     chosen = text[0] if text else None
     if chosen is None and free and free[0].at == 0 and len(grid.rows) > 1:
         # A column of numbers in front names rows only where it has no header of its own.

@@ -19,6 +19,7 @@ from lossary.results.importers.columns import (
     DEVIATION,
     STRONG,
     Column,
+    are_dates,
     by_title,
     column_of,
     columns_of,
@@ -155,6 +156,12 @@ def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
             return "names no loss and no accuracy; --map HEADER=RUN:METRIC says what a column is"
     rows_are = row_axis(grid, columns, found.imported.notes)
     if rows_are is None:
+        dated = next((c.header for c in columns if c.role is None and not c.metric and are_dates(grid, c.at)), None)
+        if dated is not None:
+            return (
+                f"has rows that only {dated!r} tells apart, which names no dataset and no run; "
+                f"--map '{dated}=run' takes each for a run, --map '{dated}=dataset' for a dataset"
+            )
         return "has no column of datasets or runs; --map HEADER=dataset or HEADER=run names it"
     columns = rows_are
     numbered = [
