@@ -36,9 +36,11 @@ __all__ = [
     "known_parts",
     "part_blocks",
     "part_request",
+    "present_validation",
     "read_validation_manifest",
     "runs_with_results",
     "refuse_earlier_layout",
+    "validation_notes",
     "validation_shares",
 ]
 
@@ -68,6 +70,40 @@ def read_validation_manifest(folder: StudyFolder) -> dict[str, Any]:
     if is_earlier(manifest):
         manifest["parts"] = dict.fromkeys(manifest["datasets"], manifest["digest"])
     return manifest
+
+
+def present_validation(study: Study, folder: StudyFolder) -> dict[str, Any]:
+    """As `read_validation_manifest`, of the datasets that the study still has: shares add up to 1, notes are of them.
+
+    Between a dataset's removal and the next `prepare` the manifest lists it still.
+    """
+    manifest = read_validation_manifest(folder)
+    described = {name: row for name, row in manifest["per_dataset"].items() if name in study.datasets}
+    if len(described) == len(manifest["per_dataset"]):
+        return manifest
+    whole = sum(row["share"] for row in described.values())
+    manifest["per_dataset"] = {name: row | {"share": row["share"] / whole} for name, row in described.items()}
+    if not is_earlier(manifest):
+        parts = {name: part for name, part in known_parts(folder).items() if name in described}
+        shares = {name: row["share"] for name, row in manifest["per_dataset"].items()}
+        manifest["notes"] = validation_notes(manifest["asked"], parts, shares)
+    return manifest
+
+
+def validation_notes(asked: int, parts: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float]) -> list[str]:
+    """What is to be known of frozen parts, given as manifests, where `asked` examples are asked for by `shares`."""
+    notes = list(dict.fromkeys(note for part in parts.values() for note in part["notes"]))
+    kept = [
+        f"{name} {part['examples']:,} (now {shares[name]:.1%} of {asked:,})"
+        for name, part in parts.items()
+        if part["asked"] != asked or abs(part["share"] - shares[name]) > 1e-9
+    ]
+    if kept:
+        notes.append(
+            "validation examples stay as they were frozen, totals are weighted by the present shares: "
+            + ", ".join(kept)
+        )
+    return notes
 
 
 def part_blocks(folder: StudyFolder, part: Mapping[str, Any], file: str) -> Blocks:

@@ -29,6 +29,7 @@ from lossary.data.parts import (
     part_blocks,
     read_validation_manifest,
     refuse_earlier_layout,
+    validation_notes,
     validation_shares,
 )
 from lossary.data.prepare import Progress
@@ -164,7 +165,7 @@ def _list_parts(study: Study, folder: StudyFolder, datasets: Mapping[str, Prepar
         "examples": sum(part["examples"] for part in parts.values()),
         "sequence_length": study.recipe.sequence_length,
         "seed": study.seed,
-        "notes": _notes(study, parts, shares),
+        "notes": validation_notes(study.validation.examples, parts, shares),
         "per_dataset": {
             name: {"share": shares[name]} | {key: part[key] for key in _DESCRIBED} for name, part in parts.items()
         },
@@ -172,22 +173,6 @@ def _list_parts(study: Study, folder: StudyFolder, datasets: Mapping[str, Prepar
     known = (folder.validation / MANIFEST).is_file()
     if not known or read_manifest(folder.validation) != {"schema": SCHEMA, **manifest}:
         write_manifest(folder.validation, manifest)
-
-
-def _notes(study: Study, parts: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float]) -> list[str]:
-    notes = list(dict.fromkeys(note for part in parts.values() for note in part["notes"]))
-    asked = study.validation.examples
-    kept = [
-        f"{name} {part['examples']:,} (now {shares[name]:.1%} of {asked:,})"
-        for name, part in parts.items()
-        if part["asked"] != asked or abs(part["share"] - shares[name]) > 1e-9
-    ]
-    if kept:
-        notes.append(
-            "validation examples stay as they were frozen, totals are weighted by the present shares: "
-            + ", ".join(kept)
-        )
-    return notes
 
 
 def _write_training_spans(

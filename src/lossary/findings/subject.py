@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lossary.data.batches import open_spans
 from lossary.data.freeze import within
 from lossary.data.manifests import SCHEMA, read_manifest
-from lossary.data.parts import is_earlier, read_validation_manifest
+from lossary.data.parts import is_earlier, present_validation, read_validation_manifest
 from lossary.data.shards import PreparedDataset, open_dataset
 from lossary.data.spans import StoredSpans
 from lossary.data.validation import held_out_hashes
@@ -182,7 +182,7 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
         table=table,
         where=str(folder.root),
         facts={name: found for name in names if (found := _facts(study, folder, name)) is not None},
-        labels=_labels(folder),
+        labels=_labels(study, folder),
         evaluations=evaluations(table, folder),
         recipes={run: study.recipe_of(run) for run in trained},
         begun={run: begun for run in trained if (begun := begun_with(folder, run)) is not None},
@@ -229,9 +229,9 @@ def _overlap(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> int
     return count
 
 
-def _labels(folder: StudyFolder) -> dict[str, LabelCounts]:
+def _labels(study: Study, folder: StudyFolder) -> dict[str, LabelCounts]:
     return {
         name: LabelCounts(described["sop_pairs"], described["swapped"])
-        for name, described in read_validation_manifest(folder)["per_dataset"].items()
+        for name, described in present_validation(study, folder)["per_dataset"].items()
         if "swapped" in described
     }

@@ -30,6 +30,7 @@ class Begun:
     datasets: Sequence[str]
     shares: dict[str, float] | None
     schedules: Sequence[Schedule]
+    chosen: bool = False  # whether the study file gave it datasets of its own
 
     def steps_at(self, step: int) -> int:
         """By the schedule of how many steps the update from `step` to `step + 1` was made."""
@@ -58,6 +59,7 @@ def begun_of(record: Mapping[str, Any]) -> Begun:
     history = record.get("history") or [{"from": 0, "steps": record["recipe"]["steps"]}]
     return Begun(
         datasets=record.get("datasets", []),
+        chosen=record.get("description", {}).get("datasets") is not None,
         shares={name: weight / whole for name, weight in weights.items()} if whole else None,
         schedules=[Schedule(begins=part["from"], steps=part["steps"]) for part in history],
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lossary.data.batches import training_shares
-from lossary.data.parts import read_validation_manifest
+from lossary.data.parts import present_validation
 from lossary.data.shards import MANIFEST
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
@@ -88,7 +88,7 @@ def best_step(
     study: Study, folder: StudyFolder, run: str, criterion: Criterion, *, until: int | None = None
 ) -> BestStep | None:
     """The best step of a run on the study's validation set, all of it, up to a step; None if none has such a total."""
-    validation = read_validation_manifest(folder)
+    validation = present_validation(study, folder)
     weights = _weights(study, folder, criterion.weighting, validation)
     totals: dict[int, float] = {}
     for path in sorted((folder.run(run) / "scores").glob("*.parquet")):
@@ -123,7 +123,7 @@ def prepared_length(study: Study, folder: StudyFolder, datasets: Sequence[str]) 
 def _weights(
     study: Study, folder: StudyFolder, weighting: Weighting, validation: Mapping[str, Any]
 ) -> dict[str, float]:
-    described = {name: row for name, row in validation["per_dataset"].items() if name in study.datasets}
+    described = validation["per_dataset"]
     if weighting == "train_share":
         length = prepared_length(study, folder, list(described))
         return {} if length is None else training_shares(study, folder, length, list(described))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lossary.data.batches import training_shares
 from lossary.data.manifests import read_manifest
-from lossary.data.parts import read_validation_manifest
+from lossary.data.parts import present_validation, read_validation_manifest
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
@@ -53,7 +53,7 @@ def build_table(
     Runs of the study come first, in its order, then others that were scored in its folder. Raises ScoreError if there
     is no score, UsageError if a named run is unknown.
     """
-    validation = read_validation_manifest(folder)
+    validation = present_validation(study, folder)
     notes: list[str] = list(validation["notes"])
     if base is not None and runs is not None and base not in runs:
         runs = [base, *runs]
@@ -90,7 +90,7 @@ def build_table(
         signature=SIGNATURE,
         validation_digest=validation["digest"],
         tokenizer_digest=validation["tokenizer_digest"],
-        seed_spreads=seed_spreads(study, [found.header.run for found in scored], cells, totals),
+        seed_spreads=seed_spreads((study, folder), [found.header.run for found in scored], cells, totals),
     )
     return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
 
@@ -102,7 +102,7 @@ def best_run(
 
     It is what the others are compared with where nobody names another base.
     """
-    validation = read_validation_manifest(folder)
+    validation = present_validation(study, folder)
     scored = _scored_runs(study, folder, runs, step, (validation["parts"], []))
     # A run is not better for a dataset that it was not scored on.
     shares = {
@@ -217,7 +217,7 @@ def _run_column(study: Study, folder: StudyFolder, header: ScoreHeader) -> RunCo
         size=header.size,
         step=header.step,
         tokens=header.tokens,
-        datasets=run_settings(folder, header.run).get("datasets", study.datasets_of(header.run)) if of_study else None,
+        datasets=run_settings(folder, header.run).get("datasets", study.datasets_of(header.run) if of_study else None),
         device=header.device,
         precision=header.precision,
         weights_digest=header.weights_digest,
@@ -286,8 +286,8 @@ def _total_link(study: Study, header: ScoreHeader, metric: Metric) -> str | None
 
 
 def _course_notes(study: Study, folder: StudyFolder, scored: list[Scored]) -> list[str]:
-    """Runs that did not come to their last step in one go, or were not trained on what came later."""
-    notes = []
+    """Runs that did not come to their last step in one go, or were not trained on just what the study has now."""
+    notes, removed = list[str](), dict[str, list[str]]()
     for run in (found.header.run for found in scored):
         settings = run_settings(folder, run)
         if (course := settings.get("course", IN_ONE_GO)) != IN_ONE_GO:
@@ -296,6 +296,9 @@ def _course_notes(study: Study, folder: StudyFolder, scored: list[Scored]) -> li
         missing = [name for name in study.datasets_of(run) if name not in trained] if run in study.runs else []
         if trained and missing:
             notes.append(f"{run} was not trained on {', '.join(missing)}, which came later")
+        if gone := [name for name in trained if name not in study.datasets]:
+            removed.setdefault(", ".join(gone), []).append(run)
+    notes += [f"also trained on {gone}, no longer in the study file: {_some(runs)}" for gone, runs in removed.items()]
     return notes
 
 

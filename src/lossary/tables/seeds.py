@@ -3,20 +3,23 @@
 import json
 from collections.abc import Sequence
 
+from lossary.folder import StudyFolder
 from lossary.statistics.seeds import seed_spread
 from lossary.study import NOT_OF_WEIGHTS, Study
+from lossary.tables.begun import begun_with
 from lossary.tables.model import METRICS, Cell, SeedSpreadRow, Total
 
 __all__ = ["seed_spreads"]
 
 
 def seed_spreads(
-    study: Study, runs: Sequence[str], cells: Sequence[Cell], totals: Sequence[Total]
+    opened: tuple[Study, StudyFolder], runs: Sequence[str], cells: Sequence[Cell], totals: Sequence[Total]
 ) -> list[SeedSpreadRow]:
     """A row for each group of runs, dataset (None: the total by validation share) and metric that has values."""
+    study, folder = opened
     groups: dict[str, list[str]] = {}
     for run in (run for run in runs if run in study.runs):
-        groups.setdefault(_apart_from_the_seed(study, run), []).append(run)
+        groups.setdefault(_apart_from_the_seed(study, folder, run), []).append(run)
     found = []
     for group in (group for group in groups.values() if _differ_in_seed(study, group)):
         for metric in METRICS:
@@ -42,8 +45,12 @@ def _differ_in_seed(study: Study, group: list[str]) -> bool:
     return len(group) > 1 and len({study.recipe_of(run).seed for run in group}) == len(group)
 
 
-def _apart_from_the_seed(study: Study, run: str) -> str:
+def _apart_from_the_seed(study: Study, folder: StudyFolder, run: str) -> str:
+    """All that a run's weights depend on but its seed: of a run that was begun, its own mixture and schedules."""
     settings = study.runs[run]
     recipe = study.recipe_of(run).model_dump(exclude={"seed", *NOT_OF_WEIGHTS})
     size = settings.size if isinstance(settings.size, str) else settings.size.label
-    return json.dumps([settings.backend, size, study.datasets_of(run), recipe], sort_keys=True)
+    start = None if settings.start is None else settings.start.model_dump()
+    begun = begun_with(folder, run)
+    own = study.datasets_of(run) if begun is None else [begun.datasets, begun.shares, list(map(vars, begun.schedules))]
+    return json.dumps([settings.backend, size, start, own, recipe], sort_keys=True)

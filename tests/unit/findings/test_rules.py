@@ -169,6 +169,45 @@ def test_a_starved_dataset_is_seen(steps_of: Callable[..., Subject]) -> None:
     assert severities(starved, "shares-not-as-planned") == {"warning"}
 
 
+def kept(shares: dict[str, float], *, chosen: bool = False) -> Begun:
+    return Begun(datasets=list(shares), shares=shares, schedules=[Schedule(begins=0, steps=200)], chosen=chosen)
+
+
+def test_shares_are_held_against_the_mixture_that_the_run_was_begun_with(steps_of: Callable[..., Subject]) -> None:
+    """A dataset left the study file, one came, shares changed: the run keeps its own."""
+    for own in ({"reform": 0.2, "views": 0.3, "gone": 0.5}, {"views": 1.0}, {"reform": 0.6, "views": 0.4}):
+        begun = replace(steps_of(simulate(Plan(), 6), shares=own), begun={RUN: kept(own)})
+        assert severities(check(begun), "shares-not-as-planned") == {"pass"}
+        other = own | {"views": own["views"] / 2, "reform": own.get("reform", 0.0) + own["views"] / 2}
+        drawn = check(replace(begun, realised={RUN: other}))
+        assert severities(drawn, "shares-not-as-planned") == {"warning"}
+        found = next(f for f in drawn.findings if f.name == "shares-not-as-planned")
+        # Views and reform are off by as much: either may be named.
+        name = found.datasets[0]
+        assert f"{name} {100 * other[name]:.1f} %, planned {100 * own.get(name, 0.0):.1f} %" == found.measured
+
+
+def test_shares_that_nobody_knows_any_more_are_not_guessed(steps_of: Callable[..., Subject]) -> None:
+    """An earlier lossary kept no shares, and one of the run's datasets left the study."""
+    subject = steps_of(simulate(Plan(), 6), shares={"reform": 0.5, "gone": 0.5})
+    runs = [replace(column, datasets=["reform", "gone"]) for column in subject.table.runs]
+    unknown = check(replace(subject, table=replace(subject.table, runs=runs)))
+    assert severities(unknown, "shares-not-as-planned") == {"skipped"}
+
+
+def test_the_total_is_held_against_the_mixtures_that_runs_were_begun_with() -> None:
+    subject = simulate(Plan(), 2)
+    same = replace(subject, begun={RUN: kept(dict(DATASETS)), "tf_xxl": kept({"views": 1.0}, chosen=True)})
+    assert severities(check(same), "train-validation-shares-differ") == {"pass"}
+    own = {"reform": 0.15, "views": 0.2, "dialogue": 0.15, "gone": 0.5}
+    found = next(
+        f
+        for f in check(replace(subject, begun={RUN: kept(own)})).findings
+        if f.name == "train-validation-shares-differ"
+    )
+    assert (found.severity, found.measured) == ("warning", "gone: 0 % of validation, 50 % of training")
+
+
 def test_a_missing_cell_is_named_with_its_reason() -> None:
     subject = simulate(Plan(), 7)
     cells = [

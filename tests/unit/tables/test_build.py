@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 import pytest
 
 from lossary.errors import ScoreError, UsageError
+from lossary.files import write_json
+from lossary.tables.best import Criterion, best_step
 from lossary.tables.build import build_table
 
 RUNS = {"torch_xxl": "torch", "tf_xxl": "tensorflow"}
@@ -49,6 +51,33 @@ def test_totals_are_weighted_as_they_are_called(synthetic: Callable[..., Any], p
         total = table.total("torch_xxl", "mlm_loss", weighting)  # type: ignore[arg-type]
         assert total.value == pytest.approx(np.dot(values, share), rel=1e-9)
         assert total.low < total.value < total.high
+
+
+@pytest.mark.parametrize("gone", ["reform", "views", "dialogue"])
+def test_after_a_dataset_left_shares_add_up_and_the_runs_that_had_it_are_named(
+    synthetic: Callable[..., Any], planted: Any, gone: str
+) -> None:
+    """Before the next `prepare` the frozen set lists it still."""
+    study = synthetic(RUNS)
+    losses = {"reform": 1.8, "views": 4.0, "dialogue": 1.5}
+    for run in RUNS:
+        study.score(run, {name: planted(mlm=mlm) for name, mlm in losses.items()})
+    write_json(
+        study.folder.run("torch_xxl") / "run.json",
+        {"datasets": list(losses), "weights": dict.fromkeys(losses, 1 / 3), "recipe": {"steps": 100}},
+    )
+    left = {name: dataset for name, dataset in study.study.datasets.items() if name != gone}
+    now = study.study.model_copy(update={"datasets": left})
+    table = build_table(now, study.folder)
+    assert [row.name for row in table.datasets] == [name for name in losses if name != gone]
+    assert sum(row.validation_share for row in table.datasets) == pytest.approx(1.0, abs=1e-12)
+    assert sum(row.train_share for row in table.datasets) == pytest.approx(1.0, abs=1e-12)
+    assert f"also trained on {gone}, no longer in the study file: torch_xxl" in table.notes
+    # What is chosen by a total is chosen by the one that is shown.
+    chosen = best_step(now, study.folder, "torch_xxl", Criterion())
+    assert chosen is not None
+    assert chosen.value == pytest.approx(table.total("torch_xxl", "mlm_loss", "validation_share").value, rel=1e-9)
+    assert not any(note.startswith("also trained") for note in build_table(study.study, study.folder).notes)
 
 
 def test_a_dataset_without_pairs_has_no_sop_and_its_total_says_so(synthetic: Callable[..., Any], planted: Any) -> None:

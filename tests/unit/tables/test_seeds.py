@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lossary.files import write_json
 from lossary.reports.terminal import terminal_text
 from lossary.study import parse_study
 from lossary.tables.build import build_table
@@ -24,3 +25,23 @@ def test_seeds_have_a_column_of_their_own(synthetic: Callable[..., Any], planted
     assert "2 seeds: a, b" in terminal_text(table)
     alone = build_table(study.study, study.folder, runs=["a", "other"])
     assert alone.seed_spreads == []
+
+
+def test_a_run_of_another_mixture_or_course_is_no_other_seed(synthetic: Callable[..., Any], planted: Any) -> None:
+    """Both are set up alike now; one was begun before a dataset came, or before its steps were raised."""
+    study = synthetic({"a": "torch", "b": "torch"})
+    text = (study.folder.root / "study.toml").read_text(encoding="utf-8").replace('[runs."b"]', '[runs."b"]\nseed = 2')
+    names = ["reform", "views", "dialogue"]
+    for run in ("a", "b"):
+        study.score(run, {name: planted() for name in names})
+
+    def spread(**other: Any) -> bool:
+        record = {"datasets": names, "weights": dict.fromkeys(names, 1.0), "recipe": {"steps": 9}}
+        for run, more in (("a", {}), ("b", other)):
+            write_json(study.folder.run(run) / "run.json", record | more)
+        return bool(build_table(parse_study(text), study.folder).seed_spreads)
+
+    assert spread()
+    assert not spread(datasets=names[:2], weights=dict.fromkeys(names[:2], 1.0))
+    assert not spread(weights={"reform": 2.0, "views": 1.0, "dialogue": 1.0})
+    assert not spread(history=[{"from": 0, "steps": 6}, {"from": 6, "steps": 9}])

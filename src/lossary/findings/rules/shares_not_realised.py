@@ -1,4 +1,4 @@
-"""Training drew datasets in other shares than planned."""
+"""Training drew datasets in other shares than planned: those that the run was begun with, whatever is planned now."""
 
 from collections.abc import Mapping
 
@@ -15,17 +15,16 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     del adjusted
     if not subject.realised:
         return [skipped(_ID, "shares", "no run has steps on record")]
-    columns = {run.name: run for run in subject.table.runs}
     findings = []
     for run, realised in subject.realised.items():
-        trained = columns[run].datasets or list(realised)
-        planned = {row.name: row.train_share or 0.0 for row in subject.table.datasets if row.name in trained}
-        total = sum(planned.values())
-        gaps = {name: realised.get(name, 0.0) - share / total for name, share in planned.items()} if total else {}
-        if not gaps:
+        planned = _planned(subject, run)
+        if not planned:
+            findings.append(skipped(_ID, run, "the shares that it was begun with are not on record"))
             continue
+        gaps = {name: realised.get(name, 0.0) - planned.get(name, 0.0) for name in {**planned, **realised}}
         worst = max(gaps, key=lambda name: abs(gaps[name]))
-        shown = f"{worst} {100 * realised.get(worst, 0.0):.1f} %, planned {100 * planned[worst] / total:.1f} %"
+        drawn, asked = 100 * realised.get(worst, 0.0), 100 * planned.get(worst, 0.0)
+        shown = f"{worst} {drawn:.1f} %, planned {asked:.1f} %"
         if abs(gaps[worst]) <= _TOLERANCE:
             findings.append(passed(_ID, run, shown, f"within {100 * _TOLERANCE:g} points"))
             continue
@@ -36,8 +35,8 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                 severity="warning",
                 subject=run,
                 measured=shown,
-                gist=f"{run}: {worst} was {100 * realised.get(worst, 0.0):.1f} % of the examples drawn in training, "
-                f"and {100 * planned[worst] / total:.1f} % was planned",
+                gist=f"{run}: {worst} was {drawn:.1f} % of the examples drawn in training, "
+                f"and {asked:.1f} % was planned",
                 expected=f"within {100 * _TOLERANCE:g} points of the plan",
                 test="examples counted in the step records",
                 means="a dataset was starved or doubled; its loss says less about the model than about its share",
@@ -49,6 +48,19 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
             )
         )
     return findings
+
+
+def _planned(subject: Subject, run: str) -> dict[str, float]:
+    """The shares that a run was begun with, adding up to 1; empty if nobody knows them any more."""
+    begun = subject.begun.get(run)
+    if begun is not None and begun.shares is not None:
+        return begun.shares
+    shares = {row.name: row.train_share or 0.0 for row in subject.table.datasets}
+    column = next(column for column in subject.table.runs if column.name == run)
+    trained = column.datasets or list(shares)
+    whole = sum(shares.get(name, 0.0) for name in trained)
+    # Of a dataset that left the study nothing tells its share: those of the others would be too large.
+    return {name: shares[name] / whole for name in trained} if whole and all(name in shares for name in trained) else {}
 
 
 RULE = Rule(
