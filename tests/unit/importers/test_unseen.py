@@ -368,3 +368,51 @@ def test_a_date_beside_a_name_of_rows_is_only_said_of_them(read: Callable[..., I
         "run|wiki|loss": 2.5,
         "run|books|loss": 3.5,
     }
+
+
+TWO_HEADERS = {
+    "spread, empty": "model,wiki,,books,\n,loss,acc,loss,acc\na,2.0,0.5,3.0,0.25\n",
+    "spread, shorter": "model,wiki,,books\n,loss,acc,loss,acc\na,2.0,0.5,3.0,0.25\n",
+    "repeated": "dataset,wiki,wiki,books,books\nmodel,loss,acc,loss,acc\na,2.0,0.5,3.0,0.25\n",
+    "tabs": "\twiki\t\tbooks\t\nmodel\tloss\tacc\tloss\tacc\na\t2.0\t0.5\t3.0\t0.25\n",
+    "metrics above": "model,loss,,accuracy,\n,wiki,books,wiki,books\na,2.0,3.0,0.5,0.25\n",
+    "pandas": "dataset,wiki,wiki,books,books\nmetric,loss,acc,loss,acc\nmodel,,,,\na,2.0,0.5,3.0,0.25\n",
+    "Markdown": "|model|wiki| |books| |\n|---|---|---|---|---|\n| |loss|acc|loss|acc|\n|a|2.0|0.5|3.0|0.25|\n",
+    "HTML": "<table><tr><th rowspan=2>model</th><th colspan=2>wiki</th><th colspan=2>books</th></tr>"
+    "<tr><th>loss</th><th>acc</th><th>loss</th><th>acc</th></tr>"
+    "<tr><td>a</td><td>2.0</td><td>0.5</td><td>3.0</td><td>0.25</td></tr></table>",
+}
+
+
+@pytest.mark.parametrize("text", TWO_HEADERS.values(), ids=TWO_HEADERS.keys())
+def test_two_rows_of_headers_are_read_as_one(text: str, read: Callable[..., Imported]) -> None:
+    assert last_values(read({"t.csv": text})) == {
+        "a|wiki|loss": 2.0, "a|books|loss": 3.0, "a|wiki|accuracy": 0.5, "a|books|accuracy": 0.25,
+    }  # fmt: skip
+
+
+def test_two_rows_of_headers_without_a_name_for_the_rows(read: Callable[..., Imported]) -> None:
+    found = read({"t.csv": "wiki,,books,\nloss,acc,loss,acc\n2.0,0.5,3.0,0.25\n"})
+    assert last_values(found)["run|wiki|loss"] == 2.0
+    assert last_values(found)["run|books|loss"] == 3.0
+
+
+def test_two_rows_of_headers_over_steps_are_curves(read: Callable[..., Imported]) -> None:
+    found = read({"t.csv": ",wiki,,books,\nstep,loss,acc,loss,acc\n100,2.0,0.5,3.0,0.25\n200,1.5,0.5,2.5,0.5\n"})
+    assert last_values(found)["t|wiki|loss"] == 1.5
+    assert last_values(found)["t|books|loss"] == 2.5
+    assert "line 2" not in found.curves[0].place
+
+
+@pytest.mark.parametrize("last", ["loss", "ppl"])
+def test_an_upper_header_that_may_end_before_the_last_column_is_refused(
+    last: str, read: Callable[..., Imported]
+) -> None:
+    with pytest.raises(SourceError, match="two rows of headers") as caught:
+        read({"t.csv": f"model,wiki,,books,,\n,loss,acc,loss,acc,{last}\na,2.0,0.5,3.0,0.25,9.0\n"})
+    assert "books" in caught.value.message
+
+
+def test_a_first_row_of_texts_below_one_header_stays_a_row(read: Callable[..., Imported]) -> None:
+    found = read({"t.csv": "model,wiki loss,,note\na,OOM,,late\nb,2.0,,fine\n"})
+    assert last_values(found) == {"b|wiki|loss": 2.0}

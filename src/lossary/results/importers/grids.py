@@ -114,6 +114,9 @@ def read_csv_grid(text: str, path: Path) -> Grid:
             if count > _MOST_CELLS:
                 raise SourceError(f"more than {_MOST_CELLS:,} cells are no table", where=str(path))
             cells = [cell.strip() for cell in row]
+            if len(rows) == 1 and len(cells) > len(rows[0]) and all(read_cell(cell).number is None for cell in cells):
+                # A second row of headers below one whose last header spans several columns.
+                rows[0] += [""] * (len(cells) - len(rows[0]))
             if rows and rows[0] and any(cells[len(rows[0]) :]):
                 raise SourceError("more cells than the header has", where=f"{path}, line {len(rows) + 1}")
             rows.append(cells)

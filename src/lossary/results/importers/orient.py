@@ -30,6 +30,7 @@ from lossary.results.importers.columns import (
     unsaid,
 )
 from lossary.results.importers.grids import Grid, Parsed, is_all, is_total, read_cell, unlink
+from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import (
@@ -88,7 +89,7 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
     found = _Found(Imported(path=str(path), kind=kind), path, maps)
     collectors: list[Imported] = []
     for number, grid in enumerate(grids, 1):
-        grid = _tidied(grid)
+        grid = joined_headers(_tidied(grid), str(path))
         if len(grid.rows) < 2:
             continue
         grid = _with_one_name_each(grid, found)

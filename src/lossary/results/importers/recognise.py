@@ -18,6 +18,7 @@ from lossary.results.importers.grids import (
     read_html_grids,
     read_markdown_grids,
 )
+from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import has_rows, read_line_log
 from lossary.results.importers.lines import read_json_text, read_text
@@ -295,14 +296,14 @@ def _json_or_none(text: str) -> object:
 
 
 def _read_csv(path: Path, maps: Maps) -> Imported:
-    grid = read_csv_grid(read_text(path), path)
+    grid = joined_headers(read_csv_grid(read_text(path), path), str(path))
     if grid.rows and [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
         grid = _of_tensorboard(grid, path)
     if grid.rows and is_series_grid(grid, maps):
         found = Collector(path, kind_of_series(grid.rows[0]), maps)
         series_of_grid(grid, found, path_run(path))
         return found.finish()
-    return read_grids([Grid(title=path.stem, rows=grid.rows, first_line=1)], path, "CSV table", maps)
+    return read_grids([Grid(title=path.stem, rows=grid.rows, first_line=grid.first_line)], path, "CSV table", maps)
 
 
 def _of_tensorboard(grid: Grid, path: Path) -> Grid:
