@@ -416,3 +416,32 @@ def test_an_upper_header_that_may_end_before_the_last_column_is_refused(
 def test_a_first_row_of_texts_below_one_header_stays_a_row(read: Callable[..., Imported]) -> None:
     found = read({"t.csv": "model,wiki loss,,note\na,OOM,,late\nb,2.0,,fine\n"})
     assert last_values(found) == {"b|wiki|loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("metric", "cells", "values"),
+    [
+        ("loss", ("2.5", "1,234"), (2.5, None)),
+        ("loss", ("2.345", "1,234"), (2.345, None)),
+        ("loss", ("2,5", "3,25", "1.234"), (2.5, 3.25, None)),
+        ("loss", ("2,345", "1,234"), (2.345, 1.234)),
+        ("loss", ("2.5", "0,234"), (2.5, 0.234)),
+        ("loss", ("2.5", "1,23"), (2.5, 1.23)),
+        ("perplexity", ("12.5", "1,234"), (12.5, None)),
+        ("perplexity", ("987", "1,234"), (987, None)),
+        ("perplexity", ("12,5", "1,234"), (12.5, 1.234)),
+        ("perplexity", ("12.5", "1,234.5"), (12.5, 1234.5)),
+    ],
+)
+@pytest.mark.parametrize("name", ["dataset", "step"])
+def test_a_mark_that_may_separate_thousands_is_not_guessed(
+    name: str, metric: str, cells: tuple[str, ...], values: tuple[float | None, ...], read: Callable[..., Imported]
+) -> None:
+    rows = "".join(f"{at + 1};{cell}\n" for at, cell in enumerate(cells))
+    found = read({"t.csv": f"{name};{metric}\n{rows}"})
+    if name == "step":
+        numbers = dict(zip(found.curves[0].step.tolist(), found.curves[0].value.tolist(), strict=True))
+    else:
+        numbers = {int(number.dataset or 0): number.value for number in found.numbers}
+    assert numbers == {at + 1: value for at, value in enumerate(values) if value is not None}
+    assert ("may separate thousands" in str(found.notes)) == (None in values)

@@ -7,7 +7,7 @@ commas, deviations and remarks.
 import csv
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from math import isfinite
@@ -17,12 +17,16 @@ from typing import NamedTuple
 from lossary.errors import LossaryError, SourceError
 
 __all__ = [
+    "OPEN_MARKS",
     "Cell",
     "Grid",
+    "Marks",
     "Parsed",
     "is_all",
     "is_missing",
     "is_total",
+    "marks_of",
+    "may_be_thousands",
     "parse_number",
     "read_cell",
     "read_csv_grid",
@@ -208,6 +212,37 @@ def read_cell(text: str, *, decimal_comma: bool = True) -> Cell:
             remark = match[1] or re.search(r"[^\W\d]", match[3] or "")
             return Cell(number, plain if remark else None)
     return Cell(None, plain)
+
+
+OPEN_MARKS = "left out, for a mark in them may separate thousands or be the decimal one; write them with points"
+_FRACTION = re.compile(r"[^\d.,]*\d+([.,])(\d+)(?![\d.,])")
+
+
+class Marks(NamedTuple):
+    """How a table writes fractions: its decimal mark, and whether a comma can be nothing else (`2,5`)."""
+
+    decimal: str
+    has_clear_comma: bool
+
+
+def marks_of(texts: Iterable[str]) -> Marks:
+    """The mark that most of a table's numbers have; points before commas."""
+    found = [match for text in texts if (match := _FRACTION.match(unlink(text)[0] if "[" in text else text))]
+    commas = [match for match in found if match[1] == ","]
+    clear = any(len(match[2]) != 3 or match[0].lstrip("~≈<>≤≥+- ").startswith("0") for match in commas)
+    return Marks("," if len(commas) * 2 > len(found) else "." if found else "", clear)
+
+
+def may_be_thousands(text: str, marks: Marks, *, is_large: bool = False) -> bool:
+    """Whether the mark in a number is another than its table's decimal one and may separate thousands.
+
+    1,234 beside 2.5, or 1.234 beside 2,5. `is_large` where thousands are common: there 1,234 alone may be some, too.
+    """
+    match = re.match(r"[^\d.,]*[1-9]\d{0,2}([.,])\d{3}(?![\d.,])", text)
+    if match is None:
+        return False
+    alone = is_large and match[1] == "," and not marks.has_clear_comma
+    return alone or (marks.decimal != "" and match[1] != marks.decimal)
 
 
 class _Tables(HTMLParser):

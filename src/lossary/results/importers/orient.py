@@ -29,7 +29,18 @@ from lossary.results.importers.columns import (
     run_name,
     unsaid,
 )
-from lossary.results.importers.grids import Grid, Parsed, is_all, is_total, read_cell, unlink
+from lossary.results.importers.grids import (
+    OPEN_MARKS,
+    Grid,
+    Marks,
+    Parsed,
+    is_all,
+    is_total,
+    marks_of,
+    may_be_thousands,
+    read_cell,
+    unlink,
+)
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import base_metric
@@ -82,6 +93,8 @@ class _Found:
     datasets: dict[str, ImportedDataset] = field(default_factory=dict)
     taken: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
+    open_marks: list[str] = field(default_factory=list)
+    marks: Marks = field(default_factory=lambda: marks_of(()))
 
 
 def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Imported:
@@ -103,9 +116,10 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
         if problem:
             found.imported.notes.append(f"table {number} (line {grid.first_line}) {problem}; left out")
     found.imported.datasets.extend(found.datasets.values())
-    if found.odd:
-        more = f" and {len(found.odd) - _MANY_ODD} more" if len(found.odd) > _MANY_ODD else ""
-        found.imported.notes.append(f"cells with more than a number: {'; '.join(found.odd[:_MANY_ODD])}{more}")
+    for said, cells in (("cells with more than a number", found.odd), (OPEN_MARKS, found.open_marks)):
+        if cells:
+            more = f" and {len(cells) - _MANY_ODD} more" if len(cells) > _MANY_ODD else ""
+            found.imported.notes.append(f"{said}: {'; '.join(cells[:_MANY_ODD])}{more}")
     return replace(merged([found.imported, *collectors], path), kind=kind) if collectors else found.imported
 
 
@@ -200,6 +214,7 @@ def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
     at = {kind: column_of(columns, kind) for kind in ("dataset", "run", "split", "step", "epoch", "metric", "value")}
     percent = {c.at for c in columns if c.metric.endswith("accuracy") and _is_percent(grid, c.at)}
     telling = [c for c in columns if c.role is None and not c.metric and not (c.name and c.name.statistic)]
+    found.marks = marks_of(row[c.at] for row in grid.rows[1:] for c in columns if c.metric or c.role == "value")
     facts: list[_Fact] = []
     above: dict[str, str] = {}
     for offset, row in enumerate(grid.rows[1:], 1):
@@ -250,6 +265,9 @@ def _row_facts(
         if not metric or (column.name is not None and column.name.statistic == "deviation"):
             continue
         text, link = unlink(row[column.at])
+        if may_be_thousands(text, found.marks, is_large=metric.endswith("perplexity")):
+            found.open_marks.append(f"line {line}, {column.header!r}: {text[:60]!r}")
+            continue
         printed = read_cell(text)
         if printed.odd is not None:
             found.odd.append(

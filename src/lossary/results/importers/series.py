@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
-from lossary.results.importers.grids import Grid, read_cell, unlink
+from lossary.results.importers.grids import OPEN_MARKS, Grid, marks_of, may_be_thousands, read_cell, unlink
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
 from lossary.results.importers.names import read_name, role
@@ -96,6 +96,8 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
         if headers.index(headers[index]) != index:
             tags[index] = tag._replace(name=f"{tag.name} (column {index + 1})")
     odd = 0
+    marks = marks_of(row[index] for row in grid.rows[1:] for index in tags if index < len(row))
+    open_marks: list[str] = []
     steps = _steps(grid, at, found)
     for offset, row in enumerate(grid.rows[1:], 1):
         step = steps[offset - 1]
@@ -107,6 +109,9 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
             text = unlink(row[index])[0]
             if not text:
                 continue
+            if may_be_thousands(text, marks, is_large=read_name(tag.core).quantity == "perplexity"):
+                open_marks.append(f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
+                continue
             value = _value(text)
             if value is None:
                 odd += text.strip().lower() not in ("no log", "-", "none", "null")
@@ -114,6 +119,8 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
             found.add(tag, step, value, f"line {grid.line(offset)}, {tag.name}")
     if odd:
         found.note(f"{odd} cells are no number; left out")
+    if open_marks:
+        found.note(f"{OPEN_MARKS}: {'; '.join(open_marks[:3])}" + (" and more" if open_marks[3:] else ""))
 
 
 _SHORT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbB])(?:\s*(?:steps?|iter\w*|updates?))?")
