@@ -8,8 +8,9 @@ from lossary.findings.engine import Checked
 from lossary.reports.comparison import own_mixture_text
 from lossary.reports.html.views.losses import CellView, Row, RunHead, losses_view, run_heads
 from lossary.reports.progress import ending_text, killed_text, progress_text
-from lossary.reports.text import percent, plain, safe_link, short_count
+from lossary.reports.text import percent, plain, safe_link, short_count, trained_on
 from lossary.results.progress import RunProgress
+from lossary.study import Study
 from lossary.tables.comparability import flat_settings, realised_shares, run_settings
 from lossary.tables.comparison import Comparison
 from lossary.tables.load import OpenTable
@@ -157,7 +158,7 @@ def run_view(opened: OpenTable, run: str, links: Addresses) -> RunView:
     return RunView(
         head=run_heads(table, links)[at],
         base=None if table.base in (run, None) else plain(table.base or ""),
-        facts=_run_facts(table.runs[at]),
+        facts=_run_facts(table.runs[at], opened.study),
         metrics=[blocks[metric].title for metric in metrics],
         rows=[
             DatasetOfRun(
@@ -175,13 +176,13 @@ def run_view(opened: OpenTable, run: str, links: Addresses) -> RunView:
     )
 
 
-def _run_facts(run: RunColumn) -> Facts:
+def _run_facts(run: RunColumn, study: Study | None) -> Facts:
     found = [
         ("backend", run.backend),
         ("size", run.size),
         ("step", None if run.step is None else short_count(run.step)),
         ("tokens", None if run.tokens is None else short_count(run.tokens)),
-        ("trained on", None if run.datasets is None else ", ".join(run.datasets)),
+        ("trained on", trained_on(run, study)),
         ("device", run.device),
         ("precision", run.precision),
         ("seed", None if run.seed is None else str(run.seed)),

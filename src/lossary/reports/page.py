@@ -23,7 +23,8 @@ from lossary.reports.html.render import INSTALL
 from lossary.reports.html.view import PageView, page_view
 from lossary.reports.html.views.provenance import provenance_rows
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
-from lossary.reports.text import delta_text, metric_title, number, percent, short_count
+from lossary.reports.text import delta_text, metric_title, number, percent, short_count, trained_on
+from lossary.study import Study
 from lossary.tables.comparability import differing_settings, realised_shares, run_settings
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
@@ -113,7 +114,7 @@ def _sections(opened: OpenTable, checked: Checked, view: PageView | None, option
     if study is not None:
         sections += [
             *(_Section("", text) for text in _diagnoses(folder)),
-            _Section("Runs", _runs(table, folder)),
+            _Section("Runs", _runs(table, study, folder)),
             _Section("Curves", _curves(out, view, png=options.png)),
             _Section("Mixture", _mixture(table, folder)),
             _Section("Provenance", _provenance(opened)),
@@ -249,13 +250,13 @@ def _seeds(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _runs(table: Table, folder: StudyFolder) -> str:
+def _runs(table: Table, study: Study, folder: StudyFolder) -> str:
     lines = ["| run | backend | size | step | tokens | trained on | device |", "|---|---|---|---:|---:|---|---|"]
     records = {}
     for run in table.runs:
         # Backend and size stand in the table already.
         records[run.name] = run_settings(folder, run.name).get("recipe", {})
-        trained = "all" if run.datasets is None or len(run.datasets) == len(table.datasets) else ", ".join(run.datasets)
+        trained = trained_on(run, study) or "—"
         name = markdown_link(escape_markdown(run.name), run.link)
         cells = [
             name,

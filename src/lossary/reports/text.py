@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, Table, Total, Weighting, measure_of
+from lossary.study import Study
+from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, RunColumn, Table, Total, Weighting, measure_of
 
 __all__ = [
     "WEIGHTING_TITLES",
@@ -21,6 +22,7 @@ __all__ = [
     "step_mark",
     "total_mark",
     "total_rows",
+    "trained_on",
     "weightings",
 ]
 
@@ -134,3 +136,20 @@ def safe_link(link: str | None) -> str | None:
     except ValueError:
         return None
     return link if parts.scheme in ("http", "https") or (not parts.scheme and not parts.netloc) else None
+
+
+def trained_on(run: RunColumn, study: Study | None) -> str | None:
+    """The datasets that a run was trained on, held against those that its study has now; None if nobody knows them."""
+    if run.datasets is None:
+        return None
+    if study is None:
+        return plain(", ".join(run.datasets))
+    shared = [name for name in study.datasets if name in run.datasets]
+    lacking = [name for name in study.datasets if name not in run.datasets]
+    removed = [name for name in run.datasets if name not in study.datasets]
+    text = ", ".join(shared)
+    if len(lacking) < len(shared):
+        text = f"all but {', '.join(lacking)}" if lacking else "all"
+    if removed:
+        text = f"{text}, and also {', '.join(removed)} (removed)" if text else f"{', '.join(removed)} (removed)"
+    return plain(text)

@@ -245,6 +245,13 @@ def _bits(
 
 def _own_mixture(tables: tuple[Table, Table], first: Side, second: Side) -> Decomposition | None:
     shares = [realised_shares(side.folder, side.run) for side in (first, second)]
+    # Of a dataset that left the study there is no loss to weight.
+    if any(
+        name not in {row.name for row in table.datasets}
+        for table, share in zip(tables, shares, strict=True)
+        for name in share
+    ):
+        return None
     values = [
         {name: table.cell(side.run, name, "mlm_loss").value for name in share}
         for table, side, share in zip(tables, (first, second), shares, strict=True)

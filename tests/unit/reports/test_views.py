@@ -7,14 +7,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from lossary.dashboard.addresses import Addresses
+from lossary.dashboard.views import run_view
+from lossary.files import write_json
 from lossary.findings.folder import check_table
 from lossary.reports.export import csv_text, json_value, latex_text, parquet_table
+from lossary.reports.html.links import Anchors, Ids
+from lossary.reports.html.views.pairs import pairs_view
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.page import write_report
 from lossary.reports.terminal import terminal_text
-from lossary.reports.text import number, plain, safe_link
+from lossary.reports.text import number, plain, safe_link, trained_on
+from lossary.results.records import STEP_SCHEMA, write_steps
 from lossary.tables.build import build_table
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
@@ -171,3 +178,42 @@ def test_the_report_says_verdict_table_runs_mixture_and_provenance(synthetic: Ca
     assert "6 of 6 cells measured on 3,000 frozen validation examples." in page
     assert "No step records" in page
     assert "3 bad rows left out" in page
+
+
+@pytest.mark.parametrize(
+    ("trained", "said"),
+    [
+        (["reform", "views", "dialogue"], "all"),
+        (["dialogue", "views", "reform"], "all"),
+        (["reform", "views"], "all but dialogue"),
+        (["views"], "views"),
+        (["reform", "views", "gone"], "all but dialogue, and also gone (removed)"),
+        (["reform", "views", "dialogue", "gone", "old"], "all, and also gone, old (removed)"),
+        (["gone"], "gone (removed)"),
+        (["views", "gone"], "views, and also gone (removed)"),
+        (None, None),
+    ],
+)
+def test_what_a_run_was_trained_on_is_said_alike_everywhere(
+    synthetic: Callable[..., Any], planted: Any, trained: list[str] | None, said: str | None
+) -> None:
+    """As many datasets as the study has need not be those of the study; of a checkpoint from elsewhere nobody knows."""
+    study = synthetic({"a": "torch"})
+    run = "a" if trained else "elsewhere"
+    study.score(run, {name: planted() for name in DATASETS})
+    if trained:
+        record = {"datasets": trained, "weights": dict.fromkeys(trained, 1.0), "recipe": {"steps": 100}}
+        write_json(study.folder.run(run) / "run.json", record)
+        rows = [dict.fromkeys(STEP_SCHEMA.names, 1) | {"run": run, "dataset": name} for name in trained]
+        write_steps(study.folder.steps(run), pa.Table.from_pylist(rows, schema=STEP_SCHEMA))
+    opened = OpenTable(build_table(study.study, study.folder), study.study, study.folder)
+    column = opened.table.runs[0]
+    assert (column.name, trained_on(column, study.study)) == (run, said)
+    assert f"| {escape_markdown(said or '—')} |" in report_of(study, opened.table)
+    assert (study.folder.report / "report.html").is_file()
+    ids = Ids([run], DATASETS)
+    pairs = pairs_view(opened, Anchors(ids, charts=[], examples=[]), ids)
+    shown = dict(zip(pairs.columns, pairs.runs[0].facts, strict=True)).get("trained on")
+    assert shown == said
+    facts = dict(run_view(opened, run, Addresses("study")).facts)
+    assert facts.get("trained on") == said

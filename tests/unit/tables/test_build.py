@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from lossary.errors import ScoreError, UsageError
 from lossary.files import write_json
+from lossary.results.records import STEP_SCHEMA, write_steps
 from lossary.tables.best import Criterion, best_step
 from lossary.tables.build import build_table
+from lossary.tables.comparison import Side, compare
 
 RUNS = {"torch_xxl": "torch", "tf_xxl": "tensorflow"}
 
@@ -77,6 +80,12 @@ def test_after_a_dataset_left_shares_add_up_and_the_runs_that_had_it_are_named(
     chosen = best_step(now, study.folder, "torch_xxl", Criterion())
     assert chosen is not None
     assert chosen.value == pytest.approx(table.total("torch_xxl", "mlm_loss", "validation_share").value, rel=1e-9)
+    # Runs are compared on what is left; of their own mixtures there is no total any more.
+    rows = [dict.fromkeys(STEP_SCHEMA.names, 1) | {"run": run, "dataset": n} for run in RUNS for n in losses]
+    for run in RUNS:
+        write_steps(study.folder.steps(run), pa.Table.from_pylist(rows, schema=STEP_SCHEMA))
+    sides = [Side(study=now, folder=study.folder, run=run) for run in RUNS]
+    assert compare(*sides).own_mixture is None
     assert not any(note.startswith("also trained") for note in build_table(study.study, study.folder).notes)
 
 

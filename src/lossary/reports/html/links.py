@@ -37,6 +37,10 @@ class Ids:
         self._runs = {name: index for index, name in enumerate(runs)}
         self._datasets = {name: index for index, name in enumerate(datasets)}
 
+    def has_dataset(self, dataset: str) -> bool:
+        """Whether it has a place: findings name datasets that left the study, too."""
+        return dataset in self._datasets
+
     def run(self, run: str) -> str:
         """Of a run's row among the runs."""
         return f"run-{self._runs[run]}"
@@ -74,7 +78,7 @@ class Anchors:
         return f"#{self._ids.run(run)}"
 
     def dataset(self, dataset: str) -> str | None:
-        return f"#{self._ids.dataset(dataset)}"
+        return f"#{self._ids.dataset(dataset)}" if self._ids.has_dataset(dataset) else None
 
     def curves(self, dataset: str, metric: Metric) -> str | None:
         # Accuracies have no curve of their own: they stand beside the loss.

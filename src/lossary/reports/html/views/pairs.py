@@ -7,7 +7,8 @@ from lossary.reports.html.charts.forest import forest_chart
 from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.links import Ids, Links
 from lossary.reports.html.views.losses import RunHead, run_heads
-from lossary.reports.text import plain, short_count
+from lossary.reports.text import plain, short_count, trained_on
+from lossary.study import Study
 from lossary.tables.comparability import Check, comparability, differing_settings, run_settings
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, RunColumn, Table
@@ -51,7 +52,7 @@ def pairs_view(opened: OpenTable, links: Links, ids: Ids) -> PairsView:
     charts = [chart for chart in found if chart is not None]
     checks, all_same = _checks(opened)
     settings, names = _settings(opened)
-    columns, rows = _runs(table, links, ids)
+    columns, rows = _runs(opened, links, ids)
     return PairsView(
         base=None if table.base is None else plain(table.base),
         why_none="" if charts else _why_none(table),
@@ -74,9 +75,10 @@ def _why_none(table: Table) -> str:
     return "No run has scores on the examples of another one."
 
 
-def _runs(table: Table, links: Links, ids: Ids) -> tuple[list[str], list[RunRow]]:
+def _runs(opened: OpenTable, links: Links, ids: Ids) -> tuple[list[str], list[RunRow]]:
     """Runs with the columns that any of them fills."""
-    values = [_facts(table, run) for run in table.runs]
+    table = opened.table
+    values = [_facts(opened.study, run) for run in table.runs]
     columns = [name for name in values[0] if any(row[name] for row in values)] if values else []
     rows = [
         RunRow(id=ids.run(run.name), head=head, facts=[plain(row[name] or "—") for name in columns])
@@ -85,15 +87,14 @@ def _runs(table: Table, links: Links, ids: Ids) -> tuple[list[str], list[RunRow]
     return columns, rows
 
 
-def _facts(table: Table, run: RunColumn) -> dict[str, str]:
-    all_of_them = run.datasets is not None and len(run.datasets) == len(table.datasets)
+def _facts(study: Study | None, run: RunColumn) -> dict[str, str]:
     return {
         "table": run.section or "",
         "backend": run.backend or "",
         "size": run.size or "",
         "step": "" if run.step is None else short_count(run.step),
         "tokens": "" if run.tokens is None else short_count(run.tokens),
-        "trained on": "all" if all_of_them else ", ".join(run.datasets or []),
+        "trained on": trained_on(run, study) or "",
         "precision": run.precision or "",
         "device": run.device or "",
         "seed": "" if run.seed is None else str(run.seed),
