@@ -445,3 +445,16 @@ def test_a_mark_that_may_separate_thousands_is_not_guessed(
         numbers = {int(number.dataset or 0): number.value for number in found.numbers}
     assert numbers == {at + 1: value for at, value in enumerate(values) if value is not None}
     assert ("may separate thousands" in str(found.notes)) == (None in values)
+
+
+@pytest.mark.parametrize(
+    "cell", ["2.5 ± 0.02", "2.5±0.02", "2.5 +/- 0.02", "2.5 (0.02)", "**2.5** ± 0.02", "2.5 [2.4, 2.6]"]
+)
+@pytest.mark.parametrize("name", ["dataset", "step"])
+def test_a_deviation_beside_a_number_is_left_out_with_a_note(
+    name: str, cell: str, read: Callable[..., Imported]
+) -> None:
+    found = read({"t.md": f"| {name} | loss |\n|---|---|\n| 1 | {cell} |\n| 2 | 2.25 |\n"})
+    assert sorted(last_values(found).values()) in ([2.25, 2.5], [2.25])
+    assert cell in str(found.notes)
+    assert "2.25" not in str(found.notes)

@@ -18,10 +18,12 @@ from lossary.errors import LossaryError, SourceError
 
 __all__ = [
     "OPEN_MARKS",
+    "SPREADS",
     "Cell",
     "Grid",
     "Marks",
     "Parsed",
+    "has_spread",
     "is_all",
     "is_missing",
     "is_total",
@@ -176,6 +178,11 @@ class Cell(NamedTuple):
     odd: str | None
 
 
+def has_spread(text: str) -> bool:
+    """Whether a number has a deviation, an interval or another number beside it: 2.31 ± 0.02, 2.31 (0.02)."""
+    return re.search(r"\d%?[*_`\s]*(±|\+/?[-−]\s*[\d.]|\\pm|[\[(][^\])]*\d)", text) is not None
+
+
 def is_missing(text: str) -> bool:
     """Whether a cell says that it has no value."""
     return text.strip().strip("`*_").strip().lower() in _MISSING
@@ -214,6 +221,7 @@ def read_cell(text: str, *, decimal_comma: bool = True) -> Cell:
     return Cell(None, plain)
 
 
+SPREADS = "what stands behind ± or in brackets is left out"
 OPEN_MARKS = "left out, for a mark in them may separate thousands or be the decimal one; write them with points"
 _FRACTION = re.compile(r"[^\d.,]*\d+([.,])(\d+)(?![\d.,])")
 

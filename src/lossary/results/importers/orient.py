@@ -31,9 +31,11 @@ from lossary.results.importers.columns import (
 )
 from lossary.results.importers.grids import (
     OPEN_MARKS,
+    SPREADS,
     Grid,
     Marks,
     Parsed,
+    has_spread,
     is_all,
     is_total,
     marks_of,
@@ -94,6 +96,7 @@ class _Found:
     taken: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
     open_marks: list[str] = field(default_factory=list)
+    spreads: list[str] = field(default_factory=list)
     marks: Marks = field(default_factory=lambda: marks_of(()))
 
 
@@ -116,7 +119,11 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
         if problem:
             found.imported.notes.append(f"table {number} (line {grid.first_line}) {problem}; left out")
     found.imported.datasets.extend(found.datasets.values())
-    for said, cells in (("cells with more than a number", found.odd), (OPEN_MARKS, found.open_marks)):
+    for said, cells in (
+        ("cells with more than a number", found.odd),
+        (OPEN_MARKS, found.open_marks),
+        (SPREADS, found.spreads),
+    ):
         if cells:
             more = f" and {len(cells) - _MANY_ODD} more" if len(cells) > _MANY_ODD else ""
             found.imported.notes.append(f"{said}: {'; '.join(cells[:_MANY_ODD])}{more}")
@@ -275,6 +282,8 @@ def _row_facts(
             )
         if printed.number is None:
             continue
+        if printed.odd is None and has_spread(text):
+            found.spreads.append(f"line {line}, {column.header!r}: {text[:60]!r}")
         if keys["split"]:
             split = split_word(keys["split"]) or split
         run, dataset = _owner(column, keys, at, columns)

@@ -5,7 +5,16 @@ from pathlib import Path
 
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
-from lossary.results.importers.grids import OPEN_MARKS, Grid, marks_of, may_be_thousands, read_cell, unlink
+from lossary.results.importers.grids import (
+    OPEN_MARKS,
+    SPREADS,
+    Grid,
+    has_spread,
+    marks_of,
+    may_be_thousands,
+    read_cell,
+    unlink,
+)
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
 from lossary.results.importers.names import read_name, role
@@ -98,6 +107,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
     odd = 0
     marks = marks_of(row[index] for row in grid.rows[1:] for index in tags if index < len(row))
     open_marks: list[str] = []
+    spreads: list[str] = []
     steps = _steps(grid, at, found)
     for offset, row in enumerate(grid.rows[1:], 1):
         step = steps[offset - 1]
@@ -117,10 +127,13 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
                 odd += text.strip().lower() not in ("no log", "-", "none", "null")
                 continue
             found.add(tag, step, value, f"line {grid.line(offset)}, {tag.name}")
+            if has_spread(text):
+                spreads.append(f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
     if odd:
         found.note(f"{odd} cells are no number; left out")
-    if open_marks:
-        found.note(f"{OPEN_MARKS}: {'; '.join(open_marks[:3])}" + (" and more" if open_marks[3:] else ""))
+    for said, cells in ((OPEN_MARKS, open_marks), (SPREADS, spreads)):
+        if cells:
+            found.note(f"{said}: {'; '.join(cells[:3])}" + (f" and {len(cells) - 3} more" if cells[3:] else ""))
 
 
 _SHORT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbB])(?:\s*(?:steps?|iter\w*|updates?))?")
