@@ -54,6 +54,7 @@ __all__ = [
     "Settings",
     "StepTime",
     "Which",
+    "chosen_runs",
     "evaluate",
     "prepare",
     "run_study",
@@ -221,7 +222,7 @@ def train(
                 Thread(target=load_ahead, name="load ahead").start()
             tools.run("lossary.worker", request, study.runs[run].backend)
 
-    chosen = _chosen(study, runs)
+    chosen = chosen_runs(study, runs)
     _check_courses(study, folder, chosen)
     after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
     _each_run(
@@ -293,29 +294,49 @@ def evaluate(
             request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in wanted]}
             tools.run("lossary.evaluation.job", request, wanted[0].backend)
 
-    names = list(elsewhere) or _chosen(study, runs)
-    _each_run("evaluate", names, job, folder=folder, jobs=jobs, listener=listener)
+    chosen = chosen_runs(study, runs)
+    if elsewhere:
+        _each_run("evaluate", list(elsewhere), job, folder=folder, jobs=jobs, listener=listener)
+        return
+    if isinstance(which, int):
+        _refuse_step(folder, chosen, which)
+    # That there is nothing to score is no failure of a run, and nothing to remember of it.
+    without: dict[str, LossaryError] = {
+        run: CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
+        for run in chosen
+        if not list_checkpoints(folder.checkpoints(run))
+    }
+    names = [run for run in chosen if run not in without]
+    _each_run("evaluate", names, job, folder=folder, jobs=jobs, refused=without, listener=listener)
+
+
+def _refuse_step(folder: StudyFolder, runs: Sequence[str], step: int) -> None:
+    """UsageError, and nothing scored, if a run does not have the checkpoint of a step that is asked for."""
+    lacking = {}
+    for run in runs:
+        kept = list_checkpoints(folder.checkpoints(run))
+        if folder.checkpoint(run, step) not in kept:
+            lacking[run] = ", ".join(f"{checkpoint_step(path):,}" for path in kept) or "none"
+    if lacking:
+        having = [run for run in runs if run not in lacking]
+        others = f"; {', '.join(having)} would be scored with --run" if having else ""
+        raise UsageError(
+            f"no checkpoint of step {step:,} is kept of {', '.join(lacking)}",
+            where="--step",
+            hint=f"Kept: {'; '.join(f'{run} {steps}' for run, steps in lacking.items())}. "
+            f"`keep_checkpoints` and `keep_best` say which are{others}.",
+        )
 
 
 def _checkpoints(folder: StudyFolder, run: str, which: Which | int) -> list[Path]:
     kept = list_checkpoints(folder.checkpoints(run))
-    if not kept:
-        raise CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
     if which == "all":
         return kept
-    if which == "newest":
-        return kept[-1:]
-    if folder.checkpoint(run, which) not in kept:
-        steps = ", ".join(f"{checkpoint_step(path):,}" for path in kept)
-        raise CheckpointError(
-            f"run {run!r} has no checkpoint of step {which:,}",
-            where=str(folder.checkpoints(run)),
-            hint=f"Kept: {steps}. `keep_checkpoints` and `keep_best` say which are.",
-        )
-    return [folder.checkpoint(run, which)]
+    return kept[-1:] if which == "newest" else [folder.checkpoint(run, which)]
 
 
-def _chosen(study: Study, runs: Sequence[str] | None) -> list[str]:
+def chosen_runs(study: Study, runs: Sequence[str] | None) -> list[str]:
+    """The runs of a study that are asked for, in its order; UsageError if one of them is unknown."""
     unknown = [run for run in runs or [] if run not in study.runs]
     if unknown:
         raise UsageError(f"no run is called {unknown[0]!r}", hint=f"Runs: {', '.join(study.runs)}.")
@@ -326,6 +347,7 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     """Everything from text to report. A run that failed is left out of the page, and said, by an error at the end."""
     if folder.study_file.name != "study.toml":
         raise StudyError("the study file must be called study.toml", where=str(folder.study_file))
+    chosen = chosen_runs(study, settings.runs)
     failed: LossaryError | None = None
     with _warmed(study, folder, settings) as warm:
         prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)
@@ -335,7 +357,7 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
             raise
         except RunError as error:
             failed = error
-    scorable = [run for run in _chosen(study, settings.runs) if list_checkpoints(folder.checkpoints(run))]
+    scorable = [run for run in chosen if list_checkpoints(folder.checkpoints(run))]
     if scorable:
         evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
         page = kept_page(study, folder) or make_page(study, folder)
@@ -368,7 +390,7 @@ def _shared(runs: int, jobs: int | None) -> _Shared:
 def _warmed(study: Study, folder: StudyFolder, settings: Settings) -> WarmWorkers:
     """Workers that import their frameworks while a small study is prepared; a large one may need the memory."""
     warm = WarmWorkers()
-    runs = _chosen(study, settings.runs)
+    runs = chosen_runs(study, settings.runs)
     at_once, cores_each = _shared(len(runs), settings.jobs)
     waiting = [
         run for run in runs if study.runs[run].start is None and steps_done(folder, run) < study.recipe_of(run).steps
@@ -401,12 +423,16 @@ def _each_run(
     threads: int | None = None,
     after: Mapping[str, str] | None = None,
     warm: WarmWorkers | None = None,
+    refused: Mapping[str, LossaryError] | None = None,
     listener: Listener,
 ) -> None:
-    """Does a job for each run, `jobs` at a time, a run after the one that it waits for; collects failures."""
+    """Does a job for each run, `jobs` at a time, a run after the one that it waits for; collects failures.
+
+    `refused` are those of runs that nothing can be done for.
+    """
     at_once, cores_each = _shared(len(runs), jobs)
     stop = StopRequest()
-    errors: dict[str, LossaryError] = {}
+    errors: dict[str, LossaryError] = dict(refused or {})
 
     def work(run: str) -> None:
         if stop.asked:

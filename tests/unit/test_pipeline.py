@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from lossary import pipeline
-from lossary.errors import RunError
+from lossary.errors import CheckpointError, RunError, UsageError
 from lossary.folder import StudyFolder
+from lossary.results.endings import read_ending
+from lossary.study import Study
 
 
 class Silent:
@@ -90,3 +92,39 @@ def test_what_a_killed_run_left_is_taken_away_by_whoever_works_on_it_next(tmp_pa
     files = {path for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert files == set(kept)
     assert not [path for path in folder.checkpoints("a").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("stage", ["run_study", "train", "evaluate"])
+def test_an_unknown_run_is_refused_before_anything_is_made(
+    stage: str, tiny_study: Study, tiny_folder: StudyFolder
+) -> None:
+    before = sorted(tiny_folder.root.rglob("*"))
+    asked = {"settings": pipeline.Settings(runs=["nope"])} if stage == "run_study" else {"runs": ["torch_a", "nope"]}
+    with pytest.raises(UsageError, match="no run is called 'nope'"):
+        getattr(pipeline, stage)(tiny_study, tiny_folder, listener=Silent(), **asked)
+    assert sorted(tiny_folder.root.rglob("*")) == before
+
+
+def test_a_step_that_is_not_kept_is_a_mistake_of_who_asks_and_no_failure_of_the_run(
+    tiny_study: Study, tiny_folder: StudyFolder
+) -> None:
+    for run in ("torch_a", "tf_a"):
+        checkpoint = tiny_folder.checkpoint(run, 4)
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.json").write_text("{}")
+    tiny_folder.checkpoint("torch_a", 4).rename(tiny_folder.checkpoint("torch_a", 8))
+    for runs, step, said in ((None, 7, "torch_a 8; tf_a 4"), (["torch_a", "tf_a"], 4, "tf_a would be scored")):
+        with pytest.raises(UsageError, match=f"no checkpoint of step {step} is kept of torch_a") as error:
+            pipeline.evaluate(tiny_study, tiny_folder, runs=runs, which=step, listener=Silent())
+        assert said in (error.value.hint or "")
+    with pytest.raises(CheckpointError, match="run 'torch_stories' has no checkpoint"):
+        pipeline.evaluate(tiny_study, tiny_folder, runs=["torch_stories"], listener=Silent())
+    assert [read_ending(tiny_folder, run) for run in tiny_study.runs] == [None] * 3
+
+
+def test_runs_that_nothing_can_be_done_for_do_not_stop_others(tmp_path: Path) -> None:
+    done: list[str] = []
+    without = {"b": CheckpointError("run 'b' has no checkpoint")}
+    with pytest.raises(CheckpointError, match="run 'b' has no checkpoint"):
+        each(tmp_path, ["a"], lambda run, _: done.append(run), jobs=1, refused=without)
+    assert done == ["a"]

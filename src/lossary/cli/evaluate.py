@@ -48,6 +48,10 @@ def evaluate(
     named = [option for option, given in (("--all", every), ("--step", step), ("--checkpoint", checkpoint)) if given]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} cannot be given together", hint="Give one of them.")
+    if checkpoint and runs:
+        raise UsageError(
+            "--run and --checkpoint cannot be given together", hint="--name says what its column is called."
+        )
     opened = open_study(study, changes)
     foreign = _foreign(checkpoint or [], name or [], backend, list(opened.study.runs))
     with listener_of(progress, quiet=quiet) as listener:

@@ -39,10 +39,11 @@ def run(
     from lossary import pipeline
     from lossary.cli.progress import listener_of
 
+    opened = open_study(study, changes)
+    pipeline.chosen_runs(opened.study, runs)
     if dry_run:
         plan(study, keep_prepared=keep_prepared, changes=changes)
         return
-    opened = open_study(study, changes)
     allowed = pipeline.Allowed(keep_prepared=keep_prepared or (), new_generation=new_generation)
     settings = pipeline.Settings(runs=runs, jobs=jobs, workers=workers, allowed=allowed)
     with listener_of(progress, quiet=quiet) as listener:
