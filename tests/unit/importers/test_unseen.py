@@ -458,3 +458,27 @@ def test_a_deviation_beside_a_number_is_left_out_with_a_note(
     assert sorted(last_values(found).values()) in ([2.25, 2.5], [2.25])
     assert cell in str(found.notes)
     assert "2.25" not in str(found.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'step': 10, 'wiki': {'loss': 2.5}, 'done': False}\n{'step': 20, 'wiki': {'loss': 2.0}, 'best': None}\n",
+        "[{'step': 10, 'wiki/loss': 2.5}, {'step': 20, 'wiki/loss': 2.0}]\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["t.log", "t.json", "t.txt"])
+def test_dicts_as_python_prints_them_are_read(name: str, text: str, read: Callable[..., Imported]) -> None:
+    assert list(last_values(read({name: text})).items()) == [("t|wiki|loss", 2.0)]
+
+
+def test_dicts_without_a_step_are_refused_for_that(read: Callable[..., Imported]) -> None:
+    with pytest.raises(SourceError) as caught:
+        read({"t.log": "{'loss': 2.5, 'lr': 0.1}\n{'loss': 2.0, 'lr': 0.1}\n"})
+    assert "without a step or epoch" in str(caught.value.hint)
+
+
+def test_a_log_with_commas_is_refused_as_a_log(read: Callable[..., Imported]) -> None:
+    with pytest.raises(SourceError, match="no line says a step or epoch and a loss") as caught:
+        read({"t.log": "starting, training\nlosses: 2.3, 2.4, 2.5, 2.6\n"})
+    assert "line 2" in str(caught.value.where)

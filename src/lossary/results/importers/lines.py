@@ -1,5 +1,6 @@
 """Files of text within bounds: whole, or a line at a time; JSON."""
 
+import ast
 import json
 import math
 from collections.abc import Iterator
@@ -8,7 +9,16 @@ from typing import Any
 
 from lossary.errors import SourceError
 
-__all__ = ["MOST_BYTES", "MOST_LINE", "finite_texts", "is_number", "lines_of", "read_json_text", "read_text"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_LINE",
+    "finite_texts",
+    "is_number",
+    "lines_of",
+    "python_value",
+    "read_json_text",
+    "read_text",
+]
 
 MOST_BYTES = 64 << 20
 MOST_LINE = 1 << 20
@@ -47,7 +57,23 @@ def read_json_text(path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"not JSON: {error}", where=str(path)) from None
+        value = python_value(text)
+        if value is None:
+            raise SourceError(f"not JSON: {error}", where=str(path)) from None
+        return value
+
+
+def python_value(text: str) -> dict[Any, Any] | list[Any] | None:
+    """The dict or list that Python prints, with single quotes, None and True; None if a text is none."""
+    text = text.strip()
+    if text[:1] not in ("{", "[") or len(text) > MOST_LINE:
+        return None
+    try:
+        # By way of JSON, so that nothing but JSON's types comes out of it.
+        value = json.loads(json.dumps(ast.literal_eval(text)))
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+    return value if isinstance(value, dict | list) else None
 
 
 def finite_texts(values: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lossary.results.importers.grids import (
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import has_rows, read_line_log
-from lossary.results.importers.lines import read_json_text, read_text
+from lossary.results.importers.lines import python_value, read_json_text, read_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.mlflow import read_mlflow_files, read_mlflow_sqlite
 from lossary.results.importers.model import Imported
@@ -228,6 +228,8 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
         return found
     if _TABLE.search(text):
         return read_grids(read_html_grids(read_text(path), path), path, "HTML tables", maps)
+    if isinstance(python_value(first), dict):
+        return read_json_lines(path, maps)
     if any(separator in first for separator in ",;\t"):
         return _read_csv(path, maps)
     raise _unknown(path)
@@ -296,7 +298,16 @@ def _json_or_none(text: str) -> object:
 
 
 def _read_csv(path: Path, maps: Maps) -> Imported:
-    grid = joined_headers(read_csv_grid(read_text(path), path), str(path))
+    try:
+        grid = joined_headers(read_csv_grid(read_text(path), path), str(path))
+    except SourceError as error:
+        if path.suffix.lower() in (".csv", ".tsv"):
+            raise
+        raise SourceError(
+            f"no line says a step or epoch and a loss, and it is no table either: {error.message}",
+            where=error.where,
+            hint=f"A log needs both on one line, as in `step 100 | loss 2.3`. Known: {KINDS}.",
+        ) from None
     if grid.rows and [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
         grid = _of_tensorboard(grid, path)
     if grid.rows and is_series_grid(grid, maps):

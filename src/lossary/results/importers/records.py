@@ -8,7 +8,7 @@ from typing import Any
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.grids import Grid
-from lossary.results.importers.lines import is_number, lines_of, read_json_text
+from lossary.results.importers.lines import is_number, lines_of, python_value, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Tag
 from lossary.results.importers.names import read_name, role, split_word
@@ -81,8 +81,10 @@ def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            found.note("lines that are no JSON are left out")
-            continue
+            value = python_value(line)
+            if value is None:
+                found.note("lines that are no JSON are left out")
+                continue
         if isinstance(value, dict):
             yield f"line {number}", value
 
