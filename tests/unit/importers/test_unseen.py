@@ -482,3 +482,31 @@ def test_a_log_with_commas_is_refused_as_a_log(read: Callable[..., Imported]) ->
     with pytest.raises(SourceError, match="no line says a step or epoch and a loss") as caught:
         read({"t.log": "starting, training\nlosses: 2.3, 2.4, 2.5, 2.6\n"})
     assert "line 2" in str(caught.value.where)
+
+
+def test_rows_that_say_what_was_measured_are_sections(read: Callable[..., Imported]) -> None:
+    table = (
+        "| dataset | base | big |\n|---|---|---|\n| **MLM loss** | | |\n| wiki | 2.5 | 2.0 |\n| books | 1.5 | 1.0 |\n"
+        "| *SOP loss* | | |\n| wiki | 0.5 | 0.25 |\n| books | 0.75 | 0.125 |\n"
+    )
+    values = last_values(read({"t.md": table}))
+    assert len(values) == 8
+    assert values["big|books|mlm_loss"] == 1.0
+    assert values["base|books|sop_loss"] == 0.75
+    found = read({"t.md": f"Training loss\n\n{table}"})
+    assert last_values(found)["big|books|train_mlm_loss"] == 1.0
+    assert next(n.place for n in found.numbers if n.value == 0.125) == "line 10, big"
+
+
+def test_rows_that_say_a_split_are_sections(read: Callable[..., Imported]) -> None:
+    rows = "| **Train:** | |\n| wiki | 2.0 |\n| books | 3.0 |\n| **Val:** | |\n| wiki | 2.5 |\n| books | 3.5 |\n"
+    assert last_values(read({"t.md": f"| dataset | loss |\n|---|---|\n{rows}"})) == {
+        "run|wiki|train_loss": 2.0, "run|books|train_loss": 3.0, "run|wiki|loss": 2.5, "run|books|loss": 3.5,
+    }  # fmt: skip
+
+
+def test_a_metric_without_a_number_is_no_section(read: Callable[..., Imported]) -> None:
+    found = read(
+        {"t.md": "| metric | a | b |\n|---|---|---|\n| train loss | | |\n| val loss | 2.5 | 2.0 |\n| acc | | |\n"}
+    )
+    assert set(last_values(found).values()) == {2.5, 2.0}

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink
@@ -23,6 +25,7 @@ __all__ = [
     "plain",
     "row_axis",
     "run_name",
+    "sections_of",
     "unsaid",
 ]
 
@@ -127,6 +130,38 @@ def _title_splits(title: str) -> set[Split]:
         return {whole}
     words = [match[1] or match[2] for match in _TITLE_SPLIT.finditer(title)]
     return {split for word in words if (split := split_word(word)) is not None}
+
+
+def sections_of(grid: Grid) -> list[Grid]:
+    """The table cut at rows of which only the first cell has a text, if that says what was measured: `MLM loss`."""
+    cuts = [
+        at
+        for at, row in enumerate(grid.rows)
+        if at and len(row) > 1 and row[0] and not any(row[1:]) and _is_section(plain(row[0]).rstrip(": "))
+    ]
+    # Below each stands something; a metric without numbers among others with them is no section.
+    others = [plain(row[0]) for at, row in enumerate(grid.rows) if at and at not in cuts]
+    if (
+        not cuts
+        or (len(cuts) == 1 and cuts[0] > 1)
+        or any(stop - start < 2 for start, stop in pairwise([*cuts, len(grid.rows)]))
+        or any(is_metric(name, read_name(name)) for name in others)
+    ):
+        return [grid]
+    whole = _title_splits(grid.title)
+    parts = [replace(grid, rows=grid.rows[: cuts[0]])] if cuts[0] > 1 else []
+    for start, stop in pairwise([*cuts, len(grid.rows)]):
+        title = plain(grid.rows[start][0]).rstrip(": ")
+        if len(whole) == 1 and read_name(title).split is None:
+            title += f" on {'validation' if 'eval' in whole else next(iter(whole))}"
+        rows = [grid.rows[0], *grid.rows[start + 1 : stop]]
+        parts.append(Grid(title=title, rows=rows, first_line=grid.line(start)))
+    return parts
+
+
+def _is_section(text: str) -> bool:
+    name = read_name(text)
+    return not name.rest and (is_metric(text, name) or split_word(text) is not None)
 
 
 _DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}

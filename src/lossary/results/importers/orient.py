@@ -27,6 +27,7 @@ from lossary.results.importers.columns import (
     plain,
     row_axis,
     run_name,
+    sections_of,
     unsaid,
 )
 from lossary.results.importers.grids import (
@@ -104,8 +105,8 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
     """The numbers and curves of a file's tables; a table without either is left out, with a note."""
     found = _Found(Imported(path=str(path), kind=kind), path, maps)
     collectors: list[Imported] = []
-    for number, grid in enumerate(grids, 1):
-        grid = joined_headers(_tidied(grid), str(path))
+    parts = (part for grid in grids for part in sections_of(joined_headers(_tidied(grid), str(path))))
+    for number, grid in enumerate(parts, 1):
         if len(grid.rows) < 2:
             continue
         grid = _with_one_name_each(grid, found)
