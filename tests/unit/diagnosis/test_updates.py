@@ -4,7 +4,8 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from tests.unit.diagnosis.trainers import LAMB, Recipe, train
 from lossary.diagnosis.adapter import Arrays
 from lossary.diagnosis.fit import Fit
 from lossary.diagnosis.laws.update_arrays import rounded_to
-from lossary.diagnosis.laws.update_evidence import UpdateObservation
+from lossary.diagnosis.laws.update_evidence import Evidence, UpdateObservation
 from lossary.diagnosis.laws.update_names import describe_law, settings_of
 from lossary.diagnosis.laws.update_probe import probe_gradients, probe_weights
-from lossary.diagnosis.laws.update_space import LawSettings
+from lossary.diagnosis.laws.update_space import Clip, LawSettings, NormOf
 from lossary.diagnosis.laws.updates import identify_update
 from lossary.models.parameters import initial_parameters, is_excluded
 from lossary.models.shapes import AlbertShape
@@ -288,6 +289,15 @@ def test_what_takes_the_same_steps_is_told_as_one_of_two(clip: str) -> None:
     assert fit.confirmed
     assert fit.best is not None
     assert {fit.best.names, *(tie.names for tie in fit.ties)} == {("epsilon-value",), ("gradient-scaled",)}
+
+
+def test_every_way_of_clipping_two_replicas_can_be_predicted() -> None:
+    after = train(WEIGHTS, GRADIENTS, RATES, Recipe())
+    evidence = Evidence.of(UpdateObservation(start=WEIGHTS, gradients=GRADIENTS, weights=after), RATES)
+    for clip, norm_of, each in product(get_args(Clip), get_args(NormOf), (False, True)):
+        law = dataclasses.replace(LawSettings.of(ADAMW), clip=clip, norm_of=norm_of, clip_replicas=each)
+        assert np.isfinite(evidence.distance(law))
+        evidence.all_clipped(law)
 
 
 def test_weights_that_do_not_move_are_a_rate_of_zero() -> None:

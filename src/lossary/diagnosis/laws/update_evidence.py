@@ -274,7 +274,8 @@ class Evidence:
 
     def _factor(self, s: LawSettings, norms: str) -> Array:
         """What clipping by a norm leaves of gradients."""
-        seen = np.abs(s.gradient_scale) * (self.norms[norms] if s.norm_of == "mean" else self._other_norm(s.norm_of))
+        other = norms == "global" and s.norm_of != "mean"
+        seen = np.abs(s.gradient_scale) * (self._other_norm(s.norm_of) if other else self.norms[norms])
         return np.asarray(s.bound / (np.maximum(seen, 1e-30) if s.clip == "always" else np.maximum(s.bound, seen)))
 
     def _other_norm(self, of: NormOf) -> Array:
@@ -365,7 +366,7 @@ class Evidence:
         if s.clip not in ("global", "tensor", "always"):
             return False
         replicas = s.clip_replicas and self.gradients.shape[1] > 1
-        if s.norm_of != "mean":
+        if s.norm_of != "mean" and s.clip == "global" and not replicas:
             return bool(np.all(np.abs(s.gradient_scale) * self._other_norm(s.norm_of) > s.bound))
         kind = "tensor" if s.clip == "tensor" else "global"
         norms = self.norms[{"tensor": "replica_tensors", "global": "replicas"}[kind] if replicas else kind]

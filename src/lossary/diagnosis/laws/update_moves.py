@@ -146,7 +146,7 @@ def _decay(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
 def _clipping(s: LawSettings, evidence: Evidence) -> Iterator[Trial]:
     if s.clip != "none":
         yield Trial(groups=("clip",), starts=[replace(s, clip="none", bound=1.0, clip_replicas=False)])
-        if evidence.gradients.shape[1] > 1:
+        if evidence.gradients.shape[1] > 1 and s.norm_of == "mean":
             yield Trial(groups=("clip_replicas",), starts=[replace(s, clip_replicas=not s.clip_replicas)])
         if evidence.gradients.shape[1] > 1 and s.clip == "global" and not s.clip_replicas:
             others: tuple[NormOf, ...] = ("first", "last", "all")

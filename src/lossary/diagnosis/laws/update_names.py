@@ -235,7 +235,7 @@ def _clipping(a: LawSettings, b: LawSettings) -> Iterator[Fault]:
         yield Fault(name="clipped-before-unscaling", says=says, values=bound | {"loss_scale": scale})
     elif a.bound != b.bound and not after:
         yield Fault(name="clip-value", says=f"gradients are clipped at {b.bound:.3g}, not {a.bound:.3g}", values=bound)
-    if b.norm_of != a.norm_of:
+    if b.norm_of != a.norm_of and b.clip in ("global", "always") and not b.clip_replicas:
         whose = {
             "mean": "their mean",
             "first": "the first replica",
