@@ -240,7 +240,9 @@ class _Look:
             return NextStep(kind="unknown", text=text)
         except Exception as error:
             self._note(error)
-            return NextStep(kind="refused", text=f"refuse: {self.problems[-1].message}")
+            found = self.problems[-1]
+            where = f"{found.where}: " if found.where else ""
+            return NextStep(kind="refused", text=f"refuse: {where}{found.message}")
 
 
 def next_step(study: Study, folder: StudyFolder, *, busy: Collection[str] = ()) -> NextStep:

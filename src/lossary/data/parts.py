@@ -20,7 +20,7 @@ from lossary.data.assemble import Settings
 from lossary.data.blocks import Blocks, Place
 from lossary.data.examples import Examples, concatenate, unpacked_examples
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
-from lossary.errors import ShardError
+from lossary.errors import DataError, ShardError
 from lossary.files import digest_json, read_json
 from lossary.folder import StudyFolder
 from lossary.study import Study
@@ -38,6 +38,7 @@ __all__ = [
     "part_request",
     "present_validation",
     "read_validation_manifest",
+    "read_run_record",
     "runs_with_results",
     "refuse_earlier_layout",
     "validation_notes",
@@ -262,6 +263,21 @@ def _changed_counts(study: Study, folder: StudyFolder, datasets: Mapping[str, Ma
     return f"the validation shares of {', '.join(moved)} changed" if moved else ""
 
 
+def read_run_record(folder: StudyFolder, run: str) -> dict[str, Any] | None:
+    """What a run was begun with (`run.json`); None if it was not begun. DataError if it is damaged, and what to do."""
+    path = folder.run(run) / "run.json"
+    if not path.is_file():
+        return None
+    hint = f"Restore it from a copy; or move {folder.run(run)} away, and `lossary run` trains {run} anew."
+    try:
+        record = read_json(path)
+    except DataError as error:
+        raise DataError(error.message, where=error.where, hint=hint) from None
+    if not isinstance(record, dict) or not record:
+        raise DataError("no record of a run", where=str(path), hint=hint)
+    return record
+
+
 def runs_with_results(folder: StudyFolder) -> list[str]:
     """Runs that were trained or scored, at least in part."""
     parts = ("checkpoints", "scores")
@@ -281,8 +297,7 @@ def _dependents(study: Study, folder: StudyFolder, name: str, digest: str) -> li
 def _trained_around(study: Study, folder: StudyFolder, run: str, name: str, digest: str) -> bool:
     if not folder.checkpoints(run).is_dir():
         return False
-    record = folder.run(run) / "run.json"
-    trained = read_json(record).get("datasets") if record.is_file() else None
+    trained = (read_run_record(folder, run) or {}).get("datasets")
     length = study.recipe_of(run).sequence_length
     spans = [folder.spans(dataset, length) for dataset in trained or study.datasets_of(run)]
     return any(

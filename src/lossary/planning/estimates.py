@@ -20,6 +20,7 @@ from lossary.models.parameters import parameter_table
 from lossary.models.shapes import AlbertShape, operations, shape_of
 from lossary.results.records import read_steps
 from lossary.study import Study
+from lossary.tables.begun import begun_with
 from lossary.training.plan import steps_done
 
 __all__ = ["DatasetEstimate", "Estimates", "RunEstimate", "Timed", "estimate", "shape_of_run"]
@@ -121,7 +122,7 @@ def _run(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEsti
     recipe, shape = study.recipe_of(run), shape_of_run(study, folder, run)
     parameters = sum(prod(size) for size in parameter_table(shape).values())
     tokens = _tokens_an_example(study, folder, run, datasets)
-    left = max(0, recipe.steps - steps_done(folder, run))
+    left = max(0, recipe.steps - (steps_done(folder, run) or _steps_before(study, folder, run)))
     return RunEstimate(
         name=run,
         backend=study.runs[run].backend,
@@ -138,6 +139,14 @@ def _run(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEsti
         scoring_seconds=None,
         timed_by=None,
     )
+
+
+def _steps_before(study: Study, folder: StudyFolder, run: str) -> int:
+    """The step that a run begins at: that of the checkpoint that it starts from, as it will be, or 0."""
+    start = study.runs[run].start
+    if start is None:
+        return 0
+    return start.step or max(steps_done(folder, start.run), study.recipe_of(start.run).steps)
 
 
 def _as_timed(study: Study, run: RunEstimate, timed: Timed, datasets: list[DatasetEstimate]) -> RunEstimate:
@@ -182,16 +191,20 @@ def shape_of_run(study: Study, folder: StudyFolder, run: str) -> AlbertShape:
 
 
 def _tokens_an_example(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate]) -> float | None:
-    """The mean over the mixture, special pieces included; None where not all datasets are prepared at this length."""
-    length, trained = study.recipe_of(run).sequence_length, study.datasets_of(run)
+    """The mean over the mixture, special pieces included; None where not all datasets are prepared at this length.
+
+    A run that was begun keeps its mixture: what came later need not be prepared.
+    """
+    length, begun = study.recipe_of(run).sequence_length, begun_with(folder, run)
+    planned = {dataset.name: dataset.share for dataset in datasets if dataset.name in study.datasets_of(run)}
     total = weight = 0.0
-    for dataset in (dataset for dataset in datasets if dataset.name in trained):
-        path = folder.spans(dataset.name, length) / MANIFEST
+    for name, share in (begun.shares if begun is not None and begun.shares else planned).items():
+        path = folder.spans(name, length) / MANIFEST
         spans = read_json(path) if path.is_file() else {}
-        if not spans.get("examples") or dataset.share is None:
+        if not spans.get("examples") or share is None:
             return None
-        total += dataset.share * (min(length, spans["tokens"] / spans["examples"] + 3))
-        weight += dataset.share
+        total += share * (min(length, spans["tokens"] / spans["examples"] + 3))
+        weight += share
     return total / weight if weight else None
 
 

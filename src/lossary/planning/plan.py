@@ -9,10 +9,9 @@ Nothing is written. A change that would lose what runs depend on is refused here
 from collections.abc import Collection, Iterator
 
 from lossary.data.changes import DataChanges, data_changes
-from lossary.data.parts import examples_plan, known_parts, runs_with_results
+from lossary.data.parts import examples_plan, known_parts, read_run_record, runs_with_results
 from lossary.data.shards import MANIFEST
 from lossary.errors import CheckpointError, LossaryError
-from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import list_checkpoints
 from lossary.planning.model import Item, Plan
@@ -74,8 +73,7 @@ class _Planner:
         return [run for run in self.used if dataset in self._trained_on(run) or dataset in self._scored_on(run)]
 
     def _trained_on(self, run: str) -> list[str]:
-        path = self.folder.run(run) / "run.json"
-        return list(read_json(path).get("datasets", [])) if path.is_file() else []
+        return list((read_run_record(self.folder, run) or {}).get("datasets", []))
 
     def _scored_on(self, run: str) -> list[str]:
         files = sorted((self.folder.run(run) / "scores").glob("*.parquet"))
@@ -132,10 +130,9 @@ class _Planner:
     def _renamed_from(self, run: str) -> str | None:
         """A run that left the study file and was set up as this one is."""
         for other in self.used:
-            path = self.folder.run(other) / "run.json"
-            if other in self.study.runs or not path.is_file():
+            before = None if other in self.study.runs else read_run_record(self.folder, other)
+            if before is None:
                 continue
-            before = read_json(path)
             recipe = self.study.recipe_of(run).model_dump()
             size = self.study.runs[run].size
             size_now = size if isinstance(size, str) else size.model_dump(by_alias=True)

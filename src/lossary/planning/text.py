@@ -81,7 +81,7 @@ def _timed(sizes: Estimates) -> str:
         return f"as {', '.join(sorted(others))} took here, by operations a token."
     if any(run.seconds_left is None for run in sizes.runs):
         return "not known before steps are timed here: `lossary plan --time` does it."
-    return "nothing is left to do."
+    return "no step is left to train."
 
 
 def _count(value: int | None) -> str:

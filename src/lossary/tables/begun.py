@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from lossary.files import read_json
+from lossary.data.parts import read_run_record
 from lossary.folder import StudyFolder
 
 __all__ = ["Begun", "Schedule", "begun_of", "begun_with"]
@@ -47,8 +47,8 @@ class Begun:
 
 def begun_with(folder: StudyFolder, run: str) -> Begun | None:
     """What `run.json` says; None if the run was not begun here."""
-    path = folder.run(run) / "run.json"
-    return begun_of(read_json(path)) if path.is_file() else None
+    record = read_run_record(folder, run)
+    return None if record is None else begun_of(record)
 
 
 def begun_of(record: Mapping[str, Any]) -> Begun:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Any, Literal
 
-from lossary.files import read_json
+from lossary.data.parts import read_run_record
 from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
 from lossary.tables.begun import begun_of
@@ -174,10 +174,9 @@ def differing_settings(records: Sequence[Mapping[str, Any]]) -> list[Setting]:
 
 def run_settings(folder: StudyFolder, run: str) -> dict[str, Any]:
     """What a run was trained by: backend, size, datasets, recipe; empty if it was not trained here."""
-    path = folder.run(run) / "run.json"
-    if not path.is_file():
+    record = read_run_record(folder, run)
+    if record is None:
         return {}
-    record = read_json(path)
     found = {key: record[key] for key in ("backend", "size", "datasets", "recipe", "start") if key in record}
     return found | {"course": _course(record) or IN_ONE_GO}
 

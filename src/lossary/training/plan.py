@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from lossary.data.batches import training_shares
 from lossary.data.manifests import MANIFEST, read_manifest
+from lossary.data.parts import read_run_record
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import CheckpointError
-from lossary.files import digest_json, read_json
+from lossary.files import digest_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import list_checkpoints
 from lossary.models.shapes import AlbertShape, shape_of
@@ -77,8 +78,7 @@ def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
         max_positions=longest,
         initializer_range=recipe.initializer_range,
     )
-    path = folder.run(run) / "run.json"
-    before = read_json(path) if path.is_file() else None
+    before = read_run_record(folder, run)
     weights = _weights(study, folder, run, before)
     spans = {
         name: manifest["request"]

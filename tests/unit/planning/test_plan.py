@@ -10,14 +10,15 @@ from tests.scored import score_run
 from lossary.data.batches import TrainingData
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
-from lossary.errors import CheckpointError, SourceError
+from lossary.errors import CheckpointError, DataError, SourceError
 from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.planning.estimates import estimate
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.model import Plan
 from lossary.planning.plan import make_plan
-from lossary.planning.text import refusal
+from lossary.planning.text import estimate_lines, refusal
+from lossary.status import status_of
 from lossary.study import Study, parse_study
 from lossary.tables.load import open_table
 from lossary.training.plan import branch_point, course_of, plan_run, run_record
@@ -286,3 +287,52 @@ def test_sizes_are_those_of_the_shape_and_of_what_is_prepared(
     empty = estimate(make_study(), StudyFolder(done.root / "nowhere"))
     assert [dataset.documents for dataset in empty.datasets] == [None] * 3
     assert empty.runs[0].seconds_left is None
+
+
+def branch(name: str, step: str = "") -> str:
+    return RUN.format(name) + f'start = {{ run = "torch_a"{step} }}\n'
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "left"),
+    [
+        ([], branch("b", ", step = 8"), {"torch_a": 0, "b": 4}),
+        ([], branch("b", ", step = 8") + "steps = 25\n", {"torch_a": 0, "b": 17}),
+        ([], branch("b") + "steps = 25\n", {"torch_a": 0, "b": 13}),
+        # The newest checkpoint is that of its last step: the run goes on before the branch begins.
+        ([("steps = 12", "steps = 20")], branch("b") + "steps = 25\n", {"torch_a": 8, "b": 5}),
+    ],
+)
+def test_the_steps_that_are_left_of_a_branch_are_those_from_its_start(
+    done: StudyFolder, changes: list[tuple[str, str]], more: str, left: dict[str, int]
+) -> None:
+    sizes = estimate(parse_study(text(*changes, more=more)), done)
+    assert {run.name: run.steps_left for run in sizes.runs} == left
+
+
+def test_what_comes_later_does_not_hide_the_size_of_runs_that_keep_their_mixture(done: StudyFolder) -> None:
+    before = estimate(parse_study(text(("steps = 12", "steps = 20"))), done)
+    later = parse_study(text(MORE, SHARE, ("steps = 12", "steps = 20"), more=RUN.format("new")))
+    sizes = {run.name: run.tokens for run in estimate(later, done).runs}
+    # The new dataset is not prepared.
+    assert sizes == {"torch_a": before.runs[0].tokens, "new": None}
+
+
+def test_to_score_is_something_to_do(done: StudyFolder) -> None:
+    """All steps are made, and a dataset that came is not scored yet."""
+    sizes = estimate(parse_study(text(MORE, SHARE)), done)
+    assert "time: no step is left to train." in estimate_lines(sizes)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "null", "[]", '{"recipe": {"steps'])
+def test_a_damaged_record_of_a_run_says_what_to_do(done: StudyFolder, damage: str) -> None:
+    path = done.run("torch_a") / "run.json"
+    path.write_text(damage)
+    study = parse_study(TORCH_ONLY)
+    with pytest.raises(DataError) as error:
+        make_plan(study, done)
+    assert error.value.where == str(path)
+    assert f"move {done.run('torch_a')} away" in (error.value.hint or "")
+    assert f"{path}: " in status_of(done.study_file).next.text
+    done.run("torch_a").rename(done.root / "away")
+    assert fates(make_plan(study, done))["run torch_a"] == "made"
