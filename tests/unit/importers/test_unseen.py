@@ -510,3 +510,21 @@ def test_a_metric_without_a_number_is_no_section(read: Callable[..., Imported]) 
         {"t.md": "| metric | a | b |\n|---|---|---|\n| train loss | | |\n| val loss | 2.5 | 2.0 |\n| acc | | |\n"}
     )
     assert set(last_values(found).values()) == {2.5, 2.0}
+
+
+def test_rows_that_head_others_by_a_name_are_told(read: Callable[..., Imported]) -> None:
+    rows = "| **wiki** | |\n| a | 2.0 |\n| b | 2.5 |\n| **books** | |\n| c | 3.0 |\n"
+    found = read({"t.md": f"| model | loss |\n|---|---|\n{rows}"})
+    assert "'wiki' (line 3), 'books' (line 6)" in str(found.notes)
+
+
+def test_a_column_of_losses_with_deviations_is_one_of_losses(read: Callable[..., Imported]) -> None:
+    table = "| Corpus | loss ± std |\n|---|---|\n| wiki | 2.0 ± 0.1 |\n| books | 3.0 ± 0.1 |\n"
+    assert last_values(read({"t.md": table})) == {"run|wiki|loss": 2.0, "run|books|loss": 3.0}
+
+
+def test_nested_dicts_behind_a_loggers_prefix_are_read(read: Callable[..., Imported]) -> None:
+    text = "".join(
+        f"2026-01-01 10:00:00 INFO {{'step': {at}, 'loss': 2.5, 'val': {{'wiki_loss': 2.25}}}}\n" for at in (1, 2)
+    )
+    assert last_values(read({"t.log": text}))["t|wiki|loss"] == 2.25

@@ -47,10 +47,14 @@ class Column(NamedTuple):
     is_text: bool
 
 
+# `loss ± std` is a loss.
+_BEHIND_A_SIGN = re.compile(r"\s*[(\[]?\s*(±|\+/-).*$")
+
+
 def columns_of(grid: Grid, maps: Maps) -> list[Column]:
     """What each column is, by the map, its header and its cells."""
     headers = [plain(cell) for cell in grid.rows[0]]
-    names = [read_name(header) for header in headers]
+    names = [read_name(_BEHIND_A_SIGN.sub("", header) or header) for header in headers]
     has_pairs = any(name.objective in ("sop", "nsp") for name in names)
     of_runs = names_of_runs(grid)
     columns = []

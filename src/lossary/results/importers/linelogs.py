@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossary.results.importers.collect import Collector, as_float
-from lossary.results.importers.lines import is_number, lines_of
+from lossary.results.importers.lines import is_number, lines_of, python_value
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Split, Tag
 from lossary.results.importers.names import read_name, split_word
@@ -194,6 +194,9 @@ def _json_values(line: str) -> dict[str, float]:
     try:
         value = json.loads(line[line.index("{") :])
     except (ValueError, RecursionError):
+        # As Python prints it; one without others in it is read by its items, of which some are numbers in quotes.
+        value = python_value(line[line.index("{") :]) if line.count("{") > 1 else None
+    if not isinstance(value, dict):
         return {}
     return {name: float(item) for name, item in flat(value) if is_number(item)}
 

@@ -225,9 +225,11 @@ def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
     found.marks = marks_of(row[c.at] for row in grid.rows[1:] for c in columns if c.metric or c.role == "value")
     facts: list[_Fact] = []
     above: dict[str, str] = {}
+    alone: list[str] = []
     for offset, row in enumerate(grid.rows[1:], 1):
         keys = {kind: plain(row[index]) if index is not None else "" for kind, index in at.items()}
         if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
+            alone += [f"{plain(cell)!r} (line {grid.line(offset)})" for cell in row if cell.strip()]
             continue
         merges = [kind for kind in ("dataset", "run") if at[kind] is not None]
         if len(merges) == 2 or (merges and at["metric"] is not None):
@@ -240,6 +242,11 @@ def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
             keys["dataset"] = ALL
         facts += _row_facts(row, keys, columns, grid.line(offset), (percent, telling, at, found))
         _about_dataset(row, keys, columns, at, found)
+    if alone:
+        more = f" and {len(alone) - 3} more" if alone[3:] else ""
+        found.imported.notes.append(
+            f"names alone on their rows are left out, and say nothing of the rows below: {', '.join(alone[:3])}{more}"
+        )
     return facts
 
 
