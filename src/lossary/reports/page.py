@@ -25,6 +25,7 @@ from lossary.reports.html.views.provenance import provenance_rows
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.text import delta_text, metric_title, number, percent, short_count, trained_on
 from lossary.study import Study
+from lossary.tables.begun import own_mixtures
 from lossary.tables.comparability import differing_settings, realised_shares, run_settings
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
@@ -294,7 +295,8 @@ def _mixture(table: Table, folder: StudyFolder) -> str:
         shares = [realised[run.name].get(row.name) for run in table.runs]
         cells = [escape_markdown(row.name), short_count(row.train_rows), percent(row.train_share)]
         lines.append("| " + " | ".join([*cells, *("—" if s is None else percent(s) for s in shares)]) + " |")
-    return "\n".join(lines)
+    own = own_mixtures(folder, table)
+    return "\n".join([*lines, *(["", f"{escape_markdown('; '.join(own))}."] if own else [])])
 
 
 def _provenance(opened: OpenTable) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 from lossary.data.parts import read_run_record
 from lossary.folder import StudyFolder
+from lossary.tables.model import Table
 
-__all__ = ["Begun", "Schedule", "begun_of", "begun_with"]
+__all__ = ["Begun", "Schedule", "begun_of", "begun_with", "own_mixtures"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +64,15 @@ def begun_of(record: Mapping[str, Any]) -> Begun:
         shares={name: weight / whole for name, weight in weights.items()} if whole else None,
         schedules=[Schedule(begins=part["from"], steps=part["steps"]) for part in history],
     )
+
+
+def own_mixtures(folder: StudyFolder, table: Table) -> list[str]:
+    """Runs that keep a mixture with a dataset that left the study: their planned shares, in words."""
+    present = {row.name for row in table.datasets}
+    found = []
+    for run in table.runs:
+        begun = begun_with(folder, run.name)
+        if begun is not None and begun.shares and not present.issuperset(begun.shares):
+            shares = ", ".join(f"{name} {100 * begun.shares.get(name, 0.0):.1f} %" for name in begun.datasets)
+            found.append(f"{run.name} was begun with {shares}")
+    return found

@@ -16,6 +16,7 @@ from lossary.files import write_json
 from lossary.findings.folder import check_table
 from lossary.reports.export import csv_text, json_value, latex_text, parquet_table
 from lossary.reports.html.links import Anchors, Ids
+from lossary.reports.html.views.mixture import mixture_view
 from lossary.reports.html.views.pairs import pairs_view
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.page import write_report
@@ -211,6 +212,10 @@ def test_what_a_run_was_trained_on_is_said_alike_everywhere(
     assert (column.name, trained_on(column, study.study)) == (run, said)
     assert f"| {escape_markdown(said or '—')} |" in report_of(study, opened.table)
     assert (study.folder.report / "report.html").is_file()
+    # Planned shares are those of the study file: a run that was begun with others has its own beside them.
+    own = f"a was begun with {', '.join(f'{name} {100 / len(trained or [1]):.1f} %' for name in trained or [])}."
+    for text in (report_of(study, opened.table), mixture_view(opened, Ids([run], DATASETS)).note):
+        assert (own in text.replace("\\", "")) == ("removed" in (said or ""))
     ids = Ids([run], DATASETS)
     pairs = pairs_view(opened, Anchors(ids, charts=[], examples=[]), ids)
     shown = dict(zip(pairs.columns, pairs.runs[0].facts, strict=True)).get("trained on")

@@ -13,6 +13,7 @@ from lossary.reports.html.links import Ids
 from lossary.reports.text import percent, plain, safe_link, short_count
 from lossary.results.records import read_steps
 from lossary.study import Study
+from lossary.tables.begun import own_mixtures
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
 
@@ -70,13 +71,14 @@ def mixture_view(opened: OpenTable, ids: Ids) -> MixtureView:
                 realised=realised,
             )
         )
+    own = [] if study is None else own_mixtures(folder, table)
     chart, note = _chart(table, seen.get(loss_of or "", {}), of_loss)
     return MixtureView(
         loss_of=None if loss_of is None else plain(loss_of),
         runs=[plain(run) for run in seen],
         rows=rows,
         chart=chart,
-        note=note,
+        note=" ".join(filter(None, [note, *(f"{plain(text)}." for text in own)])),
     )
 
 
