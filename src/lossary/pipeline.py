@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from threading import Thread
@@ -300,14 +301,13 @@ def evaluate(
         return
     if isinstance(which, int):
         _refuse_step(folder, chosen, which)
-    # That there is nothing to score is no failure of a run, and nothing to remember of it.
-    without: dict[str, LossaryError] = {
-        run: CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
-        for run in chosen
-        if not list_checkpoints(folder.checkpoints(run))
-    }
-    names = [run for run in chosen if run not in without]
-    _each_run("evaluate", names, job, folder=folder, jobs=jobs, refused=without, listener=listener)
+    begun = partial(_refuse_without_checkpoint, folder)
+    _each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
+
+
+def _refuse_without_checkpoint(folder: StudyFolder, run: str) -> None:
+    if not list_checkpoints(folder.checkpoints(run)):
+        raise CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
 
 
 def _refuse_step(folder: StudyFolder, runs: Sequence[str], step: int) -> None:
@@ -423,16 +423,16 @@ def _each_run(
     threads: int | None = None,
     after: Mapping[str, str] | None = None,
     warm: WarmWorkers | None = None,
-    refused: Mapping[str, LossaryError] | None = None,
+    begin: Callable[[str], None] = lambda _: None,
     listener: Listener,
 ) -> None:
     """Does a job for each run, `jobs` at a time, a run after the one that it waits for; collects failures.
 
-    `refused` are those of runs that nothing can be done for.
+    What `begin` raises of a run is no failure of it, and nothing to remember.
     """
     at_once, cores_each = _shared(len(runs), jobs)
     stop = StopRequest()
-    errors: dict[str, LossaryError] = dict(refused or {})
+    errors: dict[str, LossaryError] = {}
 
     def work(run: str) -> None:
         if stop.asked:
@@ -451,9 +451,11 @@ def _each_run(
             )
         )
         try:
-            with hold(folder, run_lease(run), doing=stage), remembered(folder, run, stage):
-                _clear_run(folder, run)
-                job(run, tools)
+            with hold(folder, run_lease(run), doing=stage):
+                begin(run)
+                with remembered(folder, run, stage):
+                    _clear_run(folder, run)
+                    job(run, tools)
         except LossaryError as error:
             errors[run] = error
             if isinstance(error, BusyError) and len(runs) > 1:

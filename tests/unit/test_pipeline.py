@@ -122,9 +122,14 @@ def test_a_step_that_is_not_kept_is_a_mistake_of_who_asks_and_no_failure_of_the_
     assert [read_ending(tiny_folder, run) for run in tiny_study.runs] == [None] * 3
 
 
-def test_runs_that_nothing_can_be_done_for_do_not_stop_others(tmp_path: Path) -> None:
+def test_runs_that_nothing_can_be_done_for_do_not_stop_others_and_are_not_remembered(tmp_path: Path) -> None:
     done: list[str] = []
-    without = {"b": CheckpointError("run 'b' has no checkpoint")}
+
+    def begin(run: str) -> None:
+        if run == "b":
+            raise CheckpointError("run 'b' has no checkpoint")
+
     with pytest.raises(CheckpointError, match="run 'b' has no checkpoint"):
-        each(tmp_path, ["a"], lambda run, _: done.append(run), jobs=1, refused=without)
+        each(tmp_path, ["b", "a"], lambda run, _: done.append(run), jobs=1, begin=begin)
     assert done == ["a"]
+    assert read_ending(StudyFolder(tmp_path), "b") is None
