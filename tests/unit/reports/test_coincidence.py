@@ -73,7 +73,7 @@ def test_page_and_pictures_draw_one_line_for_both(tmp_path: Path) -> None:
     }
     opened = open_table(tmp_path)
     (opened.folder.root / "report").mkdir()
-    markdown = write_curves(opened.folder, view)
+    markdown = write_curves(opened.folder.report, view)
     assert "wiki: 2 runs coincide: torch, jax" in markdown
     assert "2 runs coincide: torch, jax" in (opened.folder.report / "curves-mlm.svg").read_text(encoding="utf-8")
 
