@@ -122,6 +122,16 @@ class Subject:
 
     def peer(self, run: str, metric: Metric = "mlm_loss") -> str:
         """The run to compare another one with: the base, or the best of those that stand in one table with it."""
+        if (run, metric) not in self._peers:
+            self._peers[run, metric] = self._find_peer(run, metric)
+        return self._peers[run, metric]
+
+    @cached_property
+    def _peers(self) -> dict[tuple[str, Metric], str]:
+        """What `peer` has found: thousands of findings ask for the same."""
+        return {}
+
+    def _find_peer(self, run: str, metric: Metric) -> str:
         if self.table.base is not None and self.table.base != run:
             return self.table.base
         section = next(column.section for column in self.table.runs if column.name == run)

@@ -281,7 +281,7 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
     runs = _runs(numbers)
     metrics = list(dict.fromkeys([*METRICS, *(number.metric for number in numbers)]))
     cells = _cells(numbers, runs, rows, metrics)
-    totals = [total for run in runs for total in _totals(run.name, rows, cells, metrics)]
+    totals = _totals(runs, rows, cells, metrics)
     return Table(
         study=name,
         datasets=rows,
@@ -337,14 +337,24 @@ def _mixed_notes(numbers: Iterable[Number]) -> list[str]:
     ]
 
 
-def _totals(run: str, rows: list[DatasetRow], cells: list[Cell], metrics: list[Metric]) -> list[Total]:
+def _totals(runs: Sequence[RunColumn], rows: list[DatasetRow], cells: list[Cell], metrics: list[Metric]) -> list[Total]:
     """Totals over the datasets that any run has the metric of; a loss of no dataset is a part of none."""
-    found = []
-    for metric in metrics:
-        having = {cell.dataset for cell in cells if cell.metric == metric and cell.value is not None}
-        parts = [row for row in rows if row.name in having and (row.name != ALL or having == {ALL})]
-        found += totals_of(run, parts or rows, cells, metrics=[metric])
-    return found
+    having: dict[Metric, set[str]] = defaultdict(set)
+    of_run: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        of_run[cell.run].append(cell)
+        if cell.value is not None:
+            having[cell.metric].add(cell.dataset)
+    parts = {
+        metric: [row for row in rows if row.name in having[metric] and (row.name != ALL or having[metric] == {ALL})]
+        for metric in metrics
+    }
+    return [
+        total
+        for run in runs
+        for metric in metrics
+        for total in totals_of(run.name, parts[metric] or rows, of_run[run.name], metrics=[metric])
+    ]
 
 
 def _row(dataset: ImportedDataset) -> DatasetRow:
