@@ -7,6 +7,7 @@
 All are views of the one table model, so that a number cannot disagree with what `lossary show` prints.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -73,11 +74,12 @@ class OpenStudy:
         return f"<study {self.name!r} in {self.path}: datasets {', '.join(self.datasets)}; runs {', '.join(self.runs)}>"
 
 
-class _Rows:
+class _Rows(ABC):
     """What rows of dataclasses become; subclasses say which kinds of rows they have."""
 
+    @abstractmethod
     def _rows(self, kind: str) -> tuple[type, Sequence[Any]]:
-        raise NotImplementedError
+        """The kind and its rows; an empty kind is the first one. UsageError for an unknown one."""
 
     def to_arrow(self, kind: str = "") -> "pa.Table":
         """Rows of one kind as an Arrow table with typed columns; an empty kind is the first one."""

@@ -5,7 +5,7 @@ for number, whole, content in fields(data): ...
 
 from collections.abc import Iterator
 
-__all__ = ["fields", "read_varint", "varint"]
+__all__ = ["field_values", "fields", "read_varint", "varint"]
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -20,12 +20,21 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         elif kind == 2:
             size, at = read_varint(data, at)
             end = at + size
-        else:
+        elif kind in (1, 5):
             end = at + (8 if kind == 1 else 4)
+        else:
+            raise ValueError(f"field {key >> 3} at byte {start:,} is of no known kind")
         if end > len(data):
             raise ValueError(f"field {key >> 3} at byte {start:,} is longer than what is left")
         yield key >> 3, data[start:end], data[at:end]
         at = end
+
+
+def field_values(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field: whole numbers as such, all else as bytes. ValueError as `fields`."""
+    for number, whole, content in fields(data):
+        is_number = read_varint(whole, 0)[0] & 7 == 0
+        yield number, read_varint(content, 0)[0] if is_number else content
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lossary.data.protobuf import field_values
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import finite_texts
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported
-from lossary.results.importers.protobuf import fields_of
 from lossary.results.importers.records import points_of_records
 
 __all__ = ["looks_like_wandb", "read_wandb_file"]
@@ -51,25 +51,25 @@ def read_wandb_file(path: Path, maps: Maps) -> Imported:
 def _history(path: Path, found: Collector, name: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, record in enumerate(_records(path, found), 1):
         try:
-            for field, value in fields_of(record):
+            for field, value in field_values(record):
                 if field == _RUN and isinstance(value, bytes):
-                    said = {key: text for key, text in fields_of(value) if isinstance(text, bytes)}
+                    said = {key: text for key, text in field_values(value) if isinstance(text, bytes)}
                     name[0] = (said.get(_NAME) or said.get(_ID) or name[0].encode()).decode("utf-8", "replace")
                 elif field == _HISTORY and isinstance(value, bytes):
                     yield f"record {number}", _values(value)
-        except IndexError:
+        except ValueError:
             found.note(f"record {number} is damaged; left out")
 
 
 def _values(history: bytes) -> dict[str, Any]:
     values: dict[str, Any] = {}
     step: int | None = None
-    for field, value in fields_of(history):
+    for field, value in field_values(history):
         if field == _STEP and isinstance(value, bytes):
-            step = next((number for key, number in fields_of(value) if key == 1 and isinstance(number, int)), 0)
+            step = next((number for key, number in field_values(value) if key == 1 and isinstance(number, int)), 0)
         elif field == _ITEM and isinstance(value, bytes):
             parts = [
-                (key, text.decode("utf-8", "replace")) for key, text in fields_of(value) if isinstance(text, bytes)
+                (key, text.decode("utf-8", "replace")) for key, text in field_values(value) if isinstance(text, bytes)
             ]
             key = next((text for at, text in parts if at == _KEY), "")
             key = key or "/".join(text for at, text in parts if at == _NESTED)
