@@ -49,7 +49,7 @@ def main() -> None:
 
 def _score(validation: ValidationSet, batch_size: int | None) -> Any:
     from lossary.backends.torch.backend import TorchBackend
-    from lossary.evaluation.score import ScoreJob, score_windows
+    from lossary.scoring.score import ScoreJob, score_windows
 
     backend = TorchBackend(SHAPE, device="cpu")
     backend.load_parameters(initial_parameters(SHAPE, 0))

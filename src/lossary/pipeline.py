@@ -34,7 +34,7 @@ from lossary.errors import (
     StudyError,
     UsageError,
 )
-from lossary.evaluation.score import ScoreJob, is_scored, job_of_run
+from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.files import clear_leftovers
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
@@ -293,7 +293,7 @@ def evaluate(
         if wanted:
             request = {key: value for key, value in vars(wanted[0]).items() if key != "checkpoint"}
             request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in wanted]}
-            tools.run("lossary.evaluation.job", request, wanted[0].backend)
+            tools.run("lossary.scoring.job", request, wanted[0].backend)
 
     chosen = chosen_runs(study, runs)
     if elsewhere:

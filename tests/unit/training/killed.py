@@ -18,7 +18,7 @@ from tests.unit.training.simple_backend import SimpleBackend
 
 import lossary.training.loop as loop
 from lossary import worker
-from lossary.evaluation import score
+from lossary.scoring import score
 from lossary.folder import StudyFolder
 from lossary.study import load_study
 

@@ -1,11 +1,11 @@
-"""The evaluation job of a worker process: `python -m lossary.evaluation.job JOB.json`."""
+"""The evaluation job of a worker process: `python -m lossary.scoring.job JOB.json`."""
 
 from pathlib import Path
 from typing import Any
 
 from lossary.backends.api import Backend
 from lossary.backends.process import Emit, worker_main
-from lossary.evaluation.score import ScoreJob, open_backend, score_checkpoint
+from lossary.scoring.score import ScoreJob, open_backend, score_checkpoint
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint
 from lossary.models.shapes import AlbertShape

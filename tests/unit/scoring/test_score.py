@@ -17,8 +17,8 @@ from lossary.data import freeze
 from lossary.data.examples import Examples
 from lossary.data.validation import load_validation, prepare_examples
 from lossary.errors import ScoreError
-from lossary.evaluation.kept import KeptScores
-from lossary.evaluation.score import ScoreJob, score_windows
+from lossary.scoring.kept import KeptScores
+from lossary.scoring.score import ScoreJob, score_windows
 from lossary.folder import StudyFolder
 from lossary.results import records
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows, write_scores

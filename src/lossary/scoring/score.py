@@ -21,7 +21,7 @@ from lossary.data.parts import read_validation_manifest
 from lossary.data.tokenizer import open_tokenizer
 from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import CheckpointError, RunError, ScoreError
-from lossary.evaluation.kept import KeptScores
+from lossary.scoring.kept import KeptScores
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest

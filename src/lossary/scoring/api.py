@@ -1,0 +1,68 @@
+"""What is scored and who scores it: views of the frozen validation set, and scorers.
+
+A view is the validation set in one vocabulary: ids, targets, and the bytes of text that the targets of each example
+stand for. A scorer is whatever can score a batch of it: a backend, a transformers model, a module or Keras model with a
+call, code behind an adapter.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossary.backends.api import ScoreOutput
+from lossary.data.examples import Examples
+from lossary.vocabulary.api import Vocabulary
+
+__all__ = ["Scorer", "View", "Window"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Some examples of one dataset.
+
+    Of an `mlm` view, `positions` are of hidden pieces and `labels` what stood there. Of a `clm` view nothing is hidden:
+    `labels` are the next tokens of `positions`, so that a model's outputs at `positions` are scored against `labels` in
+    both. `target_bytes` is None where the study keeps no text.
+    """
+
+    dataset: str
+    examples: Examples
+    target_bytes: NDArray[np.int32] | None  # (B,)
+
+
+class View(Protocol):
+    """The frozen validation set in one vocabulary, for one objective."""
+
+    objective: Literal["mlm", "clm"]
+    digest: str  # of the parts, the vocabulary, the longest length and how views are made
+    vocabulary_digest: str
+    vocabulary_title: str
+    datasets: list[str]
+    parts: dict[str, str]  # the digest of the part of each dataset
+    longest: int  # tokens of the longest example
+    # By dataset: how many examples or hidden words the vocabulary or the model cannot hold, by what it is.
+    left_out: Mapping[str, Mapping[str, int]]
+
+    def __len__(self) -> int: ...
+
+    def windows(self) -> Iterator[Window]:
+        """All examples, dataset by dataset, a few thousand at a time."""
+        ...
+
+
+class Scorer(Protocol):
+    """Something that scores examples of a view of its vocabulary."""
+
+    vocabulary: Vocabulary | None  # None: the study's own
+    objectives: tuple[str, ...]  # "mlm" or "clm"; and "sop" where it has a head for the order of segments
+    max_tokens: int  # padded tokens of a batch that the device takes well
+    max_length: int | None  # tokens of the longest example that it takes; None: any
+    device: str
+    few_shapes: bool
+
+    def score(self, examples: Examples) -> ScoreOutput:
+        """Nats and predictions of each target; OutOfDeviceMemory where the batch is too large."""
+        ...
