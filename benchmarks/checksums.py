@@ -94,8 +94,8 @@ def measure(job: dict[str, Any]) -> float:
     """Seconds of CPU that a stage takes in this process."""
     from lossary.data.prepare import prepare_datasets
     from lossary.data.validation import prepare_examples
-    from lossary.scoring.score import job_of_run, score_checkpoint
     from lossary.models.checkpoints import list_checkpoints
+    from lossary.scoring.score import job_of_run, score_checkpoint
     from lossary.study import load_study
     from lossary.tables.build import build_table
     from lossary.training import loop

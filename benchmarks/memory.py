@@ -21,9 +21,9 @@ from lossary.backends.api import Backend, RowSums, ScoreOutput
 from lossary.data.examples import Examples
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import load_validation, prepare_examples
-from lossary.scoring.score import ScoreJob, score_windows
 from lossary.folder import StudyFolder
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, write_score_windows
+from lossary.scoring.score import ScoreJob, score_windows
 from lossary.study import parse_study
 
 LIMIT_MB = 500

@@ -34,7 +34,6 @@ from lossary.errors import (
     StudyError,
     UsageError,
 )
-from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.files import clear_leftovers
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
@@ -44,6 +43,7 @@ from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
 from lossary.reports.closing import Page, kept_page, load_ahead, make_page
 from lossary.results.endings import remembered
+from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.study import Study
 from lossary.training.plan import course_of, is_finished, plan_run, steps_done
 

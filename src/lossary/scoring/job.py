@@ -5,10 +5,10 @@ from typing import Any
 
 from lossary.backends.api import Backend
 from lossary.backends.process import Emit, worker_main
-from lossary.scoring.score import ScoreJob, open_backend, score_checkpoint
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint
 from lossary.models.shapes import AlbertShape
+from lossary.scoring.score import ScoreJob, open_backend, score_checkpoint
 
 __all__ = ["main"]
 

@@ -21,12 +21,12 @@ from lossary.data.parts import read_validation_manifest
 from lossary.data.tokenizer import open_tokenizer
 from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import CheckpointError, RunError, ScoreError
-from lossary.scoring.kept import KeptScores
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
 from lossary.models.vocabularies import compare_vocabulary
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows
+from lossary.scoring.kept import KeptScores
 from lossary.study import Precision, Study
 
 __all__ = ["ScoreJob", "is_scored", "job_of_run", "open_backend", "score_checkpoint", "score_windows"]

@@ -17,11 +17,11 @@ from lossary.data import freeze
 from lossary.data.examples import Examples
 from lossary.data.validation import load_validation, prepare_examples
 from lossary.errors import ScoreError
-from lossary.scoring.kept import KeptScores
-from lossary.scoring.score import ScoreJob, score_windows
 from lossary.folder import StudyFolder
 from lossary.results import records
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows, write_scores
+from lossary.scoring.kept import KeptScores
+from lossary.scoring.score import ScoreJob, score_windows
 from lossary.study import Study
 
 JOB = ScoreJob(name="torch_a", checkpoint=Path(), backend="torch")

@@ -18,8 +18,8 @@ from tests.unit.training.simple_backend import SimpleBackend
 
 import lossary.training.loop as loop
 from lossary import worker
-from lossary.scoring import score
 from lossary.folder import StudyFolder
+from lossary.scoring import score
 from lossary.study import load_study
 
 _KILLED = 17
