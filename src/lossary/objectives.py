@@ -3,8 +3,8 @@
     OBJECTIVES["mlm"].metrics        # ("mlm_loss", "mlm_accuracy", "mlm_bits_per_byte")
 
 A score is a sum of nats over the targets of one example under one objective. Where an example has many targets (hidden
-pieces, next tokens), a dataset's loss is Σ nats / Σ targets, and its bits a byte Σ nats / Σ bytes of the targets / ln 2,
-which does not depend on how a vocabulary cuts the text. Where it has one (the order of two segments), it is the mean.
+pieces, next tokens), a dataset's loss is Σ nats / Σ targets, and its bits a byte are Σ nats / Σ bytes / ln 2, over the
+bytes of the targets, however a vocabulary cuts the text. Where it has one (the order of two segments), it is the mean.
 """
 
 from dataclasses import dataclass
