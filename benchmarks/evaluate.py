@@ -49,13 +49,24 @@ def main() -> None:
 
 def _score(validation: ValidationSet, batch_size: int | None) -> Any:
     from lossary.backends.torch.backend import TorchBackend
-    from lossary.scoring.score import ScoreJob, score_windows
+    from lossary.results.records import ScoreHeader
+    from lossary.scoring.score import BackendScorer, own_windows, score_windows
 
     backend = TorchBackend(SHAPE, device="cpu")
     backend.load_parameters(initial_parameters(SHAPE, 0))
-    job = ScoreJob(name="x", checkpoint=Path(), backend="torch", batch_size=batch_size)
+    header = ScoreHeader(run="x", step=0, objectives=("mlm", "sop"))
+    scorer = BackendScorer(backend=backend, objectives=header.objectives)
     start = clock()
-    table = pa.concat_tables(score_windows(backend, validation, job, has_sop=True, emit=lambda _: None))
+    table = pa.concat_tables(
+        score_windows(
+            scorer,
+            own_windows(validation),
+            header,
+            total=len(validation),
+            batch_size=batch_size,
+            emit=lambda _: None,
+        )
+    )
     return table, clock() - start
 
 

@@ -10,20 +10,19 @@ the pipeline and no model is measured. The last line is the largest peak over 50
 import json
 import resource
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from benchmarks.common import arguments, clock, in_process, temporary_folder
-from lossary.backends.api import Backend, RowSums, ScoreOutput
+from lossary.backends.api import RowSums, ScoreOutput
 from lossary.data.examples import Examples
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import load_validation, prepare_examples
 from lossary.folder import StudyFolder
-from lossary.results.records import SCORE_SCHEMA, ScoreHeader, write_score_windows
-from lossary.scoring.score import ScoreJob, score_windows
+from lossary.results.records import ScoreHeader, write_score_windows
+from lossary.scoring.score import own_windows, score_windows
 from lossary.study import parse_study
 
 LIMIT_MB = 500
@@ -103,8 +102,12 @@ def stage(which: str, root: Path) -> dict[str, float]:
 
 
 class Nothing:
-    """A backend that computes nothing."""
+    """A scorer that computes nothing."""
 
+    vocabulary = None
+    objectives = ("mlm", "sop")
+    max_length = None
+    device = "none"
     max_tokens = 8192
     few_shapes = False
 
@@ -126,18 +129,9 @@ class Nothing:
 def evaluate(folder: StudyFolder) -> None:
     """Scores of all examples, stored."""
     validation = load_validation(folder)
-    job = ScoreJob(name="torch", checkpoint=Path(), backend="torch")
-    fields = dict.fromkeys(ScoreHeader.__dataclass_fields__, "")
-    header = ScoreHeader(**(fields | {"step": 0, "tokens": None, "has_sop": True, "validation": validation.parts}))  # type: ignore[arg-type]
-    windows = score_windows(cast(Backend, Nothing()), validation, job, has_sop=True, emit=lambda _: None)
-    write_score_windows(folder.scores("torch", 0), _of_step(windows), header)
-
-
-def _of_step(windows: Iterator[Any]) -> Iterator[Any]:
-    import pyarrow as pa
-
-    for table in windows:
-        yield table.append_column("step", pa.array(np.zeros(len(table), np.int64))).select(SCORE_SCHEMA.names)
+    header = ScoreHeader(run="torch", step=0, objectives=Nothing.objectives, validation=validation.parts)
+    windows = score_windows(Nothing(), own_windows(validation), header, total=len(validation), emit=lambda _: None)
+    write_score_windows(folder.scores("torch", 0), windows, header)
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

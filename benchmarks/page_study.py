@@ -219,7 +219,7 @@ def _header(folder: StudyFolder, run: str, step: int) -> ScoreHeader:
         precision="fp32",
         size="base",
         tokens=step * 400_000,
-        has_sop=True,
+        objectives=("mlm", "sop"),
         lossary="0",
     )
 

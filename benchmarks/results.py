@@ -116,7 +116,7 @@ def write_study(folder: StudyFolder, runs: int) -> int:
             precision="fp32",
             size="base",
             tokens=1,
-            has_sop=True,
+            objectives=("mlm", "sop"),
             lossary="0",
         )
         write_scores(folder.scores(header.run, 100), table, header)

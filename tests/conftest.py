@@ -234,7 +234,7 @@ class SyntheticStudy:
             precision="fp32",
             size="xxlarge",
             tokens=1_000_000 * step,
-            has_sop=any(means.sop is not None for means in planted.values()),
+            objectives=("mlm", *(["sop"] if any(means.sop is not None for means in planted.values()) else [])),
             lossary="0",
             tokenizer="same",
         )

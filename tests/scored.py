@@ -52,7 +52,7 @@ def score_run(folder: StudyFolder, run: str, *, step: int = 12, mean: float = 3.
         precision="fp32",
         size="base",
         tokens=step * 1000,
-        has_sop=has_sop,
+        objectives=("mlm", "sop") if has_sop else ("mlm",),
         lossary="0",
         validation=validation.parts,
         tokenizer="same",

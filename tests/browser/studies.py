@@ -192,7 +192,7 @@ def _write_scores(
         precision="fp32",
         size="base",
         tokens=1000 * step,
-        has_sop=shape.sop,
+        objectives=("mlm", "sop") if shape.sop else ("mlm",),
         lossary="0",
     )
     write_scores(folder.scores(run, step), pa.table(columns).filter(pa.array(kept)), header)

@@ -73,23 +73,29 @@ STEP_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreHeader:
-    """What a file of scores says of itself."""
+    """What a file of scores says of itself; digests are empty where nobody knows them."""
 
     run: str
     step: int
-    validation_digest: str
-    tokenizer_digest: str
-    weights_digest: str
-    backend: str
-    device: str
-    precision: str
-    size: str
-    tokens: int | None  # trained on when the checkpoint was written, if known
-    has_sop: bool
-    lossary: str
+    objectives: tuple[str, ...]  # that the examples were scored on
+    validation_digest: str = ""
+    tokenizer_digest: str = ""  # of the study's own vocabulary
+    weights_digest: str = ""
+    backend: str = ""
+    device: str = ""
+    precision: str = ""
+    size: str = ""
+    tokens: int | None = None  # trained on when the checkpoint was written, if known
+    lossary: str = ""  # the version that scored
     tokenizer: str | None = None  # the checkpoint's own vocabulary: "same", "unknown"; None where nobody compared it
     # The digest of each dataset's part; empty where an earlier lossary scored the set in one piece.
     validation: dict[str, str] = field(default_factory=dict)
+    # What was scored: the vocabulary that the text was cut by, for people and as a digest, and its view of the set.
+    vocabulary: str = ""
+    vocabulary_digest: str = ""
+    view_digest: str = ""
+    # By dataset: how many examples or hidden words the vocabulary or the model could not hold, by what it is.
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def part(self, dataset: str) -> str | None:
         """The digest of the examples of a dataset that were scored; None if none were."""
@@ -108,7 +114,10 @@ class ScoreHeader:
             fields: dict[str, Any] = json.loads((metadata or {})[b"lossary"])
             if fields.pop("schema") != _VERSION:
                 raise ScoreError("the scores are of another version of lossary", where=str(where))
-            return cls(**fields)
+            # Schema 1 knows two objectives.
+            has_sop = fields.pop("has_sop", False)
+            objectives = tuple(fields.pop("objectives", ("mlm", "sop") if has_sop else ("mlm",)))
+            return cls(**fields, objectives=objectives)
         except (KeyError, TypeError, ValueError):
             raise ScoreError("the file holds no scores of lossary", where=str(where)) from None
 

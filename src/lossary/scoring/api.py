@@ -56,12 +56,33 @@ class View(Protocol):
 class Scorer(Protocol):
     """Something that scores examples of a view of its vocabulary."""
 
-    vocabulary: Vocabulary | None  # None: the study's own
-    objectives: tuple[str, ...]  # "mlm" or "clm"; and "sop" where it has a head for the order of segments
-    max_tokens: int  # padded tokens of a batch that the device takes well
-    max_length: int | None  # tokens of the longest example that it takes; None: any
-    device: str
-    few_shapes: bool
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """Its own; None: the study's."""
+        ...
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """`mlm` or `clm`; and `sop` where it has a head for the order of segments."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Padded tokens of a batch that the device takes well."""
+        ...
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of the longest example that it takes; None: any."""
+        ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def few_shapes(self) -> bool:
+        """Whether every new shape of a batch is compiled."""
+        ...
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target; OutOfDeviceMemory where the batch is too large."""

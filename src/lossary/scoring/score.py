@@ -4,8 +4,8 @@ Sums do not depend on batch size, buckets or order: each example's nats are adde
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,22 @@ from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
 from lossary.models.vocabularies import compare_vocabulary
-from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows
+from lossary.results.records import ScoreHeader, read_header, write_score_windows
+from lossary.scoring.api import Scorer, Window
 from lossary.scoring.kept import KeptScores
 from lossary.study import Precision, Study
+from lossary.vocabulary.api import Vocabulary
 
-__all__ = ["ScoreJob", "is_scored", "job_of_run", "open_backend", "score_checkpoint", "score_windows"]
+__all__ = [
+    "BackendScorer",
+    "ScoreJob",
+    "is_scored",
+    "job_of_run",
+    "open_backend",
+    "own_windows",
+    "score_checkpoint",
+    "score_windows",
+]
 
 _EVENT_EVERY_S = 0.5
 
@@ -119,12 +130,16 @@ def score_checkpoint(
     backend = open_backend(job, checkpoint)
     if not checkpoint.has_sop:
         emit({"event": "note", "text": f"{job.checkpoint} has no sentence-order head: SOP is not scored"})
-    header = ScoreHeader(**(vars(header) | {"device": backend.device}))
+    header = replace(header, device=backend.device)
     kept = KeptScores(path, header)
     if kept.datasets:
         emit({"event": "note", "text": f"step {step:,}: the scores of {', '.join(sorted(kept.datasets))} stand"})
-    windows = score_windows(backend, validation, job, has_sop=checkpoint.has_sop, kept=kept, emit=emit)
-    write_score_windows(path, (_with_step(table, step) for table in windows), header)
+    scorer = BackendScorer(backend=backend, objectives=header.objectives, max_length=checkpoint.shape.max_positions)
+    windows = own_windows(validation)
+    scores = score_windows(
+        scorer, windows, header, total=len(validation), batch_size=job.batch_size, kept=kept, emit=emit
+    )
+    write_score_windows(path, scores, header)
     return {"scores": str(path), "step": step}
 
 
@@ -142,7 +157,7 @@ def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validati
         precision=job.precision,
         size=job.size,
         tokens=checkpoint.state.get("tokens"),
-        has_sop=checkpoint.has_sop,
+        objectives=("mlm", "sop") if checkpoint.has_sop else ("mlm",),
         lossary=_version(),
         validation=validation.parts,
     )
@@ -174,40 +189,69 @@ def _check_fit(checkpoint: Checkpoint, validation: ValidationSet, vocabulary_siz
         )
 
 
-def _with_step(table: pa.Table, step: int) -> pa.Table:
-    return table.append_column("step", pa.array(np.full(len(table), step))).select(SCORE_SCHEMA.names)
-
-
 def score_windows(
-    backend: Backend,
-    validation: ValidationSet,
-    job: ScoreJob,
+    scorer: Scorer,
+    windows: Iterable[Window],
+    header: ScoreHeader,
     *,
-    has_sop: bool,
+    total: int,
+    batch_size: int | None = None,
     kept: KeptScores | None = None,
     emit: Emit,
 ) -> Iterator[pa.Table]:
-    """Score records but for the column `step`, in the validation set's order, a window of it at a time.
+    """Scores of `total` examples as `write_score_windows` takes them, in the order of their windows.
 
     Scores that are kept are taken over. Examples are sorted by length within a window: little padding, bounded memory.
+    `header` says what is scored and by whom; `batch_size` are examples a forward pass, by memory if None.
     """
-    max_tokens = backend.max_tokens
+    max_tokens = scorer.max_tokens
     started = shown = time.monotonic()
-    done, total = 0, len(validation)
-    for examples in validation.windows():
-        dataset = validation.datasets[int(examples.dataset[0])]
-        if kept is not None and dataset in kept.datasets:
-            yield _renamed(kept.take(dataset, examples), examples, job.name, validation.datasets)
+    done = 0
+    for window in windows:
+        if kept is not None and window.dataset in kept.datasets:
+            yield _renamed(kept.take(window.dataset, window.examples), window, header)
         else:
-            collected = _Collected(examples)
-            max_tokens = _score_window(backend, collected, (max_tokens, job.batch_size, emit))
-            yield _table(collected, job.name, validation.datasets, has_sop)
-        done += len(examples)
+            collected = _Collected(window.examples)
+            max_tokens = _score_window(scorer, collected, (max_tokens, batch_size, emit))
+            yield _table(collected, window, header)
+        done += len(window.examples)
         now = time.monotonic()
         if now - shown > _EVENT_EVERY_S or done == total:
             shown = now
             rate = done / max(now - started, 1e-9)
-            emit({"event": "progress", "run": job.name, "done": done, "total": total, "examples_per_s": rate})
+            emit({"event": "progress", "run": header.run, "done": done, "total": total, "examples_per_s": rate})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendScorer:
+    """A backend as what scores examples of the study's own vocabulary."""
+
+    backend: Backend
+    objectives: tuple[str, ...]
+    max_length: int | None = None
+    vocabulary: Vocabulary | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        return self.backend.max_tokens
+
+    @property
+    def device(self) -> str:
+        return self.backend.device
+
+    @property
+    def few_shapes(self) -> bool:
+        return self.backend.few_shapes
+
+    def score(self, examples: Examples) -> ScoreOutput:
+        return self.backend.score(examples)
+
+
+def own_windows(validation: ValidationSet) -> Iterator[Window]:
+    """The frozen examples, as the study's own vocabulary has them."""
+    for examples in validation.windows():
+        dataset = validation.datasets[int(examples.dataset[0])]
+        yield Window(dataset=dataset, examples=examples, target_bytes=None)
 
 
 class _Collected:
@@ -232,7 +276,7 @@ class _Collected:
         self.predicted[rows, :width] = output.predicted[used, :width]
 
 
-def _score_window(backend: Backend, collected: _Collected, limits: tuple[int, int | None, Emit]) -> int:
+def _score_window(scorer: Scorer, collected: _Collected, limits: tuple[int, int | None, Emit]) -> int:
     """Scores the examples of a window; returns the tokens a forward pass that the device took."""
     max_tokens, batch_size, emit = limits
     examples = collected.examples
@@ -242,13 +286,13 @@ def _score_window(backend: Backend, collected: _Collected, limits: tuple[int, in
             for chunk in _chunks(examples, batch_size):
                 part = examples.take(chunk)
                 for micro in micro_batches(
-                    part, max_tokens=max_tokens, sequence_length=longest, few_shapes=backend.few_shapes
+                    part, max_tokens=max_tokens, sequence_length=longest, few_shapes=scorer.few_shapes
                 ):
-                    collected.put(chunk[micro.rows], backend.score(micro.examples))
+                    collected.put(chunk[micro.rows], scorer.score(micro.examples))
             return max_tokens
         except OutOfDeviceMemory as error:
             if max_tokens <= longest:
-                raise RunError(f"{backend.device} has too little memory for one example: {error}") from None
+                raise RunError(f"{scorer.device} has too little memory for one example: {error}") from None
             max_tokens //= 2
             emit({"event": "note", "text": f"out of memory: {max_tokens:,} tokens a pass from here on (same result)"})
 
@@ -260,32 +304,33 @@ def _chunks(examples: Examples, batch_size: int | None) -> list[NDArray[np.int64
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def _renamed(table: pa.Table, examples: Examples, name: str, datasets: list[str]) -> pa.Table:
+def _renamed(table: pa.Table, window: Window, header: ScoreHeader) -> pa.Table:
     """Rows of another file of scores as they would stand in this one."""
-    named = _names(examples, name, datasets)
-    columns = {column: named.get(column, table[column]) for column in table.column_names if column != "step"}
-    return pa.table(columns)
+    named = _names(window, header)
+    return pa.table({column: named.get(column, table[column]) for column in table.column_names})
 
 
-def _names(examples: Examples, name: str, datasets: list[str]) -> dict[str, pa.Array]:
+def _names(window: Window, header: ScoreHeader) -> dict[str, pa.Array]:
+    zeros = np.zeros(len(window.examples), np.int32)
     return {
-        "run": pa.DictionaryArray.from_arrays(np.zeros(len(examples), np.int32), [name]),
-        "dataset": pa.DictionaryArray.from_arrays(examples.dataset.astype(np.int32), datasets),
+        "run": pa.DictionaryArray.from_arrays(zeros, [header.run]),
+        "step": np.full(len(zeros), header.step, np.int64),
+        "dataset": pa.DictionaryArray.from_arrays(zeros, [window.dataset]),
     }
 
 
-def _table(collected: _Collected, name: str, datasets: list[str], has_sop: bool) -> pa.Table:
+def _table(collected: _Collected, window: Window, header: ScoreHeader) -> pa.Table:
     examples = collected.examples
     used = examples.weights > 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(examples.masked)]).astype(np.int32))
-    unlabelled = (examples.sop_labels < 0) | (not has_sop)
+    unlabelled = (examples.sop_labels < 0) | ("sop" not in header.objectives)
     # Finite weights can overflow: such a loss is stored as null, and a pair's answer tells it from a missing pair.
     broken = ~np.isfinite(collected.mlm_nats)
     single = np.where(used, collected.position_nats, 0)
     broken |= ~np.isfinite(single).all(axis=1)
     return pa.table(
         {
-            **_names(examples, name, datasets),
+            **_names(window, header),
             "example": examples.example,
             "tokens": examples.lengths,
             "bytes": examples.bytes,

@@ -109,7 +109,7 @@ def best_step(
 
 def total_of(path: Path, header: ScoreHeader, weights: dict[str, float], metric: Metric) -> float | None:
     """The total of a file of scores as the table has it: datasets without a value are left out; None if all are."""
-    estimates = file_estimates(path, list(weights), has_sop=header.has_sop)
+    estimates = file_estimates(path, list(weights), has_sop="sop" in header.objectives)
     parts = [(weight, estimates[name][metric]) for name, weight in weights.items()]
     return weighted_mean([part for part in parts if part[1].value is not None]).value
 

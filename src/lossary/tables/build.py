@@ -230,7 +230,7 @@ def _run_column(study: Study, folder: StudyFolder, header: ScoreHeader) -> RunCo
 def _cells(study: Study, scored: Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
     header = scored.header
     names = [row.name for row in datasets if header.part(row.name) == row.validation_digest]
-    estimates = file_estimates(scored.path, names, has_sop=header.has_sop)
+    estimates = file_estimates(scored.path, names, has_sop="sop" in header.objectives)
     for row in datasets:
         absent = Estimate(value=None, reason=_not_scored([row.name]))
         estimates.setdefault(row.name, dict.fromkeys(METRICS, absent))

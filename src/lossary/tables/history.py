@@ -66,7 +66,7 @@ def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
 def _of_file(rows: Sequence[DatasetRow], found: tuple[Path, ScoreHeader]) -> list[Evaluation]:
     path, header = found
     names = [row.name for row in rows if row.validation_digest == header.part(row.name)]
-    estimates = file_estimates(path, names, has_sop=header.has_sop)
+    estimates = file_estimates(path, names, has_sop="sop" in header.objectives)
     return [
         Evaluation(
             run=header.run,

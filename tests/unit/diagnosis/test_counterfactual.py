@@ -311,7 +311,7 @@ def test_files_are_read_back(tmp_path: Path) -> None:
         precision="fp32",
         size="base",
         tokens=None,
-        has_sop=True,
+        objectives=("mlm", "sop"),
         lossary="0",
     )
     path = tmp_path / "a.parquet"

@@ -1,10 +1,11 @@
 """Windows of the validation set: the same records, in the same order, however many examples one has."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from tests.scored import score_run
 
-from lossary.backends.api import Backend
 from lossary.data import freeze
 from lossary.data.examples import Examples
 from lossary.data.validation import load_validation, prepare_examples
@@ -21,15 +21,18 @@ from lossary.folder import StudyFolder
 from lossary.results import records
 from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows, write_scores
 from lossary.scoring.kept import KeptScores
-from lossary.scoring.score import ScoreJob, score_windows
+from lossary.scoring.score import own_windows, score_windows
 from lossary.study import Study
 
-JOB = ScoreJob(name="torch_a", checkpoint=Path(), backend="torch")
+HEADER = ScoreHeader(run="torch_a", step=12, objectives=("mlm", "sop"))
 
 
 class Counting:
-    """A backend whose nats follow from the pieces alone."""
+    """A scorer whose nats follow from the pieces alone."""
 
+    vocabulary = None
+    objectives = ("mlm", "sop")
+    max_length = None
     max_tokens = 200
     few_shapes = False
     device = "none"
@@ -51,8 +54,15 @@ class Counting:
 
 
 def scores(folder: StudyFolder) -> pa.Table:
-    windows = score_windows(cast(Backend, Counting()), load_validation(folder), JOB, has_sop=True, emit=lambda _: None)
-    return pa.concat_tables(windows)
+    return pa.concat_tables(scored(folder, HEADER, Counting()))
+
+
+def scored(
+    folder: StudyFolder, header: ScoreHeader, scorer: Counting, kept: KeptScores | None = None
+) -> Iterator[pa.Table]:
+    """The scores of the whole set as they are written."""
+    validation = load_validation(folder)
+    return score_windows(scorer, own_windows(validation), header, total=len(validation), kept=kept, emit=lambda _: None)
 
 
 @pytest.fixture
@@ -83,11 +93,8 @@ def test_scores_do_not_depend_on_the_windows(
 
 def written(folder: StudyFolder, header: ScoreHeader, kept: KeptScores | None, backend: Counting) -> bytes:
     """The file of scores as the job writes it."""
-    validation = load_validation(folder)
-    windows = score_windows(cast(Backend, backend), validation, JOB, has_sop=True, kept=kept, emit=lambda _: None)
-    tables = (table.append_column("step", pa.array([12] * len(table))).select(SCORE_SCHEMA.names) for table in windows)
     path = folder.root / "joined.parquet"
-    write_score_windows(path, tables, header)
+    write_score_windows(path, scored(folder, header, backend, kept), header)
     return path.read_bytes()
 
 
@@ -132,7 +139,7 @@ def test_scores_that_stand_are_joined_to_what_scoring_all_anew_would_write(
         {"device": "another"},
         {"precision": "bf16"},
         {"lossary": "another"},
-        {"has_sop": False},
+        {"objectives": ("mlm",)},
         {"tokenizer_digest": "blake2b:2"},
         {"validation": {}},
         {"validation": {"pairs": "blake2b:3"}},
