@@ -13,13 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lossary.api.functions import check, compare, diagnose, import_files, open_study, report, table
+    from lossary.api.functions import check, compare, diagnose, import_files, open_study, rank, report, table
     from lossary.api.results import (
         CheckResult,
         ComparisonResult,
         DiagnosisResult,
         ImportResult,
         OpenStudy,
+        RankingResult,
         ReportFiles,
         TableResult,
     )
@@ -33,6 +34,7 @@ __all__ = [
     "ImportResult",
     "LossaryError",
     "OpenStudy",
+    "RankingResult",
     "ReportFiles",
     "TableResult",
     "__version__",
@@ -41,6 +43,7 @@ __all__ = [
     "diagnose",
     "import_files",
     "open_study",
+    "rank",
     "report",
     "table",
 ]

@@ -316,12 +316,27 @@ class Links(_Table):
         return self
 
 
+_Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Check(_Table):
     """What `lossary check` is to do."""
 
     ignore: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="Rules not to fail on, by code or name, each with the reason why."
     )
+    within: _Margin | dict[str, _Margin] | None = Field(
+        None,
+        description="Runs are to be equal to the base to within so many nats (bits a byte) of every loss, or to within "
+        "a margin for each metric named; L108 says where they are not, or where nobody can say yet.",
+    )
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """By metric, "" for every loss; empty if equality is not asked for."""
+        if self.within is None:
+            return {}
+        return dict(self.within) if isinstance(self.within, dict) else {"": self.within}
 
 
 class Study(_Table):

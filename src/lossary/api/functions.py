@@ -15,6 +15,7 @@ from lossary.api.results import (
     DiagnosisResult,
     ImportResult,
     OpenStudy,
+    RankingResult,
     ReportFiles,
     TableResult,
 )
@@ -22,8 +23,9 @@ from lossary.errors import UsageError
 
 if TYPE_CHECKING:
     from lossary.tables.best import StepChoice
+    from lossary.tables.comparison import Comparison
 
-__all__ = ["check", "compare", "diagnose", "import_files", "open_study", "report", "table"]
+__all__ = ["check", "compare", "diagnose", "import_files", "open_study", "rank", "report", "table"]
 
 PathLike = str | os.PathLike[str]
 Step = int | str | None
@@ -62,12 +64,14 @@ def compare(
     step: Step = None,
     force: bool = False,
     bootstrap_seed: int | None = None,
+    within: float | Mapping[str, float] | None = None,
 ) -> ComparisonResult:
     """What two runs have in common, in what they differ, and by how much, paired by example.
 
     `other` is the study of the second run if it is another one. Where losses cannot be subtracted (another tokenizer,
     other examples), there are no differences unless `force` asks for them. `bootstrap_seed`: bootstrap the differences
-    of the MLM loss as well.
+    of the MLM loss as well. `within`: decide whether they are equal to within so many nats (or bits a byte) of every
+    loss, or to within a margin for each metric named; see `decisions` of the result.
     """
     from lossary.tables.comparison import Side, compare_imported
     from lossary.tables.comparison import compare as compare_sides
@@ -77,7 +81,8 @@ def compare(
     if is_imported(path := _path(study)):
         if other is not None or bootstrap_seed is not None:
             raise UsageError("imported numbers have no scores to pair", where=str(path), hint="Name two of its runs.")
-        return ComparisonResult(compare_imported(open_table(path, step=choice).table, first, second))
+        imported = compare_imported(open_table(path, step=choice).table, first, second)
+        return ComparisonResult(_decided(imported, within))
     opened = open_study(study)
     theirs = opened if other is None else open_study(other)
     found = compare_sides(
@@ -87,7 +92,44 @@ def compare(
         step=step_of_study(choice),
         bootstrap_seed=bootstrap_seed,
     )
-    return ComparisonResult(found)
+    return ComparisonResult(_decided(found, within))
+
+
+def rank(
+    study: PathLike | OpenStudy = ".",
+    *,
+    runs: Sequence[str] | None = None,
+    by: str = "mlm_loss:validation_share",
+    every_step: bool = False,
+) -> RankingResult:
+    """Runs by a total, best first: which may be best, and which differ by more than seeds do.
+
+    `by`: `METRIC` or `METRIC:WEIGHTING`. `every_step`: every scored checkpoint, instead of each run's newest.
+    """
+    from lossary.tables.best import Criterion
+    from lossary.tables.load import is_imported
+    from lossary.tables.ranking import rank as rank_files
+
+    if is_imported(path := _path(study)):
+        raise UsageError("imported numbers have no scores to pair", where=str(path), hint="Rank runs of a study.")
+    opened = open_study(study)
+    criterion = Criterion.parse(by, where="by")
+    found = rank_files(opened.study, opened.folder, criterion, runs=_names(runs), every_step=every_step)
+    return RankingResult(found)
+
+
+def _decided(found: "Comparison", within: float | Mapping[str, float] | None) -> "Comparison":
+    from dataclasses import replace
+
+    from lossary.tables.equality import check_margin, decide
+
+    if within is None:
+        return found
+    margins = dict(within) if isinstance(within, Mapping) else {"": within}
+    for metric, margin in margins.items():
+        check_margin(margin, f"{metric}={margin}" if metric else str(margin), where="within")
+    decisions = decide(found.table, margins) if found.table is not None else []
+    return replace(found, margins=margins, decisions=decisions)
 
 
 def check(

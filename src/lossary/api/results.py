@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from lossary.results.importers.model import Imported
     from lossary.study import Study
     from lossary.tables.comparison import Comparison
+    from lossary.tables.equality import Decision
     from lossary.tables.model import Cell, Delta, Metric, Table, Total, Weighting
+    from lossary.tables.ranking import Ranking
 
 __all__ = [
     "CheckResult",
@@ -36,6 +38,7 @@ __all__ = [
     "DiagnosisResult",
     "ImportResult",
     "OpenStudy",
+    "RankingResult",
     "ReportFiles",
     "TableResult",
 ]
@@ -252,7 +255,8 @@ class ImportResult(TableResult):
 class ComparisonResult(_Rows):
     """Two runs: whether their losses may be subtracted, which settings differ, and the paired differences.
 
-    Kinds of rows: `deltas`, `checks` (what has to be the same), `settings` (those that differ).
+    Kinds of rows: `deltas`, `decisions` (equal within a margin or not, where one was given), `checks` (what has to be
+    the same), `settings` (those that differ).
     """
 
     def __init__(self, comparison: "Comparison") -> None:
@@ -268,6 +272,18 @@ class ComparisonResult(_Rows):
         """The second run's differences to the first, by dataset and metric; empty where they would mislead."""
         return list(self.model.table.deltas) if self.model.table is not None else []
 
+    @property
+    def decisions(self) -> list["Decision"]:
+        """Equal, differs or undecided, by dataset and metric; empty where no margin was given or nothing compares."""
+        return list(self.model.decisions)
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether they were shown to be equal within the margin, in every comparison that was asked for."""
+        from lossary.reports.equality import all_equal
+
+        return all_equal(self.model.decisions)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it, as `lossary compare --format json` prints it."""
         from lossary.reports.comparison import comparison_value
@@ -276,10 +292,12 @@ class ComparisonResult(_Rows):
 
     def _rows(self, kind: str) -> tuple[type, Sequence[Any]]:
         from lossary.tables.comparability import Check, Setting
+        from lossary.tables.equality import Decision
         from lossary.tables.model import Delta
 
         kinds: dict[str, tuple[type, Sequence[Any]]] = {
             "deltas": (Delta, self.deltas),
+            "decisions": (Decision, self.decisions),
             "checks": (Check, self.model.checks.checks),
             "settings": (Setting, self.model.settings),
         }
@@ -293,6 +311,46 @@ class ComparisonResult(_Rows):
     def __repr__(self) -> str:
         verdict = "comparable" if self.is_comparable else "not comparable"
         return f"<{self.model.second} against {self.model.first}: {verdict}>"
+
+    def _repr_html_(self) -> str:
+        from lossary.reports.notebook import text_html
+
+        return text_html(str(self))
+
+
+class RankingResult(_Rows):
+    """Runs or checkpoints by a total: which may be best. Kinds of rows: `candidates`, `configurations`."""
+
+    def __init__(self, ranking: "Ranking") -> None:
+        self.model = ranking
+
+    @property
+    def may_be_best(self) -> list[str]:
+        """The candidates that no paired test shows to be worse than the best one seen, as `run@step`."""
+        return [candidate.name for candidate in self.model.candidates if candidate.may_be_best]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as `lossary rank --format json` prints it."""
+        from lossary.reports.ranking import ranking_value
+
+        return ranking_value(self.model)
+
+    def _rows(self, kind: str) -> tuple[type, Sequence[Any]]:
+        from lossary.tables.ranking import Candidate, Configuration
+
+        kinds: dict[str, tuple[type, Sequence[Any]]] = {
+            "candidates": (Candidate, self.model.candidates),
+            "configurations": (Configuration, self.model.configurations),
+        }
+        return _of_kind(kinds, kind)
+
+    def __str__(self) -> str:
+        from lossary.reports.ranking import print_ranking
+
+        return _printed(partial(print_ranking, self.model))
+
+    def __repr__(self) -> str:
+        return f"<ranking by {self.model.criterion}: {len(self.model.candidates)} candidates>"
 
     def _repr_html_(self) -> str:
         from lossary.reports.notebook import text_html

@@ -22,7 +22,16 @@ def compare(
     bootstrap_seed: Annotated[
         int | None, typer.Option(min=0, help="Also bootstrap the differences of the MLM loss, with this seed.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
+    within: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Decide whether they are equal to within so many nats (bits a byte) of every loss, or METRIC=MARGIN; "
+            "exits with 1 unless all are."
+        ),
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="text or json; with --within also junit or github.")
+    ] = "text",
 ) -> None:
     """Say what two runs have in common, in what they differ, and by how much, paired by example."""
     import json
@@ -32,15 +41,37 @@ def compare(
     from lossary.api.functions import compare as compare_runs
     from lossary.errors import UsageError
     from lossary.reports.comparison import print_comparison
+    from lossary.reports.equality import EQUALITY_FORMATS
     from lossary.reports.terminal import WIDTH
 
-    if format not in ("text", "json"):
-        raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
-    found = compare_runs(first, second, study, other=other, step=step, force=force, bootstrap_seed=bootstrap_seed)
-    if format == "json":
+    known = ("text", "json", *(EQUALITY_FORMATS if within else ()))
+    if format not in known:
+        hint = f"Known: {', '.join(known)}." + ("" if within else " With --within also junit and github.")
+        raise UsageError(f"no format is called {format!r}", where="--format", hint=hint)
+    found = compare_runs(
+        first,
+        second,
+        study,
+        other=other,
+        step=step,
+        force=force,
+        bootstrap_seed=bootstrap_seed,
+        within=_margins(within) if within else None,
+    )
+    if format in EQUALITY_FORMATS:
+        typer.echo(EQUALITY_FORMATS[format](found.decisions, found.model.first, found.model.second), nl=False)
+    elif format == "json":
         typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     else:
         console = Console(width=max(WIDTH, Console().width), highlight=False)
         with console.capture() as shown:
             print_comparison(found.model, console)
         typer.echo(shown.get(), nl=False)
+    if within and not found.is_equal:
+        raise typer.Exit(1)
+
+
+def _margins(texts: list[str]) -> dict[str, float]:
+    from lossary.tables.equality import parse_margins
+
+    return parse_margins(texts, where="--within")

@@ -21,6 +21,7 @@ from lossary.cli.init import init
 from lossary.cli.mv import mv
 from lossary.cli.plan import plan
 from lossary.cli.prepare import prepare
+from lossary.cli.rank import rank
 from lossary.cli.report import report
 from lossary.cli.rm import rm
 from lossary.cli.run import run
@@ -52,6 +53,7 @@ for verb in (
     status,
     show,
     compare,
+    rank,
     check,
     diagnose,
     examples,

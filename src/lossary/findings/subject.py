@@ -79,6 +79,7 @@ class Subject:
     vocabulary_size: int | None = None
     imported_curves: Path | None = None
     evaluations: Sequence[Evaluation] = ()  # of every step that runs of a study were scored at
+    margins: Mapping[Metric, float] = field(default_factory=dict)  # within which runs are to be equal to the base
 
     def cells(self, metric: Metric) -> list[Cell]:
         """The cells of a metric that have a value."""
@@ -194,6 +195,7 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
         facts={name: found for name in names if (found := _facts(study, folder, name)) is not None},
         labels=_labels(study, folder),
         evaluations=evaluations(table, folder),
+        margins=study.check.margins,
         recipes={run: study.recipe_of(run) for run in trained},
         begun={run: begun for run in trained if (begun := begun_with(folder, run)) is not None},
         steps={run: folder.steps(run) for run in trained},

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from lossary.reports.equality import print_decisions
 from lossary.reports.terminal import print_table
 from lossary.reports.text import metric_title, plain, short_count
 from lossary.tables.comparison import Comparison
@@ -37,6 +38,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
     print_table(found.table, console)
     _print_power(found.table, console)
     _print_more(found, console)
+    if found.margins:
+        print_decisions(found.decisions, (found.first, found.second), found.margins, console)
 
 
 def _grid(title: str, names: tuple[str, ...]) -> Grid:
@@ -131,5 +134,7 @@ def comparison_value(found: Comparison) -> dict[str, object]:
         "bits_per_byte": {name: list(values) for name, values in found.bits_per_byte.items()},
         "own_mixture": asdict(found.own_mixture) if found.own_mixture else None,
         "bootstrap": {name: asdict(estimate) for name, estimate in found.bootstrap.items()},
+        "margins": dict(found.margins),
+        "decisions": [asdict(decision) for decision in found.decisions],
         "table": json_value(found.table) if found.table else None,
     }

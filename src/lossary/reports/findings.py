@@ -16,7 +16,7 @@ from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import plain
 from lossary.version import __version__
 
-__all__ = ["FORMATS", "findings_markdown", "findings_text", "summary", "verdict_text"]
+__all__ = ["FORMATS", "findings_markdown", "findings_text", "github_escape", "summary", "verdict_text"]
 
 _STYLES: dict[Severity, str] = {
     "error": "bold red",
@@ -146,14 +146,14 @@ def _github(checked: Checked) -> str:
     lines = []
     for found in _shown(checked, everything=False):
         if found.ignored is None:
-            title = _github_escape(f"{found.name} {found.code}", property_=True)
-            message = _github_escape(_message(found))
+            title = github_escape(f"{found.name} {found.code}", property_=True)
+            message = github_escape(_message(found))
             lines.append(f"::{_GITHUB_LEVELS[found.severity]} title={title}::{message}\n")
     return "".join(lines) + summary(checked) + "\n"
 
 
-def _github_escape(text: str, *, property_: bool = False) -> str:
-    # As workflow commands ask for: a line break in a name must not start a command of its own.
+def github_escape(text: str, *, property_: bool = False) -> str:
+    """Text as workflow commands take it: a line break in a name must not start a command of its own."""
     escaped = plain(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return escaped.replace(":", "%3A").replace(",", "%2C") if property_ else escaped
 

@@ -19,7 +19,17 @@ from lossary.study import Study
 from lossary.tables.model import METRICS, WEIGHTINGS, Metric, Weighting, measure_of
 from lossary.tables.scores import file_estimates
 
-__all__ = ["Best", "BestStep", "Criterion", "StepChoice", "best_step", "parse_step", "prepared_length", "total_of"]
+__all__ = [
+    "Best",
+    "BestStep",
+    "Criterion",
+    "StepChoice",
+    "best_step",
+    "parse_step",
+    "prepared_length",
+    "total_of",
+    "weights_of",
+]
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ def best_step(
 ) -> BestStep | None:
     """The best step of a run on the study's validation set, all of it, up to a step; None if none has such a total."""
     validation = present_validation(study, folder)
-    weights = _weights(study, folder, criterion.weighting, validation)
+    weights = weights_of(study, folder, criterion.weighting, validation)
     totals: dict[int, float] = {}
     for path in sorted((folder.run(run) / "scores").glob("*.parquet")):
         if until is not None and int(path.stem) > until:
@@ -120,9 +130,10 @@ def prepared_length(study: Study, folder: StudyFolder, datasets: Sequence[str]) 
     return next((n for n in lengths if all((folder.spans(name, n) / MANIFEST).is_file() for name in datasets)), None)
 
 
-def _weights(
+def weights_of(
     study: Study, folder: StudyFolder, weighting: Weighting, validation: Mapping[str, Any]
 ) -> dict[str, float]:
+    """How much each dataset of the validation set counts in a total; empty where shares are not known."""
     described = validation["per_dataset"]
     if weighting == "train_share":
         length = prepared_length(study, folder, list(described))

@@ -23,7 +23,7 @@ from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import seed_spreads
 from lossary.tables.totals import totals_of
 
-__all__ = ["Scored", "best_run", "build_table", "scored_runs"]
+__all__ = ["Scored", "best_run", "build_table", "scored_files", "scored_runs"]
 
 _THREADS = 2
 # Names that a note spells out.
@@ -120,6 +120,25 @@ def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = 
     return _scored_runs(study, folder, runs, None, (read_validation_manifest(folder)["parts"], []))
 
 
+def scored_files(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> dict[str, list[Scored]]:
+    """Every file of scores of the runs, by ascending step. UsageError if a named run is unknown."""
+    found = {}
+    for name in _known_runs(study, folder, runs):
+        files = sorted((folder.run(name) / "scores").glob("*.parquet"))
+        found[name] = [Scored(path, read_header(path)) for path in files]
+    return found
+
+
+def _known_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) -> list[str]:
+    """The named runs, else those of the study and others that were scored in its folder."""
+    found_names = sorted(path.parent.name for path in (folder.root / "runs").glob("*/scores"))
+    known = [*study.runs, *(name for name in found_names if name not in study.runs)]
+    unknown = [name for name in runs or [] if name not in known]
+    if unknown:
+        raise UsageError(f"no run is called {unknown[0]!r}", hint=f"Runs: {', '.join(known)}.")
+    return known if runs is None else list(runs)
+
+
 def _scored_runs(
     study: Study,
     folder: StudyFolder,
@@ -128,13 +147,8 @@ def _scored_runs(
     context: tuple[dict[str, str], list[str]],
 ) -> list[Scored]:
     parts, notes = context
-    found_names = sorted(path.parent.name for path in (folder.root / "runs").glob("*/scores"))
-    known = [*study.runs, *(name for name in found_names if name not in study.runs)]
-    unknown = [name for name in runs or [] if name not in known]
-    if unknown:
-        raise UsageError(f"no run is called {unknown[0]!r}", hint=f"Runs: {', '.join(known)}.")
     scored = []
-    for name in known if runs is None else runs:
+    for name in _known_runs(study, folder, runs):
         files = sorted((folder.run(name) / "scores").glob("*.parquet"))
         chosen = _best(study, folder, name, step, notes) if isinstance(step, Criterion) else step
         if chosen is None and isinstance(step, Criterion):

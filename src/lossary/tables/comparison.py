@@ -1,6 +1,6 @@
 """Two runs side by side: may they be subtracted, what was set differently, what came of it, dataset by dataset."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from lossary.tables.comparability import (
     run_settings,
 )
 from lossary.tables.deltas import add_deltas, compare_files, compare_runs, with_deltas
+from lossary.tables.equality import Decision, Margins
 from lossary.tables.model import Delta, Table
 from lossary.tables.scores import read_columns
 
@@ -53,6 +54,8 @@ class Comparison:
     own_mixture: Decomposition | None  # of the total MLM loss by each run's realised shares
     bootstrap: dict[str, Estimate]  # of the MLM loss, by dataset
     forced: bool
+    margins: Margins = field(default_factory=dict)  # within which they may be called equal, if somebody asked
+    decisions: list[Decision] = field(default_factory=list)
 
 
 def compare(

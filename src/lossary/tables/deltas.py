@@ -228,6 +228,7 @@ def _delta(
         examples_paired=power.paired if power else None,
         examples_unpaired=power.unpaired if power else None,
         reason=estimate.reason,
+        degrees=estimate.degrees,
     )
 
 

@@ -178,6 +178,7 @@ class Delta:
     examples_paired: int | None  # that would show it with power 0.8
     examples_unpaired: int | None
     reason: str | None
+    degrees: float | None = None  # of freedom of the variance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,19 +9,15 @@ from lossary.study import NOT_OF_WEIGHTS, Study
 from lossary.tables.begun import begun_with
 from lossary.tables.model import METRICS, Cell, SeedSpreadRow, Total
 
-__all__ = ["seed_spreads"]
+__all__ = ["configurations", "seed_spreads"]
 
 
 def seed_spreads(
     opened: tuple[Study, StudyFolder], runs: Sequence[str], cells: Sequence[Cell], totals: Sequence[Total]
 ) -> list[SeedSpreadRow]:
     """A row for each group of runs, dataset (None: the total by validation share) and metric that has values."""
-    study, folder = opened
-    groups: dict[str, list[str]] = {}
-    for run in (run for run in runs if run in study.runs):
-        groups.setdefault(_apart_from_the_seed(study, folder, run), []).append(run)
     found = []
-    for group in (group for group in groups.values() if _differ_in_seed(study, group)):
+    for group in (group for group in configurations(opened, runs) if len(group) > 1):
         for metric in METRICS:
             values: dict[str | None, list[float]] = {}
             for cell in cells:
@@ -39,6 +35,19 @@ def seed_spreads(
                         )
                     )
     return found
+
+
+def configurations(opened: tuple[Study, StudyFolder], runs: Sequence[str]) -> list[list[str]]:
+    """Runs of the study in groups that differ in nothing but their seed; a run that has no such others stands alone."""
+    study, folder = opened
+    groups: dict[str, list[str]] = {}
+    for run in (run for run in runs if run in study.runs):
+        groups.setdefault(_apart_from_the_seed(study, folder, run), []).append(run)
+    return [
+        part
+        for group in groups.values()
+        for part in ([group] if _differ_in_seed(study, group) else [[run] for run in group])
+    ]
 
 
 def _differ_in_seed(study: Study, group: list[str]) -> bool:

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+from lossary.reports.equality import TOTAL, answer_text
 from lossary.reports.html.charts.forest import forest_chart
 from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.links import Ids, Links
 from lossary.reports.html.views.losses import RunHead, run_heads
-from lossary.reports.text import plain, short_count, trained_on
+from lossary.reports.text import metric_title, plain, short_count, trained_on
 from lossary.study import Study
 from lossary.tables.comparability import Check, comparability, differing_settings, run_settings
+from lossary.tables.equality import decide
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, RunColumn, Table
 
@@ -43,6 +45,8 @@ class PairsView:
         tuple[str, list[tuple[str, bool]]]
     ]  # name; value of each run, and whether it is another than the base's
     setting_runs: list[str]
+    # Where the study file asks for equality: run, metric, dataset, difference, answer and its words.
+    decisions: list[tuple[str, str, str, str, str, str]]
 
 
 def pairs_view(opened: OpenTable, links: Links, ids: Ids) -> PairsView:
@@ -64,7 +68,23 @@ def pairs_view(opened: OpenTable, links: Links, ids: Ids) -> PairsView:
         all_same=all_same,
         settings=settings,
         setting_runs=names,
+        decisions=_decisions(opened),
     )
+
+
+def _decisions(opened: OpenTable) -> list[tuple[str, str, str, str, str, str]]:
+    margins = opened.study.check.margins if opened.study is not None else {}
+    return [
+        (
+            plain(found.run),
+            metric_title(found.metric),
+            TOTAL if found.dataset is None else plain(found.dataset),
+            "—" if found.value is None else f"{found.value:+.4f}",
+            found.answer or "",
+            plain(answer_text(found)),
+        )
+        for found in (decide(opened.table, margins) if margins else [])
+    ]
 
 
 def _why_none(table: Table) -> str:

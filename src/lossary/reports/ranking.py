@@ -1,0 +1,99 @@
+"""A ranking in a terminal and as JSON: what may be best, and what the noise of training covers."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from lossary.reports.text import metric_title, number, plain
+from lossary.tables.ranking import Candidate, Ranking
+
+__all__ = ["print_ranking", "ranking_sentence", "ranking_value"]
+
+_TOLD = {"apart": "yes", "covered by noise": "no", None: ""}
+
+
+def _grid(title: str, *headings: str) -> Grid:
+    grid = Grid(title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        grid.add_column(heading, overflow="fold", justify="left" if heading in ("run", "runs") else "right")
+    return grid
+
+
+def print_ranking(found: Ranking, console: Console) -> None:
+    """All candidates, best first; configurations where runs have repeats; then what it means."""
+    console.print(_candidates(found))
+    if found.configurations:
+        console.print()
+        console.print(_configurations(found))
+    console.print()
+    console.print(escape(ranking_sentence(found)), style="bold", soft_wrap=True)
+    console.print(escape(_floor_sentence(found)), soft_wrap=True)
+    for note in found.notes:
+        console.print(escape(f"note: {plain(note)}"), soft_wrap=True)
+
+
+def _candidates(found: Ranking) -> Grid:
+    metric = found.criterion.metric
+    headings = ["run", "step", metric_title(metric), "worse than the best, 95 % at once", "may be best"]
+    grid = _grid(f"By {found.criterion}", *headings, *(["more than seeds"] if found.floor else []))
+    for candidate in found.candidates:
+        cells = [escape(plain(candidate.run)), f"{candidate.step:,}", number(candidate.value, metric)]
+        cells += [_worse(candidate), "●" if candidate.may_be_best else ""]
+        grid.add_row(*cells, *([_TOLD[candidate.told]] if found.floor else []))
+    return grid
+
+
+def _worse(candidate: Candidate) -> str:
+    if candidate.worse is None:
+        return ""
+    if candidate.low is None or candidate.high is None:
+        return f"{candidate.worse:.4f}"
+    return f"{candidate.worse:.4f}  [{candidate.low:.4f}, {candidate.high:.4f}]"
+
+
+def _configurations(found: Ranking) -> Grid:
+    metric = found.criterion.metric
+    grid = _grid("Configurations, means over seeds", "runs", metric_title(metric), "worse", "more than seeds")
+    for configuration in found.configurations:
+        names = ", ".join(map(plain, configuration.runs))
+        worse = f"{configuration.worse:.4f}" if configuration.worse else ""
+        grid.add_row(escape(names), number(configuration.value, metric), worse, _TOLD[configuration.told])
+    return grid
+
+
+def ranking_sentence(found: Ranking) -> str:
+    """Which may be best, in one sentence."""
+    names = [plain(candidate.name) for candidate in found.candidates if candidate.may_be_best]
+    measured = f"on these examples, by {found.criterion}"
+    if len(names) == 1:
+        return f"{names[0]} is the best of {len(found.candidates)} {measured}."
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"{len(names)} of {len(found.candidates)} may be the best {measured}: {shown}."
+
+
+def _floor_sentence(found: Ranking) -> str:
+    floor = found.floor
+    if floor is None:
+        return "No two runs differ in their seed alone: how much another seed would change is not known."
+    plural = "" if floor.groups == 1 else "s"
+    spread = f"standard deviation, 95 %: {floor.low:.4f} to {floor.high:.4f}"
+    known = f"{floor.groups} configuration{plural}, {floor.degrees} degrees of freedom"
+    least = f"two single runs are told apart only beyond {floor.least_difference():.4f}"
+    return f"Seeds move it by {floor.deviation:.4f} ({spread}; {known}): {least}."
+
+
+def ranking_value(found: Ranking) -> dict[str, Any]:
+    """The ranking as JSON."""
+    return {
+        "metric": found.criterion.metric,
+        "weighting": found.criterion.weighting,
+        "datasets": found.datasets,
+        "candidates": [asdict(c) for c in found.candidates],
+        "configurations": [asdict(c) for c in found.configurations],
+        "noise_floor": None if found.floor is None else asdict(found.floor),
+        "says": [ranking_sentence(found), _floor_sentence(found)],
+        "notes": found.notes,
+    }
