@@ -21,8 +21,8 @@ from lossary.backends.api import (
     row_sums,
 )
 from lossary.backends.torch.law import LawState, update
+from lossary.backends.torch.targets import usable_device
 from lossary.data.examples import Examples
-from lossary.errors import UsageError
 from lossary.models.parameters import Parameters, hf_config, is_excluded, parameter_table
 from lossary.models.shapes import AlbertShape
 from lossary.models.update_laws import Moments, UpdateLaw
@@ -51,7 +51,7 @@ class TorchBackend:
         # Equal inputs must give equal bits, or a resumed run is another run.
         torch.use_deterministic_algorithms(True, warn_only=True)
         logging.set_verbosity_error()
-        self._device = _device(device)
+        self._device = usable_device(device)
         self.device = str(self._device)
         self.max_tokens = 8192
         if self._device.type == "cuda":
@@ -198,17 +198,6 @@ class TorchBackend:
     def _as_arrays(self, tensors: Sequence[torch.Tensor]) -> Parameters:
         arrays = (tensor.to("cpu", copy=True).numpy() for tensor in tensors)
         return dict(zip(self._names, arrays, strict=True))
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def _rows(examples: Examples, nats: torch.Tensor, hits: torch.Tensor, sop: torch.Tensor) -> RowSums:

@@ -1,0 +1,123 @@
+"""Models of transformers from a folder, as scorers; nothing but numbers is read from it.
+
+    scorer = open_huggingface(Path("checkpoint-500"), vocabulary, device="cuda", precision="bf16")
+
+config.json says the class. Weights are safetensors, whole or in parts; a pytorch_model.bin is read by
+`torch.load(weights_only=True)`, which builds tensors and runs nothing. No hub is asked.
+"""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from lossary.backends.torch.scorer import HuggingFaceScorer, language_of
+from lossary.backends.torch.targets import usable_device
+from lossary.errors import CheckpointError, DataError
+from lossary.files import read_json
+from lossary.models.folders import recognise
+from lossary.study import Precision
+from lossary.vocabulary.api import Vocabulary
+
+__all__ = ["open_huggingface"]
+
+_BROKEN = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, EOFError),
+    *(SafetensorError, pickle.UnpicklingError),
+)
+
+
+def open_huggingface(
+    folder: Path, vocabulary: Vocabulary | None = None, *, device: str | None = None, precision: Precision = "fp32"
+) -> HuggingFaceScorer:
+    """The model in a folder on a device (a GPU if there is one), ready to score.
+
+    "bf16" keeps weights of 16 bits as they are saved and computes others under autocast; "fp32" widens all.
+    CheckpointError: a class without a head over a vocabulary, code in the folder, weights that are missing, damaged or
+    no numbers.
+    """
+    found = recognise(folder)
+    if language_of([found.architecture]) is None:
+        raise CheckpointError(
+            f"{found.architecture} is neither a masked nor a causal language model that transformers knows",
+            where=str(folder / "config.json"),
+            hint="A model without its head over the vocabulary cannot be scored; save it as AutoModelForMaskedLM or "
+            "AutoModelForCausalLM.",
+        )
+    place = usable_device(device)
+    kind = getattr(transformers, found.architecture)
+    model = _load(kind, folder, torch.float32 if precision == "fp32" else "auto")
+    _check_finite(model, folder)
+    return HuggingFaceScorer(model.to(place), vocabulary, precision=precision)
+
+
+def _load(kind: Any, folder: Path, dtype: Any) -> Any:
+    _check_parts(folder)
+    with _silent():
+        try:
+            model, info = kind.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, weights_only=True, output_loading_info=True
+            )
+        except _BROKEN as error:
+            said = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+            raise CheckpointError(
+                f"transformers cannot open it as {kind.__name__}: {said}", where=str(folder)
+            ) from None
+    if missing := sorted(info["missing_keys"]):
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        raise CheckpointError(
+            f"{len(missing)} parameters of {kind.__name__} are missing: {', '.join(missing[:4])}{more}",
+            where=str(folder),
+            hint="A model without its head over the vocabulary cannot be scored.",
+        )
+    return model
+
+
+def _check_parts(folder: Path) -> None:
+    """Parts of weights lie in the folder itself, and are all there."""
+    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if not (index := folder / name).is_file():
+            continue
+        try:
+            value = read_json(index)
+        except DataError as error:
+            raise CheckpointError(error.message, where=error.where) from None
+        parts = value.get("weight_map") if isinstance(value, dict) else None
+        if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+            raise CheckpointError("the index has no weight_map of names to files", where=str(index))
+        for part in sorted(set(parts.values())):
+            if Path(part).name != part:
+                raise CheckpointError(f"the index names a file outside the checkpoint: {part}", where=str(index))
+            if not (folder / part).is_file():
+                raise CheckpointError(f"a part of the weights is missing: {part}", where=str(folder))
+
+
+def _check_finite(model: torch.nn.Module, folder: Path) -> None:
+    broken = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        more = f" and {len(broken) - 4} more" if len(broken) > 4 else ""
+        raise CheckpointError(
+            f"{len(broken)} parameters hold NaN or infinite values: {', '.join(broken[:4])}{more}",
+            where=str(folder),
+            hint="The run diverged, or the file was made by a broken export: use an earlier checkpoint.",
+        )
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """What transformers says while it loads is for its own users; what matters is raised here."""
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
