@@ -350,6 +350,7 @@ def test_a_file_beyond_bounds_is_refused_before_it_is_read(tmp_path: Path) -> No
 
 
 def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "meta.yaml").write_text("run_id: a\n")
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "loop").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(SourceError):

@@ -12,6 +12,7 @@ from lossary.errors import SourceError
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import Refused, meanings_of, same_points, told_apart, without_exponentials
 from lossary.results.importers.model import Curve, Imported, Mapped, Tag, metric_name
+from lossary.results.importers.names import read_name
 
 __all__ = ["MOST_POINTS", "Collector", "as_float", "merged"]
 
@@ -81,6 +82,11 @@ class Collector:
     def _finish_run(self, tags: list[Tag], found: Imported) -> None:
         meanings = meanings_of(tags, self.maps)
         points = {tag: _last_of_each(*self._points[tag]) for tag in tags}
+        for tag, meaning in meanings.items():
+            in_bits = tag.unit == "bits" or read_name(tag.core).is_in_bits
+            if in_bits and not isinstance(meaning, Refused) and meaning.metric.endswith("loss"):
+                step, value = points[tag]
+                points[tag] = step, value * math.log(2)
         meanings = without_exponentials(meanings, points)
         kept, conflicts = told_apart(meanings, points)
         for tag in tags:
@@ -92,8 +98,6 @@ class Collector:
                 continue
             entry = self.maps.get(tag.name, tag.run)
             run = entry.run if entry is not None and entry.run else tag.run
-            if tag.unit == "bits" and meaning.metric.endswith("loss"):
-                value = value * math.log(2)
             if meaning.metric.endswith("accuracy") and np.nanmax(value, initial=0.0) > 1:
                 value = value / 100
                 self.note(f"{tag.name} is above 1: read as per cent")

@@ -73,6 +73,9 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
             and not entry
         ):
             kind = None
+        if kind == "tokens" and not entry:
+            # How much a dataset has, or a run was trained on: a table of points has them as its axis.
+            kind = None
         if kind is None and at == of_runs:
             kind = "run"
         metric = ""
@@ -81,7 +84,27 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
         if kind is None and (not is_text or not known) and is_metric(header, name):
             metric = base_metric(name, has_pairs=has_pairs)
         columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
-    return _with_splits(columns, grid.title)
+    return _with_splits(_in_one_unit(_with_one_key_each(columns, maps)), grid.title)
+
+
+def _with_one_key_each(columns: list[Column], maps: Maps) -> list[Column]:
+    """One column names the datasets and one the runs: of `Model` and `Method` the first, or that of a map."""
+    kept: dict[str, int] = {}
+    for column in columns:
+        if column.role in ("dataset", "run") and (column.role not in kept or maps.get(column.header) is not None):
+            kept[column.role] = column.at
+    return [c._replace(role=None) if c.role in kept and kept[c.role] != c.at else c for c in columns]
+
+
+def _in_one_unit(columns: list[Column]) -> list[Column]:
+    """The columns without losses in bits that stand in nats beside them."""
+    in_nats = {(c.metric, c.name._replace(is_in_bits=False)) for c in columns if c.name and not c.name.is_in_bits}
+    return [
+        c._replace(metric="")
+        if c.name and c.name.is_in_bits and (c.metric, c.name._replace(is_in_bits=False)) in in_nats
+        else c
+        for c in columns
+    ]
 
 
 _FOOTNOTE = re.compile(r"\[\^[^\]\s]*\]|<sup>[^<]*</sup>|[†‡¹²³]+$")
@@ -153,13 +176,14 @@ def sections_of(grid: Grid) -> list[Grid]:
     ):
         return [grid]
     whole = _title_splits(grid.title)
-    parts = [replace(grid, rows=grid.rows[: cuts[0]])] if cuts[0] > 1 else []
+    parts = [replace(grid, rows=grid.rows[: cuts[0]], lines=grid.lines[: cuts[0]])] if cuts[0] > 1 else []
     for start, stop in pairwise([*cuts, len(grid.rows)]):
         title = plain(grid.rows[start][0]).rstrip(": ")
         if len(whole) == 1 and read_name(title).split is None:
             title += f" on {'validation' if 'eval' in whole else next(iter(whole))}"
         rows = [grid.rows[0], *grid.rows[start + 1 : stop]]
-        parts.append(Grid(title=title, rows=rows, first_line=grid.line(start)))
+        lines = [*grid.lines[:1], *grid.lines[start + 1 : stop]]
+        parts.append(Grid(title=title, rows=rows, first_line=grid.line(start), lines=lines))
     return parts
 
 
@@ -168,6 +192,15 @@ def _is_section(text: str) -> bool:
     return not name.rest and (is_metric(text, name) or split_word(text) is not None)
 
 
+# What a column of numbers says of a run rather than of a dataset.
+_SETTING = re.compile(
+    r"(#|n|num|number of|total|trainable)?[\s_]*(bits?|w?bits|params?|parameters|size|seeds?|layers|heads|hidden|width"
+    r"|depth|tokens|steps?|epochs?|lr|learning rate|batch( size)?|group( size)?|rank|alpha"
+    r"|memory|vram|ram|gib|gb|mb|flops|gpus?"
+    r"|speed|throughput|latency|time|hours|minutes|seconds|year|context( length)?|length|vocab(ulary)?( size)?)"
+    r"([\s_]*[(\[].*)?",
+    re.IGNORECASE,
+)
 _DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}
 
 
@@ -190,7 +223,7 @@ def by_title(grid: Grid, columns: list[Column]) -> list[Column]:
             split=split_word(c.header) or split,
             name=Name(split, objective, quantity, "", "", "" if split_word(c.header) else c.header),
         )
-        if c.role is None and not c.is_text and c.at != first_key
+        if c.role is None and not c.is_text and c.at != first_key and not _SETTING.fullmatch(c.header)
         else c
         for c in columns
     ]

@@ -41,13 +41,23 @@ __all__ = [
 _MOST_CELLS = 1_000_000
 _MOST_EXPONENT = 99
 _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?[^()]*\)")
+# `average over datasets`, `macro avg`, and not a dataset called `average joe`.
+_TOTAL_WORD = r"(total|overall|sum|averages?|averaged|avg\.?|mean|macro|micro)"
+_BESIDE_TOTAL = (
+    r"(g[eé]n[eé]ral|macro|micro|weighted|unweighted|grand|simple|plain|arithmetic|geometric|by|over|across|of|all|the|its|in|and|per"
+    r"|train|training|validation|val|eval|test|share|shares|size|rows|tokens?|token|count|example|examples|number"
+    r"|data ?sets?|domains?|sets?|tasks?|languages?|subsets?|corpora|sources?|runs?|seeds?|everything"
+    r"|loss|losses|ppl|perplexity|accuracy|acc|score|scores|bpb|mlm|sop|nsp|clm|\d+)"
+)
+_TOTAL_ENGLISH = re.compile(
+    rf"({_BESIDE_TOTAL}[\s_-]+)*{_TOTAL_WORD}([\s_/-]+({_TOTAL_WORD}|{_BESIDE_TOTAL}))*\s*([(:,;\[].*)?", re.IGNORECASE
+)
 _TOTAL = re.compile(
-    r"(total|overall|sum|average|avg\.?|mean|macro|micro"
-    r"|итого?|всего|среднее|в среднем|сумма|усього|середнє|разом"
+    r"(итого?|всего|среднее|в среднем|сумма|усього|середнє|разом"
     r"|gesamt(durchschnitt|mittel(wert)?|summe|wert|verlust|ergebnis)?|insgesamt|summe|durchschnitt(lich\w*)?"
-    r"|mittel(wert)?|im mittel|im durchschnitt|gemiddeld\w*|totaal|totalt?e?|genomsnitt|medelvärde|gjennomsnitt"
+    r"|mittel(wert)?|im mittel|im durchschnitt|gemiddeld\w*|totaal|total(?:te?|e)|genomsnitt|medelvärde|gjennomsnitt"
     r"|moyennes?|somme|média|promedio|suma|soma|średnia|łącznie|ogółem|razem|průměr|celkem|átlag|összesen|ortalama|toplam)"
-    r"(?!\w)|(宏|微|加权|加重|マクロ|マイクロ|总|總)?"
+    r"(?![\w-])|(宏|微|加权|加重|マクロ|マイクロ|总|總)?"
     r"(平均|合計|合计|总计|總計|総計|总和|总体|整体|평균|합계|전체)|[ø∅⌀Σ∑](?!\w)",
     re.IGNORECASE,
 )
@@ -66,10 +76,11 @@ class Grid:
     rows: list[list[str]]
     first_line: int
     ruled: bool = False  # a line of dashes stands below the first row
+    lines: Sequence[int] = ()  # of each row, where they do not follow one another
 
     def line(self, row: int) -> int:
         """The line of the file that a row stands on."""
-        return self.first_line + row + (self.ruled and row > 0)
+        return self.lines[row] if self.lines else self.first_line + row + (self.ruled and row > 0)
 
 
 class Parsed(NamedTuple):
@@ -191,7 +202,11 @@ def is_missing(text: str) -> bool:
 def is_total(name: str, *, at_end: bool = False) -> bool:
     """Whether a row or column is a total over datasets: total, average, итого, Gesamt; `at_end` if none follows it."""
     plain = unicodedata.normalize("NFC", name).strip("*_: \t")
-    return bool(_TOTAL.match(plain) or (at_end and _TOTAL_AT_THE_END.fullmatch(plain.split(" (")[0])))
+    return bool(
+        _TOTAL_ENGLISH.fullmatch(plain)
+        or _TOTAL.match(plain)
+        or (at_end and _TOTAL_AT_THE_END.fullmatch(plain.split(" (")[0]))
+    )
 
 
 def is_all(name: str) -> bool:
@@ -258,8 +273,8 @@ class _Tables(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.tables: list[tuple[str, list[list[str]], int]] = []
-        self._open: list[tuple[str, list[list[str]], int]] = []
+        self.tables: list[tuple[str, list[list[str]], list[int]]] = []
+        self._open: list[tuple[str, list[list[str]], list[int]]] = []
         self._title: list[str] = []
         self._in_title = False
         self._cell: list[str] | None = None
@@ -274,11 +289,12 @@ class _Tables(HTMLParser):
         if tag in ("script", "style"):
             self._skip += 1
         elif tag == "table":
-            self._open.append(("".join(self._title).strip(), [], self.getpos()[0]))
+            self._open.append(("".join(self._title).strip(), [], []))
         elif tag in ("h1", "h2", "h3", "h4", "caption"):
             self._title, self._in_title = [], True
         elif tag == "tr" and self._open:
             self._open[-1][1].append([])
+            self._open[-1][2].append(self.getpos()[0])
             if len(self._open[-1][1]) == 1:
                 self._below = {}
         elif tag in ("td", "th") and self._open:
@@ -341,9 +357,13 @@ def read_html_grids(text: str, path: Path) -> list[Grid]:
         parser.close()
     except ValueError as error:
         raise SourceError(str(error), where=str(path)) from None
+    tables = [
+        (title, [(row, line) for row, line in zip(rows, lines, strict=True) if row])
+        for title, rows, lines in parser.tables
+    ]
     return [
-        Grid(title=title, rows=[row for row in rows if row], first_line=line)
-        for title, rows, line in parser.tables
+        Grid(title=title, rows=[row for row, _ in rows], first_line=rows[0][1], lines=[line for _, line in rows])
+        for title, rows in tables
         if rows
     ]
 

@@ -47,7 +47,12 @@ def joined_headers(grid: Grid, where: str) -> Grid:
             where=f"{where}, line {grid.line(0)}",
             hint="Write each upper header into every column that it is of, or join both rows into one.",
         )
-    return replace(grid, rows=[names, *grid.rows[first:]], first_line=grid.first_line + first - 1)
+    return replace(
+        grid,
+        rows=[names, *grid.rows[first:]],
+        first_line=grid.first_line + first - 1,
+        lines=[*grid.lines[:1], *grid.lines[first:]],
+    )
 
 
 def _are_two(upper: Sequence[str], lower: Sequence[str]) -> bool:

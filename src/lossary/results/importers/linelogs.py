@@ -35,10 +35,11 @@ _TENSOR = re.compile(r"(?:tensor|np\.float(?:32|64))\(([^(),]{1,40})[^()]{0,80}\
 # What a logger puts before its message: times, levels, ranks.
 _PREFIX = re.compile(
     r"^(?:[\s|>*#-]*+(?:\[?\(?(?:\d{4}[-/]\d\d[-/]\d\d|\d\d[-/]\d\d[-/]\d{2,4}|\d{1,2}:\d\d:\d\d(?:[.,]\d+)?Z?"
-    r"|[T ](?=\d\d:)|(?:INFO|DEBUG|WARNING|NOTICE|ERROR)\b|(?:rank|worker|default)[ _:]?\d+)[\])]?[:\s,|-]*+))+",
+    r"|[T ](?=\d\d:)|(?:INFO|DEBUG|WARNING|NOTICE|ERROR)\b|(?:tensorflow|absl|root)(?=:)"
+    r"|(?:rank|worker|default)[ _:]?\d+)[\])]?[:\s,|-]*+))+",
     re.IGNORECASE,
 )
-_COUNT = r"\s*+(?:[:=#]\s*+)?[\[(]?\s*+(\d[\d,]*)(?:\s*/\s*(\d[\d,]*))?\s*[\])]?(?![\w%]|\.\d|[eE]-)"
+_COUNT = r"\s*+(?:\.{3}\s*+)?(?:[:=#]\s*+)?[\[(]?\s*+(\d[\d,]*)(?:\s*/\s*(\d[\d,]*))?\s*[\])]?(?![\w%]|\.\d|[eE]-)"
 _STEP = re.compile(
     r"(?<![\w/])(?:(?:global|train(?:ing|er)?|cur(?:rent)?|optimizer)[_ /]?)?"
     r"(?:steps?|iter(?:ation)?s?|(?:num_)?updates?|batch(?:es)?|it|шаг)" + _COUNT,
@@ -66,6 +67,8 @@ _LLM_C = re.compile(rf"^s:(\d+) (tel|trl):({_NUMBER})")
 _OF_TRAINING = re.compile(
     r"(?<![a-z])(?:lr|lrm|learning[ _]rate|g(?:rad(?:ient)?)?[ _]?norm|norm|mfu)(?![a-z])", re.IGNORECASE
 )
+# TensorFlow's Estimator says it of the results of an evaluation only.
+_OF_EVALUATION = re.compile(r"\bsaving dict for\b", re.IGNORECASE)
 _OF_A_SET = re.compile(r"\b(?:on|for)\s+(?:the\s+)?(?:dataset\s+)?['\"]?([^\W\d][\w.\-]*)['\"]?", re.IGNORECASE)
 _NO_SET = {"the", "step", "epoch", "set", "a", "all", "rank", "device", "cuda", "cpu", "gpu", "batch", "iteration"}
 
@@ -118,6 +121,7 @@ def read_line_log(path: Path, maps: Maps) -> Imported:
     _place_entries([row for row in rows if row.is_entry and row.step is None], state, found)
     _count_on(rows, found)
     _count_fractions(rows, found)
+    _leave_out_counts(rows, found)
     for row, item, suffix in _told_apart(rows):
         axis: Axis = "epoch" if row.step is None else "step"
         at = int(row.epoch or 0) if row.step is None else row.step
@@ -255,6 +259,8 @@ def _plain_row(line: str, number: int, state: _State) -> _Row | None:
     text = _PREFIX.sub("", line, count=1)
     place = _axis(_REMARK.sub(" ", text))
     fields, words = _fields(place.rest.lstrip("|:, "))
+    # `Iter(val) [500/1000]` says what it measured, `(12.3 sec)` does not.
+    words += [remark for remark in _REMARK.findall(text) if split_word(remark.strip("()")) is not None]
     row = _Row(line=number, fields=fields, step=place.step, epoch=place.epoch, total=place.total)
     if row.step is None and row.epoch is None:
         # `val loss 5.2` below the line of its step, and nothing else; before the first step there was none.
@@ -299,6 +305,8 @@ def _scaled(text: str, percent: str) -> float:
 def _said(row: _Row, words: str, whole: str) -> _Row:
     """What the words of a line say of all its fields: split and dataset."""
     splits = {split for word in re.findall(r"[^\W\d_]+", words) if (split := _line_split(word)) is not None}
+    if _OF_EVALUATION.search(words):
+        splits = {"eval"}
     marked = {split for item in row.fields if _is_measured(item.name) and (split := read_name(item.name).split)}
     if len(splits) == 1:
         row.split = next(iter(splits))
@@ -376,6 +384,20 @@ def _count_fractions(rows: Sequence[_Row], found: Collector) -> None:
         if row.step is None and row.epoch is not None:
             row.epoch = order[row.epoch]
     found.note("epochs have fractions; points are counted in their order instead")
+
+
+def _leave_out_counts(rows: Sequence[_Row], found: Collector) -> None:
+    """`acc: 0` on every line is a step of gradient accumulation, not an accuracy."""
+    values: dict[str, set[float]] = defaultdict(set)
+    for row in rows:
+        for item in row.fields:
+            if read_name(item.name).quantity == "accuracy":
+                values[item.name].add(item.value)
+    zero = [name for name, seen in values.items() if seen == {0.0}]
+    for row in rows:
+        row.fields = [item for item in row.fields if item.name not in zero]
+    for name in zero:
+        found.note(f"{name} is 0 on every line, which may be no accuracy; left out")
 
 
 def _told_apart(rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Field, str]]:

@@ -18,8 +18,8 @@ from lossary.results.importers.model import Imported, Mapped, Role, Split
 __all__ = ["Entry", "Key", "Maps", "map_text", "parse_maps"]
 
 _ROLES: tuple[Role, ...] = (
-    "dataset", "run", "split", "step", "epoch", "metric", "value", "train_rows", "train_share", "validation_share",
-    "ignore",
+    "dataset", "run", "split", "step", "epoch", "tokens", "metric", "value",
+    "train_rows", "train_share", "validation_share", "ignore",
 )  # fmt: skip
 _METRIC = re.compile(r"(?:(train|test|eval)_)?((?:[a-z0-9]+_)*(?:loss|accuracy|perplexity|bits_per_byte))")
 

@@ -217,11 +217,10 @@ def without_exponentials(
         if loss is None:
             continue
         common, at, other = np.intersect1d(points[tag][0], points[loss][0], return_indices=True)
-        base = 2.0 if loss.unit == "bits" else np.e
         with np.errstate(all="ignore"):
-            expected = base ** points[loss][1][other]
+            expected = np.exp(points[loss][1][other])
         if len(common) and np.allclose(points[tag][1][at], expected, rtol=0.02, equal_nan=True):
-            kept[tag] = Refused(f"{'2' if base == 2.0 else 'e'} to the power of {loss.name}")
+            kept[tag] = Refused(f"{'2' if loss.unit == 'bits' else 'e'} to the power of {loss.name}")
     return kept
 
 

@@ -30,11 +30,11 @@ __all__ = [
 ALL = "all"
 # `unknown` where nobody says what a number was measured on.
 Split = Literal["train", "eval", "test", "unknown"]
-Axis = Literal["step", "epoch"]
+Axis = Literal["step", "epoch", "tokens"]
 Unit = Literal["nats", "bits"]
 Role = Literal[
-    "dataset", "run", "split", "step", "epoch", "metric", "value", "train_rows", "train_share", "validation_share",
-    "ignore",
+    "dataset", "run", "split", "step", "epoch", "tokens", "metric", "value",
+    "train_rows", "train_share", "validation_share", "ignore",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from lossary.results.importers.model import Role, Split
 
-__all__ = ["Name", "quantities_in", "read_name", "role", "row_scale", "split_word"]
+__all__ = ["Name", "of_data", "quantities_in", "read_name", "role", "row_scale", "split_word"]
 
 Quantity = Literal["loss", "accuracy", "perplexity", "bits_per_byte"]
 
@@ -38,7 +38,7 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (
         "run",
         re.compile(r"^(models?|runs?|exp(eriment)?s?|systems?|methods?|configs?|configuration|variants?|settings?|"
-                   r"architectures?|arch|checkpoints?|frameworks?|backends?|модель|запуск|эксперимент|прогон|"
+                   r"architectures?|arch|checkpoints?|commits?|revisions?|trials?|jobs?|frameworks?|backends?|модель|запуск|эксперимент|прогон|"
                    r"modelle?|modell|modèles?|modelos?|模型|モデル)"
                    r"([\s_]*(name|id|size))?$"),
     ),
@@ -46,16 +46,21 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ("epoch", re.compile(r"^(epochs?|эпоха|ep|epoche|époque|época|轮次|エポック)$")),
     (
         "step",
-        re.compile(r"^((train(er)?/)?_?((global|cur|current)[\s_]*)?steps?|iter(ation)?s?|(num[\s_]*)?updates?|train_iter\w*|шаг|schritte?|étapes?|pasos?|步数|ステップ|"
+        re.compile(r"^((train(er)?/)?_?((global|cur|current|opt(imizer)?|train(ing)?)[\s_]*)?(steps?|iter(ation)?s?)|(num[\s_]*)?updates?|train_iter\w*|шаг|schritte?|étapes?|pasos?|步数|ステップ|"
                    r"training[\s_]*steps?|batch(es)?)$"),
     ),
-    ("metric", re.compile(r"^(metrics?|measures?|метрика|tag|quantity)$")),
-    ("value", re.compile(r"^(values?|scores?|results?|значение)$")),
+    (
+        "tokens",
+        re.compile(r"^((#|num(ber of)?|n|total|consumed|seen|train(ing|ed)?|cumulative)[\s_]*)*tokens?"
+                   r"([\s_]*(seen|consumed|processed|trained))?(\s*[(\[]?\s*([kmb]|bn|bln|mln|billions?|millions?)[)\]]?)?$"),
+    ),
+    ("metric", re.compile(r"^(metrics?([\s_]*names?)?|measures?|метрика|tag|quantity)$")),
+    ("value", re.compile(r"^((metric[\s_]*)?values?|scores?|results?|значение)$")),
     ("ignore", re.compile(r"^(#|№|no\.?|rank|index|idx|unnamed: \d+|n)$")),
 )  # fmt: skip
 _SCALES = (
-    (re.compile(r"\b(bln|billions?|млрд)\b"), 10**9),
-    (re.compile(r"\b(mln|mio|millions?|млн)\b"), 10**6),
+    (re.compile(r"\b(bln|bn|b|billions?|млрд)\b"), 10**9),
+    (re.compile(r"\b(mln|mio|m|millions?|млн)\b"), 10**6),
     (re.compile(r"\b(k|thousands?|тыс)\b"), 10**3),
 )
 _SPLITS: dict[str, Split] = {
@@ -96,7 +101,9 @@ _QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
     (("ce",), "loss"),
     (("crossentropy",), "loss"),
     (("лосс",), "loss"),
+    (("in", "nats"), "loss"),
     (("nats",), "loss"),
+    (("nat",), "loss"),
     (("acc",), "accuracy"),
     (("accuracy",), "accuracy"),
     (("точность",), "accuracy"),
@@ -165,6 +172,7 @@ class Name(NamedTuple):
     about: str | None = None
     # The rest if the word of the split belonged to it: `dev_to` of dev_to_loss.
     rest_with_split: str = ""
+    is_in_bits: bool = False
 
 
 class _Words:
@@ -236,6 +244,7 @@ def read_name(text: str, *, with_split: bool = True) -> Name:
         rest=rest,
         about=about,
         rest_with_split=longer if not component else rest,
+        is_in_bits="unit" in found and found.get("quantity") == "loss",
     )
 
 
@@ -264,6 +273,12 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
             words.high -= count
 
     word = words.words[words.low if leading else words.high - 1]
+    before = words.words[: words.high - 1]
+    # `loss (bits)`; `loss 4 bits` is of a quantised model.
+    if not leading and word in ("bits", "bit") and _QUANTITY_WORDS & set(before) and not before[-1].isdigit():
+        found["unit"] = "bits"
+        drop(2 if words.ends(("in", word)) else 1)
+        return "unit"
     for phrase, quantity in _QUANTITIES:
         if matches(phrase) and not (leading and words.belongs_to_what_follows(len(phrase))):
             # `lm loss validation ppl` is a perplexity; `loss/mlm_loss` says it twice.
@@ -318,6 +333,23 @@ def role(header: str) -> Role | None:
     if not text:
         return None
     return next((name for name, pattern in _ROLES if pattern.search(text)), None)
+
+
+_DATA = re.compile(
+    r"(open)?web|wiki|book|c4|pile|ptb|news|code|github|arxiv|pubmed|stack|lambada|reddit|twitter|law|legal|medical|forum"
+    r"|dialog|math|gutenberg|europarl|oscar|cc-?100|common.?crawl|redpajama|dclm|fineweb|text8|enwik|patents|poetry",
+    re.IGNORECASE,
+)
+_MODEL = re.compile(
+    r"\b(base(line)?|large|small|tiny|mini|medium|x*l|xlarge|ours|v\d+|[\d.]+[mb]|torch|tf|jax|keras|fp\d+|bf16|int\d)\b"
+    r"|bert|gpt|llama|mamba|pythia|lstm|former|pytorch|tensorflow|run|exp\d|seed|adam|lamb\b|muon|sgd",
+    re.IGNORECASE,
+)
+
+
+def of_data(names: list[str]) -> int:
+    """How much more names sound like datasets than like models: wiki, books; base, large."""
+    return sum(bool(_DATA.search(name)) - bool(_MODEL.search(name)) for name in dict.fromkeys(names))
 
 
 def row_scale(header: str) -> int:

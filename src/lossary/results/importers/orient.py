@@ -4,6 +4,7 @@ A table whose rows are steps or epochs is curves. Two numbers for one cell are t
 between their rows; if none does, the file is refused and both are named.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -54,15 +55,17 @@ from lossary.results.importers.model import (
     ImportedDataset,
     Mapped,
     Number,
+    Role,
     Split,
     metric_name,
 )
-from lossary.results.importers.names import read_name, role, row_scale, split_word
+from lossary.results.importers.names import of_data, read_name, role, row_scale, split_word
 from lossary.results.importers.series import is_series_grid, names_of_runs, series_of_grid
 
 __all__ = ["read_grids"]
 
 _MANY_ODD = 8
+_IN_BITS = "losses in bits are multiplied by ln 2: "
 
 
 # `10k`, `1,000 steps`, `epoch 3` as a column.
@@ -141,6 +144,7 @@ def _tidied(grid: Grid) -> Grid:
         rows=[[*row, *[""] * (width - len(row))] for row in rows],
         first_line=grid.line(start),
         ruled=grid.ruled and start == 0,
+        lines=grid.lines[start:],
     )
 
 
@@ -192,7 +196,10 @@ def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
     ]
     if numbered and not any(c.role == "dataset" for c in columns):
         return f"has columns that are called {', '.join(numbered[:3])}, which may be steps and name no dataset"
-    facts = _facts(grid, columns, found)
+    in_bits = [repr(c.header) for c in columns if c.metric and c.name is not None and c.name.is_in_bits]
+    if in_bits:
+        found.imported.notes.append(_IN_BITS + ", ".join(in_bits))
+    facts = _facts(_filled_down(grid, columns), columns, found)
     facts = _told_apart(facts, columns, found)
     _keep(facts, grid, number, found)
     _note_columns(columns, found)
@@ -206,6 +213,8 @@ def _transposed(grid: Grid, found: _Found) -> Grid | None:
     if len(are_metrics) * 2 < len(first) or not are_metrics:
         return None
     rows = [list(row) for row in zip(*grid.rows, strict=True)]
+    if not is_metric(first[0], read_name(first[0])) and not any(read_cell(row[1]).number for row in rows[1:]):
+        return _with_two_keys(grid, rows, found)
     entry = found.maps.get(plain(rows[0][0]))
     if entry is not None and entry.role in ("dataset", "run"):
         rows[0][0] = entry.role
@@ -215,6 +224,33 @@ def _transposed(grid: Grid, found: _Found) -> Grid | None:
         )
         rows[0][0] = "run"
     return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
+
+
+def _with_two_keys(grid: Grid, rows: list[list[str]], found: _Found) -> Grid | None:
+    """Datasets above runs, or runs above datasets: a header, a map or the names themselves say which is which."""
+    outer: list[str] = []
+    inner = [plain(row[1]) for row in rows[1:]]
+    for row in rows[1:]:
+        outer.append(plain(row[0]) or (outer[-1] if outer else ""))
+    counts = {outer.count(name) for name in outer}
+    if not all(outer) or not all(inner) or (len(counts) > 1 and not all(row[0] for row in rows[1:])):
+        return None
+    entry = found.maps.get(plain(rows[0][0]))
+    said = entry.role if entry is not None else role(plain(rows[0][0])) or _other(role(plain(rows[0][1])))
+    kind = said if said in ("dataset", "run") else "dataset" if of_data(outer) >= of_data(inner) else "run"
+    if said not in ("dataset", "run"):
+        names = [", ".join(repr(name) for name in dict.fromkeys(level)) for level in (outer, inner)]
+        found.imported.notes.append(
+            f"two rows of names: {names[0]} read as {kind}s, {names[1]} as {_other(kind)}s; "
+            f"--map '{plain(rows[0][0])}={_other(kind)}' says the other"
+        )
+    header = [kind, _other(kind) or "", *rows[0][2:]]
+    body = [[name, *row[1:]] for name, row in zip(outer, rows[1:], strict=True)]
+    return Grid(title=grid.title, rows=[header, *body], first_line=grid.first_line)
+
+
+def _other(kind: Role | None) -> Role | None:
+    return "run" if kind == "dataset" else "dataset" if kind == "run" else None
 
 
 def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
@@ -248,6 +284,21 @@ def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
             f"names alone on their rows are left out, and say nothing of the rows below: {', '.join(alone[:3])}{more}"
         )
     return facts
+
+
+def _filled_down(grid: Grid, columns: list[Column]) -> Grid:
+    """The table with merged cells written into every row: texts in front of the column that names the rows."""
+    key = min((c.at for c in columns if c.role in ("dataset", "run")), default=0)
+    merged_cells = [c.at for c in columns if c.at < key and c.role is None and not c.metric and c.is_text]
+    rows, above = [grid.rows[0]], grid.rows[0]
+    for row in grid.rows[1:]:
+        is_first = len(rows) == 1
+        above = [
+            above[at] if at in merged_cells and not cell.strip() and not is_first else cell
+            for at, cell in enumerate(row)
+        ]
+        rows.append(above)
+    return replace(grid, rows=rows) if merged_cells else grid
 
 
 def _row_facts(
@@ -296,6 +347,8 @@ def _row_facts(
             split = split_word(keys["split"]) or split
         run, dataset = _owner(column, keys, at, columns)
         scale = 0.01 if column.at in percent and not printed.number.is_percent else 1.0
+        if column.name is not None and column.name.is_in_bits:
+            scale = math.log(2)
         full = metric_name(metric, split)
         facts.append(_Fact(run, dataset, full, step, printed.number, scale, link, line, column.header, shown))
     return facts

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lossary.errors import LossaryError, SourceError
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.databases import open_database
+from lossary.results.importers.drawn import read_aligned_grids, read_boxed_grids
 from lossary.results.importers.folders import one_of_all
 from lossary.results.importers.grids import (
     Grid,
@@ -23,8 +25,10 @@ from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import has_rows, read_line_log
 from lossary.results.importers.lines import python_value, read_json_text, read_text
 from lossary.results.importers.maps import Maps
+from lossary.results.importers.markup import as_html
 from lossary.results.importers.mlflow import read_mlflow_files, read_mlflow_sqlite
 from lossary.results.importers.model import Imported
+from lossary.results.importers.notebooks import is_notebook, read_notebook
 from lossary.results.importers.orient import read_grids
 from lossary.results.importers.programs import (
     BLOCK,
@@ -60,7 +64,8 @@ from lossary.results.importers.wandb import looks_like_wandb, read_wandb_file
 __all__ = ["KINDS", "read_any"]
 
 KINDS = (
-    "Markdown, CSV, HTML, LaTeX and Excel tables, TensorBoard, MLflow (file store, SQLite), "
+    "Markdown, CSV, HTML, LaTeX and Excel tables, tables of wikis and of plain text, notebooks, "
+    "TensorBoard, MLflow (file store, SQLite), "
     "W&B (exports, run folders), Trackio, Parquet and JSON lines of records with a step, "
     "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, "
     "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, "
@@ -155,7 +160,7 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
     events = event_files(path)
     if events:
         parts.append(_of_file(read_tensorboard(path, maps, events), path))
-    if any(Path(folder).name == "metrics" for folder, _, _ in os.walk(path, followlinks=False)):
+    if any(_is_of_mlflow(Path(folder)) for folder, _, _ in os.walk(path, followlinks=False)):
         parts.append(_of_file(read_mlflow_files(path, maps), path))
     skipped = 0
     for file in _newest_states(_other_files(path)):
@@ -176,13 +181,16 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
     return one_of_all(parts, path)
 
 
+def _is_of_mlflow(folder: Path) -> bool:
+    return folder.name == "metrics" and (folder.parent / "meta.yaml").is_file()
+
+
 def _other_files(path: Path) -> list[Path]:
     """Files of a folder that may hold numbers, without those that the folder's own readers take."""
     found = []
     for folder, names, files in os.walk(path, followlinks=False):
-        names[:] = sorted(
-            name for name in names if not name.startswith(".") and name not in ("metrics", "params", "tags")
-        )
+        of_mlflow = ("metrics", "params", "tags") if "meta.yaml" in files else ()
+        names[:] = sorted(name for name in names if not name.startswith(".") and name not in of_mlflow)
         for name in sorted(files):
             file = Path(folder) / name
             if name in ("debug.log", "debug-internal.log", "debug-core.log") and "wandb" in Path(folder).parts:
@@ -230,8 +238,22 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
         return read_grids(read_html_grids(read_text(path), path), path, "HTML tables", maps)
     if isinstance(python_value(first), dict):
         return read_json_lines(path, maps)
+    return _read_tables(path, first, maps)
+
+
+def _read_tables(path: Path, first: str, maps: Maps) -> Imported:
+    """Tables of plain text: in the markup of wikis, with drawn lines, separated, or held apart by blanks."""
+    text = read_text(path)
+    html = as_html(text)
+    marked = read_html_grids(html, path) if html is not None else []
+    for kind, grids in (("tables in a wiki's markup", marked), ("tables with drawn lines", [*read_boxed_grids(text)])):
+        if grids:
+            return read_grids(grids, path, kind, maps)
     if any(separator in first for separator in ",;\t"):
         return _read_csv(path, maps)
+    aligned = [*read_aligned_grids(text)]
+    if aligned:
+        return read_grids(aligned, path, "tables with aligned columns", maps)
     raise _unknown(path)
 
 
@@ -263,7 +285,7 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
         value = json.loads(first)
     except (ValueError, RecursionError):
         value = None
-    if isinstance(value, dict) and path.suffix != ".json":
+    if isinstance(value, dict) and path.suffix != ".json" and not is_notebook(value):
         return read_json_lines(path, maps)
     if value is None and not re.match(r"\{\s*(\"|\}|$)|\[\s*(\{|$)", first):
         # A log line in brackets: `[2026-01-01][valid][INFO] - …`, `{'loss': 2.3, 'epoch': 0.1}`.
@@ -271,9 +293,12 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
     text = read_text(path)
     if first[:1] == "[" and not re.match(r"\[\s*[\[{\d\"\]]", text.lstrip("﻿ \r\n")):
         return None
+    whole = _json_or_none(text)
+    if is_notebook(whole):
+        return read_notebook(path, whole, lambda file: _read_content(file, maps))
     if '"log_history"' in text:
         return read_trainer_state(path, maps)
-    if is_history(_json_or_none(text)):
+    if is_history(whole):
         return read_history(path, maps)
     if isinstance(value, dict) and text.strip().count("\n") > 0:
         return read_json_lines(path, maps)
@@ -290,7 +315,7 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
     raise _unknown(path)
 
 
-def _json_or_none(text: str) -> object:
+def _json_or_none(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -310,9 +335,11 @@ def _read_csv(path: Path, maps: Maps) -> Imported:
         ) from None
     if grid.rows and [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
         grid = _of_tensorboard(grid, path)
+    run = path_run(path)
+    grid, run = _of_dvclive(grid, path, run)
     if grid.rows and is_series_grid(grid, maps):
         found = Collector(path, kind_of_series(grid.rows[0]), maps)
-        series_of_grid(grid, found, path_run(path))
+        series_of_grid(grid, found, run)
         return found.finish()
     return read_grids([Grid(title=path.stem, rows=grid.rows, first_line=grid.first_line)], path, "CSV table", maps)
 
@@ -327,6 +354,17 @@ def _of_tensorboard(grid: Grid, path: Path) -> Grid:
             hint="Call it run-RUN-tag-TAG.csv, as TensorBoard does, or import the event files.",
         )
     return Grid(title=grid.title, rows=[["Wall time", "Step", named[1]], *grid.rows[1:]], first_line=grid.first_line)
+
+
+def _of_dvclive(grid: Grid, path: Path, run: str) -> tuple[Grid, str]:
+    """A TSV of DVCLive's, `plots/metrics/train/loss.tsv`: its folders say the split and, above them, the run."""
+    parts = path.resolve().parts
+    at = next((n for n in range(len(parts) - 2) if parts[n : n + 2] == ("plots", "metrics")), None)
+    if at is None or not grid.rows or grid.rows[0][-1:] != [path.stem]:
+        return grid, run
+    name = "/".join((*parts[at + 2 : -1], path.stem))
+    above = [part for part in parts[1:at] if part != "dvclive"]
+    return replace(grid, rows=[[*grid.rows[0][:-1], name], *grid.rows[1:]]), above[-1] if above else run
 
 
 def _unknown(path: Path) -> SourceError:

@@ -1,6 +1,7 @@
 """Records in JSON: lines of a log with a step each, and graphs of x and y."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lossary.results.importers.model import Axis, Imported, Tag
 from lossary.results.importers.names import read_name, role, split_word
 
 __all__ = [
+    "MEAN_OVER_RUN",
     "is_graph",
     "flat",
     "grid_of_json",
@@ -27,6 +29,7 @@ __all__ = [
     "read_parquet",
 ]
 
+MEAN_OVER_RUN = "a mean over the whole run, not the loss of a step"
 _MOST_DEPTH = 6
 
 
@@ -92,7 +95,7 @@ def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]
 def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Collector, run: str) -> None:
     """Adds records of names and values, by the step that each has; one without is left out with a note."""
     for place, record in records:
-        values = dict(flat(record))
+        values = dict(_counted(flat(record)))
         axis = _axis_of(values)
         if axis is None:
             found.note("records without a step or epoch are left out")
@@ -111,15 +114,34 @@ def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Coll
                 split = "train" if any(read_name(other).split == "eval" for other in values) else None
             # What a record says of its numbers belongs to the series: two of one name are not one.
             shown = " ".join(said[kind] for kind in ("split", "dataset") if said.get(kind))
-            tag = Tag(owner, f"{title} ({shown})" if shown else title, title, split=split, dataset=dataset, axis=kind)
+            refused = MEAN_OVER_RUN if key == "train_loss" and "train_runtime" in values else None
+            tag = Tag(
+                owner,
+                f"{title} ({shown})" if shown else title,
+                title,
+                split=split,
+                dataset=dataset,
+                axis=kind,
+                refused=refused,
+            )
             found.add(tag, int(values[name]), float(value), place)
 
 
+def _counted(items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The values with `"global_step/max_steps": "10/100"` as a step."""
+    for key, value in items:
+        first = key.partition("/")[0]
+        counted = re.fullmatch(r"(\d+)/\d+", value) if isinstance(value, str) else None
+        if counted and role(first) in ("step", "epoch"):
+            yield first, int(counted[1])
+        else:
+            yield key, value
+
+
 def _axis_of(values: dict[str, Any]) -> tuple[str, Axis] | None:
-    kinds = {role(key): key for key, value in values.items() if is_number(value) and role(key) in ("step", "epoch")}
-    if "step" in kinds:
-        return kinds["step"], "step"
-    return (kinds["epoch"], "epoch") if "epoch" in kinds else None
+    kinds = {role(key): key for key, value in values.items() if is_number(value)}
+    axes: tuple[Axis, ...] = ("step", "epoch", "tokens")
+    return next(((kinds[axis], axis) for axis in axes if axis in kinds), None)
 
 
 def is_history(value: object) -> bool:

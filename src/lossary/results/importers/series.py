@@ -1,6 +1,7 @@
 """Tables whose rows are steps or epochs: CSV logs (Keras, Lightning, W&B), and epoch tables of model cards."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from lossary.errors import SourceError
@@ -10,6 +11,7 @@ from lossary.results.importers.grids import (
     SPREADS,
     Grid,
     has_spread,
+    is_missing,
     marks_of,
     may_be_thousands,
     read_cell,
@@ -17,7 +19,7 @@ from lossary.results.importers.grids import (
 )
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
-from lossary.results.importers.names import read_name, role
+from lossary.results.importers.names import read_name, role, row_scale
 
 __all__ = ["is_series_grid", "kind_of_series", "names_of_runs", "path_run", "series_of_grid", "wandb_column"]
 
@@ -60,7 +62,18 @@ def _axis(grid: Grid, maps: Maps) -> int | None:
     for wanted in ("step", "epoch"):
         if wanted in kinds:
             return kinds.index(wanted)
+    if "tokens" in kinds and _grows(grid, kinds.index("tokens")):
+        return kinds.index("tokens")
     return 0 if _is_history(grid, headers) else None
+
+
+def _grows(grid: Grid, at: int) -> bool:
+    """Whether a column is an axis: from row to row it has more, and no other column is of texts."""
+    values = [_axis_value(row[at]) for row in grid.rows[1:]]
+    known = [value for value in values if value is not None]
+    texts = (unlink(cell)[0] for row in grid.rows[1:] for cell in row)
+    has_texts = any(not is_missing(text) and _value(text) is None for text in texts)
+    return len(known) == len(values) > 1 and all(a < b for a, b in pairwise(known)) and not has_texts
 
 
 def _is_history(grid: Grid, headers: list[str]) -> bool:
@@ -99,7 +112,9 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
     assert at is not None
     headers = [unlink(cell)[0].strip().strip("*_` ") if not unlink(cell)[0].startswith("_") else unlink(cell)[0].strip()
                for cell in grid.rows[0]]  # fmt: skip
-    axis: Axis = "epoch" if role(headers[at]) == "epoch" or not headers[at] else "step"
+    entry = found.maps.get(headers[at])
+    kind = entry.role if entry is not None and entry.role else role(headers[at])
+    axis: Axis = "epoch" if not headers[at] else kind if kind in ("epoch", "tokens") else "step"
     tags = {index: _tag(header, headers, run, axis) for index, header in enumerate(headers) if index != at and header}
     for index, tag in tags.items():
         if headers.index(headers[index]) != index:
@@ -158,9 +173,15 @@ def _value(text: str) -> float | None:
         return None if number is None else number.value
 
 
+def _tokens_scale(header: str) -> int:
+    """`Tokens (B)` are billions."""
+    return row_scale(header) if role(header) == "tokens" else 1
+
+
 def _steps(grid: Grid, at: int, found: Collector) -> list[int | None]:
     """Steps of the rows; where the axis has fractions that would fall together, rows are counted instead."""
-    values = [_axis_value(row[at]) for row in grid.rows[1:]]
+    scale = _tokens_scale(grid.rows[0][at])
+    values = [None if (value := _axis_value(row[at])) is None else value * scale for row in grid.rows[1:]]
     known = [value for value in values if value is not None and value == value and abs(value) < 2**62]
     if any(value != int(value) for value in known) and len({int(value) for value in known}) < len(set(known)):
         found.note(f"the axis {grid.rows[0][at]!r} has fractions; points are counted in its order instead")

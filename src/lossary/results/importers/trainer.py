@@ -9,7 +9,8 @@ from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import is_number, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported, Split, Tag
-from lossary.results.importers.records import points_of_records
+from lossary.results.importers.names import role
+from lossary.results.importers.records import MEAN_OVER_RUN, points_of_records
 
 __all__ = ["entry_tag", "read_results_json", "read_trainer_state", "run_of"]
 
@@ -56,7 +57,7 @@ def _add(found: Collector, run: str, entry: dict[str, Any], step: int, place: st
 def entry_tag(run: str, name: str, *, is_summary: bool) -> Tag:
     """A value of an entry: `eval_…` is of evaluation, what has no prefix of training."""
     prefix, split = next(((p, s) for p, s in _PREFIXES if name.startswith(p)), ("", "train"))
-    refused = "a mean over the whole run, not the loss of a step" if is_summary and name == "train_loss" else None
+    refused = MEAN_OVER_RUN if is_summary and name == "train_loss" else None
     core = name.removeprefix("train_" if split == "train" else prefix)
     return Tag(run, name, core, split=split, refused=refused)
 
@@ -66,9 +67,12 @@ def read_results_json(path: Path, maps: Maps) -> Imported:
     found = Collector(path, "transformers results", maps)
     entry = read_json_text(path)
     step = next((int(entry[name]) for name in ("global_step", "step", "epoch") if is_number(entry.get(name))), 0)
-    if any("/" in name for name in entry):
-        # A summary of W&B's, whose names say their splits themselves.
-        points_of_records(iter([("", entry)]), found, run_of(path))
+    if any("/" in name for name in entry) or not any(
+        name.startswith(("train_", *(prefix for prefix, _ in _PREFIXES))) for name in entry
+    ):
+        # A summary of W&B's or AllenNLP's, whose names say their splits themselves.
+        placed = entry if any(role(name) in ("step", "epoch") for name in entry) else {"step": 0, **entry}
+        points_of_records(iter([("", placed)]), found, run_of(path))
         return found.finish()
     # What its examples add to the metrics of an evaluation has no prefix: `perplexity`.
     evaluated = any(name.startswith("eval_") for name in entry)
