@@ -26,6 +26,10 @@ def plan(
             help=f"Time up to {_STEPS} steps of each run here: seconds for a small model, minutes for xxlarge.",
         ),
     ] = False,
+    see: Annotated[
+        float | None,
+        typer.Option(help="Also say how many validation examples would show a difference of so many nats."),
+    ] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:
     """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes nothing.
@@ -33,11 +37,13 @@ def plan(
     Exit code 2 if a change is refused because it would lose what stands.
     """
     import json
+    from dataclasses import asdict
 
     from lossary.errors import UsageError
     from lossary.planning.estimates import estimate
     from lossary.planning.plan import make_plan
-    from lossary.planning.text import estimate_lines, plan_lines, plan_value
+    from lossary.planning.seeing import examples_to_see
+    from lossary.planning.text import estimate_lines, plan_lines, plan_value, seeing_lines
 
     if format not in ("text", "json"):
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
@@ -45,8 +51,10 @@ def plan(
     found = make_plan(opened.study, opened.folder, keep=keep_prepared or ())
     timed = _timed(opened) if time else None
     sizes = estimate(opened.study, opened.folder, timed)
+    seeing = None if see is None else examples_to_see(opened.study, opened.folder, see, sizes)
     if format == "json":
-        typer.echo(json.dumps(plan_value(found, sizes), indent=1, ensure_ascii=False, allow_nan=False))
+        more = {} if seeing is None else {"see": asdict(seeing) | {"validation": seeing.validation}}
+        typer.echo(json.dumps(plan_value(found, sizes) | more, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         for line in plan_lines(found.items):
             typer.echo(line)
@@ -55,7 +63,7 @@ def plan(
             for way in item.ways:
                 typer.echo(f"  - {way}")
         typer.echo("")
-        for line in estimate_lines(sizes):
+        for line in [*estimate_lines(sizes), *([] if seeing is None else ["", *seeing_lines(seeing)])]:
             typer.echo(line)
     if found.refused:
         raise typer.Exit(2)

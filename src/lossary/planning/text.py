@@ -6,9 +6,10 @@ from typing import Any
 
 from lossary.planning.estimates import Estimates
 from lossary.planning.model import Item, Plan
+from lossary.planning.seeing import Seeing
 from lossary.reports.text import aligned
 
-__all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal"]
+__all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal", "seeing_lines"]
 
 
 _RUNS = (
@@ -116,3 +117,25 @@ def plan_value(plan: Plan, sizes: Estimates) -> dict[str, Any]:
             for item in plan.items
         ],
     }
+
+
+def seeing_lines(found: Seeing) -> list[str]:
+    """What it takes to see a difference, and the table [validation] that has it."""
+    rows: list[tuple[str, ...]] = [("dataset", "pilot", "deviation", "needed", "at most")]
+    for need in found.datasets:
+        deviation = "—" if need.deviation is None else f"{need.deviation:.3f}"
+        rows.append((need.name, _count(need.pilot), deviation, _count(need.needed), _count(need.available)))
+    lines = [
+        f"Examples that show a difference of {found.difference:g} in {found.metric} on each dataset (power 0.8, Holm):",
+        *aligned(rows),
+    ]
+    if found.own_shares is not None:
+        lines += [
+            f"with the present validation shares: {found.keeping_shares:,} in all",
+            f"with just what each dataset needs: {found.own_shares:,} in all",
+        ]
+        lines += [
+            f"  {run}: {keeping:,.0f} s or {own:,.0f} s an evaluation" for run, (keeping, own) in found.seconds.items()
+        ]
+        lines += ["", *found.validation.splitlines()]
+    return [*lines, *(f"note: {note}" for note in found.notes)]

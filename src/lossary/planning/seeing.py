@@ -1,0 +1,149 @@
+"""How many validation examples would show a difference of a size: from the paired spread of runs that were scored.
+
+    found = examples_to_see(study, folder, 0.005)
+    found.validation                  # the table [validation] that has them
+
+n = ((z_{1−α/(2D)} + z_{power}) / δ)² · σ² for each of D datasets: σ² is what one example contributes to the variance of
+a paired difference, the largest of all pairs with the base; the level is the first one of Holm over the datasets.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+from scipy.special import ndtri
+
+from lossary.errors import ScoreError, UsageError
+from lossary.folder import StudyFolder
+from lossary.planning.estimates import Estimates
+from lossary.statistics.estimates import LEVEL
+from lossary.study import Study
+from lossary.tables.build import best_run, build_table
+from lossary.tables.model import Delta, Metric, Table
+
+__all__ = ["DatasetNeed", "Seeing", "examples_to_see"]
+
+_POWER = 0.8
+# A spread that is estimated from fewer examples says nothing of so small a part of it.
+_LEAST_PILOT = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetNeed:
+    """What one dataset needs; `needed` None where the pilot has too few examples of it."""
+
+    name: str
+    pilot: int  # examples that the spread is from
+    runs: str  # whose difference has it
+    deviation: float | None  # of the difference, an example
+    needed: int | None
+    available: int | None  # at most, by documents and max_fraction; None where it is not prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeing:
+    """Examples by dataset, and the ways to have them; costs are of one evaluation of one run, where one was timed."""
+
+    difference: float
+    metric: Metric
+    datasets: list[DatasetNeed]
+    keeping_shares: int | None  # examples in all, if validation shares stay
+    own_shares: int | None  # in all, if every dataset has just what it needs
+    seconds: dict[str, tuple[float, float]]  # by run: of both
+    notes: list[str]
+
+    @property
+    def validation(self) -> str:
+        """The table that has just what every dataset needs, as TOML; empty where something is not known."""
+        if self.own_shares is None:
+            return ""
+        weights = ", ".join(f'"{need.name}" = {need.needed}' for need in self.datasets)
+        return f"[validation]\nexamples = {self.own_shares}\nshares = {{ {weights} }}\n"
+
+
+def examples_to_see(study: Study, folder: StudyFolder, difference: float, sizes: Estimates) -> Seeing:
+    """What it takes to see `difference` (nats) of the main loss. ScoreError where no two runs were scored."""
+    if not 0 < difference < float("inf"):
+        raise UsageError(f"{difference} is no difference", where="--see", hint="Expected nats above 0, as 0.005.")
+    base = best_run(study, folder)
+    if base is None:
+        raise ScoreError(
+            "no two runs are scored on the same examples",
+            where=str(folder.root / "runs"),
+            hint="Train two short ones: how much their losses differ from example to example is what is needed.",
+        )
+    table = build_table(study, folder, base=base)
+    metric = table.main_loss
+    needs = [_need(table, metric, row.name, difference, sizes, study.validation.max_fraction) for row in table.datasets]
+    shares = {row.name: row.validation_share or 0.0 for row in table.datasets}
+    known = [need for need in needs if need.needed is not None]
+    whole = len(known) == len(needs)
+    keeping = max(ceil((need.needed or 0) / shares[need.name]) for need in needs) if whole else None
+    own = sum(need.needed or 0 for need in needs) if whole else None
+    return Seeing(
+        difference=difference,
+        metric=metric,
+        datasets=needs,
+        keeping_shares=keeping,
+        own_shares=own,
+        seconds=_seconds(sizes, keeping, own),
+        notes=list(_notes(needs, keeping, shares)),
+    )
+
+
+def _need(
+    table: Table, metric: Metric, name: str, difference: float, sizes: Estimates, max_fraction: float
+) -> DatasetNeed:
+    deltas = [delta for run in table.runs if (delta := table.delta(run.name, name, metric)) is not None]
+    usable = [delta for delta in deltas if delta.variance is not None and delta.n >= _LEAST_PILOT]
+    widest = max(usable, key=_spread, default=None)
+    documents = next((d.documents for d in sizes.datasets if d.name == name), None)
+    count = None
+    if widest is not None:
+        level = (1 - LEVEL) / (2 * len(table.datasets))
+        count = max(2, ceil(((ndtri(1 - level) + ndtri(_POWER)) / difference) ** 2 * _spread(widest)))
+    return DatasetNeed(
+        name=name,
+        pilot=max((delta.n for delta in deltas), default=0),
+        runs="" if widest is None else f"{widest.run} − {widest.base}",
+        deviation=None if widest is None else float(_spread(widest) ** 0.5),
+        needed=count,
+        available=None if documents is None else int(max_fraction * documents),
+    )
+
+
+def _spread(delta: Delta) -> float:
+    """What one example contributes to the variance of a paired difference."""
+    return (delta.variance or 0.0) * delta.n
+
+
+def _seconds(sizes: Estimates, *totals: int | None) -> dict[str, tuple[float, float]]:
+    """Of one evaluation, in proportion to that of the present examples."""
+    now = sum(d.validation_examples or 0 for d in sizes.datasets)
+    if not now or any(total is None for total in totals):
+        return {}
+    keeping, own = (total or 0 for total in totals)
+    return {
+        run.name: (run.scoring_seconds * keeping / now, run.scoring_seconds * own / now)
+        for run in sizes.runs
+        if run.scoring_seconds is not None
+    }
+
+
+def _notes(needs: list[DatasetNeed], keeping: int | None, shares: dict[str, float]) -> list[str]:
+    notes = [
+        f"{need.name}: {need.pilot:,} common examples are too few to know its spread ({_LEAST_PILOT} at least)"
+        for need in needs
+        if need.needed is None
+    ]
+    for need in needs:
+        most = need.available
+        if most is not None and need.needed is not None and need.needed > most:
+            notes.append(
+                f"{need.name}: {need.needed:,} examples are needed, and {most:,} of its documents at most may leave "
+                "training; long documents give more than one"
+            )
+    if keeping is not None:
+        scarce = max(needs, key=lambda need: (need.needed or 0) / (shares[need.name] or 1.0))
+        notes.append(f"with shares as they are, {scarce.name} decides how many it takes")
+        notes.append("shares of [validation] also weight the total by validation share")
+    return notes

@@ -1,0 +1,113 @@
+"""How many examples show a difference: what is asked for is what then suffices."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.scored import score_run
+from typer.testing import CliRunner
+
+from lossary.cli.main import app
+from lossary.errors import ScoreError, UsageError
+from lossary.folder import StudyFolder
+from lossary.planning.estimates import Estimates
+from lossary.planning.seeing import Seeing, examples_to_see
+from lossary.study import load_study
+
+DATASETS = ("reform", "views", "dialogue")
+# What manifests say is nothing to how many examples it takes.
+UNKNOWN = Estimates(datasets=[], runs=[], notes=[])
+
+
+@pytest.fixture
+def study(synthetic: Callable[..., Any], planted: Any) -> Path:
+    made = synthetic({"torch_xxl": "torch", "tf_xxl": "tensorflow"}, name="seeing")
+    for run in ("torch_xxl", "tf_xxl"):
+        made.score(run, {name: planted() for name in DATASETS})
+    path: Path = made.folder.root
+    return path
+
+
+@pytest.fixture
+def scored(prepared: tuple[Any, StudyFolder], tmp_path: Path) -> Path:
+    """A prepared study with scores of two runs."""
+    folder = StudyFolder(tmp_path / "scored")
+    shutil.copytree(prepared[1].root, folder.root)
+    score_run(folder, "torch_a")
+    score_run(folder, "tf_a", mean=4.0)
+    return folder.root
+
+
+def seen(path: Path, difference: float) -> Seeing:
+    return examples_to_see(load_study(path), StudyFolder(path), difference, UNKNOWN)
+
+
+def test_a_smaller_difference_takes_more_by_its_square(study: Path) -> None:
+    coarse, fine = seen(study, 0.1), seen(study, 0.01)
+    pairs = [(c.needed, f.needed) for c, f in zip(coarse.datasets, fine.datasets, strict=True) if c.needed and f.needed]
+    assert pairs
+    for first, second in pairs:
+        assert abs(second / first - 100) < 1
+
+
+def test_a_pilot_that_is_too_small_is_not_relied_on(study: Path) -> None:
+    found = seen(study, 0.01)
+    small = [need for need in found.datasets if need.pilot < 30]
+    assert small
+    assert all(need.needed is None for need in small)
+    assert found.own_shares is None
+    assert found.validation == ""
+    assert any("too few to know its spread" in note for note in found.notes)
+
+
+def test_what_it_proposes_is_a_validation_table() -> None:
+    from lossary.planning.seeing import DatasetNeed
+
+    needs = [
+        DatasetNeed(name=name, pilot=50, runs="b − a", deviation=1.0, needed=needed, available=None)
+        for name, needed in (("wiki", 4_000), ("code", 900))
+    ]
+    found = Seeing(
+        difference=0.01,
+        metric="mlm_loss",
+        datasets=needs,
+        keeping_shares=9_000,
+        own_shares=4_900,
+        seconds={},
+        notes=[],
+    )
+    table = tomllib.loads(found.validation)["validation"]
+    assert table == {"examples": 4_900, "shares": {"wiki": 4_000, "code": 900}}
+
+
+def test_so_many_examples_show_it_in_four_cases_of_five() -> None:
+    from scipy.special import ndtri
+
+    rng, difference, deviation, tests = np.random.default_rng(4), 0.02, 0.4, 3
+    level = 0.05 / (2 * tests)
+    n = int(np.ceil(((ndtri(1 - level) + ndtri(0.8)) / difference) ** 2 * deviation**2))
+    drawn = rng.normal(difference, deviation, (600, n))
+    t = drawn.mean(axis=1) / (drawn.std(axis=1, ddof=1) / np.sqrt(n))
+    assert 0.76 < (t > -ndtri(level)).mean() < 0.84
+
+
+def test_the_verb_says_it_in_text_and_json(scored: Path) -> None:
+    text = CliRunner().invoke(app, ["plan", str(scored), "--see", "0.05"]).stdout
+    assert "show a difference of 0.05 in mlm_loss" in text
+    value = json.loads(CliRunner().invoke(app, ["plan", str(scored), "--see", "0.05", "-f", "json"]).stdout)
+    assert all(need["available"] for need in value["see"]["datasets"])
+    assert value["see"]["difference"] == 0.05
+
+
+def test_without_two_runs_there_is_no_pilot(study: Path) -> None:
+    for path in (study / "runs" / "tf_xxl" / "scores").glob("*"):
+        path.unlink()
+    with pytest.raises(ScoreError, match="no two runs"):
+        seen(study, 0.01)
+    with pytest.raises(UsageError, match="is no difference"):
+        seen(study, 0)
