@@ -157,10 +157,12 @@ def _prepare(study: Study, folder: StudyFolder, workers: int | None, allowed: Al
             quarantine = folder.dataset(name) / "quarantine.jsonl"
             listener.note(f"{name}: {manifest['bad_rows']:,} bad rows left out ({reasons}); samples in {quarantine}")
     before = _validation_digest(folder)
-    prepare_examples(study, folder, progress=listener.progress)
+    notes = prepare_examples(study, folder, progress=listener.progress)
     if _validation_digest(folder) != before:
         for note in read_manifest(folder.validation)["notes"]:
             listener.note(f"validation: {note}")
+    for note in notes:
+        listener.note(f"validation: {note}")
     remember_study_file(folder)
 
 

@@ -32,6 +32,7 @@ REMEDIES = {
     "tokenizer": "restore it from a copy: every checkpoint holds one, spiece.model",
     "prepared": "delete the folder below prepared/ and run `lossary prepare`: it is made again from its sources",
     "validation": "restore it from a copy: scores depend on it, and another one would make them another study's",
+    "texts": "delete its folder and run `lossary prepare`: it is made again from the sources",
     "run": "restore it from a copy: it says how the run was planned",
     "steps": "delete it: curves of training are lost, tables and checkpoints are not",
     "checkpoint": "delete its folder: `lossary train` goes on from the one before",
@@ -78,7 +79,8 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
     for kind in ("prepared", "validation"):
         for path in sorted((root / kind).rglob(MANIFEST)):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):
-                yield from _blocks(kind, path)
+                is_text = kind == "validation" and path.parent.parent.parent == root / kind
+                yield from _blocks("texts" if is_text else kind, path)
     for path in sorted((root / "runs").glob("*/run.json")):
         yield _Check("run", path, partial(check_json, path))
     for path in sorted((root / "runs").glob("*/steps.parquet")):

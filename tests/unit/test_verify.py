@@ -34,7 +34,7 @@ from lossary.verify import REMEDIES, verify
 
 _TRIES = 200
 QUESTION = {"ids": np.arange(12), "rate": 0.25, "text": "ö"}
-_KINDS = ("tokenizer", "prepared", "validation", "run", "steps", "checkpoint", "scores", "diagnosis")
+_KINDS = ("tokenizer", "prepared", "validation", "texts", "run", "steps", "checkpoint", "scores", "diagnosis")
 
 
 @pytest.fixture

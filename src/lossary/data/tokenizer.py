@@ -9,7 +9,7 @@ Source: Kudo: Subword regularization (ACL 2018); google-research/albert's vocabu
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -90,6 +90,18 @@ class TokenizerModel:
     def encode(self, lines: list[str]) -> list[NDArray[np.int32]]:
         """The pieces of each line; one thread, since callers are parallel themselves."""
         return list(self.processor.encode(lines, return_type="numpy", num_threads=1))
+
+    def places(self, lines: Sequence[bytes]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+        """The pieces (n,) of each line, given as UTF-8, and the bytes of it (n, 2) that each is from.
+
+        Of several pieces that one character is normalised to, the last has its bytes, the others none.
+        """
+        found = self.processor.encode(list(lines), return_type="offset_mapping", num_threads=1)
+        return [(np.array(one["ids"], np.int32), np.array(one["offsets"], np.int64).reshape(-1, 2)) for one in found]
+
+    def is_blank(self, character: str) -> bool:
+        """Whether a character is white space, or is nothing else to this tokenizer."""
+        return character.isspace() or not self.processor.normalize(character).strip(_WORD_START)
 
     def decode(self, ids: list[int]) -> str:
         """Text of pieces; special ones are written as they are called."""

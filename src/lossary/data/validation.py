@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lossary.data.blocks import BlockWriter
 from lossary.data.examples import Examples, concatenate, unpacked_examples
 from lossary.data.freeze import Cut, freeze_parts, within
+from lossary.data.freeze_texts import freeze_texts
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest, write_manifest
 from lossary.data.parts import (
     EXAMPLES,
@@ -117,9 +118,10 @@ def held_out_hashes(folder: StudyFolder) -> NDArray[np.uint64]:
     return hashes
 
 
-def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = lambda *_: None) -> None:
-    """Freezes what is not frozen yet and writes the training spans of each sequence length that a run uses.
+def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = lambda *_: None) -> list[str]:
+    """Freezes what is not frozen yet, and its text; writes the training spans of each sequence length that a run uses.
 
+    Returns a note if some part stays without text.
     Raises DataError if the study file asks for other validation examples than those that runs of this folder depend on.
     """
     datasets = {name: open_dataset(folder, name) for name in study.datasets}
@@ -143,6 +145,7 @@ def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = 
     for length in sorted({study.recipe_of(run).sequence_length for run in study.runs}):
         for name, dataset in datasets.items():
             _write_training_spans(study, folder, dataset, Cut(study, name, length), held_out, progress)
+    return freeze_texts(study, folder, progress=progress)
 
 
 def _kept(folder: StudyFolder, fresh: list[str]) -> list[str]:

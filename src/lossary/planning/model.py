@@ -5,7 +5,7 @@ from typing import Literal
 
 __all__ = ["Item", "ItemFate", "Kind", "Plan"]
 
-Kind = Literal["tokenizer", "dataset", "validation", "run", "scores"]
+Kind = Literal["tokenizer", "dataset", "validation", "texts", "run", "scores"]
 # "left over": it stands in the folder and no longer in the study file.
 ItemFate = Literal["kept", "made", "anew", "goes on", "refused", "left over"]
 

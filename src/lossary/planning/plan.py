@@ -6,9 +6,11 @@
 Nothing is written. A change that would lose what runs depend on is refused here, before anything is touched.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from lossary.data.changes import DataChanges, data_changes
+from lossary.data.frozen_texts import known_texts
 from lossary.data.parts import examples_plan, known_parts, read_run_record, runs_with_results
 from lossary.data.shards import MANIFEST
 from lossary.errors import CheckpointError, LossaryError
@@ -97,6 +99,16 @@ class _Planner:
                 yield Item(kind="validation", name=name, fate="refused", why=part.why, ways=(_UNDO, _GENERATION))
             else:
                 yield Item(kind="validation", name=name, fate="anew" if fate == "anew" else "kept", why=part.why)
+            # A part that is made now has its text from the start.
+            if fate == "kept" and self._lacks_text(known[name]):
+                yield Item(
+                    kind="texts", name=name, fate="made", why="read again from the sources; nothing else changes"
+                )
+
+    def _lacks_text(self, part: Mapping[str, Any]) -> bool:
+        """Whether a part was frozen without its text, and the sources still hold it."""
+        has_sources = self.changes.datasets[part["dataset"]].contents is not None
+        return has_sources and known_texts(self.folder, part) is None
 
     def _runs(self) -> Iterator[Item]:
         for run in self.study.runs:

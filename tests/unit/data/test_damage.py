@@ -8,6 +8,7 @@ import pytest
 
 from lossary.data.batches import TrainingData, training_shares
 from lossary.data.examples import Examples
+from lossary.data.frozen_texts import FrozenTexts, read_texts
 from lossary.data.parts import find_examples
 from lossary.data.shards import open_dataset
 from lossary.data.validation import held_out_hashes, load_validation
@@ -25,7 +26,7 @@ def study_copy(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> tuple[Stu
     return prepared[0], StudyFolder(tmp_path / "study")
 
 
-def all_of(examples: Examples) -> list[str]:
+def all_of(examples: Examples | FrozenTexts) -> list[str]:
     return [digest_bytes(value.tobytes()) for value in vars(examples).values()]
 
 
@@ -39,6 +40,8 @@ def everything(study: Study, folder: StudyFolder) -> str:
     data = TrainingData(study, folder, "torch_a")
     found += [all_of(data.batch(step)) for step in range(40)]
     for name in study.datasets:
+        for texts in read_texts(folder, name) or []:
+            found.append(all_of(texts))
         dataset = open_dataset(folder, name)
         # Which files were read, and what somebody may look at in them, is no number.
         found.append([dataset.manifest["digest"], dataset.manifest["rows"], dataset.manifest["documents"]])
@@ -58,6 +61,7 @@ def test_a_flipped_byte_is_found_or_harmless(study_copy: tuple[Study, StudyFolde
         "spans-00000.arrow",
         "examples.arrow",
         "hashes.arrow",
+        "texts.arrow",
     }
     rng = random.Random(17)
     found: list[LossaryError] = []

@@ -1,5 +1,6 @@
 """Changes to a study with results: planned whole before anything is touched, and what must work does."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from tests.conftest import TINY
 from tests.scored import score_run
 
 from lossary.data.batches import TrainingData
+from lossary.data.frozen_texts import texts_folder
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
 from lossary.errors import CheckpointError, DataError, SourceError
@@ -17,7 +19,7 @@ from lossary.planning.estimates import estimate
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.model import Plan
 from lossary.planning.plan import make_plan
-from lossary.planning.text import estimate_lines, refusal
+from lossary.planning.text import estimate_lines, plan_lines, refusal
 from lossary.status import status_of
 from lossary.study import Study, parse_study
 from lossary.tables.load import open_table
@@ -80,6 +82,16 @@ def test_nothing_changed_is_nothing_to_do(done: StudyFolder) -> None:
     plan = planned(done, TORCH_ONLY)
     assert set(fates(plan).values()) == {"kept"}
     assert plan.changes == ()
+
+
+def test_parts_without_text_are_given_it_where_the_sources_still_have_it(done: StudyFolder) -> None:
+    for name in ("pairs", "lines"):
+        shutil.rmtree(texts_folder(done, name))
+    (done.root / "lines.txt").unlink()
+    plan = planned(done, TORCH_ONLY)
+    assert {what for what, fate in fates(plan).items() if fate == "made"} == {"texts pairs"}
+    (line,) = [line for line in plan_lines(plan.changes) if "texts" in line]
+    assert line == "made      texts pairs: read again from the sources; nothing else changes"
 
 
 def test_a_dataset_comes(done: StudyFolder) -> None:
