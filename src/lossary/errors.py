@@ -8,6 +8,7 @@
     │   ├── SourceError        3   a user's file: `where` names file and row or row group
     │   │   └── UnreadSource   3   somebody asked who does not want to wait until it is read
     │   ├── ShardError         3   prepared data
+    │   ├── VocabularyError    3   a tokenizer's file is damaged, or of a kind that cannot be used
     │   ├── CheckpointError    3
     │   └── ScoreError         3
     ├── RunError               3   a run could not go on
@@ -39,6 +40,7 @@ __all__ = [
     "StudyError",
     "UnreadSource",
     "UsageError",
+    "VocabularyError",
     "WorkerError",
     "error_class",
 ]
@@ -92,6 +94,10 @@ class UnreadSource(SourceError):
 
 class ShardError(DataError):
     """Prepared data is missing, damaged or of another study."""
+
+
+class VocabularyError(DataError):
+    """A tokenizer's file is damaged, or of a kind that cannot be used."""
 
 
 class CheckpointError(DataError):

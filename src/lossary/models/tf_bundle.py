@@ -21,8 +21,8 @@ import pyarrow as pa
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from lossary.data.protobuf import fields, read_varint
 from lossary.errors import CheckpointError
+from lossary.protobuf import fields, read_varint
 
 __all__ = ["Bundle", "bundle_prefix"]
 

@@ -14,33 +14,15 @@ from typing import Any, Literal
 
 import sentencepiece
 
-from lossary.data.protobuf import fields
 from lossary.errors import CheckpointError
-from lossary.files import digest_file, digest_json, read_json
+from lossary.files import digest_file, read_json
+from lossary.vocabulary.sentencepiece_model import model_digest
 
-__all__ = ["MODELS", "Known", "compare_vocabulary", "model_digest"]
+__all__ = ["MODELS", "Known", "compare_vocabulary"]
 
 Known = Literal["same", "unknown"]
 
-# Fields of SentencePiece's ModelProto, and those of its TrainerSpec that change how text is cut, with their defaults.
-# Source: google/sentencepiece, sentencepiece_model.proto.
-_PIECES, _TRAINER, _NORMALISER, _DENORMALISER = 1, 2, 3, 5
-_CUTTING = {3: b"\x01", 24: b"\x00", 35: b"\x00"}  # model_type, treat_whitespace_as_suffix, byte_fallback
 MODELS = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
-
-
-def model_digest(model: bytes) -> str:
-    """The digest of what a SentencePiece model does. ValueError if it is none."""
-    kept = {_PIECES: b"", _NORMALISER: b"", _DENORMALISER: b""}
-    cutting = dict(_CUTTING)
-    for number, whole, content in fields(model):
-        if number in kept:
-            kept[number] += whole
-        elif number == _TRAINER:
-            cutting |= {field: value for field, _, value in fields(content) if field in cutting}
-    if not kept[_PIECES]:
-        raise ValueError("it has no pieces")
-    return digest_json([part.hex() for part in (*kept.values(), *cutting.values())])
 
 
 def compare_vocabulary(folder: Path, study_model: Path, more: Iterable[Path] = ()) -> Known:

@@ -52,11 +52,30 @@ class Framed(NamedTuple):
 class Vocabulary(Protocol):
     """A tokenizer with its special ids by role, its template, and byte offsets of its pieces."""
 
-    digest: str  # of what it does: pieces, how text is cut, specials, template
-    title: str  # for people: "WordPiece 30,522"
-    size: int
-    specials: Specials
-    kind: Literal["masked", "causal"]  # whether it has a piece that hides others
+    @property
+    def digest(self) -> str:
+        """Of what it does: pieces, how text is cut, specials, template."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """For people: "WordPiece 30,522"."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many ids there are, V."""
+        ...
+
+    @property
+    def specials(self) -> Specials:
+        """Special ids by role."""
+        ...
+
+    @property
+    def kind(self) -> Literal["masked", "causal"]:
+        """Whether it has a piece that hides others."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """The pieces of each text."""

@@ -10,7 +10,6 @@ import pytest
 import sentencepiece
 from safetensors.numpy import save_file
 
-from lossary.data.protobuf import fields, varint
 from lossary.errors import CheckpointError
 from lossary.files import write_json
 from lossary.folder import StudyFolder
@@ -19,6 +18,7 @@ from lossary.models.parameters import Parameters, hf_config, initial_parameters
 from lossary.models.shapes import AlbertShape
 from lossary.models.tensors import read_tensors
 from lossary.models.vocabularies import compare_vocabulary
+from lossary.protobuf import fields, varint
 from lossary.study import Study
 
 SHAPE = AlbertShape(

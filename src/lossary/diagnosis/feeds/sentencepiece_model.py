@@ -15,7 +15,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from lossary.data.protobuf import fields, varint
+from lossary.protobuf import fields, varint
 
 __all__ = ["RULES", "Encode", "normalised_like", "variant"]
 

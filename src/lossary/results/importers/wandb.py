@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lossary.data.protobuf import field_values
 from lossary.errors import SourceError
+from lossary.protobuf import field_values
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import finite_texts
 from lossary.results.importers.maps import Maps
