@@ -1,6 +1,7 @@
 """How often `compare --within` is wrong, and how many examples it takes, on simulated studies.
 
     python -m benchmarks.equality [--quick] [--json FILE]
+    python -m benchmarks.equality --truth "the margin on one" --examples 100000 --studies 5000 --seed 99
 
 Each study has four datasets of uneven size; an example hides 1 to 20 pieces, and the difference of two runs on it is
 the true one a piece plus noise with heavy tails (Student's t with 3 degrees of freedom) that all its pieces share.
@@ -112,17 +113,22 @@ def main() -> None:
     """Prints a table of error rates and of answers against the number of examples."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer studies")
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--truth", choices=[truth.name for truth in _TRUTHS], help="only this one")
+    parser.add_argument("--examples", type=int, help="only so many")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    studies = 200 if options.quick else 1000
-    rng = np.random.default_rng(17)
+    studies = 200 if options.quick else options.studies
+    counts = (1_000, 10_000, 50_000) if options.quick else (1_000, 4_000, 10_000, 20_000, 50_000, 100_000)
+    rng = np.random.default_rng(options.seed)
     print(f"margin {_MARGIN}, {studies:,} studies each; in per cent\n")
     print(
         f"{'true difference':<20} {'examples':>9} {'false equal':>12} {'false differs':>14} {'equal':>7} {'differs':>8}"
     )
     rows = []
-    for truth in _TRUTHS:
-        for examples in (1_000, 10_000, 50_000) if options.quick else (1_000, 4_000, 10_000, 20_000, 50_000, 100_000):
+    for truth in (truth for truth in _TRUTHS if options.truth in (None, truth.name)):
+        for examples in (options.examples,) if options.examples else counts:
             found = _counts(rng, truth, examples=examples, studies=studies)
             rows.append({"truth": truth.name, "examples": examples, "studies": studies, **found})
             print(

@@ -30,6 +30,7 @@ from lossary.cli.show import show
 from lossary.cli.status import status
 from lossary.cli.train import train
 from lossary.cli.verify import verify
+from lossary.cli.watch import watch
 
 __all__ = ["app", "main"]
 
@@ -51,6 +52,7 @@ for verb in (
     train,
     evaluate,
     status,
+    watch,
     show,
     compare,
     rank,
