@@ -142,22 +142,23 @@ class ByHand(NamedTuple):
     order_nats: NDArray[np.float64]
 
 
-def score_by_hand(model: Any, examples: Examples, *, double: bool) -> ByHand:
+def score_by_hand(model: Any, examples: Examples, *, double: bool, types: bool = True) -> ByHand:
     """One example at a time and without padding, as a reader of transformers' documentation would write it.
 
-    All is computed in one precision; only sums over an example are always in double.
+    All is computed in one precision; only sums over an example are always in double. `types`: whether token types are
+    given where the model tells them apart.
     """
     import torch
 
     dtype, rows = next(model.parameters()).dtype, []
     model = model.to(torch.float64 if double else torch.float32)
-    takes_types = getattr(model.config, "type_vocab_size", 0) > 1
+    takes_types = types and getattr(model.config, "type_vocab_size", 0) > 1
     for row in range(len(examples)):
         length, targets = int(examples.lengths[row]), int(examples.masked[row])
         ids = torch.tensor(examples.token_ids[row : row + 1, :length]).long()
-        types = {"token_type_ids": torch.tensor(examples.segment_ids[row : row + 1, :length]).long()}
+        segments = {"token_type_ids": torch.tensor(examples.segment_ids[row : row + 1, :length]).long()}
         with torch.no_grad():
-            out = model(input_ids=ids, attention_mask=torch.ones_like(ids), **(types if takes_types else {}))
+            out = model(input_ids=ids, attention_mask=torch.ones_like(ids), **(segments if takes_types else {}))
         logits = (out["prediction_logits"] if "prediction_logits" in out else out["logits"])[0]
         positions = torch.tensor(examples.positions[row, :targets]).long()
         labels = torch.tensor(examples.labels[row, :targets]).long()

@@ -1,0 +1,74 @@
+"""Any PyTorch code as a scorer: a call from token ids to logits.
+
+scorer = ModuleScorer(lambda ids, mask, types: net(ids, mask), vocabulary, module=net)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
+from lossary.backends.calls import check_logits, check_objectives, pad_of
+from lossary.backends.torch.targets import inputs_of, score_logits, trimmed, undisturbed, usable_device
+from lossary.data.examples import Examples
+from lossary.vocabulary.api import Vocabulary
+
+__all__ = ["ModuleCall", "ModuleScorer"]
+
+# (token_ids, attention_mask, token_type_ids), int64 (B, T) each, to logits (B, T, V), or them and (B, 2) of the order.
+ModuleCall = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]
+
+
+class ModuleScorer:
+    """`call(token_ids, attention_mask, token_type_ids)` gives logits (B, T, V) of a batch, on any device.
+
+    The three are int64 (B, T); the mask is 1 where a token stands, types are 0 and 1 for two segments where the
+    vocabulary's template says so. Logits are scored at hidden pieces (`objectives=("mlm",)`) or, of ("clm",), position
+    i against the token after it. With ("mlm", "sop") the call gives a pair: logits, and (B, 2) of the order of the
+    segments (0 in order, 1 swapped).
+
+    `vocabulary` None is the study's own. `module` (the call itself, if it is one) is in evaluation mode meanwhile, and
+    says the device. `max_length`: tokens of the longest example that it takes.
+    """
+
+    few_shapes = False
+
+    def __init__(
+        self,
+        call: ModuleCall,
+        vocabulary: Vocabulary | None = None,
+        *,
+        module: nn.Module | None = None,
+        objectives: tuple[str, ...] = ("mlm",),
+        device: str | None = None,
+        max_length: int | None = None,
+        max_tokens: int = 8192,
+    ) -> None:
+        check_objectives(objectives, where="ModuleScorer")
+        self._call = call
+        self._module = call if module is None and isinstance(call, nn.Module) else module
+        own = None if self._module is None else next(self._module.parameters(), None)
+        self._device = own.device if own is not None and device is None else usable_device(device)
+        self.device = str(self._device)
+        self.vocabulary, self.objectives = vocabulary, objectives
+        self.max_length, self.max_tokens = max_length, max_tokens
+        self.precision = "fp32"
+        self.notes: list[str] = []
+        self._pad_id = pad_of(vocabulary)
+
+    def score(self, examples: Examples) -> ScoreOutput:
+        """Nats and predictions of each target. UsageError where the call gives something else than logits."""
+        examples = trimmed(examples)
+        inputs = inputs_of(examples, pad_id=self._pad_id, device=self._device)
+        try:
+            with undisturbed(self._module, self._device):
+                given = self._call(inputs.token_ids, inputs.attention_mask, inputs.segment_ids)
+                logits, order = check_logits(
+                    given, examples, objectives=self.objectives, vocabulary=self.vocabulary, where="ModuleScorer"
+                )
+                flat = logits.reshape(-1, logits.shape[-1])
+                return score_logits(examples, flat.index_select(0, inputs.flat.to(flat.device)), order)
+        except torch.OutOfMemoryError as error:
+            raise OutOfDeviceMemory(str(error).splitlines()[0]) from None
