@@ -48,6 +48,11 @@ class StudyFolder:
         return self.validation / dataset
 
     @property
+    def views(self) -> Path:
+        """The validation examples in other vocabularies; made again where they are missing."""
+        return self.root / "views"
+
+    @property
     def report(self) -> Path:
         return self.root / "report"
 

@@ -33,6 +33,7 @@ REMEDIES = {
     "prepared": "delete the folder below prepared/ and run `lossary prepare`: it is made again from its sources",
     "validation": "restore it from a copy: scores depend on it, and another one would make them another study's",
     "texts": "delete its folder and run `lossary prepare`: it is made again from the sources",
+    "views": "delete its folder: it is made again when it is asked for",
     "run": "restore it from a copy: it says how the run was planned",
     "steps": "delete it: curves of training are lost, tables and checkpoints are not",
     "checkpoint": "delete its folder: `lossary train` goes on from the one before",
@@ -76,7 +77,7 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
         path = folder.tokenizer / MANIFEST
         yield _Check("tokenizer", path, partial(check_json, path))
         yield _Check("tokenizer", folder.tokenizer / "spiece.model", lambda: bool(open_tokenizer(folder).digest))
-    for kind in ("prepared", "validation"):
+    for kind in ("prepared", "validation", "views"):
         for path in sorted((root / kind).rglob(MANIFEST)):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):
                 is_text = kind == "validation" and path.parent.parent.parent == root / kind

@@ -62,6 +62,22 @@ class FrozenTexts:
         """The text of one example."""
         return self.text[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
+    def part(self, rows: slice) -> "FrozenTexts":
+        """Some examples that follow one another."""
+        start, stop = rows.start, rows.stop
+        words = slice(self.words[start], self.words[stop])
+        return FrozenTexts(
+            text=self.text[self.offsets[start] : self.offsets[stop]],
+            offsets=self.offsets[start : stop + 1] - self.offsets[start],
+            first_end=self.first_end[rows],
+            second_begin=self.second_begin[rows],
+            swapped=self.swapped[rows],
+            words=self.words[start : stop + 1] - self.words[start],
+            begin=self.begin[words],
+            end=self.end[words],
+            treatment=self.treatment[words],
+        )
+
     @property
     def target_bytes(self) -> NDArray[np.int32]:
         """(B,) bytes of all hidden words of each example."""

@@ -36,15 +36,41 @@ class Window:
 class View(Protocol):
     """The frozen validation set in one vocabulary, for one objective."""
 
-    objective: Literal["mlm", "clm"]
-    digest: str  # of the parts, the vocabulary, the longest length and how views are made
-    vocabulary_digest: str
-    vocabulary_title: str
-    datasets: list[str]
-    parts: dict[str, str]  # the digest of the part of each dataset
-    longest: int  # tokens of the longest example
-    # By dataset: how many examples or hidden words the vocabulary or the model cannot hold, by what it is.
-    left_out: Mapping[str, Mapping[str, int]]
+    @property
+    def objective(self) -> Literal["mlm", "clm"]: ...
+
+    @property
+    def digest(self) -> str:
+        """Of the parts, their text, the vocabulary, what is too long, and how views are made."""
+        ...
+
+    @property
+    def vocabulary_digest(self) -> str: ...
+
+    @property
+    def vocabulary_title(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def datasets(self) -> list[str]:
+        """Those that it has examples of, in the order of the study."""
+        ...
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The digest of the part of each dataset."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[str, Mapping[str, int]]:
+        """By dataset: how many examples or hidden words the vocabulary or the model cannot hold, by what it is."""
+        ...
 
     def __len__(self) -> int: ...
 
