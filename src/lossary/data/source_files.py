@@ -5,7 +5,8 @@ files = list_files(dataset, root, where="study.toml: $.datasets.wiki.source")
 
 import difflib
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -14,6 +15,7 @@ import fsspec
 import orjson
 
 from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows, is_at_hand
+from lossary.data.source_folders import Member, folder_members
 from lossary.errors import SourceError, StudyError, UnreadSource
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "SourceFile", "list_files"]
 
-Kind = Literal["parquet", "jsonl", "json", "csv", "text", "table", "builtin"]
+Kind = Literal["parquet", "jsonl", "json", "csv", "text", "table", "arrow", "builtin"]
 _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
@@ -31,9 +33,13 @@ _KINDS: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".txt": "text",
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
 }
+_NEVER_COMPRESSED = ("parquet", "arrow")
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_KNOWN = "Known: .parquet, .jsonl, .json, .csv, .tsv and .txt, all but the first also with .gz or .zst."
+_KNOWN = "Known: .parquet, .arrow, .jsonl, .json, .csv, .tsv and .txt, all but the first two also with .gz or .zst."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +48,10 @@ class SourceFile:
 
     path: str
     kind: Kind
-    compression: str | None
+    compression: str | None = None
     bytes: int
     stamp: str  # changes when the file does
+    layout: Mapping[str, Any] = field(default_factory=dict)  # what an index beside it says of it
 
     def open(self) -> BinaryIO:
         """The file's bytes as they lie there."""
@@ -75,9 +82,7 @@ def _found(source: str, root: Path, where: str) -> list[SourceFile]:
         is_pattern = any(c in source for c in "*?[") and not system.exists(pattern)
         asked = pattern.replace(str(root), escape(str(root)), 1) if "://" not in source else pattern
         paths = sorted(system.glob(asked)) if is_pattern else [pattern]
-        if not is_pattern and system.isdir(pattern):
-            raise SourceError(f"{pattern} is a folder", where=where, hint=f"Name its files, as {source}/*.parquet.")
-        found = [_file(system, path, where) for path in paths if system.exists(path) and not system.isdir(path)]
+        found = [file for path in paths for file in _at(system, path, where, is_named=not is_pattern)]
     except SourceError:
         raise
     except (ImportError, OSError, ValueError, RuntimeError) as error:
@@ -85,6 +90,18 @@ def _found(source: str, root: Path, where: str) -> list[SourceFile]:
     if not found:
         raise SourceError(f"no file matches {source!r}", where=where, hint=f"Looked for {pattern}.")
     return found
+
+
+def _at(system: Any, path: str, where: str, *, is_named: bool) -> list[SourceFile]:
+    """What lies at a path: a file, or the files of a folder that is a dataset. A pattern passes over other folders."""
+    if not system.exists(path):
+        return []
+    if not system.isdir(path):
+        return [_file(system, path, where)]
+    members = folder_members(system, path)
+    if members is None and is_named:
+        raise SourceError(f"{path} is a folder", where=where, hint=f"Name its files, as {path}/*.parquet.")
+    return [_member(system, member) for member in members or []]
 
 
 def _is_quick(source: str) -> bool:
@@ -100,7 +117,7 @@ def _builtin_file(source: str, where: str) -> SourceFile:
         raise StudyError(f"no builtin dataset is called {name!r}", where=where, hint=hint)
     rows = builtin_rows(name)
     data = orjson.dumps(rows)
-    return SourceFile(path=source, kind="builtin", compression=None, bytes=len(data), stamp=f"{zlib.crc32(data):08x}")
+    return SourceFile(path=source, kind="builtin", bytes=len(data), stamp=f"{zlib.crc32(data):08x}")
 
 
 def _file(system: Any, path: str, where: str) -> SourceFile:
@@ -108,14 +125,21 @@ def _file(system: Any, path: str, where: str) -> SourceFile:
     compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
     bare = suffixes[:-1] if compression else suffixes
     kind = _KINDS.get(bare[-1]) if bare else None
-    if kind is None or (kind == "parquet" and compression):
+    if kind is None or (kind in _NEVER_COMPRESSED and compression):
         raise SourceError(f"{path} is of no known kind", where=where, hint=_KNOWN)
+    return _described(system, path, kind=kind, compression=compression)
+
+
+def _member(system: Any, member: Member) -> SourceFile:
+    return _described(system, member.path, kind=member.kind, layout=member.layout)
+
+
+def _described(system: Any, path: str, **more: Any) -> SourceFile:
     info = system.info(path)
     stamp = next((str(info[key]) for key in ("mtime", "LastModified", "ETag", "updated") if info.get(key)), "")
     return SourceFile(
         path=system.unstrip_protocol(path) if "file" not in system.protocol else path,
-        kind=kind,
-        compression=compression,
         bytes=int(info.get("size") or 0),
         stamp=stamp,
+        **more,
     )

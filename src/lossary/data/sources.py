@@ -1,14 +1,14 @@
 """Sources: files of documents, read block by block in constant memory.
 
-A file is Parquet, JSON Lines, JSON, CSV or plain text (all but the first also .gz or .zst). The reading process cuts it
-into blocks; `parse` turns a block into rows wherever it is run. Where blocks end depends on the input alone.
+A file is Parquet, Arrow, JSON Lines, JSON, CSV or plain text (all but the first two also .gz or .zst). The reading
+process cuts it into blocks; `parse` turns a block into rows wherever it is run. Where blocks end depends on the input
+alone.
 
     for block in read_blocks(dataset, files):
         parsed = parse(block)
 """
 
 import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from lossary.data.arrow_source import arrow_batches
 from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows
 from lossary.data.csv_source import csv_batches
-from lossary.data.fields import check_fields, field_type, fields_inside, is_text
+from lossary.data.fields import check_fields
 from lossary.data.parsing import BLOCK_BYTES, MOST_DOCUMENT_BYTES, Block, Reading, first_line, parse
 from lossary.data.source_files import Kind, SourceFile
+from lossary.data.tables import check_columns, check_filter, cut_batches, encoded
 from lossary.errors import SourceError
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def _blocks_of(file: SourceFile, dataset: "Dataset", reading: Reading) -> Iterat
         return
     elif file.kind == "parquet":
         yield from _row_groups(file, reading)
+    elif file.kind == "arrow":
+        yield from _arrow_blocks(file, reading)
     elif file.kind == "csv":
         yield from _tables(file, reading)
     elif file.kind == "json":
@@ -126,25 +130,15 @@ def _row_groups(file: SourceFile, reading: Reading) -> Iterator[Block]:
             counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"not readable as Parquet: {first_line(error)}", where=file.path) from None
-    check_fields(reading.fields, schema, file.path)
-    for name in reading.fields:
-        kind = field_type(schema, name)
-        if not is_text(kind):
-            inside = fields_inside(kind, name)[:20]
-            hint = f"Name one of its fields: {', '.join(inside)}." if inside else None
-            raise SourceError(f"the field {name!r} is {kind}; text is expected", where=file.path, hint=hint)
-    _check_filter(reading, schema, file.path)
+    check_columns(reading, schema, file.path)
     for group, count in enumerate(counts):
         yield _block(file, "parquet", reading, num_rows=count, row_group=group)
 
 
-def _check_filter(reading: Reading, schema: pa.Schema, where: str) -> None:
-    """Raises SourceError if the condition cannot be asked of a table's columns."""
-    if reading.where is not None:
-        from lossary.data.filters import row_filter
-
-        check_fields(reading.filtered_by, schema, where, key="where")
-        row_filter(reading.where).check(schema, where)
+def _arrow_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
+    batches = arrow_batches(file, check=lambda schema: check_columns(reading, schema, file.path))
+    for batch in cut_batches(batches, reading, file.path):
+        yield _block(file, "table", reading, num_rows=len(batch), data=encoded(batch))
 
 
 def _text_blocks(file: SourceFile, documents: str) -> Iterator[bytes]:
@@ -228,13 +222,10 @@ def _is_json(line: bytes) -> bool:
 def _tables(file: SourceFile, reading: Reading) -> Iterator[Block]:
     def check(names: list[str]) -> None:
         check_fields(reading.fields, names, file.path)
-        _check_filter(reading, pa.schema([(name, pa.string()) for name in names]), file.path)
+        check_filter(reading, pa.schema([(name, pa.string()) for name in names]), file.path)
 
     for batch in csv_batches(_utf8(file), reading.columns, check=check, where=file.path):
-        sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        yield _block(file, "table", reading, num_rows=len(batch), data=sink.getvalue())
+        yield _block(file, "table", reading, num_rows=len(batch), data=encoded(batch))
 
 
 def _decompressed(file: SourceFile) -> Iterator[bytes]:
