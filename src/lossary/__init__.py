@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lossary.api.functions import check, compare, diagnose, import_files, open_study, rank, report, table
+    from lossary.api.functions import check, compare, diagnose, import_files, new_study, open_study, rank, report, table
     from lossary.api.results import (
         CheckResult,
         ComparisonResult,
@@ -42,6 +42,7 @@ __all__ = [
     "compare",
     "diagnose",
     "import_files",
+    "new_study",
     "open_study",
     "rank",
     "report",

@@ -45,6 +45,7 @@ from lossary.reports.closing import Page, kept_page, load_ahead, make_page
 from lossary.results.endings import remembered
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.study import Study
+from lossary.tables.build import scored_runs
 from lossary.training.plan import course_of, is_finished, plan_run, steps_done
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Listener",
     "Page",
     "Settings",
+    "Silent",
     "StepTime",
     "Which",
     "chosen_runs",
@@ -76,6 +78,19 @@ class Listener(Protocol):
     def progress(self, text: str, done: float, total: float | None) -> None: ...
     def event(self, run: str, event: Mapping[str, Any]) -> None: ...
     def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def progress(self, text: str, done: float, total: float | None) -> None:
+        pass
+
+    def event(self, run: str, event: Mapping[str, Any]) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +240,7 @@ def train(
                 Thread(target=load_ahead, name="load ahead").start()
             tools.run("lossary.worker", request, study.runs[run].backend)
 
-    chosen = chosen_runs(study, runs)
+    chosen = _some_runs(study, folder, runs)
     _check_courses(study, folder, chosen)
     after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
     _each_run(
@@ -297,14 +312,24 @@ def evaluate(
             request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in wanted]}
             tools.run("lossary.scoring.job", request, wanted[0].backend)
 
-    chosen = chosen_runs(study, runs)
     if elsewhere:
         _each_run("evaluate", list(elsewhere), job, folder=folder, jobs=jobs, listener=listener)
         return
+    chosen = _some_runs(study, folder, runs)
     if isinstance(which, int):
         _refuse_step(folder, chosen, which)
     begun = partial(_refuse_without_checkpoint, folder)
     _each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
+
+
+def _some_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) -> list[str]:
+    if not study.runs:
+        raise UsageError(
+            "the study has no runs",
+            where=str(folder.study_file),
+            hint="Add [runs.NAME] with backend and size; `lossary evaluate --checkpoint FOLDER` scores what you have.",
+        )
+    return chosen_runs(study, runs)
 
 
 def _refuse_without_checkpoint(folder: StudyFolder, run: str) -> None:
@@ -345,8 +370,11 @@ def chosen_runs(study: Study, runs: Sequence[str] | None) -> list[str]:
     return [run for run in study.runs if runs is None or run in runs]
 
 
-def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener: Listener) -> Page:
-    """Everything from text to report. A run that failed is left out of the page, and said, by an error at the end."""
+def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener: Listener) -> Page | None:
+    """Everything from text to report. A run that failed is left out of the page, and said, by an error at the end.
+
+    None if nothing is scored: a study without runs has a page once checkpoints from elsewhere are scored.
+    """
     if folder.study_file.name != "study.toml":
         raise StudyError("the study file must be called study.toml", where=str(folder.study_file))
     chosen = chosen_runs(study, settings.runs)
@@ -354,14 +382,17 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     with _warmed(study, folder, settings) as warm:
         prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)
         try:
-            train(study, folder, runs=settings.runs, jobs=settings.jobs, score_last=True, warm=warm, listener=listener)
+            if chosen:
+                train(study, folder, runs=chosen, jobs=settings.jobs, score_last=True, warm=warm, listener=listener)
         except Interrupted:
             raise
         except RunError as error:
             failed = error
     scorable = [run for run in chosen if list_checkpoints(folder.checkpoints(run))]
+    page: Page | None = None
     if scorable:
         evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
+    if scorable or (not study.runs and scored_runs(study, folder)):
         page = kept_page(study, folder) or make_page(study, folder)
         if page.note:
             listener.note(f"no report.html: {page.note}")

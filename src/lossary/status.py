@@ -259,6 +259,9 @@ def next_step(study: Study, folder: StudyFolder, *, busy: Collection[str] = ()) 
     if busy and (work or not free):
         work.append(f"leave out {_listed(list(busy))}, which others work on")
     if not work:
+        if not study.runs:
+            text = "do nothing: it has no runs; `lossary evaluate --checkpoint FOLDER` scores others"
+            return NextStep(kind="nothing", text=text)
         rest = "" if kept_page(study, folder) else " but write the report"
         return NextStep(kind="nothing", text=f"do nothing{rest}: all is made, trained and scored")
     return NextStep(kind="busy" if busy and not free else "work", text="; ".join(work))

@@ -79,7 +79,12 @@ class _Table(BaseModel):
 class Tokenizer(_Table):
     """A SentencePiece unigram model: trained on the mixture, or an existing one."""
 
-    vocabulary_size: int = Field(30000, ge=32, le=1_000_000, description="Pieces, special ones included.")
+    vocabulary_size: int = Field(
+        30000,
+        ge=32,
+        le=1_000_000,
+        description="Pieces, special ones included; left out, a small text has as many as it allows.",
+    )
     model: str | None = Field(None, description="Path of an existing SentencePiece model; nothing is trained then.")
     lowercase: bool = Field(True, description="Lower-case the text, as ALBERT does. Ignored with `model`.")
     sample_bytes: int = Field(64_000_000, ge=10_000, description="Text to train the tokenizer on, in bytes.")
@@ -350,7 +355,9 @@ class Study(_Table):
     mixture: Mixture = Mixture()
     validation: Validation = Validation()
     recipe: Recipe = Recipe()
-    runs: dict[str, Run] = Field(min_length=1)
+    runs: dict[str, Run] = Field(
+        {}, description="What is trained; a study without runs scores checkpoints from elsewhere."
+    )
     links: Links = Links()
     check: Check = Check()
 

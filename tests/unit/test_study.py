@@ -60,7 +60,6 @@ WRONG = {
     "one field twice": (BASE.replace('["name", "summary"]', '["x", "x"]'), "$.datasets.a", "twice"),
     "no source": (BASE.replace('source = "builtin:names"', ""), "$.datasets.a.source", "missing"),
     "empty list of sources": (BASE.replace('"builtin:names"', "[]"), "$.datasets.a", "no source"),
-    "no run": (BASE.split("[runs.r]")[0], "$.runs", "missing"),
     "template with an unknown field": (BASE + '[links]\nrun = "https://x/{page}"\n', "$.links", "{page}"),
     "a seed below zero": ("seed = -1\n" + BASE, "$.seed", "greater than or equal to 0"),
 }

@@ -22,10 +22,11 @@ from lossary.api.results import (
 from lossary.errors import UsageError
 
 if TYPE_CHECKING:
+    from lossary.editing.new import Source
     from lossary.tables.best import StepChoice
     from lossary.tables.comparison import Comparison
 
-__all__ = ["check", "compare", "diagnose", "import_files", "open_study", "rank", "report", "table"]
+__all__ = ["check", "compare", "diagnose", "import_files", "new_study", "open_study", "rank", "report", "table"]
 
 PathLike = str | os.PathLike[str]
 Step = int | str | None
@@ -40,6 +41,33 @@ def open_study(study: PathLike | OpenStudy = ".") -> OpenStudy:
         return study
     file = find_study_file(_path(study))
     return OpenStudy(study=load_study(file), folder=StudyFolder(file.resolve().parent))
+
+
+def new_study(
+    folder: PathLike,
+    datasets: "Mapping[str, Source]",
+    *,
+    name: str | None = None,
+    examples: int = 2000,
+    sequence_length: int = 128,
+) -> OpenStudy:
+    """Freezes texts that checkpoints from anywhere are scored on; trains nothing but the study's own tokenizer.
+
+    `datasets` gives names to paths, patterns, URLs, lists of them, or keys of a dataset in a study file
+    (`{"source": "code.jsonl", "text": "content"}`); paths are of the current folder. `examples` of at most
+    `sequence_length` pieces are frozen in all, as many of each dataset. It writes `study.toml` and prepares it; a
+    second call finds all as it was. UsageError if the folder holds another study.
+    """
+    from lossary import pipeline
+    from lossary.editing.new import new_study_file, write_new_study
+
+    root = Path(folder)
+    title = root.resolve().name if name is None else name
+    text = new_study_file(title, datasets, root, examples=examples, sequence_length=sequence_length)
+    write_new_study(root, text)
+    opened = open_study(root)
+    pipeline.prepare(opened.study, opened.folder, listener=pipeline.Silent())
+    return opened
 
 
 def table(

@@ -66,6 +66,7 @@ def _demo_table(out: Path, jobs: int | None, listening: "Listening") -> None:
         page = pipeline.run_study(
             opened.study, opened.folder, settings=pipeline.Settings(jobs=at_once), listener=listener
         )
+    assert page is not None, "the demo has runs"
     typer.echo(page.terminal)
     if opened.study.recipe.steps < FULL:
         typer.echo(

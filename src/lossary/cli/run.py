@@ -48,5 +48,9 @@ def run(
     settings = pipeline.Settings(runs=runs, jobs=jobs, workers=workers, allowed=allowed)
     with listener_of(progress, quiet=quiet) as listener:
         page = pipeline.run_study(opened.study, opened.folder, settings=settings, listener=listener)
+    if page is None:
+        typer.echo(f"prepared {opened.folder.root}, which has no runs; checkpoints from elsewhere are scored by")
+        typer.echo(f"`lossary evaluate {study} --checkpoint FOLDER`")
+        return
     typer.echo(page.terminal)
     typer.echo(f"nothing to do; {page.path} is as it was" if page.is_kept else f"wrote {page.path}")

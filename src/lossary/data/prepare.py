@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +28,7 @@ from lossary.data.philox import stream_key, uniforms
 from lossary.data.source_files import SourceFile
 from lossary.data.sources import read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
-from lossary.data.tokenizer import TokenizerModel, install_model, open_tokenizer, train_model
+from lossary.data.tokenizer import TokenizerModel, VocabularyTooLarge, install_model, open_tokenizer, train_model
 from lossary.errors import SourceError, WorkerError
 from lossary.files import digest_json, read_json, write_atomic, write_json
 from lossary.folder import StudyFolder
@@ -142,13 +143,15 @@ def make_tokenizer(study: Study, folder: StudyFolder, changes: DataChanges) -> N
             f"the tokenizer has to be trained, and the sources of {', '.join(gone)} are gone",
             where=f"{_key(folder, gone[0])}.source",
         )
-    train_model(
-        folder,
-        _sample(study, {name: change.files or [] for name, change in changes.datasets.items()}),
-        vocabulary_size=settings.vocabulary_size,
-        lowercase=settings.lowercase,
-        record=changes.record,
-    )
+    files = {name: change.files or [] for name, change in changes.datasets.items()}
+    train = partial(train_model, folder, lowercase=settings.lowercase, record=changes.record)
+    try:
+        train(_sample(study, files), vocabulary_size=settings.vocabulary_size)
+    except VocabularyTooLarge as error:
+        if "vocabulary_size" in settings.model_fields_set:
+            raise
+        # Nobody asked for so many pieces.
+        train(_sample(study, files), vocabulary_size=error.allowed)
 
 
 def _sample(study: Study, files: dict[str, list[SourceFile]]) -> Iterator[str]:

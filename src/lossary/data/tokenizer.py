@@ -31,6 +31,7 @@ __all__ = [
     "SEP",
     "UNK",
     "TokenizerModel",
+    "VocabularyTooLarge",
     "install_model",
     "open_tokenizer",
     "train_model",
@@ -161,9 +162,9 @@ def train_model(
     except (RuntimeError, OSError, ValueError) as error:
         if told.error is not None:
             raise told.error from None
-        raise StudyError(
-            _training_failure(str(error), told.sentences), where=f"{folder.study_file}: $.tokenizer.vocabulary_size"
-        ) from None
+        where = f"{folder.study_file}: $.tokenizer.vocabulary_size"
+        failure = _training_failure(str(error), told.sentences)
+        raise (VocabularyTooLarge if _allowed(str(error)) else StudyError)(failure, where=where) from None
     with write_directory_atomic(folder.tokenizer) as temporary:
         (temporary / MODEL).write_bytes(model.getvalue())
         _write_manifest(temporary, source="trained", record=record)
@@ -185,6 +186,19 @@ class _Told:
         except Exception as error:
             self.error = error
             raise
+
+
+class VocabularyTooLarge(StudyError):
+    """The text is too small for so many pieces; its message says how many it allows."""
+
+    @property
+    def allowed(self) -> int:
+        """The most pieces that the text allows."""
+        return int(re.findall(r"allows (\d+) pieces", self.message)[0])
+
+
+def _allowed(message: str) -> bool:
+    return re.search(r"value <= (\d+)", message) is not None
 
 
 def _training_failure(message: str, sentences: int) -> str:

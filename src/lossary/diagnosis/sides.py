@@ -36,6 +36,12 @@ class Side:
 
 def resolve(names: Sequence[str], study: Study, folder: StudyFolder, *, like: str | None, threads: int) -> list[Side]:
     """The sides that names mean; UsageError lists what could be meant."""
+    if not study.runs:
+        raise UsageError(
+            "the study has no runs, and a diagnosis takes the shape of one's model",
+            where=str(folder.study_file),
+            hint="Add [runs.NAME] with backend and size.",
+        )
     runs = [name for name in names if name in study.runs]
     if like is not None and like not in study.runs:
         raise UsageError(f"no run is called {like!r}", where="--like", hint=f"Runs: {', '.join(study.runs)}.")

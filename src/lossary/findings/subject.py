@@ -231,6 +231,9 @@ def _facts(study: Study, folder: StudyFolder, name: str) -> DatasetFacts | None:
 def _overlap(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> int:
     """Documents that training reads and whose text is also that of a validation example; counted, not assumed."""
     held_out = held_out_hashes(folder)
+    if not study.runs:
+        # Nothing is trained on it.
+        return 0
     length = min(study.recipe_of(run).sequence_length for run in study.runs)
     spans = open_spans(folder, dataset.name, length).blocks
     count = 0

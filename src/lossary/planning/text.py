@@ -58,6 +58,8 @@ def estimate_lines(sizes: Estimates) -> list[str]:
         counts = (d.documents, d.tokens, d.training_examples, d.validation_examples)
         rows.append((d.name, *map(_count, counts), share))
     lines = [*aligned(rows), ""]
+    if not sizes.runs:
+        return [*lines, "no runs: checkpoints from elsewhere are scored", *(f"note: {note}" for note in sizes.notes)]
     runs = [_RUNS]
     for run in sizes.runs:
         shape = f"{run.shape.num_layers} × {run.shape.hidden_size:,}, {run.shape.num_heads}"

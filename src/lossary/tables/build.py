@@ -64,6 +64,8 @@ def build_table(
                 f"nothing was scored at step {step:,}", where="--step", hint="; ".join(notes[-_SHOWN:]) + "."
             )
         hint = "Run `lossary run` (or train and evaluate) first."
+        if not study.runs:
+            hint = "The study has no runs: `lossary evaluate --checkpoint FOLDER` scores what you have."
         raise ScoreError("there are no scores of this validation set", where=str(folder.root / "runs"), hint=hint)
     datasets = _dataset_rows(study, folder, validation)
     notes += _missing_notes(study, datasets, scored)
