@@ -12,6 +12,7 @@ from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.model import Imported, metric_name
 from lossary.results.importers.recognise import read_any
 
+BOTH = {"t|all|train_loss": 2.5, "t|all|loss": 2.75}
 TABLE = {"a|wiki|loss": 2.5, "b|wiki|loss": 2.25, "a|books|loss": 3.5, "b|books|loss": 3.25}
 METRICS = {"run|wiki|loss": 2.5, "run|books|loss": 3.5, "run|wiki|accuracy": 0.5, "run|books|accuracy": 0.25}
 # What people publish, by its kind: each says the same, a title where its columns name no metric.
@@ -285,9 +286,51 @@ LINES = {
     ),
     "a split in brackets before the count": (
         "Iter(train) [10/20]  lr: 1.0e-4  loss: 2.5\nIter(val) [10/20]  loss: 2.75\n",
-        {"t|all|train_loss": 2.5, "t|all|loss": 2.75},
+        BOTH,
     ),
     "dots before the count": ("Step... (500 | Loss: 2.5, Learning Rate: 5e-05)\n", {"t|all|train_loss": 2.5}),
+    "a split before the dataset, in the log of a loop of one's own": (
+        'INFO - __log__:{"epoch": 1, "valid_en_mlm_ppl": 12.5, "valid_fr_mlm_ppl": 13.5, "test_en_mlm_ppl": 14.5}\n',
+        {"t|en|mlm_perplexity": 12.5, "t|fr|mlm_perplexity": 13.5, "t|en|test_mlm_perplexity": 14.5},
+    ),
+    "two splits on one line": (
+        "1epoch results: [train] nll=3.5, time=1 hour, [valid] nll=3.75\n"
+        "2epoch results: [train] nll=2.5, [valid] nll=2.75\n",
+        BOTH,
+    ),
+    "counts of parts": (
+        "| split 1/2 | 200/500 batches | loss 2.5\n"
+        "| end of split 1 / 2 | epoch 1 | valid loss 2.75 | learning rate 20\n"
+        "| split 2/2 | 200/500 batches | loss 2.25\n"
+        "| end of split 2 / 2 | epoch 1 | valid loss 2.625 | learning rate 20\n",
+        {"t|all|train_loss": 2.25, "t|all|loss": 2.625},
+    ),
+    "an epoch on a line of its own": (
+        "2021-01-01 10:00:00:\nepoch:  0\ntrain loss : 3.5\nvalidation loss: 3.75\nepoch:  1\ntrain loss : 2.5\n"
+        "validation loss: 2.75\n",
+        BOTH,
+    ),
+    "JAX' loops": (
+        "I0801 logging_writer.py:48] [100] loss=2.5\nI0801 logging_writer.py:48] [100] eval_loss=2.75\n",
+        BOTH,
+    ),
+    "names in brackets behind names": (
+        "host=a, epoch=0, train loss <loss>=2.5\nhost=a, epoch=0, validation loss <loss>=2.75\n",
+        BOTH,
+    ),
+    "names and numbers alone": (
+        "[epoch 1] train loss 2.5 val loss 2.75 time 3.1s\n",
+        BOTH,
+    ),
+    "losses on datasets": (
+        "step 9: validation loss on wiki: 2.5\nstep 9: validation loss on news: 2.75\n",
+        {"t|wiki|loss": 2.5, "t|news|loss": 2.75},
+    ),
+    "a best value beside the loss": ("step 9: loss 2.5, best_val 2.25, lr 1e-3\n", {"t|all|train_loss": 2.5}),
+    "DLLogger": (
+        'DLLL {"type": "LOG", "step": [0, 9], "data": {"train_loss": 2.5, "lr": 0.1}}\n',
+        {"t|all|train_loss": 2.5},
+    ),
     "acc is a step of accumulation": ("step: 10  acc: 0  loss: 2.5  lr: 1e-5\n", {"t|all|train_loss": 2.5}),
 }
 
@@ -296,3 +339,78 @@ LINES = {
 def test_lines_of_logs_say_their_split(kind: str, read: Callable[..., Imported]) -> None:
     text, expected = LINES[kind]
     assert last_values(read(text)) == expected
+
+
+TABLES = {
+    "splits below datasets": (
+        "\\begin{table}\\caption{Perplexity on two corpora}\\begin{tabular}{lcccc}\n"
+        " & \\multicolumn{2}{c}{wiki} & \\multicolumn{2}{c}{books} \\\\ Model & val & test & val & test \\\\\n"
+        "a~\\cite{x} & 2.5 & 2.75 & 3.5 & 3.75 \\\\\n\\end{tabular}\\end{table}\n",
+        {"a|wiki|perplexity": 2.5, "a|wiki|test_perplexity": 2.75,
+         "a|books|perplexity": 3.5, "a|books|test_perplexity": 3.75},
+    ),
+    "a run that is called by an objective": (
+        "Held-out perplexity\n\n| Corpus | a | b-clm |\n|---|---|---|\n| wiki | 2.5 | 2.75 |\n",
+        {"a|wiki|perplexity": 2.5, "b-clm|wiki|perplexity": 2.75},
+    ),
+    "a unit of the title": (
+        "Word perplexities\n\n| Corpus | a | b |\n|---|---|---|\n| wiki | 2.5 | 2.75 |\n",
+        {"a|wiki|word_perplexity": 2.5, "b|wiki|word_perplexity": 2.75},
+    ),
+    "the best beside the last": (
+        "| Model | Best val loss | Step | Final val loss |\n|---|---|---|---|\n| a | 2.5 | 90 | 2.75 |\n",
+        {"a|all|loss": 2.75}
+    ),
+    "sizes of a model above its losses": (
+        "| | a | b |\n|---|---|---|\n| Params | 1B | 2B |\n| Val loss | 2.5 | 2.25 |\n",
+        {"a|all|loss": 2.5, "b|all|loss": 2.25}
+    ),
+    "teams": ("| Rank | Team | Public BPB |\n|---|---|---|\n| 1 | a | 1.25 |\n| 2 | b | 1.5 |\n",
+              {"a|Public|bits_per_byte": 1.25, "b|Public|bits_per_byte": 1.5}),
+    "units in names": ("dataset,loss_bits_per_token,loss_nats_per_token\nwiki,3.333,2.31\n", {"run|wiki|loss": 2.31}),
+    "tokens of tidy rows": ("model,domain,tokens_seen,metric,value\na,web,10,loss,3.5\na,web,20,loss,2.5\n",
+                            {"a|web|loss": 2.5}),
+    "remarks above a CSV": ("# run: base\nstep,train_loss,val_loss\n1,2.5,2.75\n", BOTH),
+    "a header behind a mark": ("# step,train_loss,val_loss\n1,2.5,2.75\n", BOTH),
+    "columns one blank apart": (
+        "# iter train_loss val_loss lr\n0 3.5 3.75 0.1\n9 2.5 2.75 0.1\n", BOTH
+    ),
+    "a training loss beside datasets' losses": (
+        "| Model | wiki val loss | news val loss | train loss |\n|---|---|---|---|\n| a | 2.5 | 2.75 | 2.25 |\n",
+        {"a|wiki|loss": 2.5, "a|news|loss": 2.75, "a|all|train_loss": 2.25},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_say_what_they_measured(kind: str, read: Callable[..., Imported]) -> None:
+    text, expected = TABLES[kind]
+    name = "t.tex" if text.startswith("\\") else "t.csv" if "," in text.split("\n")[1] else "t.md"
+    assert last_values(read(text, name=name)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Validation loss\n\n| N \\ D | 1B | 10B |\n|---|---|---|\n| 100M | 3.5 | 3.25 |\n| 1B | 2.5 | 2.25 |\n",
+        "<h2>Validation loss</h2><table><tr><th rowspan=2>Domain<th colspan=2>125M</tr>"
+        "<tr><th>step 10k<th>step 20k</tr>"
+        "<tr><td>web<td>3.1<td>2.9</tr></table>",
+    ],
+)
+def test_axes_that_nobody_names_are_refused(text: str, read: Callable[..., Imported]) -> None:
+    with pytest.raises(SourceError):
+        read(text, name="t.md")
+
+
+def test_rows_without_a_name_are_told(read: Callable[..., Imported]) -> None:
+    found = read("| dataset | loss |\n|---|---|\n| wiki | 2.5 |\n| | 2.75 |\n", name="t.md")
+    assert any(note == "line 4 names no dataset; left out" for note in found.notes)
+
+
+def test_a_file_of_one_metric_is_called_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "exp" / "metrics"
+    folder.mkdir(parents=True)
+    for name, loss in (("train_loss", 2.5), ("eval_loss", 2.75)):
+        (folder / f"{name}.csv").write_text(f"step,timestamp,value\n1,2024-01-01 10:00:00,{loss}\n")
+    assert last_values(read_any(tmp_path, parse_maps([]))) == {"exp|all|train_loss": 2.5, "exp|all|loss": 2.75}

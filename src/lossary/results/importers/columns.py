@@ -22,6 +22,7 @@ __all__ = [
     "column_of",
     "columns_of",
     "is_metric",
+    "named_by_title",
     "plain",
     "row_axis",
     "run_name",
@@ -57,6 +58,7 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
     names = [read_name(_BEHIND_A_SIGN.sub("", header) or header) for header in headers]
     has_pairs = any(name.objective in ("sop", "nsp") for name in names)
     of_runs = names_of_runs(grid)
+    is_tidy = {"metric", "value"} <= set(map(role, headers))
     columns = []
     for at, (header, name) in enumerate(zip(headers, names, strict=True)):
         cells = [unlink(row[at])[0] for row in grid.rows[1:]]
@@ -68,12 +70,12 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
             columns.append(Column(at, header, None, name, entry.metric, entry.split, entry, False))
             continue
         if (
-            kind in ("train_rows", "train_share", "validation_share", "step", "epoch", "value")
+            kind in ("train_rows", "train_share", "validation_share", "step", "epoch", "tokens", "value")
             and is_text
             and not entry
         ):
             kind = None
-        if kind == "tokens" and not entry:
+        if kind == "tokens" and not entry and not is_tidy:
             # How much a dataset has, or a run was trained on: a table of points has them as its axis.
             kind = None
         if kind is None and at == of_runs:
@@ -84,7 +86,26 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
         if kind is None and (not is_text or not known) and is_metric(header, name):
             metric = base_metric(name, has_pairs=has_pairs)
         columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
-    return _with_splits(_in_one_unit(_with_one_key_each(columns, maps)), grid.title)
+    return _with_splits(_without_best(_in_one_unit(_with_one_key_each(columns, maps))), grid.title)
+
+
+def _without_best(columns: list[Column]) -> list[Column]:
+    """The columns without a best value beside the plain one; a step is that of the best."""
+    plain_ones = {(c.metric, c.split, c.name.rest) for c in columns if c.metric and c.name and not c.name.statistic}
+    beside = [
+        c.at
+        for c in columns
+        if c.metric and c.name and c.owner is None and c.name.statistic in ("best", "min", "max")
+        and (c.metric, c.split, c.name.rest) in plain_ones
+    ]  # fmt: skip
+    return [
+        c._replace(metric="")
+        if c.at in beside
+        else c._replace(role=None)
+        if beside and c.role in ("step", "epoch")
+        else c
+        for c in columns
+    ]
 
 
 def _with_one_key_each(columns: list[Column], maps: Maps) -> list[Column]:
@@ -213,20 +234,41 @@ def by_title(grid: Grid, columns: list[Column]) -> list[Column]:
     quantity = next(iter(quantities))
     objectives = {name.objective for word in words if (name := read_name(word)).objective in STRONG}
     objective = next(iter(objectives)) if len(objectives) == 1 else None
-    metric = base_metric(Name(None, objective, quantity, "", "", ""), has_pairs=False)
+    unit = _UNIT.search(grid.title)
+    metric = base_metric(Name(None, objective, quantity, "", unit[1].lower() if unit else "", ""), has_pairs=False)
     splits = _title_splits(grid.title)
     split: Split = next(iter(splits)) if len(splits) == 1 else "unknown"
     first_key = next((c.at for c in columns if c.role in ("dataset", "run")), 0)
-    return [
-        c._replace(
-            metric=metric,
-            split=split_word(c.header) or split,
-            name=Name(split, objective, quantity, "", "", "" if split_word(c.header) else c.header),
-        )
-        if c.role is None and not c.is_text and c.at != first_key and not _SETTING.fullmatch(c.header)
-        else c
-        for c in columns
-    ]
+    measured = [c for c in columns if _is_of_title(c) and c.at != first_key]
+    # `wiki val`, `wiki test`, `books val` have a split each; `dev_to` among others is a dataset.
+    with_splits = all((name := read_name(c.header)).split and name.rest for c in measured)
+    found = {}
+    for c in measured:
+        name = read_name(c.header) if with_splits else Name(split_word(c.header), None, None, "", "", c.header)
+        rest = "" if split_word(c.header) else name.rest
+        full = Name(name.split or split, objective, quantity, "", "", rest)
+        found[c.at] = c._replace(metric=metric, split=name.split or split, name=full)
+    return [found.get(c.at, c) for c in columns]
+
+
+_UNIT = re.compile(r"\b(word|byte|char|character)[\s-]+(?:level[\s-]+)?(?:perplexity|perplexities|ppl)", re.IGNORECASE)
+
+
+def _is_of_title(column: Column) -> bool:
+    """Whether a column is of numbers, and what they measure stands in the title if anywhere."""
+    is_open = not column.metric or (column.owner is None and column.name is not None and column.name.quantity is None)
+    return (
+        is_open and column.role is None and not column.is_text and column.header != ""
+        and not _SETTING.fullmatch(column.header)
+    )  # fmt: skip
+
+
+def named_by_title(grid: Grid, columns: Sequence[Column]) -> bool:
+    """Whether the title says what was measured: no header does, or `BERT-clm` only seems to, below `Perplexity`."""
+    metrics = [c for c in columns if c.metric]
+    others = [c for c in columns if _is_of_title(c)]
+    quantities = quantities_in(grid.title)
+    return not metrics or (quantities not in ({"loss"}, set()) and all(c in others for c in metrics))
 
 
 _DATE_HEADER = re.compile(
@@ -268,15 +310,16 @@ def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column
         return columns if len(grid.rows) == 2 or any(c.role in ("step", "epoch", "metric") for c in columns) else None
     values = [plain(row[chosen.at]) for row in grid.rows[1:]]
     kind: Role = "split" if all(split_word(value) is not None for value in values if value) else "dataset"
-    if kind == "dataset" and not chosen.header:
-        notes.append(unsaid(values, "datasets", "run"))
+    if kind == "dataset":
+        notes.append(unsaid(values, "datasets", "run", chosen.header))
     return [c._replace(role=kind) if c.at == chosen.at else c for c in columns]
 
 
-def unsaid(names: Sequence[str], taken_for: str, other: Role) -> str:
+def unsaid(names: Sequence[str], taken_for: str, other: Role, header: str = "") -> str:
     """The note that a table leaves datasets or runs open."""
     shown = ", ".join(repr(name) for name in names[:3])
-    return f"nothing says whether {shown} are datasets or runs; read as {taken_for}: --map '={other}' says {other}s"
+    said = f"--map '{header}={other}' says {other}s"
+    return f"nothing says whether {shown} are datasets or runs; read as {taken_for}: {said}"
 
 
 def column_of(columns: Sequence[Column], kind: Role) -> int | None:

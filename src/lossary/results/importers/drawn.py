@@ -9,12 +9,12 @@ A table is read only where every row has the cells of its header, each below it;
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from lossary.results.importers.columns import is_metric
 from lossary.results.importers.grids import Grid, read_cell
-from lossary.results.importers.names import read_name
+from lossary.results.importers.names import read_name, role
 
 __all__ = ["read_aligned_grids", "read_boxed_grids"]
 
@@ -151,21 +151,32 @@ def _sliced(line: str, spans: Sequence[tuple[int, int]]) -> list[str] | None:
 
 def _with_gaps(lines: Sequence[str], at: int, title: str) -> Grid | None:
     """A header and rows below it, at the same places; pandas counts its rows in a column without a header."""
-    header = _gapped(lines[at].removeprefix("#"))
+    header = _gapped(lines[at])
+    words = re.findall(r"\S+", lines[at].removeprefix("#"))
+    if len(header) == 1 and words and role(words[0]) in ("step", "epoch", "tokens"):
+        return _of_words(lines, at, title, words)
     if len(header) < 2 or any(map(_is_number, header)) or header[-1].text == _WRAPPED:
         return None
-    body: list[tuple[int, list[_Cell]]] = []
-    for number, line in enumerate(lines[at + 1 :], at + 2):
-        if not line.strip():
-            break
-        if not _is_rule(line):
-            body.append((number, _gapped(line)))
+    body = [(number, _gapped(line)) for number, line in _paragraph(lines, at + 1) if not _is_rule(line)]
     widths = {len(cells) for _, cells in body}
     if widths == {len(header) + 1}:
         header = [_Cell("", 0, min(cells[0].end for _, cells in body)), *header]
     if widths != {len(header)} or not all(_is_below(cells, header) for _, cells in body):
         return None
     rows = [(at + 1, [cell.text for cell in header]), *((line, [cell.text for cell in cells]) for line, cells in body)]
+    return _grid(title, rows) if _has_metric(rows) else None
+
+
+def _paragraph(lines: Sequence[str], at: int) -> Iterator[tuple[int, str]]:
+    """The lines up to the next empty one, with their numbers."""
+    yield from takewhile(lambda item: item[1].strip(), enumerate(lines[at:], at + 1))
+
+
+def _of_words(lines: Sequence[str], at: int, title: str, header: list[str]) -> Grid | None:
+    """`# iter train_loss val_loss` and rows of as many numbers, one blank apart, as plotting programs take them."""
+    rows = [(at + 1, header), *((number, line.split()) for number, line in _paragraph(lines, at + 1))]
+    if len(rows) < 2 or any(len(cells) != len(header) for _, cells in rows):
+        return None
     return _grid(title, rows) if _has_metric(rows) else None
 
 

@@ -121,12 +121,22 @@ def _is_ruler(cells: Sequence[str]) -> bool:
 
 def read_csv_grid(text: str, path: Path) -> Grid:
     """A CSV with a header; comma, semicolon or tab, as its header has most of."""
-    head = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=head.count)
+    lines = text.splitlines()
+    remarks = next((at for at, line in enumerate(lines) if not line.startswith("#")), 0)
+    first = lines[remarks] if lines[remarks:] else ""
+    delimiter = max(",;\t", key=first.count)
+    if (
+        remarks
+        and lines[remarks - 1].count(delimiter) == first.count(delimiter)
+        and not re.search(r"[^\W\d]{2}", first)
+    ):
+        # `# step,loss` is the header of what stands below it.
+        remarks -= 1
+        lines[remarks] = lines[remarks].lstrip("# ")
     rows: list[list[str]] = []
     count = 0
     try:
-        for row in csv.reader(text.splitlines(), delimiter=delimiter, strict=True):
+        for row in csv.reader(lines[remarks:], delimiter=delimiter, strict=True):
             count += len(row)
             if count > _MOST_CELLS:
                 raise SourceError(f"more than {_MOST_CELLS:,} cells are no table", where=str(path))
@@ -135,11 +145,11 @@ def read_csv_grid(text: str, path: Path) -> Grid:
                 # A second row of headers below one whose last header spans several columns.
                 rows[0] += [""] * (len(cells) - len(rows[0]))
             if rows and rows[0] and any(cells[len(rows[0]) :]):
-                raise SourceError("more cells than the header has", where=f"{path}, line {len(rows) + 1}")
+                raise SourceError("more cells than the header has", where=f"{path}, line {remarks + len(rows) + 1}")
             rows.append(cells)
     except csv.Error as error:
-        raise SourceError(f"not CSV: {error}", where=f"{path}, line {len(rows) + 1}") from None
-    return Grid(title=path.stem, rows=rows, first_line=1)
+        raise SourceError(f"not CSV: {error}", where=f"{path}, line {remarks + len(rows) + 1}") from None
+    return Grid(title=path.stem, rows=rows, first_line=remarks + 1)
 
 
 def parse_number(text: str, *, decimal_comma: bool = True) -> Parsed | None:

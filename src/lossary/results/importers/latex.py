@@ -14,6 +14,9 @@ _RULE = re.compile(r"\\(?:toprule|midrule|bottomrule|hline|(?:cline|cmidrule)(?:
 _ROW = re.compile(r"\\\\(?:\s*\[[^\]]*\])?|\\tabularnewline\b")
 _MULTICOLUMN = re.compile(r"\\multicolumn\{(\d{1,2})\}\{[^{}]*\}\{((?:[^{}]|\{[^{}]*\})*)\}")
 _MULTIROW = re.compile(r"\\multirow\{[^{}]*\}\{[^{}]*\}\{((?:[^{}]|\{[^{}]*\})*)\}")
+_REFERENCE = re.compile(
+    r"[~\s]*\\(?:cite[a-z]*|ref|autoref|footnote|footnotemark|label)\*?(?:\[[^\]]*\])*(?:\{[^{}]*\})?"
+)
 _STYLE = re.compile(r"\\(?:textbf|textit|textsc|texttt|textrm|mathbf|mathrm|emph|underline|text)\{([^{}]*)\}")
 _SWITCH = re.compile(r"\\(?:bfseries|itshape|bf|it|small|footnotesize|centering)\b\s*")
 _SIGNS = {r"\pm": "±", r"\%": "%", r"\_": "_", r"\#": "#", r"\$": "", "$": "", "~": " ", "{,}": ",", r"\,": ""}
@@ -45,7 +48,7 @@ def read_latex_grids(text: str) -> Iterator[Grid]:
 def _cells(text: str) -> list[str]:
     """A cell, with empty ones behind it where it spans columns."""
     wide = _MULTICOLUMN.search(text)
-    plain = _MULTIROW.sub(r"\1", _MULTICOLUMN.sub(r"\2", text))
+    plain = _MULTIROW.sub(r"\1", _MULTICOLUMN.sub(r"\2", _REFERENCE.sub("", text)))
     before = ""
     while plain != before:
         before, plain = plain, _STYLE.sub(r"\1", plain)

@@ -46,13 +46,19 @@ _STEP = re.compile(
     re.IGNORECASE,
 )
 _BATCHES = re.compile(r"(?<![\w.])(\d[\d,]*)\s*/\s*(\d[\d,]*)\s+batches\b")
+_OF_EPOCH = re.compile(r"(?<![\w.])(\d+) ?epoch results\b")
+# What JAX' loops print by way of clu: `logging_writer.py:48] [100] loss=2.3`.
+_OF_CLU = re.compile(r"logging_writer\.py:\d+\]\s*\[(\d+)()\]")
 _EPOCH = re.compile(
-    r"(?<![\w/])(?:epochs?|ep|эпоха)\s*+(?:[:=#]\s*+)?[\[(]?\s*+(\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\s*[\])]?(?![\w%]|\.\d)",
+    r"(?<![\w/])(?:epochs?|ep|эпоха|(?:split|chunk|shard)(?=\s+\d+\s*/))\s*+(?:[:=#]\s*+)?[\[(]?\s*+(\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\s*[\])]?(?![\w%]|\.\d)",
     re.IGNORECASE,
 )
 _PAIR = re.compile(rf"([^\W\d][\w/.\-]*)\s*[=:]\s*({_NUMBER})(%?)(?=[\s,;|)\]}}]|$)")
 _WORD = r"[^\W\d][\w/.\-]*"
 _SEGMENT = re.compile(rf"^({_WORD}(?: {_WORD}){{0,4}})(\s*[:=]\s*|\s)({_NUMBER})(%?)$")
+_NAMED = re.compile(rf"({_WORD}(?: {_WORD}){{0,3}}) ({_NUMBER})(?=\s|$)")
+# `best_val 3.2`: it speaks of another evaluation than the line's.
+_OF_BEST = re.compile(r"(?:new |so far )?best(?![a-z])", re.IGNORECASE)
 _ENDS = re.compile(r"(?:the )?(?:end of training|final|finished|done)", re.IGNORECASE)
 _GAP = re.compile(r"(?:(?<=[^\W\d])|(?<=[:=]))\s{2,}(?=[-+]?[\d.]|nan\b|inf\b)")
 _SEPARATOR = re.compile(r"\s*[|,;•·]\s*|\s+-+\s+|\s{2,}|\t|[()\[\]{}]|:\s(?=[^\W\d])")
@@ -60,7 +66,9 @@ _REMARK = re.compile(r"\([^()=:]*\)")
 _DICT = re.compile(r"\{[^{}]*\}")
 _ITEM = re.compile(rf"['\"]([^'\"]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?(%?)(?=\s*[,}}])")
 _BAR = re.compile(r"(\d+)%\|[^|]*\|\s*(\d+)/(\d+)\s*\[([^\]]*)\]?")
-_KERAS_EPOCH = re.compile(r"^\s*Epoch\s+(\d+)\s*/\s*\d+\s*$")
+_KERAS_EPOCH = re.compile(r"[\W_]*epoch\s*[:#]?\s*(\d+)(?:\s*(?:/|of)\s*\d+)?[\W_]*", re.IGNORECASE)
+# `train loss <loss>=2.31`
+_ANGLES = re.compile(r"\s*<\w+>(?=\s*=)")
 _KERAS = re.compile(r"(?:^|\s)(\d+)/(\d+)\s[^:]{0,200}?-\s(?=\w+: )")
 _LLM_C = re.compile(rf"^s:(\d+) (tel|trl):({_NUMBER})")
 # Only an optimizer has them: what stands beside them was trained on.
@@ -143,7 +151,8 @@ def _rows(lines: Iterable[tuple[int, str]], state: _State) -> Iterator[_Row]:
         for line in whole.split("\r"):
             if len(line) > _MOST_CHARACTERS:
                 continue
-            row = _row(_TENSOR.sub(r"\1", _COLOUR.sub("", line)).strip("\n"), number, state)
+            plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
+            row = _row(plain, number, state)
             if row is not None and any(_is_measured(item.name) for item in row.fields):
                 state.last = row
                 yield row
@@ -154,7 +163,7 @@ def _is_measured(name: str) -> bool:
 
 
 def _row(line: str, number: int, state: _State) -> _Row | None:
-    header = _KERAS_EPOCH.match(line)
+    header = _KERAS_EPOCH.fullmatch(line)
     if header:
         state.keras_epoch, state.ended = int(header[1]), False
         return None
@@ -202,6 +211,9 @@ def _json_values(line: str) -> dict[str, float]:
         value = python_value(line[line.index("{") :]) if line.count("{") > 1 else None
     if not isinstance(value, dict):
         return {}
+    if isinstance(value.get("step"), list) and isinstance(value.get("data"), dict):
+        # NVIDIA's DLLogger: `"step": [epoch, step], "data": {…}`.
+        value = {**value["data"], **dict(zip(("step", "epoch"), reversed(value["step"]), strict=False))}
     return {name: float(item) for name, item in flat(value) if is_number(item)}
 
 
@@ -242,8 +254,8 @@ class _Place(NamedTuple):
 
 
 def _axis(text: str) -> _Place:
-    step = _STEP.search(text) or _BATCHES.search(text)
-    epoch = _EPOCH.search(text)
+    step = _STEP.search(text) or _BATCHES.search(text) or _OF_CLU.search(text)
+    epoch = _EPOCH.search(text) or _OF_EPOCH.search(text)
     rest = text
     for match in sorted((m for m in (step, epoch) if m), key=lambda m: -m.start()):
         rest = f"{rest[: match.start()]}|{rest[match.end() :]}"
@@ -265,6 +277,9 @@ def _plain_row(line: str, number: int, state: _State) -> _Row | None:
     if row.step is None and row.epoch is None:
         # `val loss 5.2` below the line of its step, and nothing else; before the first step there was none.
         splits = {read_name(item.name).split for item in fields if _is_measured(item.name)}
+        if state.keras_epoch is not None and splits and None not in splits and not words:
+            row.epoch = state.keras_epoch
+            return row
         if not splits or not splits <= {"eval", "test"} or not all(map(_ENDS.fullmatch, words)):
             return None
         before = state.last or _Row(line=0, fields=[], step=0)
@@ -276,19 +291,28 @@ def _fields(text: str) -> tuple[list[_Field], list[str]]:
     """The fields of a line, and the segments that are none."""
     fields: list[_Field] = []
     words: list[str] = []
-    for segment in _SEPARATOR.split(_GAP.sub(" ", text)):
-        segment = segment.strip(" :.-")
+    segments = [segment.strip(" :.-") for segment in _SEPARATOR.split(_GAP.sub(" ", text))]
+    # `[train] loss=2.3, [valid] loss=2.4`
+    are_split = len({split for segment in segments if (split := split_word(segment)) is not None}) > 1
+    above = ""
+    for segment in segments:
+        if are_split and split_word(segment) is not None:
+            above = f"{segment} "
+            continue
         whole = _SEGMENT.match(segment)
         pairs = _PAIR.findall(segment)
         if whole and (whole[2].strip() or _ends_in_a_metric(whole[1])):
             pairs = [(whole[1], whole[3], whole[4])]
-        elif segment:
+        elif not pairs and (many := _NAMED.findall(segment)) and all(_ends_in_a_metric(name) for name, _ in many):
+            # `train loss 3.1 val loss 3.3`
+            pairs = [(name, number, "") for name, number in many]
+        elif segment and not _OF_BEST.match(segment):
             words.append(_PAIR.sub("", segment).strip() if pairs else segment)
         for name, number, percent in pairs:
             if fields and split_word(name) is not None and _is_measured(fields[-1].name):
                 # `loss train: 2.31, val: 2.40`
                 name = f"{name} {read_name(fields[-1].name).quantity}"
-            fields.append(_Field(name.strip(), _scaled(number, percent)))
+            fields.append(_Field(f"{above}{name.strip()}", _scaled(number, percent)))
     return fields, [word for word in words if re.search(r"[^\W\d]", word)]
 
 

@@ -149,7 +149,7 @@ def _splits_that_are_regular(names: Mapping[Tag, Name]) -> dict[Tag, Name]:
     Beside `wiki_loss`, `dev_to_loss` is of the dataset `dev_to`; beside `wiki_loss` and `dev_wiki_loss` it is a split.
     """
     with_rest = {tag: name for tag, name in names.items() if name.rest}
-    without_split = {name.rest for name in with_rest.values() if name.split is None}
+    without_split = {name.rest for tag, name in with_rest.items() if name.split is None and tag.split is None}
     if not without_split:
         return dict(names)
     return {

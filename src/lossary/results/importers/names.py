@@ -32,13 +32,14 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         re.compile(r"^(eval(uation)?[\s_]*|val(id)?(idation)?[\s_]*|test[\s_]*)?"
                    r"(data[\s_]*sets?|датасет\w*|набор\w*|"
                    r"datens(?:atz|ätze)|jeux? de données|conjuntos? de datos|数据集|データセット|"
-                   r"corpus|corpora|sources?|domains?|subsets?|tasks?|benchmarks?)"
+                   r"corpus|corpora|sources?|domains?|subsets?|tasks?|benchmarks?|languages?|genres?|topics?)"
                    r"([\s_]*name)?$"),
     ),
     (
         "run",
         re.compile(r"^(models?|runs?|exp(eriment)?s?|systems?|methods?|configs?|configuration|variants?|settings?|"
-                   r"architectures?|arch|checkpoints?|commits?|revisions?|trials?|jobs?|frameworks?|backends?|модель|запуск|эксперимент|прогон|"
+                   r"architectures?|arch|checkpoints?|commits?|revisions?|trials?|jobs?|teams?|submissions?|entr(?:y|ies)|participants?|approach(?:es)?|algorithms?|"
+                   r"techniques?|optimi[sz]ers?|recipes?|tokenizers?|strateg(?:y|ies)|ablations?|changes?|frameworks?|backends?|модель|запуск|эксперимент|прогон|"
                    r"modelle?|modell|modèles?|modelos?|模型|モデル)"
                    r"([\s_]*(name|id|size))?$"),
     ),
@@ -109,6 +110,8 @@ _QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
     (("точность",), "accuracy"),
     (("ppl",), "perplexity"),
     (("perplexity",), "perplexity"),
+    (("perplexities",), "perplexity"),
+    (("accuracies",), "accuracy"),
     (("перплексия",), "perplexity"),
 )
 # Whole headers in other languages, which put split and loss into one word or behind one another.
@@ -230,7 +233,8 @@ def read_name(text: str, *, with_split: bool = True) -> Name:
             split_at = (words.low - 1, words.high)
         if not moved:
             moved = _take(words, found, leading=False)
-    rest = words.between(words.low, words.high)
+    # `loss on wiki`
+    rest = re.sub(r"^(?:on|of|for) (?:the )?(?=\S)", "", words.between(words.low, words.high))
     longer = rest
     if split_at is not None and rest and split_at[0] == words.low - 1:
         longer = words.between(split_at[0], words.high)
@@ -309,7 +313,7 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
     if word in (_LEADING_NOISE if leading else _TRAILING_NOISE) and words.high - words.low > 1:
         drop(1)
         return "noise"
-    if word in ("total", "overall", "final", "last", "value", "token") and words.high - words.low == 1 and found:
+    if word in ("total", "overall", "final", "last", "value", "token", "per") and words.high - words.low == 1 and found:
         drop(1)
         return "noise"
     return False

@@ -25,6 +25,7 @@ from lossary.results.importers.columns import (
     column_of,
     columns_of,
     is_metric,
+    named_by_title,
     plain,
     row_axis,
     run_name,
@@ -39,6 +40,7 @@ from lossary.results.importers.grids import (
     Parsed,
     has_spread,
     is_all,
+    is_missing,
     is_total,
     marks_of,
     may_be_thousands,
@@ -50,6 +52,7 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import (
     ALL,
+    Axis,
     Curve,
     Imported,
     ImportedDataset,
@@ -65,6 +68,8 @@ from lossary.results.importers.series import is_series_grid, names_of_runs, seri
 __all__ = ["read_grids"]
 
 _MANY_ODD = 8
+_AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
+_KEYS: tuple[Role, ...] = ("dataset", "run", "split", *_AXES, "metric", "value")
 _IN_BITS = "losses in bits are multiplied by ln 2: "
 
 
@@ -173,8 +178,8 @@ def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
     """Reads one table whose rows are no steps; what is wrong with it, or None."""
     columns = columns_of(grid, found.maps)
     metrics = [column for column in columns if column.metric]
-    if not metrics and not any(column.role == "value" for column in columns):
-        transposed = _transposed(grid, found)
+    if named_by_title(grid, columns) and not any(column.role == "value" for column in columns):
+        transposed = _transposed(grid, found) if not metrics else None
         if transposed is not None:
             return _read_grid(transposed, number, found)
         columns = by_title(grid, columns)
@@ -194,16 +199,30 @@ def _read_grid(grid: Grid, number: int, found: _Found) -> str | None:
     numbered = [
         c.header for c in columns if c.metric and c.owner is None and c.name and _STEP_HEADER.fullmatch(c.name.rest)
     ]
-    if numbered and not any(c.role == "dataset" for c in columns):
+    key = column_of(columns, "dataset") if column_of(columns, "dataset") is not None else column_of(columns, "run")
+    named = next((c for c in columns if c.at == key), None)
+    sized = named is not None and role(named.header) is None and all(
+        _STEP_HEADER.fullmatch(plain(row[named.at])) for row in grid.rows[1:]
+    )  # fmt: skip
+    if numbered and (sized or not any(c.role == "dataset" for c in columns)):
         return f"has columns that are called {', '.join(numbered[:3])}, which may be steps and name no dataset"
+    if key is not None and _is_header(grid.rows[1], key, columns):
+        return "has a second row of headers that cannot be joined to the first; write both into one row"
     in_bits = [repr(c.header) for c in columns if c.metric and c.name is not None and c.name.is_in_bits]
     if in_bits:
         found.imported.notes.append(_IN_BITS + ", ".join(in_bits))
     facts = _facts(_filled_down(grid, columns), columns, found)
     facts = _told_apart(facts, columns, found)
-    _keep(facts, grid, number, found)
+    axis: Axis = next((kind for kind in _AXES if column_of(columns, kind) is not None), "step")
+    _keep(facts, grid, (number, axis), found)
     _note_columns(columns, found)
     return None
+
+
+def _is_header(row: list[str], key: int, columns: list[Column]) -> bool:
+    """Whether a row names nothing, and says words where numbers would stand."""
+    said = [plain(row[c.at]) for c in columns if c.metric and not is_missing(row[c.at])]
+    return not plain(row[key]) and bool(said) and all(read_cell(text).number is None for text in said)
 
 
 def _transposed(grid: Grid, found: _Found) -> Grid | None:
@@ -213,15 +232,14 @@ def _transposed(grid: Grid, found: _Found) -> Grid | None:
     if len(are_metrics) * 2 < len(first) or not are_metrics:
         return None
     rows = [list(row) for row in zip(*grid.rows, strict=True)]
-    if not is_metric(first[0], read_name(first[0])) and not any(read_cell(row[1]).number for row in rows[1:]):
+    names_too = not first[0] or role(first[0]) in ("dataset", "run")
+    if names_too and not any(read_cell(row[1]).number for row in rows[1:]):
         return _with_two_keys(grid, rows, found)
     entry = found.maps.get(plain(rows[0][0]))
     if entry is not None and entry.role in ("dataset", "run"):
         rows[0][0] = entry.role
     elif role(plain(rows[0][0])) not in ("dataset", "run"):
-        found.imported.notes.append(
-            unsaid([plain(row[0]) for row in rows[1:]], "runs", "dataset").replace("'='", f"'{plain(rows[0][0])}='")
-        )
+        found.imported.notes.append(unsaid([plain(row[0]) for row in rows[1:]], "runs", "dataset", plain(rows[0][0])))
         rows[0][0] = "run"
     return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
 
@@ -255,19 +273,19 @@ def _other(kind: Role | None) -> Role | None:
 
 def _facts(grid: Grid, columns: list[Column], found: _Found) -> list[_Fact]:
     """The numbers of all rows."""
-    at = {kind: column_of(columns, kind) for kind in ("dataset", "run", "split", "step", "epoch", "metric", "value")}
+    at = {kind: column_of(columns, kind) for kind in _KEYS}
     percent = {c.at for c in columns if c.metric.endswith("accuracy") and _is_percent(grid, c.at)}
     telling = [c for c in columns if c.role is None and not c.metric and not (c.name and c.name.statistic)]
     found.marks = marks_of(row[c.at] for row in grid.rows[1:] for c in columns if c.metric or c.role == "value")
     facts: list[_Fact] = []
-    above: dict[str, str] = {}
+    above: dict[Role, str] = {}
     alone: list[str] = []
     for offset, row in enumerate(grid.rows[1:], 1):
         keys = {kind: plain(row[index]) if index is not None else "" for kind, index in at.items()}
         if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
             alone += [f"{plain(cell)!r} (line {grid.line(offset)})" for cell in row if cell.strip()]
             continue
-        merges = [kind for kind in ("dataset", "run") if at[kind] is not None]
+        merges: list[Role] = [kind for kind in ("dataset", "run") if at[kind] is not None]
         if len(merges) == 2 or (merges and at["metric"] is not None):
             # Cells that were merged are empty but for the first.
             keys |= {kind: keys[kind] or above.get(kind, "") for kind in merges}
@@ -303,20 +321,24 @@ def _filled_down(grid: Grid, columns: list[Column]) -> Grid:
 
 def _row_facts(
     row: list[str],
-    keys: dict[str, str],
+    keys: dict[Role, str],
     columns: list[Column],
     line: int,
-    known: tuple[set[int], list[Column], dict[str, int | None], _Found],
+    known: tuple[set[int], list[Column], dict[Role, int | None], _Found],
 ) -> list[_Fact]:
     percent, telling, at, found = known
     if (at["dataset"] is not None and not keys["dataset"]) or (
         at["dataset"] is None and at["run"] is not None and not keys["run"]
     ):
+        if any(c.metric and read_cell(unlink(row[c.at])[0]).number is not None for c in columns):
+            found.imported.notes.append(
+                f"line {line} names no {'dataset' if at['dataset'] is not None else 'run'}; left out"
+            )
         return []
     if at["dataset"] is None and at["run"] is not None and is_total(keys["run"]):
         found.imported.notes.append(f"line {line}: {keys['run']!r} is over runs; left out")
         return []
-    step = next((int(cell.value) for kind in ("step", "epoch") if (cell := _number(keys[kind])) is not None), None)
+    step = next((int(cell.value) for kind in _AXES if (cell := _number(keys[kind])) is not None), None)
     shown = tuple(plain(row[c.at]) for c in telling)
     facts = []
     for column in columns:
@@ -355,7 +377,7 @@ def _row_facts(
 
 
 def _owner(
-    column: Column, keys: dict[str, str], at: dict[str, int | None], columns: list[Column]
+    column: Column, keys: dict[Role, str], at: dict[Role, int | None], columns: list[Column]
 ) -> tuple[str, str | None]:
     """Run and dataset of a number; None is a total over datasets."""
     rest = column.name.rest if column.name is not None and column.role != "value" else ""
@@ -369,7 +391,8 @@ def _owner(
     run = keys["run"] or "run"
     if entry is not None:
         return entry.run or run, entry.dataset or entry.owner or ALL
-    of_datasets = [c for c in columns if c.metric and c.name is not None and c.name.rest and not is_total(c.name.rest)]
+    alike = [c for c in columns if c.metric and (c.metric, c.split) == (column.metric, column.split)]
+    of_datasets = [c for c in alike if c.name is not None and c.name.rest and not is_total(c.name.rest)]
     last = of_datasets and column.at == of_datasets[-1].at
     if is_total(rest, at_end=bool(last) and len(of_datasets) > 1) or (
         not rest and len({c.name.rest for c in of_datasets if c.name}) > 1
@@ -389,7 +412,7 @@ def _is_percent(grid: Grid, at: int) -> bool:
 
 
 def _about_dataset(
-    row: list[str], keys: dict[str, str], columns: list[Column], at: dict[str, int | None], found: _Found
+    row: list[str], keys: dict[Role, str], columns: list[Column], at: dict[Role, int | None], found: _Found
 ) -> None:
     """What a row says of its dataset, completed by what a table above said of it."""
     name = keys["dataset"]
@@ -480,8 +503,9 @@ def _varying(facts: list[_Fact], count: int) -> list[int]:
     return varying
 
 
-def _keep(facts: list[_Fact], grid: Grid, number: int, found: _Found) -> None:
-    """Numbers, and curves where a cell has several steps; a run that a table above has takes this table's name."""
+def _keep(facts: list[_Fact], grid: Grid, which: tuple[int, Axis], found: _Found) -> None:
+    """Numbers, and curves where a cell has several steps; a run that a table above has takes this table's number."""
+    number, axis = which
     section = grid.title or None
     groups = _grouped(facts)
     again = {run for (run, dataset, metric) in groups if (run, dataset, metric) in found.taken}
@@ -491,7 +515,7 @@ def _keep(facts: list[_Fact], grid: Grid, number: int, found: _Found) -> None:
         steps = sorted({fact.step for fact in group if fact.step is not None})
         last = max(group, key=lambda fact: -1 if fact.step is None else fact.step)
         if len(steps) > 1 and dataset is not None:
-            found.imported.curves.append(_curve(name, dataset, metric, group, section))
+            found.imported.curves.append(_curve((name, dataset, metric), axis, group, section))
             continue
         found.imported.numbers.append(
             Number(
@@ -509,7 +533,8 @@ def _keep(facts: list[_Fact], grid: Grid, number: int, found: _Found) -> None:
         )
 
 
-def _curve(run: str, dataset: str, metric: str, group: list[_Fact], section: str | None) -> Curve:
+def _curve(place: tuple[str, str, str], axis: Axis, group: list[_Fact], section: str | None) -> Curve:
+    run, dataset, metric = place
     points = sorted({fact.step or 0: fact.parsed.value * fact.scale for fact in group}.items())
     split: Split = "train" if metric.startswith("train_") else "test" if metric.startswith("test_") else "eval"
     return Curve(
@@ -519,6 +544,7 @@ def _curve(run: str, dataset: str, metric: str, group: list[_Fact], section: str
         split=split,
         step=np.array([step for step, _ in points], np.int64),
         value=np.array([value for _, value in points], np.float64),
+        axis=axis,
         place=f"line {group[0].line}, {group[0].header}",
         section=section,
     )

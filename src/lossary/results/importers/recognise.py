@@ -28,6 +28,7 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.markup import as_html
 from lossary.results.importers.mlflow import read_mlflow_files, read_mlflow_sqlite
 from lossary.results.importers.model import Imported
+from lossary.results.importers.names import read_name
 from lossary.results.importers.notebooks import is_notebook, read_notebook
 from lossary.results.importers.orient import read_grids
 from lossary.results.importers.programs import (
@@ -249,7 +250,8 @@ def _read_tables(path: Path, first: str, maps: Maps) -> Imported:
     for kind, grids in (("tables in a wiki's markup", marked), ("tables with drawn lines", [*read_boxed_grids(text)])):
         if grids:
             return read_grids(grids, path, kind, maps)
-    if any(separator in first for separator in ",;\t"):
+    said = next((line for line in text.split("\n") if line.strip() and not line.startswith("#")), first)
+    if any(separator in said for separator in ",;\t"):
         return _read_csv(path, maps)
     aligned = [*read_aligned_grids(text)]
     if aligned:
@@ -335,8 +337,7 @@ def _read_csv(path: Path, maps: Maps) -> Imported:
         ) from None
     if grid.rows and [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
         grid = _of_tensorboard(grid, path)
-    run = path_run(path)
-    grid, run = _of_dvclive(grid, path, run)
+    grid, run = _of_one_metric(grid, path)
     if grid.rows and is_series_grid(grid, maps):
         found = Collector(path, kind_of_series(grid.rows[0]), maps)
         series_of_grid(grid, found, run)
@@ -356,15 +357,19 @@ def _of_tensorboard(grid: Grid, path: Path) -> Grid:
     return Grid(title=grid.title, rows=[["Wall time", "Step", named[1]], *grid.rows[1:]], first_line=grid.first_line)
 
 
-def _of_dvclive(grid: Grid, path: Path, run: str) -> tuple[Grid, str]:
-    """A TSV of DVCLive's, `plots/metrics/train/loss.tsv`: its folders say the split and, above them, the run."""
-    parts = path.resolve().parts
-    at = next((n for n in range(len(parts) - 2) if parts[n : n + 2] == ("plots", "metrics")), None)
-    if at is None or not grid.rows or grid.rows[0][-1:] != [path.stem]:
-        return grid, run
-    name = "/".join((*parts[at + 2 : -1], path.stem))
-    above = [part for part in parts[1:at] if part != "dvclive"]
-    return replace(grid, rows=[[*grid.rows[0][:-1], name], *grid.rows[1:]]), above[-1] if above else run
+def _of_one_metric(grid: Grid, path: Path) -> tuple[Grid, str]:
+    """A CSV of steps and one value whose metric is its file's name, with its run: Neptune's `eval_loss.csv`, and
+    DVCLive's `plots/metrics/train/loss.tsv`, where folders say more of the name."""
+    heads = [cell.lower() for cell in grid.rows[0]] if grid.rows else []
+    others = set(heads) - {"step", "timestamp", "time", "epoch"}
+    if len(others) != 1 or others - {"value", path.stem.lower()} or read_name(path.stem).quantity is None:
+        return grid, path_run(path)
+    parts = path.resolve().parts[:-1]
+    at = next((n + 2 for n in range(len(parts) - 1) if parts[n : n + 2] == ("plots", "metrics")), len(parts))
+    name = "/".join((*parts[at:], path.stem))
+    rows = [[name if head in others else cell for head, cell in zip(heads, grid.rows[0], strict=True)], *grid.rows[1:]]
+    above = [part for part in parts[1:at] if part not in ("dvclive", "plots", "metrics", "logs")]
+    return replace(grid, rows=rows), above[-1] if above else path.stem
 
 
 def _unknown(path: Path) -> SourceError:

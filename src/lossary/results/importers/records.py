@@ -184,7 +184,7 @@ def read_json_records(path: Path, value: list[Any], maps: Maps) -> Imported:
 def grid_of_json(value: object, title: str) -> Grid | None:
     """Records without a step, and objects of results by name, as a table; lm-evaluation-harness' `results` by task."""
     named = ""
-    if isinstance(value, dict) and isinstance(value.get("results"), dict):
+    if isinstance(value, dict) and isinstance(value.get("results"), dict | list):
         value, named = value["results"], "dataset"
     if isinstance(value, dict):
         rows = [{named: name, **dict(flat(item))} for name, item in value.items() if isinstance(item, dict)]

@@ -9,7 +9,7 @@ from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import is_number, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported, Split, Tag
-from lossary.results.importers.names import role
+from lossary.results.importers.names import read_name, role
 from lossary.results.importers.records import MEAN_OVER_RUN, points_of_records
 
 __all__ = ["entry_tag", "read_results_json", "read_trainer_state", "run_of"]
@@ -57,6 +57,9 @@ def _add(found: Collector, run: str, entry: dict[str, Any], step: int, place: st
 def entry_tag(run: str, name: str, *, is_summary: bool) -> Tag:
     """A value of an entry: `eval_…` is of evaluation, what has no prefix of training."""
     prefix, split = next(((p, s) for p, s in _PREFIXES if name.startswith(p)), ("", "train"))
+    if not prefix and read_name(name).split in ("eval", "test"):
+        # Of a loop of one's own: `valid_en_mlm_ppl`.
+        return Tag(run, name, name)
     refused = MEAN_OVER_RUN if is_summary and name == "train_loss" else None
     core = name.removeprefix("train_" if split == "train" else prefix)
     return Tag(run, name, core, split=split, refused=refused)
