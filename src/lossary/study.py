@@ -94,8 +94,8 @@ class Dataset(_Table):
     """A named source of documents."""
 
     source: str | list[str] = Field(
-        description="Parquet, Arrow, JSON (Lines), CSV, TSV or plain text (.gz, .zst), or a folder that is a dataset: "
-        "path, glob, URL or builtin:NAME."
+        description="Parquet, Arrow, JSON (Lines), CSV, TSV, WebDataset or plain text (.gz, .zst), or a folder that is "
+        "a dataset: path, glob, URL or builtin:NAME."
     )
     text: str | list[str] = Field(
         "text",

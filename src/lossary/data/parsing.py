@@ -5,7 +5,7 @@
 A block is parsed wherever it is run: `tokenise` does it in processes of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,10 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A piece of work: rows of one file. Reading ends with the document `most`."""
+    """A piece of work: rows of one file. Reading ends with the document `most`.
+
+    `skipped` are parts of the file that were passed over since the block before: how many of which kind.
+    """
 
     file: str
     kind: Kind
@@ -70,6 +73,7 @@ class Block:
     data: bytes = b""
     row_group: int = -1
     most: int | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

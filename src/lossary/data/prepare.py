@@ -7,11 +7,11 @@ goes on: a block whose summary is there is not made again. The result is the sam
 import json
 import os
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -205,6 +205,7 @@ class _DatasetJob:
     contents: list[Content]
     path: Path
     model: TokenizerModel
+    skipped: Counter[str] = field(default_factory=Counter)
 
     @property
     def request(self) -> str:
@@ -247,6 +248,7 @@ class _DatasetJob:
     def _summaries(self, pool: _Workers) -> Iterator[BlockSummary]:
         waiting: deque[Future[BlockSummary] | BlockSummary] = deque()
         for number, block in enumerate(read_blocks(self.dataset, self.files)):
+            self.skipped.update(block.skipped)
             waiting.append(self._done(number) or pool.tokenise(block, directory=self.partial, number=number))
             # Summaries only, in order: the blocks themselves are bounded by the pool.
             while waiting and (isinstance(waiting[0], BlockSummary) or waiting[0].done()):
@@ -299,6 +301,9 @@ class _DatasetJob:
         limit = self.dataset.limit
         if limit is not None and documents < limit:
             notes.append(f"limit is {limit:,}, and there are {documents:,} documents")
+        if self.skipped:
+            counted = ", ".join(f"{count:,} {what}" for what, count in self.skipped.most_common())
+            notes.append(f"members of archives that are no text were passed over: {counted}")
         rows = sum(summary.num_rows for summary in summaries)
         blank = rows - documents - bad - filtered
         plain = any(file.kind == "text" for file in self.files)

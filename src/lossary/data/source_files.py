@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "SourceFile", "list_files"]
 
-Kind = Literal["parquet", "jsonl", "json", "csv", "text", "table", "arrow", "builtin"]
+Kind = Literal["parquet", "jsonl", "json", "csv", "text", "table", "arrow", "tar", "mds", "beside", "builtin"]
 _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
@@ -36,10 +36,12 @@ _KINDS: dict[str, Kind] = {
     ".arrow": "arrow",
     ".ipc": "arrow",
     ".feather": "arrow",
+    ".tar": "tar",
 }
 _NEVER_COMPRESSED = ("parquet", "arrow")
+_LONG = {".tgz": [".tar", ".gz"]}
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_KNOWN = "Known: .parquet, .arrow, .jsonl, .json, .csv, .tsv and .txt, all but the first two also with .gz or .zst."
+_KNOWN = "Known: .parquet, .arrow, .tar, .jsonl, .json, .csv, .tsv, .txt; all but the first two also with .gz or .zst."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ def _builtin_file(source: str, where: str) -> SourceFile:
 
 
 def _file(system: Any, path: str, where: str) -> SourceFile:
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    suffixes = [suffix for written in Path(path).suffixes for suffix in _LONG.get(written.lower(), [written.lower()])]
     compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
     bare = suffixes[:-1] if compression else suffixes
     kind = _KINDS.get(bare[-1]) if bare else None

@@ -1,32 +1,32 @@
 """Sources: files of documents, read block by block in constant memory.
 
-A file is Parquet, Arrow, JSON Lines, JSON, CSV or plain text (all but the first two also .gz or .zst). The reading
-process cuts it into blocks; `parse` turns a block into rows wherever it is run. Where blocks end depends on the input
-alone.
+The reading process cuts a file into blocks; `parse` turns a block into rows wherever it is run. Where blocks end
+depends on the input alone.
 
     for block in read_blocks(dataset, files):
         parsed = parse(block)
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from lossary.data.arrow_source import arrow_batches
 from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows
 from lossary.data.csv_source import csv_batches
 from lossary.data.fields import check_fields
+from lossary.data.mds_source import mds_rows
 from lossary.data.parsing import BLOCK_BYTES, MOST_DOCUMENT_BYTES, Block, Reading, first_line, parse
+from lossary.data.row_lines import cut_lines
 from lossary.data.source_files import Kind, SourceFile
+from lossary.data.streams import decompressed
 from lossary.data.tables import check_columns, check_filter, cut_batches, encoded
+from lossary.data.tar_source import TarRows
 from lossary.errors import SourceError
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["read_blocks", "reading_of"]
 
-_READ_BYTES = 1 << 20
 # One JSON array, or object over several lines, cannot be cut before it is read whole.
 _MOST_JSON_BYTES = 256 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -80,12 +79,14 @@ def _blocks_of(file: SourceFile, dataset: "Dataset", reading: Reading) -> Iterat
     """The blocks of a file, whose rows are counted by whoever knows what came before."""
     if file.kind == "builtin":
         yield _builtin_block(file, reading)
-    elif not file.bytes:
+    elif not file.bytes or file.kind == "beside":
         return
     elif file.kind == "parquet":
         yield from _row_groups(file, reading)
     elif file.kind == "arrow":
         yield from _arrow_blocks(file, reading)
+    elif file.kind in ("tar", "mds"):
+        yield from _row_blocks(file, reading)
     elif file.kind == "csv":
         yield from _tables(file, reading)
     elif file.kind == "json":
@@ -141,6 +142,14 @@ def _arrow_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
         yield _block(file, "table", reading, num_rows=len(batch), data=encoded(batch))
 
 
+def _row_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
+    archive = TarRows(file, reading)
+    rows = iter(archive) if file.kind == "tar" else mds_rows(file, reading)
+    for num_rows, data in cut_lines(rows, reading.fields):
+        yield _block(file, "jsonl", reading, num_rows=num_rows, data=data, skipped=dict(archive.skipped))
+        archive.skipped.clear()
+
+
 def _text_blocks(file: SourceFile, documents: str) -> Iterator[bytes]:
     """Whole lines (paragraphs, or the file) of about BLOCK_BYTES."""
     end = {"lines": b"\n", "blank_lines": b"\n\n", "file": None}[documents]
@@ -172,7 +181,7 @@ def _check_size(data: bytes, file: SourceFile, end: bytes | None) -> None:
 
 def _utf8(file: SourceFile) -> Iterator[bytes]:
     """The bytes of a text file without the mark that some editors put in front."""
-    parts = _decompressed(file)
+    parts = decompressed(file)
     first = next(parts, b"")
     if first.startswith(_UTF_16):
         raise SourceError("the text is UTF-16", where=file.path, hint="Save it as UTF-8.")
@@ -226,31 +235,3 @@ def _tables(file: SourceFile, reading: Reading) -> Iterator[Block]:
 
     for batch in csv_batches(_utf8(file), reading.columns, check=check, where=file.path):
         yield _block(file, "table", reading, num_rows=len(batch), data=encoded(batch))
-
-
-def _decompressed(file: SourceFile) -> Iterator[bytes]:
-    try:
-        with file.open() as handle:
-            if file.compression == "zstd":
-                yield from _unzstd(handle)
-                return
-            stream: Any = gzip.GzipFile(fileobj=handle) if file.compression == "gzip" else handle
-            while data := stream.read(_READ_BYTES):
-                yield data
-    except (EOFError, zlib.error, zstandard.ZstdError, OSError) as error:
-        what = f"the {file.compression} stream" if file.compression else "the file"
-        raise SourceError(f"{what} is damaged or cut short: {first_line(error)}", where=file.path) from None
-
-
-def _unzstd(handle: BinaryIO) -> Iterator[bytes]:
-    # The library's stream reader takes a stream that was cut short for a whole one; the frame's own end does not lie.
-    frame: Any = None
-    while data := handle.read(_READ_BYTES):
-        while data:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(data)
-            data = frame.unused_data
-            if frame.eof:
-                frame = None
-    if frame is not None:
-        raise EOFError("the last frame has no end")

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from tests.conftest import write_tiny_sources
 
-from lossary.data import parsing, prepare, sources
+from lossary.data import parsing, prepare, sources, streams
 from lossary.data.changes import data_changes, reading
 from lossary.data.parsing import ParsedBlock, parse
 from lossary.data.prepare import prepare_datasets
@@ -200,7 +200,7 @@ def test_the_size_of_blocks_changes_no_row(
         monkeypatch.setattr(sources, "BLOCK_BYTES", size)
         monkeypatch.setattr(parsing, "BLOCK_BYTES", size)
         monkeypatch.setattr(parsing, "_BATCH_ROWS", size % 50 + 1)
-        monkeypatch.setattr(sources, "_READ_BYTES", size)
+        monkeypatch.setattr(streams, "_READ_BYTES", size)
         assert read(tmp_path, name, **keys) == whole
 
 
@@ -415,7 +415,7 @@ def test_a_condition_that_passes_nothing_is_one_error_and_makes_nothing(folder: 
 
 def test_work_cut_short_goes_on_to_the_same_bytes(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "BLOCK_BYTES", 3000)
-    monkeypatch.setattr(sources, "_READ_BYTES", 1000)
+    monkeypatch.setattr(streams, "_READ_BYTES", 1000)
     study = study_of('text = ["title", "text"]\njoin = "\\n"\nwhere = "n <> 4"\nlimit = 120')
     whole_manifest = prepared(study, folder)
     whole = {path.name: path.read_bytes() for path in folder.dataset("rows").iterdir()}
@@ -440,7 +440,7 @@ def test_work_cut_short_goes_on_to_the_same_bytes(folder: StudyFolder, monkeypat
 
 def test_processes_give_the_same_bytes(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "BLOCK_BYTES", 3000)
-    monkeypatch.setattr(sources, "_READ_BYTES", 1000)
+    monkeypatch.setattr(streams, "_READ_BYTES", 1000)
     monkeypatch.setattr(prepare, "_WORTH_A_PROCESS", 1)
     study = study_of("where = \"lang = 'de'\"\nlimit = 50")
     one = prepare_datasets(study, folder, workers=1)["rows"]

@@ -46,10 +46,10 @@ def test_what_is_current_is_kept_and_what_changed_is_made_again(tiny_study: Stud
 def test_work_that_was_cut_short_goes_on_to_the_same_result(
     tiny_study: Study, tiny_folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lossary.data import prepare, sources
+    from lossary.data import prepare, sources, streams
 
     monkeypatch.setattr(sources, "BLOCK_BYTES", 4000)
-    monkeypatch.setattr(sources, "_READ_BYTES", 1000)
+    monkeypatch.setattr(streams, "_READ_BYTES", 1000)
     prepare_datasets(tiny_study, tiny_folder, workers=1)
     whole = tree(tiny_folder.root / "prepared")
     assert len(open_dataset(tiny_folder, "stories").shards) > 3

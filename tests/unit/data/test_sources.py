@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from lossary.data import parsing, sources
+from lossary.data import parsing, sources, streams
 from lossary.data.parsing import ParsedBlock, parse
 from lossary.data.source_files import list_files
 from lossary.data.sources import read_blocks
@@ -84,7 +84,7 @@ def test_blocks_end_at_lines_whatever_their_size(tmp_path: Path, monkeypatch: py
     texts = [f"line number {i} " + "x" * (i % 70) for i in range(500)]
     (tmp_path / "x.jsonl").write_bytes(jsonl(texts))
     monkeypatch.setattr(sources, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(sources, "_READ_BYTES", 77)
+    monkeypatch.setattr(streams, "_READ_BYTES", 77)
     found = read(tmp_path, "x.jsonl")
     assert [t[0] for t in found.texts] == texts
     assert found.rows == list(range(500))
