@@ -115,6 +115,10 @@ class Dataset(_Table):
     documents: Literal["lines", "blank_lines", "file"] = Field(
         "lines", description="Plain text only: what separates documents."
     )
+    tokenizer: str | None = Field(
+        None,
+        description="Megatron's .bin and .idx only: the SentencePiece model or tokenizer.json that made their tokens.",
+    )
     link: str | None = Field(None, description="Where the dataset is described; the table links its name there.")
 
     @model_validator(mode="after")

@@ -74,6 +74,7 @@ class Block:
     row_group: int = -1
     most: int | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
+    layout: Mapping[str, Any] = field(default_factory=dict)  # how `data` is to be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,14 +201,33 @@ def _count_others(part: ParsedBlock, block: Block, numbers: Sequence[int], verdi
 
 def _parse_text(block: Block) -> Iterator[ParsedBlock]:
     part = ParsedBlock(has=set(block.reading.optional))
-    rows: Iterable[tuple[int, bytes | str]] = _documents(block)
+    yield _add_texts(part, block, _documents(block) if block.reading.where is None else _decoded(part, block))
+
+
+def _parse_tokens(block: Block) -> Iterator[ParsedBlock]:
+    from lossary.data.detokenising import Lost, open_detokeniser
+
+    part = ParsedBlock(has=set(block.reading.optional))
+    ids = np.frombuffer(block.data, block.layout["kind"])
+    documents = [found.tolist() for found in np.split(ids, np.cumsum(block.layout["sizes"])[:-1])]
+    tokenizer = open_detokeniser(*block.layout["tokenizer"])
+    texts: list[tuple[int, str]] = []
+    for number, text in enumerate(tokenizer.texts(documents, first=block.first_row, where=block.file), block.first_row):
+        if isinstance(text, Lost):
+            _reject(part, block, number, text.reason, repr(documents[number - block.first_row][:40]).encode())
+        else:
+            texts.append((number, text))
+    yield _add_texts(part, block, texts)
+
+
+def _add_texts(part: ParsedBlock, block: Block, rows: Iterable[tuple[int, bytes | str]]) -> ParsedBlock:
+    """Adds rows that have a text and nothing else, of those that the condition passes."""
     if block.reading.where is not None:
-        decoded = list(_decoded(part, block))
-        passes = _passing(part, block, [number for number, _ in decoded], [[text for _, text in decoded]])
-        rows = compress(decoded, passes)
+        rows = list(rows)
+        rows = compress(rows, _passing(part, block, [number for number, _ in rows], [[text for _, text in rows]]))
     for number, text in rows:
         _add(part, block, number, (text,))
-    yield part
+    return part
 
 
 def _decoded(part: ParsedBlock, block: Block) -> Iterator[tuple[int, str]]:
@@ -359,4 +379,5 @@ _PARSERS: dict[str, Callable[[Block], Iterator[ParsedBlock]]] = {
     "table": _parse_table,
     "jsonl": _parse_json,
     "text": _parse_text,
+    "tokens": _parse_tokens,
 }

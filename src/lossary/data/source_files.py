@@ -6,7 +6,7 @@ files = list_files(dataset, root, where="study.toml: $.datasets.wiki.source")
 import difflib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "SourceFile", "list_files"]
 
-Kind = Literal["parquet", "jsonl", "json", "csv", "text", "table", "arrow", "tar", "mds", "beside", "builtin"]
+Kind = Literal[
+    "parquet", "jsonl", "json", "csv", "text", "table", "arrow", "tar", "mds", "megatron", "tokens", "beside", "builtin"
+]
 _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
@@ -37,11 +39,16 @@ _KINDS: dict[str, Kind] = {
     ".ipc": "arrow",
     ".feather": "arrow",
     ".tar": "tar",
+    ".bin": "megatron",
+    ".idx": "megatron",
 }
-_NEVER_COMPRESSED = ("parquet", "arrow")
+_NEVER_COMPRESSED = ("parquet", "arrow", "megatron")
 _LONG = {".tgz": [".tar", ".gz"]}
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_KNOWN = "Known: .parquet, .arrow, .tar, .jsonl, .json, .csv, .tsv, .txt; all but the first two also with .gz or .zst."
+_KNOWN = (
+    "Known: .parquet, .arrow, .bin (Megatron), .tar, .jsonl, .json, .csv, .tsv and .txt, "
+    "all but the first three also with .gz or .zst."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,30 @@ def list_files(dataset: "Dataset", root: Path, *, where: str, waits: bool = True
         found = [_builtin_file(source, where)] if source.startswith("builtin:") else _found(source, root, where)
         for file in found:
             files.setdefault(file.path, file)
-    return list(files.values())
+    return _with_tokenizer(list(files.values()), dataset, root, where)
+
+
+def _with_tokenizer(files: list[SourceFile], dataset: "Dataset", root: Path, where: str) -> list[SourceFile]:
+    """The files, those of tokens with the tokenizer that makes text of them; it is one of the dataset's files, too."""
+    tokenised = [file for file in files if file.kind == "megatron"]
+    if not tokenised and dataset.tokenizer is None:
+        return files
+    where = where.removesuffix(".source") + ".tokenizer"
+    if not tokenised:
+        raise StudyError("a tokenizer is named, and no source holds tokens", where=where, hint="Take the line out.")
+    if dataset.tokenizer is None:
+        raise StudyError(
+            f"{tokenised[0].path} holds tokens, and no tokenizer is named",
+            where=where,
+            hint='Name the one that it was made with, as tokenizer = "tokenizer.json".',
+        )
+    path = root / Path(dataset.tokenizer).expanduser()
+    if not path.is_file():
+        raise StudyError(f"no such file: {path}", where=where)
+    beside = _described(fsspec.filesystem("file"), str(path), kind="beside")
+    named = {"tokenizer": (beside.path, beside.stamp, where)}
+    full = [replace(file, layout={**file.layout, **named}) if file.kind == "megatron" else file for file in files]
+    return [*full, beside]
 
 
 def _found(source: str, root: Path, where: str) -> list[SourceFile]:
@@ -97,13 +127,24 @@ def _found(source: str, root: Path, where: str) -> list[SourceFile]:
 def _at(system: Any, path: str, where: str, *, is_named: bool) -> list[SourceFile]:
     """What lies at a path: a file, or the files of a folder that is a dataset. A pattern passes over other folders."""
     if not system.exists(path):
-        return []
+        # Megatron's own programs name the two files without their suffixes.
+        return _tokens(system, path, where) if is_named and system.exists(f"{path}.idx") else []
     if not system.isdir(path):
-        return [_file(system, path, where)]
+        file = _file(system, path, where)
+        return _tokens(system, path.rpartition(".")[0], where) if file.kind == "megatron" else [file]
     members = folder_members(system, path)
     if members is None and is_named:
         raise SourceError(f"{path} is a folder", where=where, hint=f"Name its files, as {path}/*.parquet.")
     return [_member(system, member) for member in members or []]
+
+
+def _tokens(system: Any, stem: str, where: str) -> list[SourceFile]:
+    """The two files of a tokenised dataset."""
+    for path, other in ((f"{stem}.bin", f"{stem}.idx"), (f"{stem}.idx", f"{stem}.bin")):
+        if not system.exists(path):
+            raise SourceError(f"{path} is missing, which {other} belongs to", where=where)
+    index = _described(system, f"{stem}.idx", kind="beside")
+    return [index, _described(system, f"{stem}.bin", kind="megatron", layout={"index": index.path})]
 
 
 def _is_quick(source: str) -> bool:

@@ -21,6 +21,7 @@ from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows
 from lossary.data.csv_source import csv_batches
 from lossary.data.fields import check_fields
 from lossary.data.mds_source import mds_rows
+from lossary.data.megatron_source import token_pieces
 from lossary.data.parsing import BLOCK_BYTES, MOST_DOCUMENT_BYTES, Block, Reading, first_line, parse
 from lossary.data.row_lines import cut_lines
 from lossary.data.source_files import Kind, SourceFile
@@ -87,6 +88,8 @@ def _blocks_of(file: SourceFile, dataset: "Dataset", reading: Reading) -> Iterat
         yield from _arrow_blocks(file, reading)
     elif file.kind in ("tar", "mds"):
         yield from _row_blocks(file, reading)
+    elif file.kind == "megatron":
+        yield from _token_blocks(file, reading)
     elif file.kind == "csv":
         yield from _tables(file, reading)
     elif file.kind == "json":
@@ -119,7 +122,8 @@ def _builtin_block(file: SourceFile, reading: Reading) -> Block:
 def _check_plain_text(file: SourceFile, reading: Reading) -> None:
     if len(reading.fields) > 1:
         asked = "a pair is" if reading.join is None else "several are"
-        raise SourceError(f"plain text has one field, and {asked} asked for", where=file.path)
+        what = "plain text" if file.kind == "text" else "a document of tokens"
+        raise SourceError(f"{what} has one field, and {asked} asked for", where=file.path)
     check_fields(reading.filtered_by, ["text"], file.path, key="where")
 
 
@@ -148,6 +152,14 @@ def _row_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
     for num_rows, data in cut_lines(rows, reading.fields):
         yield _block(file, "jsonl", reading, num_rows=num_rows, data=data, skipped=dict(archive.skipped))
         archive.skipped.clear()
+
+
+def _token_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
+    _check_plain_text(file, reading)
+    check_fields(reading.fields, ["text"], file.path)
+    for piece in token_pieces(file):
+        layout = {"kind": piece.kind, "sizes": piece.sizes, "tokenizer": file.layout["tokenizer"]}
+        yield _block(file, "tokens", reading, num_rows=len(piece.sizes), data=piece.data, layout=layout)
 
 
 def _text_blocks(file: SourceFile, documents: str) -> Iterator[bytes]:

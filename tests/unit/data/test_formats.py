@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tokenizers
 import zstandard
 from tests.corpus import ROWS, jsonl, prepared, study_text
 
@@ -46,6 +47,27 @@ def mds(folder: Path) -> None:
     (folder / "index.json").write_text(json.dumps({"version": 2, "shards": [shard]}))
 
 
+def megatron(root: Path) -> None:
+    model = tokenizers.Tokenizer(tokenizers.models.BPE())
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    model.train_from_iterator([], tokenizers.trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
+    model.save(str(root / "bytes.json"))
+    documents = [model.encode(row["text"]).ids for row in ROWS]
+    sizes = np.array([len(ids) for ids in documents], "<i4")
+    parts = [
+        np.array([1], "<u8"),
+        np.array([8], "u1"),
+        np.array([len(sizes), len(sizes) + 1], "<u8"),
+        sizes,
+        np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype("<i8") * 2,
+        np.arange(len(sizes) + 1, dtype="<i8"),
+    ]
+    (root / "m.idx").write_bytes(b"MMIDIDX\0\0" + b"".join(part.tobytes() for part in parts))
+    (root / "m.bin").write_bytes(b"".join(np.array(ids, "<u2").tobytes() for ids in documents))
+
+
 def write_all(root: Path) -> list[str]:
     """Writes the corpus in all formats; returns how a study names them."""
     (root / "a.jsonl").write_bytes(jsonl())
@@ -62,13 +84,21 @@ def write_all(root: Path) -> list[str]:
     (root / "a.tar").write_bytes(webdataset())
     (root / "a.tar.gz").write_bytes(gzip.compress(webdataset()))
     mds(root / "shards")
-    return ["a.jsonl", "a.jsonl.zst", "a.json", "a.csv", "a.parquet", "a.arrow", "saved", "a.tar", "a.tar.gz", "shards"]
+    megatron(root)
+    names = "a.jsonl a.jsonl.zst a.json a.csv a.parquet a.arrow saved a.tar a.tar.gz shards m.bin"
+    return names.split()
+
+
+def tokens(source: str) -> str:
+    return '\ntokenizer = "bytes.json"' if source == "m.bin" else ""
 
 
 @pytest.mark.parametrize("more", ["", "where = \"length(text) > 60 or contains(text, 'の')\"\nlimit = 15"])
 def test_the_same_corpus_gives_the_same_shards_in_every_format(tmp_path: Path, more: str) -> None:
     sources = write_all(tmp_path)
-    manifests = [prepared(tmp_path, study_text(source, more), name=f"s{i}") for i, source in enumerate(sources)]
+    manifests = [
+        prepared(tmp_path, study_text(source, more + tokens(source)), name=f"study-{source}") for source in sources
+    ]
     assert manifests[0]["documents"] == (15 if more else len(ROWS))
     assert {manifest["digest"] for manifest in manifests} == {manifests[0]["digest"]}
     assert all(manifest["shards"] == manifests[0]["shards"] for manifest in manifests)
