@@ -70,7 +70,9 @@ def _tokenizer(name: str, folder: Path) -> Any:
     return _legacy_llama(transformers, value, normalizers.Sequence(spaces))
 
 
-def _trained(model: Any, trainer: Any, *, normaliser: Any = None, splitter: Any = None) -> dict[str, Any]:
+def _trained(
+    model: Any, trainer: Any, *, normaliser: Any = None, splitter: Any = None, texts: list[str] = CORPUS
+) -> dict[str, Any]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer(model)
@@ -78,11 +80,11 @@ def _trained(model: Any, trainer: Any, *, normaliser: Any = None, splitter: Any 
         tokenizer.normalizer = normaliser
     if splitter is not None:
         tokenizer.pre_tokenizer = splitter
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return json.loads(tokenizer.to_str())
 
 
-def word_piece(*, lowercase: bool = True) -> dict[str, Any]:
+def word_piece(*, lowercase: bool = True, texts: list[str] = CORPUS) -> dict[str, Any]:
     """A tokenizer.json as BERT's, without a template."""
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
@@ -91,10 +93,11 @@ def word_piece(*, lowercase: bool = True) -> dict[str, Any]:
         trainers.WordPieceTrainer(vocab_size=250, special_tokens=BERT, show_progress=False),
         normaliser=normalizers.BertNormalizer(lowercase=lowercase),
         splitter=pre_tokenizers.BertPreTokenizer(),
+        texts=texts,
     )
 
 
-def byte_level(special: list[str]) -> dict[str, Any]:
+def byte_level(special: list[str], *, texts: list[str] = CORPUS) -> dict[str, Any]:
     """A tokenizer.json as GPT-2's."""
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -103,6 +106,7 @@ def byte_level(special: list[str]) -> dict[str, Any]:
         models.BPE(),
         trainers.BpeTrainer(vocab_size=450, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
         splitter=pre_tokenizers.ByteLevel(add_prefix_space=False),
+        texts=texts,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lossary.data.manifests import MANIFEST, read_manifest
+from lossary.data.tokenizer import MODELS
 from lossary.errors import DataError, LossaryError, StudyError, UnreadSource, UsageError
 from lossary.failures import explain
 from lossary.files import read_json
@@ -151,8 +152,8 @@ class _Look:
         if not path.is_file():
             return ("partly made" if self.folder.tokenizer.is_dir() else "missing"), None
         size = self._kept(lambda: int(read_json(path)["vocabulary_size"]))
-        if size is not None and not (self.folder.tokenizer / "spiece.model").is_file():
-            self.problems.append(Problem(where=str(self.folder.tokenizer / "spiece.model"), message="no such file"))
+        if size is not None and not any((self.folder.tokenizer / name).is_file() for name in MODELS):
+            self.problems.append(Problem(where=str(self.folder.tokenizer / MODELS[0]), message="no such file"))
             return "damaged", size
         return ("damaged" if size is None else "made"), size
 

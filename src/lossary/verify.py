@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from lossary.data.blocks import Blocks, Place
 from lossary.data.manifests import MANIFEST, read_manifest
-from lossary.data.tokenizer import open_tokenizer
+from lossary.data.tokenizer import MODELS, open_tokenizer
 from lossary.diagnosis import traces
 from lossary.errors import LossaryError
 from lossary.files import check_json
@@ -29,7 +29,7 @@ __all__ = ["REMEDIES", "VerifiedFile", "verify"]
 State = Literal["whole", "damaged", "no checksum"]
 
 REMEDIES = {
-    "tokenizer": "restore it from a copy: every checkpoint holds one, spiece.model",
+    "tokenizer": "restore it from a copy: every checkpoint holds one, spiece.model or tokenizer.json",
     "prepared": "delete the folder below prepared/ and run `lossary prepare`: it is made again from its sources",
     "validation": "restore it from a copy: scores depend on it, and another one would make them another study's",
     "texts": "delete its folder and run `lossary prepare`: it is made again from the sources",
@@ -76,7 +76,10 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
     if folder.tokenizer.is_dir():
         path = folder.tokenizer / MANIFEST
         yield _Check("tokenizer", path, partial(check_json, path))
-        yield _Check("tokenizer", folder.tokenizer / "spiece.model", lambda: bool(open_tokenizer(folder).digest))
+        file = next(
+            (path for name in MODELS if (path := folder.tokenizer / name).is_file()), folder.tokenizer / MODELS[0]
+        )
+        yield _Check("tokenizer", file, lambda: bool(open_tokenizer(folder).digest))
     for kind in ("prepared", "validation", "views"):
         for path in sorted((root / kind).rglob(MANIFEST)):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):

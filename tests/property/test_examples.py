@@ -267,7 +267,14 @@ def test_ngrams_have_the_published_lengths() -> None:
 
 def test_masked_pieces_become_mask_random_or_stay() -> None:
     labels = np.full((4000, 10), 77, np.int32)
-    found = replace_masked(labels, vocabulary_size=1000, example=np.arange(4000, dtype=np.uint64), key=4, epoch=0)
+    found = replace_masked(
+        labels,
+        mask=MASK,
+        ordinary=np.arange(FIRST_PIECE, 1000, dtype=np.int32),
+        example=np.arange(4000, dtype=np.uint64),
+        key=4,
+        epoch=0,
+    )
     assert abs((found == MASK).mean() - 0.8) < 0.01
     assert abs((found == 77).mean() - 0.1) < 0.01
     others = found[(found != MASK) & (found != 77)]

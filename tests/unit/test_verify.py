@@ -67,7 +67,7 @@ def finished(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> tuple[Study
         parameters=weights,
         moments=moments,
         state={"step": 12, "tokens": 1000, "backend": "torch"},
-        tokenizer=folder.tokenizer / "spiece.model",
+        tokenizer=open_tokenizer(folder),
     )
     traces.store(folder.diagnosis / "traces" / "questions", QUESTION)
     # Logs of sides are nobody's numbers.

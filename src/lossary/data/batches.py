@@ -19,7 +19,7 @@ from lossary.data.examples import Examples
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.mixture import MixtureOrder
 from lossary.data.segments import RaggedSpans
-from lossary.data.shards import PreparedDataset, offsets_of, open_dataset, ranges
+from lossary.data.shards import PreparedDataset, marked_ids, offsets_of, open_dataset, ranges
 from lossary.data.spans import SpanRows, StoredSpans
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import ShardError
@@ -61,8 +61,8 @@ class SpanStore:
         return cls(dataset, spans.blocks, spans.counts)
 
     def shard(self, number: int) -> tuple[NDArray[Any], StoredSpans]:
-        """The pieces of a shard and its spans."""
-        return self._shards.read(number)["ids"], StoredSpans(self._spans.read(number))
+        """The pieces of a shard, as `Shard.marked_ids` has them, and its spans."""
+        return marked_ids(self._shards.read(number)), StoredSpans(self._spans.read(number))
 
     def forget_after(self, spans: int) -> None:
         """Counts spans that were fetched; now and then the pages that they lie on are given back."""

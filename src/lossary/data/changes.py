@@ -17,8 +17,9 @@ from lossary.data.contents import Content, Contents, same_contents
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.parts import runs_with_results
 from lossary.data.source_files import SourceFile, list_files
+from lossary.data.tokenizer import model_digest
 from lossary.errors import SourceError, UnreadSource
-from lossary.files import digest_file, digest_json, read_json
+from lossary.files import digest_json, read_json
 from lossary.folder import StudyFolder
 from lossary.study import Dataset, Study
 
@@ -116,8 +117,7 @@ class _Question:
         """What a tokenizer is made from, as its manifest keeps it."""
         settings = self.study.tokenizer
         if settings.model is not None:
-            path = self.folder.root / settings.model
-            made_from: dict[str, Any] = {"model": digest_file(path) if path.is_file() else None}
+            made_from: dict[str, Any] = {"model": model_digest(self.folder.root / settings.model)}
         else:
             made_from = {
                 "settings": settings.model_dump(),

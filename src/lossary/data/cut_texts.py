@@ -22,8 +22,7 @@ from lossary.data.frozen_texts import HIDDEN, KEPT, RANDOM, FrozenTexts
 from lossary.data.philox import stream_key
 from lossary.data.segments import choose_segments
 from lossary.data.shards import Shard, offsets_of, ranges
-from lossary.data.spans import SPECIAL_TOKENS
-from lossary.data.tokenizer import MASK, TokenizerModel
+from lossary.data.tokenizer import StudyTokenizer
 from lossary.study import Study
 
 __all__ = ["NotTheSame", "TextCutter", "Trimmer"]
@@ -69,16 +68,18 @@ class _Words(NamedTuple):
 class TextCutter:
     """Cuts texts of the examples of one dataset."""
 
-    def __init__(self, study: Study, dataset: str, tokenizer: TokenizerModel) -> None:
+    def __init__(self, study: Study, dataset: str, tokenizer: StudyTokenizer) -> None:
         self._tokenizer = tokenizer
         self._settings = Settings.of(study.recipe)
-        self._cut = Cut(study, dataset, study.recipe.sequence_length)
+        self._added = tokenizer.template.num_added[1]
+        self._before, self._between = tokenizer.template.places
+        self._cut = Cut(study, dataset, study.recipe.sequence_length, self._added)
         self._keys = tuple(stream_key(study.seed, "validation", draw, dataset) for draw in ("split", "cut"))
 
     def texts(self, examples: Examples, documents: Shard, raw: Sequence[tuple[str, ...]]) -> FrozenTexts:
         """The texts of examples (B,) of some documents. NotTheSame if they are not of these documents."""
         first, second = self._segments(examples, documents)
-        words = self._words(examples, first, second)
+        words = self._words(examples, documents, first, second)
         buffer, places = self._places(documents, raw)
         trim = Trimmer(buffer, self._tokenizer.is_blank)
         swapped = examples.sop_labels == 1
@@ -116,15 +117,16 @@ class TextCutter:
             raise NotTheSame("its spans are not those of its examples")
         found = ragged([(np.arange(len(at)), documents.ids, spans.rows(at))], np.zeros(len(at), np.int16))
         keys = (self._keys[0], self._keys[1])
-        room = self._settings.length - SPECIAL_TOKENS
+        room = self._settings.length - self._added
         chosen = choose_segments(found, room=room, sop=self._settings.sop, keys=keys, epoch=0)
         shift = spans.start[at] - found.offsets[:-1]
         first = _Stretches(chosen.first_start + shift, chosen.first_count)
         second = _Stretches(chosen.second_start + shift, chosen.second_count)
         column = np.arange(examples.token_ids.shape[1])
-        stop = first.size[:, None] + 1
-        in_first = (column >= 1) & (column < stop)
-        in_second = (column > stop) & (column < stop + 1 + second.size[:, None])
+        stop = first.size[:, None] + self._before
+        in_first = (column >= self._before) & (column < stop)
+        again = stop + self._between
+        in_second = (column >= again) & (column < again + second.size[:, None])
         pieces = examples.token_ids.copy()
         used = examples.weights > 0
         pieces[np.nonzero(used)[0], examples.positions[used]] = examples.labels[used]
@@ -136,18 +138,22 @@ class TextCutter:
             raise NotTheSame("the pieces of its documents are not those of its examples")
         return first, second
 
-    def _words(self, examples: Examples, first: _Stretches, second: _Stretches) -> _Words:
+    def _words(self, examples: Examples, documents: Shard, first: _Stretches, second: _Stretches) -> _Words:
         """The hidden words: runs of hidden pieces up to the next one that starts a word, or a segment."""
         used = examples.weights > 0
         row, position, label = np.nonzero(used)[0], examples.positions[used].astype(np.int64), examples.labels[used]
-        border = first.size[row] + 1  # the place of the first [SEP]
-        in_first = position < border
-        piece = np.where(in_first, first.start[row] + position - 1, second.start[row] + position - border - 1)
-        starts = self._tokenizer.is_word_start[label] | (position == 1) | (position == border + 1)
+        again = first.size[row] + self._before + self._between  # where the second segment begins
+        in_first = position < again
+        piece = np.where(in_first, first.start[row] + position - self._before, second.start[row] + position - again)
+        known = self._tokenizer.is_word_start
+        starts = (position == self._before) | (position == again)
+        starts |= known[label] if known is not None else documents.word_starts[piece]
         starts[1:] |= (row[1:] != row[:-1]) | (position[1:] != position[:-1] + 1)
         at = np.flatnonzero(starts)
         seen = examples.token_ids[row[at], position[at]]
-        treatment = np.where(seen == MASK, HIDDEN, np.where(seen == label[at], KEPT, RANDOM)).astype(np.uint8)
+        treatment = np.where(
+            seen == self._tokenizer.specials.mask, HIDDEN, np.where(seen == label[at], KEPT, RANDOM)
+        ).astype(np.uint8)
         order = np.lexsort((piece[at], row[at]))
         pieces = _Stretches(piece[at][order], np.diff(at, append=len(row))[order])
         return _Words(row[at][order], pieces, treatment[order])

@@ -1,6 +1,6 @@
 """Examples: what a model is given, padded to one length, as NumPy arrays that every backend reads.
 
-[CLS] A [SEP] B [SEP]      segment 0 over [CLS] A [SEP], 1 over B [SEP]
+[CLS] A [SEP] B [SEP]      token type 0 over [CLS] A [SEP], 1 over B [SEP], or as the vocabulary's template has it
 [CLS] A [SEP]              where a document has a single sentence: no sentence-order label
 """
 
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.blocks import narrow
-from lossary.data.tokenizer import CLS
 
 __all__ = ["Examples", "concatenate", "packed_examples", "unpacked_examples"]
+
+# What stands in a row that only fills a shape: any piece, since nothing is predicted there.
+_FILLER = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Examples:
         return Examples(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def padded(self, *, length: int, predictions: int, rows: int) -> "Examples":
-        """As it is, with T, P and B made `length`, `predictions` and `rows`; filler rows hold one [CLS] and no label.
+        """As it is, with T, P and B made `length`, `predictions` and `rows`; filler rows hold one piece and no label.
 
         T and P may shrink as far as nothing is lost.
         """
@@ -71,7 +73,7 @@ class Examples:
         for name in ("dataset", "example", "lengths", "masked", "sop_labels", "bytes"):
             fill = {"lengths": 1, "sop_labels": -1}.get(name, 0)
             columns[name] = np.concatenate([columns[name], np.full(filler, fill, columns[name].dtype)])
-        columns["token_ids"][len(self) :, 0] = CLS
+        columns["token_ids"][len(self) :, 0] = _FILLER
         return Examples(**columns)
 
 

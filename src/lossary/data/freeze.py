@@ -23,7 +23,7 @@ from lossary.data.manifests import SCHEMA, write_manifest
 from lossary.data.parts import EXAMPLES, HASHES, part_request, validation_shares
 from lossary.data.philox import stream_key
 from lossary.data.shards import PreparedDataset, Shard
-from lossary.data.spans import EXAMPLE_BITS, Spans, cut_spans
+from lossary.data.spans import EXAMPLE_BITS, SPECIAL_TOKENS, Spans, cut_spans
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import DataError
 from lossary.files import digest_file, digest_json, write_directory_atomic
@@ -44,6 +44,7 @@ class Cut:
     study: Study
     name: str
     length: int
+    added: int = SPECIAL_TOKENS  # special pieces of two segments
 
     @property
     def key(self) -> int:
@@ -54,7 +55,7 @@ class Cut:
         return self.study.recipe.short_rate
 
     def spans(self, shard: Shard) -> Spans:
-        return cut_spans(shard, length=self.length, short_rate=self.short_rate, key=self.key)
+        return cut_spans(shard, length=self.length, short_rate=self.short_rate, key=self.key, added=self.added)
 
 
 class _Choice(NamedTuple):
@@ -109,10 +110,10 @@ class _Maker:
         self._study = study
         self._path = folder.validation_part(dataset.name)
         self._dataset = dataset
-        self._cut = Cut(study, dataset.name, study.recipe.sequence_length)
         self._key = stream_key(study.seed, "validation", dataset.name)
         self._mix = partial(_mix, key=self._key)
         tokenizer = open_tokenizer(folder)
+        self._cut = Cut(study, dataset.name, study.recipe.sequence_length, tokenizer.template.num_added[1])
         self._tokenizer_digest = tokenizer.digest
         self._assembler = Assembler(
             tokenizer, [dataset.name], Settings.of(study.recipe), seed=study.seed, purpose="validation"
@@ -193,7 +194,7 @@ class _Maker:
             chosen = np.flatnonzero(ordinal < choice.spans[place][spans.document])
             for start in range(0, len(chosen), _EXAMPLES_A_BLOCK):
                 at = chosen[start : start + _EXAMPLES_A_BLOCK]
-                part = (np.arange(len(at)), documents.ids, spans.rows(at))
+                part = (np.arange(len(at)), documents.marked_ids, spans.rows(at))
                 yield self._assembler.assemble(ragged([part], np.zeros(len(at), np.int16)), 0)
 
 

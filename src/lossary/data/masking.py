@@ -2,7 +2,7 @@
 
 As google-research/albert (create_pretraining_data.py): words in random order each start an n-gram with p(n) ∝ 1/n; one
 that exceeds what is left of the budget tries a smaller n; one that meets a masked word is passed over. Here n-grams
-stay inside their segment. Of masked pieces 80 % become [MASK], 10 % a random piece, 10 % stay.
+stay inside their segment. Of masked pieces 80 % become [MASK], 10 % a random piece that is not special, 10 % stay.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.philox import Key, uniforms
-from lossary.data.tokenizer import FIRST_PIECE, MASK
 
 __all__ = ["Words", "find_words", "mask_budget", "mask_words", "replace_masked"]
 
@@ -126,13 +125,17 @@ class _Rounds:
 def replace_masked(
     labels: NDArray[np.int32],
     *,
-    vocabulary_size: int,
+    mask: int,
+    ordinary: NDArray[np.int32],
     example: NDArray[np.uint64],
     key: Key,
     epoch: NDArray[np.int64] | int,
 ) -> NDArray[np.int32]:
-    """What stands in the input at masked positions (B, P) that held `labels`."""
+    """What stands in the input at masked positions (B, P) that held `labels`.
+
+    `mask` is the piece that hides others, `ordinary` are those that may stand there by chance.
+    """
     draws = uniforms(key, example, epoch, 2 * labels.shape[1]).reshape(*labels.shape, 2)
-    piece = FIRST_PIECE + np.floor(draws[..., 1] * (vocabulary_size - FIRST_PIECE)).astype(np.int32)
+    piece = ordinary[np.floor(draws[..., 1] * len(ordinary)).astype(np.int64)]
     kind = draws[..., 0]
-    return np.where(kind < 0.8, MASK, np.where(kind < 0.9, piece, labels)).astype(np.int32)
+    return np.where(kind < 0.8, mask, np.where(kind < 0.9, piece, labels)).astype(np.int32)

@@ -28,7 +28,7 @@ from lossary.data.philox import stream_key, uniforms
 from lossary.data.source_files import SourceFile
 from lossary.data.sources import read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
-from lossary.data.tokenizer import TokenizerModel, VocabularyTooLarge, install_model, open_tokenizer, train_model
+from lossary.data.tokenizer import StudyTokenizer, VocabularyTooLarge, install_model, open_tokenizer, train_model
 from lossary.errors import SourceError, WorkerError
 from lossary.files import digest_json, read_json, write_atomic, write_json
 from lossary.folder import StudyFolder
@@ -103,7 +103,7 @@ def _kept_manifest(path: Path, change: DatasetChange) -> dict[str, Any]:
 class _Workers:
     """This process and `count - 1` more that tokenise: the others start at the first block, and none waits for them."""
 
-    def __init__(self, count: int, model: TokenizerModel) -> None:
+    def __init__(self, count: int, model: StudyTokenizer) -> None:
         self.count = count
         self.model = model
         self._pool: ProcessPoolExecutor | None = None
@@ -135,7 +135,7 @@ def make_tokenizer(study: Study, folder: StudyFolder, changes: DataChanges) -> N
     """Trains or installs the tokenizer."""
     settings = study.tokenizer
     if settings.model is not None:
-        install_model(folder, folder.root / settings.model, record=changes.record)
+        install_model(folder, folder.root / settings.model, sop=study.recipe.has_sop, record=changes.record)
         return
     gone = [name for name, change in changes.datasets.items() if change.files is None]
     if gone:
@@ -204,7 +204,7 @@ class _DatasetJob:
     files: list[SourceFile]
     contents: list[Content]
     path: Path
-    model: TokenizerModel
+    model: StudyTokenizer
     skipped: Counter[str] = field(default_factory=Counter)
 
     @property

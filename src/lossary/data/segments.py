@@ -21,7 +21,7 @@ class RaggedSpans:
 
     dataset: NDArray[np.int16]  # (B,)
     example: NDArray[np.uint64]  # (B,)
-    ids: NDArray[np.int32]  # (N,)
+    ids: NDArray[np.int32]  # (N,), word starts marked as `Shard.marked_ids` has them
     offsets: NDArray[np.int64]
     sentence_ends: NDArray[np.int64]  # (S,) relative to the span
     sentence_offsets: NDArray[np.int64]

@@ -21,8 +21,20 @@ from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.errors import ShardError
 from lossary.folder import StudyFolder
 
-__all__ = ["MANIFEST", "PreparedDataset", "Shard", "offsets_of", "open_dataset", "packed_shard", "ranges"]
+__all__ = [
+    "MANIFEST",
+    "WORD_START",
+    "PreparedDataset",
+    "Shard",
+    "marked_ids",
+    "offsets_of",
+    "open_dataset",
+    "packed_shard",
+    "ranges",
+]
 
+# Set in a piece that starts a word, where the vocabulary's pieces do not say it themselves.
+WORD_START = 1 << 30
 _HINT = "Delete the folder `prepared` and run `lossary prepare`."
 
 
@@ -38,6 +50,7 @@ class Shard:
     bytes: NDArray[np.uint32]  # (D,) UTF-8 bytes of the text
     text_hash: NDArray[np.uint64]  # (D,) of the normalised text
     pair: bool
+    starts: NDArray[np.bool_] | None = None  # (N,) pieces that start words; None where each piece says it of itself
 
     def __len__(self) -> int:
         return len(self.row)
@@ -55,7 +68,21 @@ class Shard:
             bytes=self.bytes[documents],
             text_hash=self.text_hash[documents],
             pair=self.pair,
+            starts=None if self.starts is None else self.starts[ranges(self.id_offsets[documents], tokens)],
         )
+
+    @property
+    def word_starts(self) -> NDArray[np.bool_]:
+        """(N,) pieces that start words, of documents that are kept with them."""
+        assert self.starts is not None, "pieces say themselves whether they start words"
+        return self.starts
+
+    @property
+    def marked_ids(self) -> NDArray[Any]:
+        """(N,) pieces, those that start words marked where they do not say so themselves."""
+        if self.starts is None:
+            return self.ids
+        return self.ids.astype(np.int32) | np.where(self.starts, WORD_START, 0).astype(np.int32)
 
 
 def ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -85,7 +112,28 @@ def packed_shard(shard: Shard) -> dict[str, NDArray[Any]]:
         "first_row": shard.row[:1],
         "row_steps": narrow(np.diff(shard.row)),
         "pair": np.array([shard.pair], np.uint8),
+        **({} if shard.starts is None else {"words": _word_sizes(shard.starts)}),
     }
+
+
+def _word_sizes(starts: NDArray[np.bool_]) -> NDArray[Any]:
+    """Pieces of each word; the first piece of a shard starts one."""
+    return narrow(np.diff(np.flatnonzero(starts), append=len(starts)))
+
+
+def _word_starts(sizes: NDArray[Any], pieces: int) -> NDArray[np.bool_]:
+    starts = np.zeros(pieces, np.bool_)
+    starts[offsets_of(sizes)[:-1]] = True
+    return starts
+
+
+def marked_ids(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """The pieces of a stored shard, as `Shard.marked_ids` has them."""
+    if "words" not in arrays:
+        return arrays["ids"]
+    ids = arrays["ids"].astype(np.int32)
+    ids[offsets_of(arrays["words"])[:-1]] |= WORD_START
+    return ids
 
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Shard:
@@ -101,6 +149,7 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Shard:
         bytes=arrays["bytes"].astype(np.uint32),
         text_hash=arrays["text_hash"],
         pair=bool(arrays["pair"][0]),
+        starts=_word_starts(arrays["words"], len(arrays["ids"])) if "words" in arrays else None,
     )
 
 

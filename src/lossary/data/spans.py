@@ -23,7 +23,7 @@ __all__ = ["EXAMPLE_BITS", "SpanRows", "Spans", "StoredSpans", "cut_spans", "exa
 
 # An example's number: the row of its document, then the ordinal of its span within the document.
 EXAMPLE_BITS = 24
-SPECIAL_TOKENS = 3  # [CLS], [SEP], [SEP]
+SPECIAL_TOKENS = 3  # [CLS], [SEP], [SEP], as ALBERT has them
 # Of stored spans every so many has its place in full: to find one, as many steps are added up.
 _MARK = 64
 
@@ -82,9 +82,12 @@ def example_rows(example: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return example >> np.uint64(EXAMPLE_BITS)
 
 
-def cut_spans(shard: Shard, *, length: int, short_rate: float, key: int) -> Spans:
-    """All spans of a shard for examples of `length` tokens, special ones included; in the order of documents."""
-    room = length - SPECIAL_TOKENS
+def cut_spans(shard: Shard, *, length: int, short_rate: float, key: int, added: int = SPECIAL_TOKENS) -> Spans:
+    """All spans of a shard for examples of `length` tokens, in the order of documents.
+
+    `added` of these tokens are special: what a vocabulary's template adds to two segments.
+    """
+    room = length - added
     if shard.pair:
         return _whole_documents(shard)
     ends, offsets = _split_long_sentences(shard, room)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossary.data.blocks import BlockWriter
+from lossary.data.json_tokenizer import CutLines
 from lossary.data.parsing import BadRow, Block, ParsedBlock, parse
-from lossary.data.shards import Shard, packed_shard
-from lossary.data.tokenizer import UNK, TokenizerModel
+from lossary.data.shards import Shard, offsets_of, packed_shard
+from lossary.data.tokenizer import StudyTokenizer
 from lossary.files import digest_file, write_atomic, write_json
 
 __all__ = ["BlockSummary", "normalised_hash", "start_worker", "tokenise_block"]
@@ -32,7 +32,7 @@ _LINES_A_CALL = 4096
 _WHITE = bytes(code for code in range(128) if chr(code).isspace())
 _LOWER = bytes(range(256)).lower()
 
-_model: TokenizerModel | None = None
+_model: StudyTokenizer | None = None
 
 
 @dataclass(kw_only=True)
@@ -54,7 +54,7 @@ class BlockSummary:
     digest: str = ""
 
 
-def start_worker(model: TokenizerModel, parent: int) -> None:
+def start_worker(model: StudyTokenizer, parent: int) -> None:
     """Readies a worker process: it holds the tokenizer, leaves Ctrl-C to its parent and ends when its parent does."""
     global _model
     _model = model
@@ -69,7 +69,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def tokenise_block(block: Block, *, directory: Path, number: int, model: TokenizerModel | None = None) -> BlockSummary:
+def tokenise_block(block: Block, *, directory: Path, number: int, model: StudyTokenizer | None = None) -> BlockSummary:
     """Writes the shards of a block and its summary `block-<number>.json` into `directory`."""
     tokenizer = model or _model
     assert tokenizer is not None, "start_worker was not called"
@@ -83,7 +83,7 @@ def tokenise_block(block: Block, *, directory: Path, number: int, model: Tokeniz
                 if rows.rows:
                     shard = tokenise_rows(rows, tokenizer)
                     writer.append(packed_shard(shard))
-                    _count_shard(summary, shard, rows)
+                    _count_shard(summary, shard, rows, tokenizer.specials.unk)
                     summary.shards.append([*writer.places[-1], len(shard), len(shard.ids)])
         summary.digest = digest_file(temporary)
     write_json(directory / f"block-{number:06d}.json", asdict(summary))
@@ -97,17 +97,17 @@ def _count_bad(summary: BlockSummary, bad: list[BadRow]) -> None:
             summary.samples.append(asdict(row))
 
 
-def _count_shard(summary: BlockSummary, shard: Shard, rows: ParsedBlock) -> None:
+def _count_shard(summary: BlockSummary, shard: Shard, rows: ParsedBlock, unknown: int | None) -> None:
     summary.documents += len(shard)
     summary.tokens += len(shard.ids)
-    summary.unknown_tokens += int(np.count_nonzero(shard.ids == UNK))
+    summary.unknown_tokens += 0 if unknown is None else int(np.count_nonzero(shard.ids == unknown))
     summary.sentences += len(shard.sentence_ends)
     summary.bytes += int(shard.bytes.sum(dtype=np.int64))
     if shard.pair:
         summary.identical_pairs += sum(texts[0] == texts[1] for texts in rows.texts)
 
 
-def tokenise_rows(rows: ParsedBlock, tokenizer: TokenizerModel) -> Shard:
+def tokenise_rows(rows: ParsedBlock, tokenizer: StudyTokenizer) -> Shard:
     """The shard of parsed rows, at least one; a row that yields no piece keeps an empty document."""
     pair = len(rows.texts[0]) == 2
     lines: list[str] = []
@@ -118,11 +118,12 @@ def tokenise_rows(rows: ParsedBlock, tokenizer: TokenizerModel) -> Shard:
             parts = [text] if pair or "\n" not in text else text.split("\n")
             lines += parts
             counts.append(len(parts))
-    ids, line_ends = _encode(lines, tokenizer)
+    pieces = _cut(lines, tokenizer)
+    ids, line_ends = pieces.ids, pieces.line_ends
     lines_a_document = np.asarray(counts, np.int64).reshape(len(rows.rows), -1).sum(axis=1)
     last_line = np.cumsum(lines_a_document)
     id_offsets = np.concatenate([[0], line_ends])[np.concatenate([[0], last_line])]
-    ends = line_ends if pair else _sentence_ends(ids, line_ends, tokenizer)
+    ends = line_ends if pair else pieces.sentence_ends
     document = np.searchsorted(id_offsets[1:], ends, side="left")
     if pair:
         document = np.repeat(np.arange(len(rows.rows)), 2)
@@ -135,28 +136,21 @@ def tokenise_rows(rows: ParsedBlock, tokenizer: TokenizerModel) -> Shard:
         bytes=np.array([sum(len(text.encode()) for text in texts) for texts in rows.texts], np.uint32),
         text_hash=np.array([normalised_hash(texts) for texts in rows.texts], np.uint64),
         pair=pair,
+        starts=pieces.starts,
     )
 
 
-def _encode(lines: list[str], tokenizer: TokenizerModel) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Pieces of all lines, flat, and the ends of the lines in them."""
-    kind = np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.int32
-    pieces: list[NDArray[Any]] = []
-    lengths: list[int] = []
-    for start in range(0, len(lines), _LINES_A_CALL):
-        encoded = tokenizer.encode(lines[start : start + _LINES_A_CALL])
-        pieces.append(np.concatenate(encoded).astype(kind))
-        lengths += map(len, encoded)
-    return np.concatenate(pieces), np.cumsum(np.asarray(lengths, np.int64))
-
-
-def _sentence_ends(ids: NDArray[Any], line_ends: NDArray[np.int64], tokenizer: TokenizerModel) -> NDArray[np.int64]:
-    """Ends of sentences, ascending: ends of lines, and terminal pieces before the start of a word."""
-    ends_here = np.zeros(len(ids) + 1, np.bool_)
-    ends_here[1:-1] = tokenizer.ends_sentence[ids[:-1]] & tokenizer.is_word_start[ids[1:]]
-    ends_here[line_ends] = True
-    ends_here[0] = False  # an empty first line
-    return np.flatnonzero(ends_here)
+def _cut(lines: list[str], tokenizer: StudyTokenizer) -> CutLines:
+    """The pieces of all lines, so many lines at a time."""
+    parts = [tokenizer.cut(lines[start : start + _LINES_A_CALL]) for start in range(0, len(lines), _LINES_A_CALL)]
+    before = offsets_of(np.array([len(part.ids) for part in parts]))
+    starts = [part.starts for part in parts if part.starts is not None]
+    return CutLines(
+        ids=np.concatenate([part.ids for part in parts]),
+        line_ends=np.concatenate([part.line_ends + at for part, at in zip(parts, before, strict=False)]),
+        sentence_ends=np.concatenate([part.sentence_ends + at for part, at in zip(parts, before, strict=False)]),
+        starts=np.concatenate(starts) if starts else None,
+    )
 
 
 def normalised_hash(texts: tuple[str, ...]) -> int:

@@ -1,9 +1,10 @@
-"""The tokenizer: SentencePiece unigram with ALBERT's special pieces, trained on the mixture or taken as it is.
+"""The tokenizer: SentencePiece unigram with ALBERT's special pieces, trained on the mixture, or one taken as it is.
 
     tokenizer = open_tokenizer(folder)
     tokenizer.encode(["first line", "second line"])      # two lists of ids
 
-Special ids: <pad> 0, <unk> 1, [CLS] 2, [SEP] 3, [MASK] 4. They are control symbols: no text yields them.
+Special ids of SentencePiece models: <pad> 0, <unk> 1, [CLS] 2, [SEP] 3, [MASK] 4. They are control symbols: no text
+yields them. A tokenizer.json has its own (data/json_tokenizer.py); who reads a study asks its tokenizer.
 Source: Kudo: Subword regularization (ACL 2018); google-research/albert's vocabulary for the special ids.
 """
 
@@ -13,15 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
+from lossary.data.json_tokenizer import CutLines, install_json, json_file, json_request, open_json
 from lossary.errors import DataError, ShardError, StudyError
 from lossary.files import digest_file, read_json, write_directory_atomic, write_json
 from lossary.folder import StudyFolder
+from lossary.vocabulary.api import Specials
+from lossary.vocabulary.open import TOKENIZER_JSON
+from lossary.vocabulary.templates import Template, classic
 
 __all__ = [
     "CLS",
@@ -30,9 +35,11 @@ __all__ = [
     "PAD",
     "SEP",
     "UNK",
+    "StudyTokenizer",
     "TokenizerModel",
     "VocabularyTooLarge",
     "install_model",
+    "model_digest",
     "open_tokenizer",
     "train_model",
 ]
@@ -45,10 +52,83 @@ _TERMINAL = frozenset(".!?…。！？")
 # Closing quotes and brackets may stand between the full stop and the next word.
 _CLOSING = "\"'”’»)]}"
 MODEL = "spiece.model"
+MODELS = (MODEL, TOKENIZER_JSON)  # what a study's tokenizer may be
 # Pieces that training begins with and thins out: 30 for each one wanted give as short an encoding as SentencePiece's
 # own million, and a small vocabulary in less than half the time.
 _SEED_PIECES = 30
 _SEED_BOUNDS = (20_000, 1_000_000)
+
+
+class StudyTokenizer(Protocol):
+    """What a study's data is made and read with."""
+
+    @property
+    def digest(self) -> str:
+        """Of what it does."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Its file; `files` are all that a checkpoint needs of it."""
+        ...
+
+    @property
+    def files(self) -> list[Path]: ...
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+    @property
+    def specials(self) -> Specials: ...
+
+    @property
+    def template(self) -> Template: ...
+
+    @property
+    def pieces(self) -> list[str]:
+        """(V,) as the vocabulary lists them; `texts` are for people, with a space where a piece spells one."""
+        ...
+
+    @property
+    def texts(self) -> list[str]: ...
+
+    @property
+    def ordinary(self) -> NDArray[np.int32]:
+        """Pieces that texts are made of, ascending: those that random replacement draws."""
+        ...
+
+    @property
+    def is_word_start(self) -> NDArray[np.bool_] | None:
+        """(V,) pieces that start a word; None where the white space in front of them says so."""
+        ...
+
+    @property
+    def piece_bytes(self) -> NDArray[np.int32]:
+        """(V,) UTF-8 bytes of each piece, the space in front of a word among them if `counts_spaces`; specials 0."""
+        ...
+
+    @property
+    def counts_spaces(self) -> bool: ...
+
+    def encode(self, lines: list[str]) -> list[NDArray[np.int32]]:
+        """The pieces of each line."""
+        ...
+
+    def cut(self, lines: list[str]) -> CutLines:
+        """The pieces of lines, with words and sentences."""
+        ...
+
+    def places(self, lines: Sequence[bytes]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+        """The pieces (n,) of each line, given as UTF-8, and the bytes of it (n, 2) that each is from."""
+        ...
+
+    def is_blank(self, character: str) -> bool:
+        """Whether a character is white space, or is nothing else to this tokenizer."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of pieces."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +137,14 @@ class TokenizerModel:
 
     path: Path
     digest: str
+
+    specials = Specials(pad=PAD, unk=UNK, cls=CLS, sep=SEP, mask=MASK)
+    template = classic(CLS, SEP)
+    counts_spaces = True
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
 
     @property
     def processor(self) -> sentencepiece.SentencePieceProcessor:
@@ -88,9 +176,31 @@ class TokenizerModel:
         sizes[:FIRST_PIECE] = [0, 1, 0, 0, 0]
         return np.array(sizes, np.int32)
 
+    @cached_property
+    def texts(self) -> list[str]:
+        """(V,) the text of every piece; one that starts a word begins with a space."""
+        return [piece.replace(_WORD_START, " ") for piece in self.pieces]
+
+    @cached_property
+    def ordinary(self) -> NDArray[np.int32]:
+        """Pieces that texts are made of."""
+        return np.arange(FIRST_PIECE, self.vocabulary_size, dtype=np.int32)
+
     def encode(self, lines: list[str]) -> list[NDArray[np.int32]]:
         """The pieces of each line; one thread, since callers are parallel themselves."""
         return list(self.processor.encode(lines, return_type="numpy", num_threads=1))
+
+    def cut(self, lines: list[str]) -> CutLines:
+        """The pieces of lines, with sentences; words are told by pieces."""
+        kind = np.uint16 if self.vocabulary_size <= 1 << 16 else np.int32
+        encoded = self.encode(lines)
+        ids = np.concatenate(encoded).astype(kind)
+        line_ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+        ends_here = np.zeros(len(ids) + 1, np.bool_)
+        ends_here[1:-1] = self.ends_sentence[ids[:-1]] & self.is_word_start[ids[1:]]
+        ends_here[line_ends] = True
+        ends_here[0] = False  # an empty first line
+        return CutLines(ids=ids, line_ends=line_ends, sentence_ends=np.flatnonzero(ends_here), starts=None)
 
     def places(self, lines: Sequence[bytes]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
         """The pieces (n,) of each line, given as UTF-8, and the bytes of it (n, 2) that each is from.
@@ -115,11 +225,14 @@ def _processor(path: Path, digest: str) -> sentencepiece.SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_file=str(path))
 
 
-def open_tokenizer(folder: StudyFolder) -> TokenizerModel:
+def open_tokenizer(folder: StudyFolder) -> StudyTokenizer:
     """The tokenizer of a prepared study."""
     if not (folder.tokenizer / "manifest.json").is_file():
         raise ShardError("the study has no tokenizer yet", where=str(folder.tokenizer), hint="Run `lossary prepare`.")
-    path, digest = folder.tokenizer / MODEL, read_json(folder.tokenizer / "manifest.json")["digest"]
+    manifest = read_json(folder.tokenizer / "manifest.json")
+    if "files" in manifest:
+        return open_json(folder, manifest)
+    path, digest = folder.tokenizer / MODEL, manifest["digest"]
     if not path.is_file() or digest_file(path) != digest:
         raise ShardError(
             "the study's tokenizer is missing or not what was written",
@@ -210,15 +323,21 @@ def _training_failure(message: str, sentences: int) -> str:
     return f"no tokenizer can be trained on this text: {sentences:,} lines with too few different pieces"
 
 
-def install_model(folder: StudyFolder, path: Path, *, record: Mapping[str, Any]) -> None:
-    """Takes an existing SentencePiece model; StudyError if it is none or its special ids are not ALBERT's."""
+def install_model(folder: StudyFolder, path: Path, *, sop: bool, record: Mapping[str, Any]) -> None:
+    """Takes an existing tokenizer.json or SentencePiece model; StudyError if examples cannot be made with it."""
     where = f"{folder.study_file}: $.tokenizer.model"
+    if path.is_dir() and json_file(path) is None and (path / MODEL).is_file():
+        path = path / MODEL
+    if (file := json_file(path)) is not None and file.is_file():
+        install_json(folder, file, sop=sop, record=record)
+        return
     if not path.is_file():
-        raise StudyError(f"no such file: {path}", where=where)
+        what = "a folder with neither tokenizer.json nor spiece.model" if path.is_dir() else "no such file"
+        raise StudyError(f"{what}: {path}", where=where)
     try:
         processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (RuntimeError, OSError):
-        hint = "Expected the file of a SentencePiece model, as spiece.model."
+        hint = "Expected the file of a SentencePiece model, as spiece.model, or a tokenizer.json."
         raise StudyError(f"{path} is no SentencePiece model", where=where, hint=hint) from None
     found = {i: processor.id_to_piece(i) for i in _SPECIALS if i < processor.vocab_size()}
     wrong = [f"{i} is {found.get(i)!r}, not {name!r}" for i, name in _SPECIALS.items() if found.get(i) != name]
@@ -231,6 +350,14 @@ def install_model(folder: StudyFolder, path: Path, *, record: Mapping[str, Any])
     with write_directory_atomic(folder.tokenizer) as temporary:
         (temporary / MODEL).write_bytes(path.read_bytes())
         _write_manifest(temporary, source=path.name, record=record)
+
+
+def model_digest(path: Path) -> str | None:
+    """The digest of a file or folder that a study names as its tokenizer; None if it is gone."""
+    if (file := json_file(path)) is not None:
+        return json_request(file)
+    file = path / MODEL if path.is_dir() else path
+    return digest_file(file) if file.is_file() else None
 
 
 def _write_manifest(directory: Path, *, source: str, record: Mapping[str, Any]) -> None:

@@ -36,6 +36,7 @@ from lossary.data.parts import (
 from lossary.data.prepare import Progress
 from lossary.data.shards import PreparedDataset, open_dataset
 from lossary.data.spans import packed_spans
+from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import DataError
 from lossary.files import digest_json, write_directory_atomic
 from lossary.folder import StudyFolder
@@ -142,9 +143,10 @@ def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = 
         freeze_parts(study, folder, datasets, fresh=fresh, kept=kept)
     _list_parts(study, folder, datasets)
     held_out = held_out_hashes(folder)
+    added = open_tokenizer(folder).template.num_added[1]
     for length in sorted({study.recipe_of(run).sequence_length for run in study.runs}):
         for name, dataset in datasets.items():
-            _write_training_spans(study, folder, dataset, Cut(study, name, length), held_out, progress)
+            _write_training_spans(study, folder, dataset, Cut(study, name, length, added), held_out, progress)
     return freeze_texts(study, folder, progress=progress)
 
 

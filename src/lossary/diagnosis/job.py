@@ -67,7 +67,7 @@ def _place(error: BaseException) -> str:
 def setup_value(setup: Setup) -> dict[str, Any]:
     """A setup as JSON."""
     return {
-        "shape": vars(setup.shape),
+        "shape": setup.shape.described,
         "recipe": setup.recipe.model_dump(),
         "tokenizer": str(setup.tokenizer),
         "datasets": list(setup.datasets),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lossary.data.batches import training_shares
-from lossary.data.tokenizer import MODEL, open_tokenizer
+from lossary.data.tokenizer import MODEL, TokenizerModel, open_tokenizer
 from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.session import SideSpec
 from lossary.errors import UsageError
@@ -77,6 +77,13 @@ def run_setup(study: Study, folder: StudyFolder, run: str, *, threads: int) -> S
     recipe = study.recipe_of(run)
     assert recipe.seed is not None
     tokenizer = open_tokenizer(folder)
+    if not isinstance(tokenizer, TokenizerModel):
+        raise UsageError(
+            "a diagnosis holds sides against a computation with a SentencePiece model; this study has a tokenizer.json",
+            where=str(tokenizer.path),
+            hint="Its runs can be trained, scored, compared and checked. Diagnose a study of the same sources that "
+            "leaves out [tokenizer] model.",
+        )
     shape = shape_of(
         study.runs[run].size,
         vocabulary_size=tokenizer.vocabulary_size,

@@ -5,7 +5,7 @@
       config.json              opens as AlbertForPreTraining
       optimizer.safetensors    moments, m.<name> and v.<name>
       state.json               step, counts, digests
-      spiece.model             the tokenizer
+      spiece.model             the tokenizer, or a tokenizer.json and tokenizer_config.json
 
 `load_checkpoint` also opens what transformers saved, and google-research's files of TensorFlow 1 (`tf_albert.py`).
 A folder appears whole or not at all. Weights are read in any floating point format and held as float32, the vocabulary
@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from lossary.data.json_tokenizer import JSON_FILES
+from lossary.data.tokenizer import StudyTokenizer
 from lossary.errors import CheckpointError, DataError, UsageError
 from lossary.files import check_json, digest_file, read_json, write_directory_atomic, write_json, write_plain_json
 from lossary.models.parameters import Parameters, hf_config, parameter_table, shape_from_config
@@ -32,6 +34,7 @@ from lossary.models.tf_albert import read_tf_albert
 from lossary.models.tf_bundle import bundle_prefix
 from lossary.models.update_laws import Moments
 from lossary.models.vocabularies import MODELS
+from lossary.vocabulary.open import TOKENIZER_JSON
 
 __all__ = [
     "Checkpoint",
@@ -78,7 +81,13 @@ def weights_digest(parameters: Parameters) -> str:
 
 
 def save_checkpoint(
-    path: Path, *, shape: AlbertShape, parameters: Parameters, moments: Moments, state: dict[str, Any], tokenizer: Path
+    path: Path,
+    *,
+    shape: AlbertShape,
+    parameters: Parameters,
+    moments: Moments,
+    state: dict[str, Any],
+    tokenizer: StudyTokenizer,
 ) -> dict[str, Any]:
     """Writes a checkpoint folder, whole or not at all; returns its state with the digests filled in."""
     with write_directory_atomic(path) as temporary:
@@ -86,13 +95,16 @@ def save_checkpoint(
         both = {f"m.{name}": value for name, value in moments.m.items()}
         both |= {f"v.{name}": value for name, value in moments.v.items()}
         save_file(both, temporary / _MOMENTS, {"format": "pt"})
-        write_plain_json(temporary / _CONFIG, hf_config(shape))
-        shutil.copyfile(tokenizer, temporary / _VOCABULARY)
+        ends = {"bos_token_id": tokenizer.specials.cls, "eos_token_id": tokenizer.specials.sep}
+        write_plain_json(temporary / _CONFIG, hf_config(shape) | ends)
+        for file in tokenizer.files:
+            shutil.copyfile(file, temporary / file.name)
+        names = (_WEIGHTS, _MOMENTS, _CONFIG, *(file.name for file in tokenizer.files))
         full = {
             **state,
             "schema": _SCHEMA,
             "weights_digest": weights_digest(parameters),
-            "files": {name: digest_file(temporary / name) for name in (_WEIGHTS, _MOMENTS, _CONFIG, _VOCABULARY)},
+            "files": {name: digest_file(temporary / name) for name in names},
         }
         write_json(temporary / _STATE, full)
     return full
@@ -117,6 +129,9 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         write_plain_json(temporary / _CONFIG, config)
         for file in [*own, *checkpoint.vocabularies][:1]:
             shutil.copyfile(file, temporary / _VOCABULARY)
+        for file in () if own else (checkpoint.path / name for name in JSON_FILES):
+            if file.is_file():
+                shutil.copyfile(file, temporary / file.name)
         if "step" in checkpoint.state:
             write_plain_json(temporary / _TRAINER_STATE, {"global_step": checkpoint.state["step"]})
 
@@ -136,7 +151,8 @@ def check_checkpoint(path: Path) -> bool:
     state = _read_object(path / _STATE)
     files = state.get("files", {})
     _check_files(path, state, files)
-    return check_json(path / _STATE) and {_WEIGHTS, _MOMENTS, _CONFIG, _VOCABULARY} <= set(files)
+    vocabulary = _VOCABULARY if (path / _VOCABULARY).is_file() else TOKENIZER_JSON
+    return check_json(path / _STATE) and {_WEIGHTS, _MOMENTS, _CONFIG, vocabulary} <= set(files)
 
 
 def load_own_checkpoint(path: Path) -> Checkpoint:

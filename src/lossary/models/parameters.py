@@ -113,7 +113,7 @@ def hf_config(shape: AlbertShape) -> dict[str, Any]:
         "type_vocab_size": 2,
         "initializer_range": shape.initializer_range,
         "layer_norm_eps": shape.layer_norm_epsilon,
-        "pad_token_id": 0,
+        "pad_token_id": shape.pad_id,
         "bos_token_id": 2,
         "eos_token_id": 3,
         "tie_word_embeddings": True,
@@ -135,6 +135,7 @@ def shape_from_config(config: dict[str, Any]) -> AlbertShape:
     missing = [key for key in ("vocab_size", "hidden_size", "num_hidden_layers") if key not in config]
     if missing:
         raise ValueError(f"{', '.join(missing)} is missing")
+    pad = config.get("pad_token_id", 0)
     hidden = int(config["hidden_size"])
     return AlbertShape(
         vocabulary_size=int(config["vocab_size"]),
@@ -145,4 +146,5 @@ def shape_from_config(config: dict[str, Any]) -> AlbertShape:
         intermediate_size=int(config.get("intermediate_size", 4 * hidden)),
         max_positions=int(config.get("max_position_embeddings", 512)),
         initializer_range=float(config.get("initializer_range", 0.02)),
+        pad_id=None if pad is None else int(pad),
     )

@@ -7,6 +7,7 @@ Sources: Lan et al., ALBERT (ICLR 2020), table 2; the configuration files of goo
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from lossary.study import ScaledSize, SizeName
 
@@ -26,6 +27,12 @@ class AlbertShape:
     max_positions: int = 512
     initializer_range: float = 0.02
     layer_norm_epsilon: float = 1e-12
+    pad_id: int | None = 0  # PyTorch's embedding gives its row no gradient
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """As digests have it: what later versions added is named only where it is not as before."""
+        return {name: value for name, value in vars(self).items() if (name, value) != ("pad_id", 0)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def shape_of(
     vocabulary_size: int,
     max_positions: int = 512,
     initializer_range: float | None = None,
+    pad_id: int | None = 0,
 ) -> AlbertShape:
     """The shape of a size.
 
@@ -77,6 +85,7 @@ def shape_of(
         embedding_size=min(128, hidden),
         max_positions=max(512, max_positions),
         initializer_range=initializer_range or round(default_range, 4),
+        pad_id=pad_id,
     )
 
 

@@ -16,6 +16,7 @@ import sentencepiece
 
 from lossary.errors import CheckpointError
 from lossary.files import digest_file, read_json
+from lossary.vocabulary.open import TOKENIZER_JSON, open_vocabulary
 from lossary.vocabulary.sentencepiece_model import model_digest
 
 __all__ = ["MODELS", "Known", "compare_vocabulary"]
@@ -30,6 +31,8 @@ def compare_vocabulary(folder: Path, study_model: Path, more: Iterable[Path] = (
 
     Raises CheckpointError, naming both, if one is another.
     """
+    if study_model.name == TOKENIZER_JSON:
+        return _compare_json(folder, study_model, more)
     models = [*(folder / name for name in MODELS if (folder / name).is_file()), *more]
     for path in models:
         if digest_file(path) != digest_file(study_model) and _digest_of(path) != _digest_of(study_model):
@@ -38,6 +41,18 @@ def compare_vocabulary(folder: Path, study_model: Path, more: Iterable[Path] = (
     for path, pieces in listed.items():
         _check_pieces(path, pieces, study_model)
     return "same" if models or listed else "unknown"
+
+
+def _compare_json(folder: Path, study_file: Path, more: Iterable[Path]) -> Known:
+    """The same for a study whose tokenizer is a tokenizer.json: its pieces have to be the checkpoint's, one by one."""
+    own = open_vocabulary(study_file).pieces
+    listed = {path: pieces for path in _lists(folder) if (pieces := _listed_pieces(path))}
+    models = [*(path for name in MODELS if (path := folder / name).is_file()), *more]
+    for path in models if not listed else ():
+        listed[path] = dict(enumerate(open_vocabulary(path).pieces))
+    for path, pieces in listed.items():
+        _check_listed(path, pieces, {number: piece for number, piece in enumerate(own) if piece}, study_file)
+    return "same" if listed else "unknown"
 
 
 def _digest_of(path: Path) -> str:
@@ -72,6 +87,10 @@ def _listed_pieces(path: Path) -> dict[int, str]:
 def _check_pieces(path: Path, pieces: dict[int, str], study_model: Path) -> None:
     processor = sentencepiece.SentencePieceProcessor(model_file=str(study_model))
     own = dict(enumerate(processor.id_to_piece(list(range(processor.vocab_size())))))
+    _check_listed(path, pieces, own, study_model)
+
+
+def _check_listed(path: Path, pieces: dict[int, str], own: dict[int, str], study_model: Path) -> None:
     other = [number for number in sorted({*own, *pieces}) if own.get(number) != pieces.get(number)]
     if other:
         first = other[0]

@@ -24,7 +24,7 @@ from lossary.backends.api import Backend, OutOfDeviceMemory, RowSums, StepOutput
 from lossary.backends.process import Emit
 from lossary.data.batches import MicroBatch, TrainingData, micro_batches
 from lossary.data.examples import Examples
-from lossary.data.tokenizer import MODEL
+from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError
 from lossary.files import clear_leftovers, write_json
 from lossary.folder import StudyFolder
@@ -281,7 +281,7 @@ class _Loop:
             parameters=parameters,
             moments=self.backend.moments(),
             state=state,
-            tokenizer=self.folder.tokenizer / MODEL,
+            tokenizer=open_tokenizer(self.folder),
         )
 
 

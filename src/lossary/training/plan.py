@@ -75,6 +75,7 @@ def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
     shape = shape_of(
         study.runs[run].size,
         vocabulary_size=tokenizer.vocabulary_size,
+        pad_id=tokenizer.specials.pad,
         max_positions=longest,
         initializer_range=recipe.initializer_range,
     )
@@ -88,7 +89,7 @@ def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
     start = study.runs[run].start
     description = {
         "recipe": recipe.model_dump(exclude={*NOT_OF_WEIGHTS, "precision", "steps"}),
-        "shape": vars(shape),
+        "shape": shape.described,
         "tokenizer": tokenizer.digest,
         "training_examples": spans,
         "datasets": study.runs[run].datasets,

@@ -17,7 +17,6 @@ from lossary.backends.api import load_backend
 from lossary.backends.process import Emit, worker_main
 from lossary.data.batches import micro_batches
 from lossary.data.examples import Examples
-from lossary.data.tokenizer import CLS, FIRST_PIECE
 from lossary.folder import StudyFolder
 from lossary.models.parameters import initial_parameters
 from lossary.models.shapes import AlbertShape, operations
@@ -104,8 +103,7 @@ def random_examples(recipe: Recipe, shape: AlbertShape, *, rows: int) -> Example
     length = recipe.sequence_length
     masked = min(max(1, round(length * recipe.mask_rate)), recipe.max_predictions or length)
     random = np.random.default_rng(0)
-    pieces = random.integers(FIRST_PIECE, shape.vocabulary_size, (rows, length), dtype=np.int32)
-    pieces[:, 0] = CLS
+    pieces = random.integers(shape.vocabulary_size, size=(rows, length), dtype=np.int32)
     where = np.sort(random.permuted(np.tile(np.arange(1, length, dtype=np.int32), (rows, 1)), axis=1)[:, :masked])
     return Examples(
         dataset=np.zeros(rows, np.int16),

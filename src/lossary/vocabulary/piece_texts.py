@@ -47,8 +47,8 @@ def piece_text(piece: str, spelling: Spelling) -> str:
 
 
 def byte_counts(pieces: Sequence[str], spelling: Spelling) -> NDArray[np.int32]:
-    """(V,) UTF-8 bytes that each piece stands for, a space in front of it counted where the piece spells one."""
-    return np.array([len(_bytes_of(piece, spelling)) for piece in pieces], np.int32)
+    """(V,) UTF-8 bytes that each piece stands for, without white space around them."""
+    return np.array([len(_bytes_of(piece, spelling).strip()) for piece in pieces], np.int32)
 
 
 def is_white(pieces: Sequence[str], spelling: Spelling) -> NDArray[np.bool_]:

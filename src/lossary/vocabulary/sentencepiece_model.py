@@ -19,7 +19,7 @@ from lossary.files import digest_json
 from lossary.protobuf import fields, read_varint, varint
 from lossary.vocabulary.api import Encoded, Framed, Specials
 from lossary.vocabulary.offsets import Ranges, settled
-from lossary.vocabulary.piece_texts import byte_counts, is_white, piece_text
+from lossary.vocabulary.piece_texts import is_white, piece_text
 from lossary.vocabulary.roles import Beside, configured_template, find_specials
 from lossary.vocabulary.templates import BARE, Template, classic
 
@@ -65,14 +65,6 @@ class SentencePieceVocabulary:
     @cached_property
     def _is_white(self) -> NDArray[np.bool_]:
         return is_white(self.pieces, "metaspace")
-
-    @cached_property
-    def piece_bytes(self) -> NDArray[np.int32]:
-        """(V,) UTF-8 bytes that each piece is spelled with; special ones 0, unknown characters 1."""
-        sizes = np.where(self.is_special, 0, byte_counts(self.pieces, "metaspace")).astype(np.int32)
-        if self.specials.unk is not None:
-            sizes[self.specials.unk] = 1
-        return sizes
 
     @cached_property
     def texts(self) -> list[str]:

@@ -65,6 +65,11 @@ class Template:
         return self.single.num_added, self.pair.num_added
 
     @property
+    def places(self) -> tuple[int, int]:
+        """How many special pieces stand before the first segment, and how many between two."""
+        return len(self.pair.around[0]), len(self.pair.around[1])
+
+    @property
     def ids(self) -> set[int]:
         """The special pieces that it adds."""
         return {piece for layout in (self.single, self.pair) for added in layout.around for piece, _ in added}

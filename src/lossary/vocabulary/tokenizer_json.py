@@ -62,7 +62,7 @@ class JsonVocabulary:
 
     @cached_property
     def piece_bytes(self) -> NDArray[np.int32]:
-        """(V,) UTF-8 bytes that each piece is spelled with; special ones 0, unknown characters 1."""
+        """(V,) UTF-8 bytes that each piece is spelled with, without white space; special ones 0, the unknown one 1."""
         sizes = np.where(self.is_special, 0, byte_counts(self.pieces, self.spelling)).astype(np.int32)
         if self.specials.unk is not None:
             sizes[self.specials.unk] = 1
@@ -75,6 +75,10 @@ class JsonVocabulary:
             piece if special else piece_text(piece, self.spelling)
             for piece, special in zip(self.pieces, self.is_special, strict=True)
         ]
+
+    def is_blank(self, character: str) -> bool:
+        """Whether a character is white space, or is nothing else to this vocabulary."""
+        return character.isspace() or bool(self._is_white[self._encode(character).ids].all())
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """The pieces of each text and their bytes."""

@@ -17,7 +17,7 @@ from lossary.data.examples import Examples
 from lossary.data.masking import find_words, mask_budget, mask_words, replace_masked
 from lossary.data.philox import stream_key
 from lossary.data.spans import SPECIAL_TOKENS
-from lossary.data.tokenizer import CLS, SEP, TokenizerModel
+from lossary.data.tokenizer import CLS, MASK, SEP, TokenizerModel
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL
 
@@ -246,7 +246,8 @@ def _masks(
     labels = np.where(scored, tokens, 0).astype(np.int32)
     replaced = replace_masked(
         labels,
-        vocabulary_size=maker.tokenizer.vocabulary_size,
+        mask=MASK,
+        ordinary=maker.tokenizer.ordinary,
         example=number,
         key=keys["replace"],
         epoch=0,
