@@ -213,7 +213,7 @@ def _check_use(vocabulary: JsonVocabulary, *, sop: bool, where: str) -> None:
         raise StudyError(
             "its template puts no piece in front of a text, where the sentence-order head reads",
             where=where,
-            hint='Leave out "sop" ([recipe] objectives = ["mlm"]), or give the tokenizer a template with a cls piece.',
+            hint='Set [recipe] objective = ["mlm"], or give the tokenizer a template with a cls piece.',
         )
 
 

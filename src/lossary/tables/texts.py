@@ -9,12 +9,11 @@ example is the one that was scored is told by its tokens and its masked position
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from lossary.data.examples import Examples
 from lossary.data.parts import find_examples, read_validation_manifest, refuse_earlier_layout
-from lossary.data.tokenizer import CLS, MASK, SEP, TokenizerModel, open_tokenizer
+from lossary.data.tokenizer import StudyTokenizer, open_tokenizer
 from lossary.errors import LossaryError, ShardError
 from lossary.folder import StudyFolder
 from lossary.tables.examples import GapRow
@@ -26,12 +25,9 @@ __all__ = [
     "TextPart",
     "Texts",
     "open_texts",
-    "piece_texts",
     "stretches",
     "texts_of",
 ]
-
-_WORD_START = "▁"
 
 
 class Stretch(NamedTuple):
@@ -42,29 +38,21 @@ class Stretch(NamedTuple):
     slot: int | None  # which of the masked positions it is
 
 
-@lru_cache(maxsize=4)
-def piece_texts(tokenizer: TokenizerModel) -> list[str]:
-    """The text of every piece; one that starts a word begins with a space."""
-    return [piece.replace(_WORD_START, " ") for piece in tokenizer.pieces]
-
-
 def stretches(
-    ids: Sequence[int],
-    segment_ids: Sequence[int],
-    positions: Sequence[int],
-    labels: Sequence[int],
-    pieces: Sequence[str],
+    ids: Sequence[int], positions: Sequence[int], labels: Sequence[int], tokenizer: StudyTokenizer
 ) -> list[Stretch]:
     """The original text of an example of T ids, of which M `positions` were masked and had the `labels`."""
     slots = {position: slot for slot, position in enumerate(positions)}
+    pieces, around = tokenizer.texts, tokenizer.template.ids
     found: list[Stretch] = []
-    for position, (piece, segment) in enumerate(zip(ids, segment_ids, strict=True)):
+    segment = 0
+    for position, piece in enumerate(ids):
         slot = slots.get(position)
         if slot is not None:
             found.append(Stretch(segment, pieces[labels[slot]], slot))
-        elif piece in (CLS, SEP):
-            # [CLS] and [SEP] stand around segments; what they say the segments say.
-            continue
+        elif piece in around:
+            # [CLS] and [SEP] stand around segments; not every template has token types that tell these apart.
+            segment = int(bool(found))
         elif found and found[-1].slot is None and found[-1].segment == segment:
             found[-1] = found[-1]._replace(text=found[-1].text + pieces[piece])
         else:
@@ -110,7 +98,7 @@ class Texts:
     """The frozen examples of a study and the pieces that they are made of."""
 
     folder: StudyFolder
-    tokenizer: TokenizerModel
+    tokenizer: StudyTokenizer
 
     def of(self, dataset: str, rows: Sequence[GapRow]) -> list[ExampleText]:
         """The texts of some examples; one that is not what was scored has a reason instead."""
@@ -127,10 +115,10 @@ class Texts:
         size, count = int(examples.lengths[index]), int(examples.masked[index])
         if size != row.tokens or count != row.masked:
             return _without("the frozen validation set has another example of this number")
-        ids, segment_ids = examples.token_ids[index, :size].tolist(), examples.segment_ids[index, :size].tolist()
+        ids = examples.token_ids[index, :size].tolist()
         positions, labels = examples.positions[index, :count].tolist(), examples.labels[index, :count].tolist()
         segments: list[list[TextPart]] = [[], []]
-        for stretch in stretches(ids, segment_ids, positions, labels, piece_texts(self.tokenizer)):
+        for stretch in stretches(ids, positions, labels, self.tokenizer):
             slot = stretch.slot
             masked = None if slot is None else self._masked(row, slot, labels[slot], ids[positions[slot]])
             segments[stretch.segment].append(TextPart(stretch.text, masked))
@@ -138,10 +126,10 @@ class Texts:
 
     def _masked(self, row: GapRow, number: int, label: int, piece: int) -> MaskedPiece:
         scores = (row.first, row.second)
-        first, second = (piece_texts(self.tokenizer)[score.predicted[number]].strip() for score in scores)
+        first, second = (self.tokenizer.texts[score.predicted[number]].strip() for score in scores)
         return MaskedPiece(
-            target=piece_texts(self.tokenizer)[label].strip(),
-            seen="[MASK]" if piece == MASK else piece_texts(self.tokenizer)[piece].strip(),
+            target=self.tokenizer.texts[label].strip(),
+            seen="[MASK]" if piece == self.tokenizer.specials.mask else self.tokenizer.texts[piece].strip(),
             predicted=(first, second),
             nats=(row.first.position_nats[number], row.second.position_nats[number]),
         )

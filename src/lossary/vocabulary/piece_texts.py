@@ -42,7 +42,9 @@ def _bytes_of(piece: str, spelling: Spelling) -> bytes:
 
 
 def piece_text(piece: str, spelling: Spelling) -> str:
-    """A piece for people; bytes that are no whole character as �."""
+    """A piece for people, a space in front where a word starts; bytes that are no whole character as �."""
+    if spelling == "wordpiece" and not piece.startswith("##"):
+        return f" {piece}"
     return _bytes_of(piece, spelling).decode(errors="replace")
 
 

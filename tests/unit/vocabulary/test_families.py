@@ -182,6 +182,7 @@ def test_pieces_for_people() -> None:
     assert piece_text("▁the", "metaspace") == " the"
     assert piece_text("<0x41>", "metaspace") == "A"
     assert piece_text("##ing", "wordpiece") == "ing"
+    assert piece_text("the", "wordpiece") == " the"
 
 
 def test_the_digest_is_of_what_a_vocabulary_does(tmp_path: Path) -> None:

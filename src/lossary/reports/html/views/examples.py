@@ -11,7 +11,7 @@ import numpy as np
 from lossary.data.examples import Examples
 from lossary.data.parts import find_examples
 from lossary.data.shards import MANIFEST
-from lossary.data.tokenizer import MASK, TokenizerModel, open_tokenizer
+from lossary.data.tokenizer import StudyTokenizer, open_tokenizer
 from lossary.folder import StudyFolder
 from lossary.reports.html.charts.bars import Spread, histogram_spec
 from lossary.reports.html.charts.theme import ChartView, DataTable
@@ -22,7 +22,7 @@ from lossary.reports.text import number, plain
 from lossary.results.queries import BIN_NATS, BINS, ExampleScore, dearest, loss_spread, scores_of, widest_gaps
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
-from lossary.tables.texts import piece_texts, stretches
+from lossary.tables.texts import stretches
 
 __all__ = ["DatasetExamples", "ExampleView", "ExamplesView", "Piece", "example_views", "examples_view", "gap_pair"]
 
@@ -30,7 +30,6 @@ _MOST_DATASETS, _MOST_RUNS = 12, 6
 _WORST = 5
 _POSITIONS = 6
 _BARS = 36
-_WORD_START = "▁"
 
 
 class Piece(NamedTuple):
@@ -235,7 +234,7 @@ def _texts(folder: StudyFolder, keys: set[tuple[str, int]]) -> dict[tuple[str, i
 def _example(
     scores: dict[str, ExampleScore],
     text: Examples | None,
-    tokenizer: TokenizerModel | None,
+    tokenizer: StudyTokenizer | None,
     pair: tuple[str, str] | None,
     heads: dict[str, RunHead],
 ) -> ExampleView:
@@ -271,14 +270,14 @@ def _run_score(head: RunHead, score: ExampleScore) -> RunScore:
     return RunScore(head=head, loss=loss, correct=f"{score.mlm_correct} of {score.masked}", sop=sop)
 
 
-def _pieces(text: Examples, tokenizer: TokenizerModel) -> list[Piece]:
+def _pieces(text: Examples, tokenizer: StudyTokenizer) -> list[Piece]:
     """The original text, with the pieces that were masked told apart and what was shown in their place."""
     size, count = int(text.lengths[0]), int(text.masked[0])
-    ids, second = text.token_ids[0, :size].tolist(), text.segment_ids[0, :size].tolist()
+    ids = text.token_ids[0, :size].tolist()
     positions, labels = text.positions[0, :count].tolist(), text.labels[0, :count].tolist()
     found: list[Piece] = []
     segment = 0
-    for stretch in stretches(ids, second, positions, labels, piece_texts(tokenizer)):
+    for stretch in stretches(ids, positions, labels, tokenizer):
         if stretch.segment != segment:
             found.append(Piece("cut", ""))
             segment = stretch.segment
@@ -290,12 +289,12 @@ def _pieces(text: Examples, tokenizer: TokenizerModel) -> list[Piece]:
     return found
 
 
-def _word(tokenizer: TokenizerModel, piece: int) -> str:
-    return plain(tokenizer.pieces[piece].replace(_WORD_START, " ")) if piece < len(tokenizer.pieces) else f"#{piece}"
+def _word(tokenizer: StudyTokenizer, piece: int) -> str:
+    return plain(tokenizer.texts[piece]) if piece < len(tokenizer.pieces) else f"#{piece}"
 
 
-def _seen(tokenizer: TokenizerModel, shown: int, label: int) -> str:
-    if shown == MASK:
+def _seen(tokenizer: StudyTokenizer, shown: int, label: int) -> str:
+    if shown == tokenizer.specials.mask:
         return "[MASK]"
     return "itself" if shown == label else _word(tokenizer, shown).strip() or "␣"
 
@@ -304,7 +303,7 @@ def _positions(
     scores: dict[str, ExampleScore],
     runs: Sequence[str],
     text: Examples | None,
-    tokenizer: TokenizerModel | None,
+    tokenizer: StudyTokenizer | None,
     pair: tuple[str, str] | None,
 ) -> tuple[list[tuple[int, str, str, list[Prediction | None]]], int]:
     """The masks that make the most of the gap (or of the loss), in the text's order, and how many there are more."""
@@ -327,7 +326,7 @@ def _positions(
     return rows, count - len(chosen)
 
 
-def _prediction(score: ExampleScore, index: int, label: int, tokenizer: TokenizerModel) -> Prediction | None:
+def _prediction(score: ExampleScore, index: int, label: int, tokenizer: StudyTokenizer) -> Prediction | None:
     if score.predicted is None or score.position_nats is None or index >= len(score.predicted):
         return None
     piece = score.predicted[index]
