@@ -85,7 +85,9 @@ class Tokenizer(_Table):
         le=1_000_000,
         description="Pieces, special ones included; left out, a small text has as many as it allows.",
     )
-    model: str | None = Field(None, description="Path of a tokenizer.json, its folder, or a SentencePiece model; nothing is trained then.")
+    model: str | None = Field(
+        None, description="Path of a tokenizer.json, its folder, or a SentencePiece model; nothing is trained then."
+    )
     lowercase: bool = Field(True, description="Lower-case the text, as ALBERT does. Ignored with `model`.")
     sample_bytes: int = Field(64_000_000, ge=10_000, description="Text to train the tokenizer on, in bytes.")
 
