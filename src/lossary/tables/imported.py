@@ -6,7 +6,7 @@ older one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
@@ -238,6 +238,8 @@ def _named_apart(sources: list[_Source]) -> list[_Source]:
             continue
         for index, label in zip(indices, _labels([Path(sources[i].path) for i in indices]), strict=True):
             names[index, run] = label if len(runs_of[index]) == 1 else f"{label}: {run}"
+    if not names:
+        return sources
     return [
         replace(
             source,
@@ -272,9 +274,19 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
     numbers: list[Number] = []
     for source in sources:
         found = numbers_at(source.numbers, source.curves, chosen, notes)
-        label = Path(source.path).stem
+        path = Path(source.path)
+        called = defaultdict(list)
+        for at, mapped in enumerate(source.mapping):
+            if mapped.reason is None:
+                called[mapped.metric, mapped.run, mapped.dataset].append((at, mapped.source))
         numbers += [
-            replace(n, section=n.section or label, place=_place(source, n), reading=_reading(source, n)) for n in found
+            replace(
+                n,
+                section=n.section or path.stem,
+                place=", ".join(part for part in (path.name, n.place) if part),
+                reading=_reading(source.kind, called, n),
+            )
+            for n in found
         ]
     names = dict.fromkeys([*described, *(n.dataset for n in numbers if n.dataset is not None)])
     rows = [_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in names]
@@ -295,24 +307,17 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
     )
 
 
-def _place(source: _Source, number: Number) -> str:
-    return ", ".join(part for part in (Path(source.path).name, number.place) if part)
+def _reading(kind: str, called: Mapping[tuple[str, str, str], list[tuple[int, str]]], number: Number) -> str:
+    """Why a number is what the table calls it: its name in the file and what that was read as, and its conversion.
 
-
-def _reading(source: _Source, number: Number) -> str:
-    """Why a number is what the table calls it: its name in the file and what that was read as, and its conversion."""
-    found = [
-        mapped.source
-        for mapped in source.mapping
-        if mapped.reason is None
-        and mapped.metric == number.metric
-        and mapped.run in ("", number.run)
-        and mapped.dataset in ("", number.dataset)
-    ]
+    `called`: the names of a file with their order, by the metric, run and dataset that they were read as; "" is any.
+    """
+    owners = [(run, dataset) for run in ("", number.run) for dataset in dict.fromkeys(("", number.dataset or ""))]
+    found = [name for _, name in sorted(item for owner in owners for item in called.get((number.metric, *owner), ()))]
     # Several columns of one metric: the place ends with the name of its own.
     own = [name for name in found if number.place.endswith(f", {name}")] or found
     names = " and ".join(f"“{name}”" for name in dict.fromkeys(own)) or "a number"
-    reading = f"{names} of {source.kind} is read as {measure_of(number.metric).title}"
+    reading = f"{names} of {kind} is read as {measure_of(number.metric).title}"
     scale = _scale_of(number)
     return f"{reading}; {scale}" if scale else reading
 
@@ -340,9 +345,9 @@ def _mixed_notes(numbers: Iterable[Number]) -> list[str]:
 def _totals(runs: Sequence[RunColumn], rows: list[DatasetRow], cells: list[Cell], metrics: list[Metric]) -> list[Total]:
     """Totals over the datasets that any run has the metric of; a loss of no dataset is a part of none."""
     having: dict[Metric, set[str]] = defaultdict(set)
-    of_run: dict[str, list[Cell]] = defaultdict(list)
+    of_run: dict[tuple[str, Metric], list[Cell]] = defaultdict(list)
     for cell in cells:
-        of_run[cell.run].append(cell)
+        of_run[cell.run, cell.metric].append(cell)
         if cell.value is not None:
             having[cell.metric].add(cell.dataset)
     parts = {
@@ -353,7 +358,7 @@ def _totals(runs: Sequence[RunColumn], rows: list[DatasetRow], cells: list[Cell]
         total
         for run in runs
         for metric in metrics
-        for total in totals_of(run.name, parts[metric] or rows, of_run[run.name], metrics=[metric])
+        for total in totals_of(run.name, parts[metric] or rows, of_run[run.name, metric], metrics=[metric])
     ]
 
 
@@ -397,17 +402,15 @@ def _cells(numbers: list[Number], runs: list[RunColumn], rows: list[DatasetRow],
     at = {(number.run, number.dataset, number.metric): number for number in numbers}
     mixed = mixed_steps(n for n in numbers if n.dataset is not None)
     return [
-        replace(
-            _cell(run.name, row.name, metric, at.get((run.name, row.name, metric))),
-            has_own_step=(run.name, metric) in mixed and (run.name, row.name, metric) in at,
-        )
+        _cell(run.name, row.name, metric, number, has_own_step=number is not None and (run.name, metric) in mixed)
         for run in runs
         for row in rows
         for metric in metrics
+        for number in [at.get((run.name, row.name, metric))]
     ]
 
 
-def _cell(run: str, dataset: str, metric: Metric, number: Number | None) -> Cell:
+def _cell(run: str, dataset: str, metric: Metric, number: Number | None, *, has_own_step: bool) -> Cell:
     return Cell(
         run=run,
         dataset=dataset,
@@ -430,6 +433,7 @@ def _cell(run: str, dataset: str, metric: Metric, number: Number | None) -> Cell
         place=None if number is None else number.place,
         statistic=None if number is None else number.statistic,
         reading=None if number is None else number.reading,
+        has_own_step=has_own_step,
     )
 
 

@@ -1,7 +1,7 @@
 """The table model: one for terminal, Markdown, CSV, JSON and LaTeX, so that a number cannot disagree with itself."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 __all__ = [
@@ -51,6 +51,7 @@ class Measure:
     split: Literal["train", "test"] | None  # None: validation, or not said
 
 
+@cache
 def measure_of(metric: Metric) -> Measure:
     """A metric by its name: a split, an objective, a quantity."""
     first, _, rest = metric.partition("_")

@@ -46,10 +46,11 @@ def _total(
     of_run = {cell.dataset: cell for cell in cells if cell.run == run and cell.metric == metric}
     weights = {row.name: weight_of(row, weighting) for row in datasets}
     left_out = [name for name in weights if of_run[name].value is None]
-    parts = [(weight or 0.0, estimate_of(of_run[name])) for name, weight in weights.items() if name not in left_out]
     if any(weight is None for weight in weights.values()):
         total = Estimate(value=None, reason=f"the page gives no {weighting.replace('_', ' ')}")
     else:
+        known = [(weight or 0.0, of_run[name]) for name, weight in weights.items()]
+        parts = [(weight, estimate_of(cell)) for weight, cell in known if cell.value is not None]
         total = within(weighted_mean(parts), 0.0, 1.0 if metric.endswith("accuracy") else inf)
     # Why there is no interval is no reason to mark the number.
     reason = total.reason if total.value is None else None

@@ -44,9 +44,11 @@ def gaps(subject: Subject, run: str, base: str, metric: Metric) -> dict[str, Est
 def _comparisons(subject: Subject) -> list[tuple[str, str, Metric, dict[str, Estimate]]]:
     """Runs against the base, each within the section of the page that it stands in."""
     found = []
+    sections = dict.fromkeys(run.section for run in subject.table.runs)
     for metric in _METRICS:
+        bases = {section: _base(subject, section, metric) for section in sections}
         for run in subject.table.runs:
-            base = _base(subject, run.section, metric)
+            base = bases[run.section]
             if base is not None and run.name != base:
                 of_run = gaps(subject, run.name, base, metric)
                 if len(of_run) >= 2:
@@ -57,8 +59,10 @@ def _comparisons(subject: Subject) -> list[tuple[str, str, Metric, dict[str, Est
 def _base(subject: Subject, section: str | None, metric: Metric) -> str | None:
     if subject.table.base is not None:
         return subject.table.base
-    names = [run.name for run in subject.table.runs if run.section == section]
-    sums = {name: [cell.value or 0.0 for cell in subject.cells(metric) if cell.run == name] for name in names}
+    sums: dict[str, list[float]] = {run.name: [] for run in subject.table.runs if run.section == section}
+    for cell in subject.cells(metric):
+        if cell.run in sums:
+            sums[cell.run].append(cell.value or 0.0)
     full = {name: sum(values) / len(values) for name, values in sums.items() if values}
     return min(full, key=lambda name: full[name]) if full else None
 

@@ -19,12 +19,12 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     findings: list[Finding] = []
     measured = {(cell.run, cell.metric) for cell in subject.table.cells if cell.value is not None}
     best = best_weights(subject) if subject.table.is_imported else None
+    expected = {metric: _expected(subject.table, metric) for metric in subject.table.metrics}
     for run in subject.table.runs:
         for metric in subject.table.metrics:
             if (run.name, metric) not in measured:
                 continue
-            names = _expected(subject.table, metric)
-            cells = [subject.table.cell(run.name, name, metric) for name in names]
+            cells = [subject.table.cell(run.name, name, metric) for name in expected[metric]]
             missing = [cell for cell in cells if cell.value is None]
             if missing:
                 findings.append(_finding(subject, cells, missing, best))
