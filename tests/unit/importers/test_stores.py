@@ -7,9 +7,11 @@ import json
 import math
 import sqlite3
 import struct
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -223,13 +225,77 @@ def test_levanter_prints_json_with_metrics_inside(tmp_path: Path) -> None:
     assert last_values(read_any(tmp_path / "l.log", NO_MAPS)) == {("l", "all", "train_loss"): 2.5}
 
 
-def test_a_store_that_only_its_package_reads_is_refused_by_its_name(tmp_path: Path) -> None:
-    (tmp_path / ".aim" / "meta").mkdir(parents=True)
-    (tmp_path / ".aim" / "run_metadata.sqlite").touch()
+def aim_store(root: Path) -> None:
+    (root / ".aim" / "meta").mkdir(parents=True)
+    (root / ".aim" / "run_metadata.sqlite").touch()
+
+
+def test_a_store_that_only_its_package_reads_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aim", None)
+    aim_store(tmp_path)
     for path in (tmp_path, tmp_path / ".aim"):
         with pytest.raises(SourceError, match="Aim") as error:
             read_any(path, NO_MAPS)
+        assert "pip install aim" in str(error.value.hint)
         assert "JSON lines" in str(error.value.hint)
+
+
+class AimRun:
+    """A run as Aim's package gives it, of two series and one of the machine's."""
+
+    experiment = "base"
+
+    def __init__(self, run_hash: str, **_: object) -> None:
+        self.hash, self.name = run_hash, f"Run: {run_hash}"
+
+    def iter_metrics_info(self) -> list[tuple[str, SimpleNamespace, "AimRun"]]:
+        contexts: list[tuple[str, dict[str, str]]] = [
+            ("loss", {"subset": "train"}), ("loss", {"subset": "val", "dataset": "wiki"}), ("__system__cpu", {})
+        ]  # fmt: skip
+        return [(name, SimpleNamespace(to_dict=lambda said=said: said), self) for name, said in contexts]
+
+    def get_metric(self, _: str, context: SimpleNamespace) -> SimpleNamespace:
+        high = float(self.hash) + (0.5 if "val" in context.to_dict().values() else 0.0)
+        points = {step: (high - step / 8, None, 0.0) for step in (1, 2)}
+        return SimpleNamespace(data=points)
+
+    def close(self) -> None:
+        self.hash = ""
+
+
+def test_a_store_of_aim_is_read_by_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def repo(folder: str) -> SimpleNamespace:
+        opened.append(folder)
+        assert (Path(folder) / ".aim" / "run_metadata.sqlite").is_file()
+        return SimpleNamespace(list_all_runs=lambda: ["3", "4"])
+
+    monkeypatch.setitem(sys.modules, "aim", SimpleNamespace(Repo=repo, Run=AimRun))
+    aim_store(tmp_path)
+    found = read_any(tmp_path, NO_MAPS)
+    assert last_values(found) == {
+        ("base (3)", "all", "train_loss"): 2.75, ("base (3)", "wiki", "loss"): 3.25,
+        ("base (4)", "all", "train_loss"): 3.75, ("base (4)", "wiki", "loss"): 4.25,
+    }  # fmt: skip
+    assert not Path(opened[0]).is_relative_to(tmp_path)
+    assert not Path(opened[0]).exists()
+
+
+def test_a_store_of_aim_is_what_its_package_wrote(tmp_path: Path) -> None:
+    aim = pytest.importorskip("aim")
+    run = aim.Run(repo=str(tmp_path), experiment="base", system_tracking_interval=None, capture_terminal_logs=False)
+    for step in (100, 200):
+        run.track(4 - step / 800, name="loss", step=step, context={"subset": "train"})
+        run.track(5 - step / 800, name="loss", step=step, context={"subset": "val", "dataset": "wiki"})
+    run.close()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    found = read_any(tmp_path, NO_MAPS)
+    assert last_values(found) == {("base", "all", "train_loss"): 3.75, ("base", "wiki", "loss"): 4.75}
+    assert [curve.step.tolist() for curve in found.curves] == [[100, 200], [100, 200]]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 POINTS = [(at, {"train/loss": 4 - at / 8, "eval/wiki/loss": 4.5 - at / 8}) for at in range(0, 16, 4)]

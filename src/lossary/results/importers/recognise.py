@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lossary.errors import LossaryError, SourceError
+from lossary.results.importers.aim import is_aim, read_aim
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.databases import open_database
 from lossary.results.importers.drawn import read_aligned_grids, read_boxed_grids
@@ -67,7 +68,7 @@ __all__ = ["KINDS", "read_any"]
 KINDS = (
     "Markdown, CSV, HTML, LaTeX and Excel tables, tables of wikis and of plain text, notebooks, "
     "TensorBoard, MLflow (file store, SQLite), "
-    "W&B (exports, run folders), Trackio, Parquet and JSON lines of records with a step, "
+    "W&B (exports, run folders), Trackio, Aim, Parquet and JSON lines of records with a step, "
     "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, "
     "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, "
     "and any log whose lines say a step or epoch and a loss: step 100 | loss 2.3 | val_loss 2.4"
@@ -141,23 +142,16 @@ def _read_database(path: Path, maps: Maps) -> Imported:
         if {"runs", "metrics"} <= database.tables:
             return read_mlflow_sqlite(path, database, maps)
         if {"run", "experiment"} <= database.tables:
-            raise _aim(path)
+            return read_aim(path, maps)
     raise SourceError("no tables of MLflow's (`runs`, `metrics`) or of Trackio's (`metrics`)", where=str(path))
 
 
-def _aim(path: Path) -> SourceError:
-    return SourceError(
-        "a store of Aim's, which only its package reads",
-        where=str(path),
-        hint="Write its metrics with their package as JSON lines, and import those: "
-        '{"run": "base", "step": 100, "eval/wiki/loss": 2.3}',
-    )
-
-
 def _read_folder(path: Path, maps: Maps) -> Imported:
-    if {".aim", "run_metadata.sqlite"} & {file.name for file in path.iterdir()}:
-        raise _aim(path)
     parts = []
+    if is_aim(path):
+        parts.append(_of_file(read_aim(path, maps), path))
+    if path.name == ".aim" and parts:
+        return parts[0]
     events = event_files(path)
     if events:
         parts.append(_of_file(read_tensorboard(path, maps, events), path))
