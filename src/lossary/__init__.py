@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lossary.api.evaluate import evaluate
     from lossary.api.functions import check, compare, diagnose, import_files, new_study, open_study, rank, report, table
     from lossary.api.results import (
         CheckResult,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
         ReportFiles,
         TableResult,
     )
+    from lossary.backends.keras.scorer import KerasScorer
+    from lossary.backends.torch.module_scorer import ModuleScorer
+    from lossary.backends.torch.scorer import HuggingFaceScorer
     from lossary.errors import LossaryError
     from lossary.version import __version__
 
@@ -31,8 +35,11 @@ __all__ = [
     "CheckResult",
     "ComparisonResult",
     "DiagnosisResult",
+    "HuggingFaceScorer",
     "ImportResult",
+    "KerasScorer",
     "LossaryError",
+    "ModuleScorer",
     "OpenStudy",
     "RankingResult",
     "ReportFiles",
@@ -41,6 +48,7 @@ __all__ = [
     "check",
     "compare",
     "diagnose",
+    "evaluate",
     "import_files",
     "new_study",
     "open_study",
@@ -49,14 +57,29 @@ __all__ = [
     "table",
 ]
 
+_ELSEWHERE = {
+    "LossaryError": "lossary.errors",
+    "__version__": "lossary.version",
+    "evaluate": "lossary.api.evaluate",
+}
+# By name: the module, and the extra whose framework it imports.
+_SCORERS = {
+    "HuggingFaceScorer": ("lossary.backends.torch.scorer", "torch"),
+    "KerasScorer": ("lossary.backends.keras.scorer", "keras"),
+    "ModuleScorer": ("lossary.backends.torch.module_scorer", "torch"),
+}
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "LossaryError":
-        module = "lossary.errors"
-    elif name == "__version__":
-        module = "lossary.version"
+    if name in _SCORERS:
+        from lossary.backends.api import require_packages
+
+        module, framework = _SCORERS[name]
+        require_packages(framework, name)
+    elif name in _ELSEWHERE:
+        module = _ELSEWHERE[name]
     else:
         module = "lossary.api.functions" if name.islower() else "lossary.api.results"
     return getattr(import_module(module), name)

@@ -38,14 +38,19 @@ from lossary.files import clear_leftovers
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints
+from lossary.models.folders import STEP_FOLDER, Kind, recognise
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
 from lossary.reports.closing import Page, kept_page, load_ahead, make_page
 from lossary.results.endings import remembered
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
+<<<<<<< HEAD
 from lossary.study import Study
 from lossary.tables.build import scored_runs
+=======
+from lossary.study import Precision, Study
+>>>>>>> 0fd43a4 (A model of anybody is scored from Python or the command line, alone or rank by rank)
 from lossary.training.plan import course_of, is_finished, plan_run, steps_done
 
 __all__ = [
@@ -59,6 +64,8 @@ __all__ = [
     "Which",
     "chosen_runs",
     "evaluate",
+    "evaluate_foreign",
+    "foreign_of",
     "prepare",
     "run_study",
     "time_steps",
@@ -114,11 +121,62 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign:
-    """A checkpoint from elsewhere, or one of a run on another backend, to be scored under a name."""
+    """A checkpoint from elsewhere, or one of a run on another backend, to be scored under a name.
+
+    ALBERTs of the study's own vocabulary run on any backend; with a tokenizer of its own, or of another class, one is a
+    model of transformers. Several of one name are steps of it.
+    """
 
     name: str
     checkpoint: Path
     backend: str
+    kind: Kind = "albert"
+    tokenizer: Path | None = None  # None: the study's for ALBERTs, else what lies in the folder
+    step: int | None = None  # None: what the checkpoint says, else 0
+    precision: Precision = "fp32"
+
+
+def foreign_of(
+    path: Path,
+    name: str | None = None,
+    *,
+    backend: str = "torch",
+    precision: str = "fp32",
+    tokenizer: Path | None = None,
+    step: int | None = None,
+) -> Foreign:
+    """What a path holds, as what is scored; without a name it is the folder's, or that of the run it is a step of.
+
+    CheckpointError if it is none, UsageError where it cannot be scored as asked.
+    """
+    place = path.resolve()
+    found = recognise(place)
+    if found.kind == "keras":
+        raise UsageError(
+            "a Keras model does not say what its inputs are",
+            where=str(path),
+            hint="In Python, lossary.KerasScorer(call, tokenizer) scores it: docs/python.md.",
+        )
+    if found.kind == "tf1" and tokenizer is not None:
+        raise UsageError(
+            "TensorFlow 1 files are scored in the study's own vocabulary",
+            where="--tokenizer",
+            hint="`lossary convert` makes a folder of them, whose tokenizer can be named.",
+        )
+    # An ALBERT that speaks another vocabulary is a model of transformers like others.
+    kind: Kind = "transformers" if found.kind == "albert" and tokenizer is not None else found.kind
+    if kind == "transformers" and backend != "torch":
+        raise UsageError(f"{found.architecture} is scored by torch", where="--backend", hint="Leave --backend out.")
+    of_run = place.parent.name if STEP_FOLDER.fullmatch(place.name) else ""
+    return Foreign(
+        name=name or of_run or place.name,
+        checkpoint=place,
+        backend=backend,
+        kind=kind,
+        tokenizer=None if tokenizer is None else tokenizer.resolve(),
+        step=step if step is not None or kind != "transformers" else found.step,
+        precision="bf16" if precision == "bf16" else "fp32",
+    )
 
 
 class StepTime(NamedTuple):
@@ -290,38 +348,35 @@ def evaluate(
     jobs: int | None = None,
     batch_size: int | None = None,
     which: Which | int = "newest",
-    foreign: Sequence[Foreign] = (),
     listener: Listener,
 ) -> None:
     """Scores checkpoints of each run on the validation set: the newest, all that are kept, or that of a step.
 
-    What is scored already is left alone. With `foreign`, checkpoints from elsewhere are scored instead.
+    What is scored already is left alone.
     """
-    elsewhere = {found.name: found for found in foreign}
 
     def job(run: str, tools: "_Tools") -> None:
-        if run in elsewhere:
-            found = elsewhere[run]
-            wanted = [ScoreJob(name=run, checkpoint=found.checkpoint, backend=found.backend, batch_size=batch_size)]
-        else:
-            checkpoints = _checkpoints(folder, run, which)
-            of_run = [job_of_run(study, run, checkpoint, batch_size=batch_size) for checkpoint in checkpoints]
-            wanted = [job for job in of_run if not is_scored(folder, job)]
+        checkpoints = _checkpoints(folder, run, which)
+        of_run = [job_of_run(study, run, checkpoint, batch_size=batch_size) for checkpoint in checkpoints]
+        wanted = [job for job in of_run if not is_scored(folder, job)]
         if wanted:
-            request = {key: value for key, value in vars(wanted[0]).items() if key != "checkpoint"}
-            request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in wanted]}
-            tools.run("lossary.scoring.job", request, wanted[0].backend)
+            _score_by_backend(folder, wanted, tools)
 
+<<<<<<< HEAD
     if elsewhere:
         _each_run("evaluate", list(elsewhere), job, folder=folder, jobs=jobs, listener=listener)
         return
     chosen = _some_runs(study, folder, runs)
+=======
+    chosen = chosen_runs(study, runs)
+>>>>>>> 0fd43a4 (A model of anybody is scored from Python or the command line, alone or rank by rank)
     if isinstance(which, int):
         _refuse_step(folder, chosen, which)
     begun = partial(_refuse_without_checkpoint, folder)
     _each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
 
 
+<<<<<<< HEAD
 def _some_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) -> list[str]:
     if not study.runs:
         raise UsageError(
@@ -330,6 +385,66 @@ def _some_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) ->
             hint="Add [runs.NAME] with backend and size; `lossary evaluate --checkpoint FOLDER` scores what you have.",
         )
     return chosen_runs(study, runs)
+=======
+def evaluate_foreign(
+    folder: StudyFolder,
+    foreign: Sequence[Foreign],
+    *,
+    jobs: int | None = None,
+    batch_size: int | None = None,
+    listener: Listener,
+) -> dict[str, list[int]]:
+    """Scores checkpoints from elsewhere on the validation set; returns the steps of each name."""
+    named: dict[str, list[Foreign]] = {}
+    for found in foreign:
+        named.setdefault(found.name, []).append(found)
+    steps: dict[str, list[int]] = {}
+
+    def job(name: str, tools: "_Tools") -> None:
+        of_backend = [found for found in named[name] if found.kind != "transformers"]
+        of_transformers = [found for found in named[name] if found.kind == "transformers"]
+        steps[name] = []
+        for found in of_backend:
+            wanted = ScoreJob(
+                name=name,
+                checkpoint=found.checkpoint,
+                backend=found.backend,
+                precision=found.precision,
+                batch_size=batch_size,
+                step=found.step,
+            )
+            steps[name] += _score_by_backend(folder, [wanted], tools)
+        if of_transformers:
+            request = {
+                "folder": str(folder.root),
+                "name": name,
+                "batch_size": batch_size,
+                "precision": of_transformers[0].precision,
+                "checkpoints": [
+                    {
+                        "path": str(found.checkpoint),
+                        "tokenizer": None if found.tokenizer is None else str(found.tokenizer),
+                        "step": found.step or 0,
+                    }
+                    for found in of_transformers
+                ],
+            }
+            steps[name] += _steps_of(tools.run("lossary.scoring.foreign_job", request, "torch"))
+
+    _each_run("evaluate", list(named), job, folder=folder, jobs=jobs, listener=listener)
+    return steps
+
+
+def _score_by_backend(folder: StudyFolder, jobs: Sequence[ScoreJob], tools: "_Tools") -> list[int]:
+    """Scores checkpoints that differ in nothing else, in one process; returns their steps."""
+    request = {key: value for key, value in vars(jobs[0]).items() if key != "checkpoint"}
+    request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in jobs]}
+    return _steps_of(tools.run("lossary.scoring.job", request, jobs[0].backend))
+
+
+def _steps_of(result: Mapping[str, Any]) -> list[int]:
+    return [int(scored["step"]) for scored in result["scored"]]
+>>>>>>> 0fd43a4 (A model of anybody is scored from Python or the command line, alone or rank by rank)
 
 
 def _refuse_without_checkpoint(folder: StudyFolder, run: str) -> None:

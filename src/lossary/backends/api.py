@@ -30,6 +30,7 @@ __all__ = [
     "ScoreOutput",
     "StepOutput",
     "load_backend",
+    "require_packages",
     "row_sums",
 ]
 
@@ -106,6 +107,7 @@ _PACKAGES = {
     "torch": ("torch", "transformers"),
     "tensorflow": ("tensorflow", "keras", "keras_hub"),
     "jax": ("jax", "keras", "keras_hub"),
+    "keras": ("keras",),
 }
 
 
@@ -121,13 +123,17 @@ def load_backend(name: str) -> type[Backend]:
         if chosen != name:
             raise UsageError(f"KERAS_BACKEND is {chosen!r} and {name!r} is asked for; one process runs one backend")
         module = "lossary.backends.keras.backend"
-    missing = [package for package in _PACKAGES[name] if importlib.util.find_spec(package) is None]
-    if missing:
-        raise MissingPackage(
-            f"the backend {name} needs {', '.join(missing)}", hint=f'pip install "lossary[{name}]" installs it.'
-        )
+    require_packages(name, f"the backend {name}")
     backend: type[Backend] = importlib.import_module(module).load()
     return backend
+
+
+def require_packages(name: str, what: str) -> None:
+    """MissingPackage, with the install line, if one of a framework's packages is not there for `what` needs it."""
+    missing = [package for package in _PACKAGES[name] if importlib.util.find_spec(package) is None]
+    if missing:
+        extra = "tensorflow" if name == "keras" else name
+        raise MissingPackage(f"{what} needs {', '.join(missing)}", hint=f'pip install "lossary[{extra}]" installs it.')
 
 
 def row_sums(

@@ -1,12 +1,16 @@
 """What a user's call has to give to be scored, in whatever framework: found, expected, where."""
 
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from lossary.data.examples import Examples
 from lossary.errors import UsageError
 from lossary.vocabulary.api import Vocabulary
+from lossary.vocabulary.open import open_vocabulary
 
-__all__ = ["check_logits", "check_objectives", "pad_of"]
+__all__ = ["check_logits", "check_objectives", "pad_of", "vocabulary_of"]
 
 _OBJECTIVES = (("mlm",), ("clm",), ("mlm", "sop"))
 
@@ -40,3 +44,24 @@ def pad_of(vocabulary: Vocabulary | None) -> int:
     """The id that stands where no token does."""
     pad = None if vocabulary is None else vocabulary.specials.pad
     return 0 if pad is None else pad
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary | None:
+    """A vocabulary of what a user has: one, the path of a file or folder, a tokenizer of transformers; None stays None.
+
+    VocabularyError if it cannot be used, UsageError if it is something else.
+    """
+    if tokenizer is None:
+        return None
+    if isinstance(tokenizer, str | os.PathLike):
+        return open_vocabulary(Path(tokenizer))
+    if hasattr(tokenizer, "encode") and hasattr(tokenizer, "frame") and hasattr(tokenizer, "digest"):
+        vocabulary: Vocabulary = tokenizer
+        return vocabulary
+    if hasattr(tokenizer, "save_pretrained"):
+        with tempfile.TemporaryDirectory(prefix="lossary-tokenizer-") as folder:
+            tokenizer.save_pretrained(folder)
+            return open_vocabulary(Path(folder))
+    raise UsageError(
+        f"{type(tokenizer).__name__} is no tokenizer", hint="Give a folder, a tokenizer.json, or one of transformers."
+    )

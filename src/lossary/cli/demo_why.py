@@ -48,7 +48,7 @@ def demo_why(out: Path, listening: "Listening") -> None:
         )
         pipeline.evaluate(study, folder, listener=listener)
         foreign = pipeline.Foreign(name=_SCRIPT, checkpoint=folder.root / "trained", backend="torch")
-        pipeline.evaluate(study, folder, foreign=[foreign], listener=listener)
+        pipeline.evaluate_foreign(folder, [foreign], listener=listener)
     opened_table = OpenTable(build_table(study, folder, base="reference_run"), study, folder)
     typer.echo(terminal_text(opened_table.table))
     request = Request(first=str(folder.root / "adapter.py"), second="reference_run", threads=cores)

@@ -1,14 +1,14 @@
 """`lossary evaluate`: checkpoints to scores."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from lossary.cli.common import JobsOption, ProgressOption, QuietOption, RunsOption, SetOption, StudyArgument, open_study
 
 if TYPE_CHECKING:
-    from lossary.pipeline import Foreign
+    from lossary.pipeline import Foreign, Which
 
 __all__ = ["evaluate"]
 
@@ -18,21 +18,39 @@ def evaluate(
     runs: RunsOption = None,
     jobs: JobsOption = None,
     every: Annotated[bool, typer.Option("--all", help="Every checkpoint that is kept and not scored yet.")] = False,
-    step: Annotated[int | None, typer.Option(min=1, help="The checkpoint of this step, instead of the newest.")] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="The checkpoint of this step, instead of the newest; with --checkpoint, the step that it is of.",
+            show_default="what the checkpoint says",
+        ),
+    ] = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Score this checkpoint instead: a folder that transformers opens as ALBERT, or google-research's "
-            "TensorFlow 1 files (model.ckpt-N); may be given several times."
+            help="Score this checkpoint instead: a folder that transformers opens as a masked or causal language "
+            "model, or google-research's TensorFlow 1 files (model.ckpt-N); may be given several times."
         ),
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option(help="Name of its column in the table, once a checkpoint.", show_default="the file's name"),
+        typer.Option(
+            help="Name of its column in the table, once for all checkpoints or once for each.",
+            show_default="the folder's name",
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="The checkpoint's tokenizer: a folder, a tokenizer.json or a SentencePiece model.",
+            show_default="the one in its folder",
+        ),
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="Backend that scores it: torch, tensorflow or jax; with --checkpoint.")
+        str, typer.Option(help="Backend that scores an ALBERT: torch, tensorflow or jax; with --checkpoint.")
     ] = "torch",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16; with --checkpoint.")] = "fp32",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Examples a pass; scores do not depend on it.", show_default="by memory")
     ] = None,
@@ -45,52 +63,77 @@ def evaluate(
     from lossary.cli.progress import listener_of
     from lossary.errors import UsageError
 
-    named = [option for option, given in (("--all", every), ("--step", step), ("--checkpoint", checkpoint)) if given]
-    if len(named) > 1:
-        raise UsageError(f"{' and '.join(named)} cannot be given together", hint="Give one of them.")
+    both = [option for option, given in (("--all", every), ("--step", step is not None)) if given]
+    both += ["--checkpoint"] if checkpoint and every else []
+    if len(both) > 1:
+        raise UsageError(f"{' and '.join(both)} cannot be given together", hint="Give one of them.")
     if checkpoint and runs:
         raise UsageError(
             "--run and --checkpoint cannot be given together", hint="--name says what its column is called."
         )
     opened = open_study(study, changes)
-    foreign = _foreign(checkpoint or [], name or [], backend, list(opened.study.runs))
+    if not checkpoint:
+        _refuse_alone(name=name, tokenizer=tokenizer)
+        if step == 0:
+            raise UsageError("no run has a checkpoint of step 0", where="--step")
+        with listener_of(progress, quiet=quiet) as listener:
+            which: Which | int = "all" if every else step or "newest"
+            pipeline.evaluate(
+                opened.study, opened.folder, runs=runs, jobs=jobs, batch_size=batch_size, which=which, listener=listener
+            )
+        return
+    like = _Like(backend=backend, precision=precision, tokenizer=tokenizer, step=step)
+    foreign = _foreign(checkpoint, name or [], like, list(opened.study.runs))
     with listener_of(progress, quiet=quiet) as listener:
-        pipeline.evaluate(
-            opened.study,
-            opened.folder,
-            runs=runs,
-            jobs=jobs,
-            batch_size=batch_size,
-            which="all" if every else step or "newest",
-            foreign=foreign,
-            listener=listener,
-        )
+        pipeline.evaluate_foreign(opened.folder, foreign, jobs=jobs, batch_size=batch_size, listener=listener)
 
 
-def _foreign(checkpoints: list[Path], names: list[str], backend: str, runs: list[str]) -> "list[Foreign]":
-    """Checkpoints from elsewhere, each with a column of its own."""
+class _Like(NamedTuple):
+    """How checkpoints from elsewhere are scored."""
+
+    backend: str
+    precision: str
+    tokenizer: Path | None
+    step: int | None
+
+
+def _refuse_alone(**options: object) -> None:
     from lossary.errors import UsageError
-    from lossary.pipeline import Foreign
+
+    for option, given in options.items():
+        if given:
+            raise UsageError(f"--{option} says something of a checkpoint from elsewhere", hint="Give --checkpoint.")
+
+
+def _foreign(checkpoints: list[Path], names: list[str], like: _Like, runs: list[str]) -> "list[Foreign]":
+    """Checkpoints from elsewhere, each with a column of its own, or as steps of one."""
+    from lossary.errors import UsageError
+    from lossary.pipeline import Foreign, foreign_of
     from lossary.study import BACKENDS, check_name
 
-    if names and len(names) != len(checkpoints):
+    if len(names) not in (0, 1, len(checkpoints)):
         raise UsageError(
             f"{len(names)} names for {len(checkpoints)} checkpoints",
             where="--name",
-            hint="Give one for each, in order.",
+            hint="Give one for each, in order, or one for all.",
         )
-    if checkpoints and backend not in BACKENDS:
-        raise UsageError(f"no backend is called {backend!r}", where="--backend", hint=f"Known: {', '.join(BACKENDS)}.")
-    titles = names or [path.resolve().name for path in checkpoints]
-    for title in titles:
-        check_name(title, where="--name")
-        if title in runs:
+    if like.backend not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise UsageError(f"no backend is called {like.backend!r}", where="--backend", hint=f"Known: {known}.")
+    if like.precision not in ("fp32", "bf16"):
+        raise UsageError(f"no precision is called {like.precision!r}", where="--precision", hint="Known: fp32, bf16.")
+    if like.step is not None and len(checkpoints) > 1:
+        raise UsageError(f"one step for {len(checkpoints)} checkpoints", where="--step", hint="Score them one by one.")
+    titles: list[str | None] = [*names] * len(checkpoints) if len(names) == 1 else [*names] or [None] * len(checkpoints)
+    found: list[Foreign] = []
+    for path, title in zip(checkpoints, titles, strict=True):
+        foreign = foreign_of(path, title, **like._asdict())
+        check_name(foreign.name, where="--name")
+        if foreign.name in runs:
             raise UsageError(
-                f"{title!r} is a run of the study", where="--name", hint="Give the checkpoint another name."
+                f"{foreign.name!r} is a run of the study", where="--name", hint="Give the checkpoint another name."
             )
-        if titles.count(title) > 1:
-            raise UsageError(f"two checkpoints are called {title!r}", where="--name", hint="Give each a name.")
-    return [
-        Foreign(name=title, checkpoint=path.resolve(), backend=backend)
-        for title, path in zip(titles, checkpoints, strict=True)
-    ]
+        if any((other.name, other.step) == (foreign.name, foreign.step) for other in found):
+            raise UsageError(f"two checkpoints are called {foreign.name!r}", where="--name", hint="Give each a name.")
+        found.append(foreign)
+    return found

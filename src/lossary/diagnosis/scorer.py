@@ -23,6 +23,7 @@ class AdapterScorer:
     """What an adapter's `forward` gives, scored: `mlm` (B, P, V) at `positions` or (B, T, V), and `sop` (B, 2)."""
 
     few_shapes = False
+    framework = "adapter"
     precision = "fp32"
 
     def __init__(self, side: Any, *, max_length: int | None = None, max_tokens: int = 8192) -> None:

@@ -16,11 +16,13 @@ from lossary.errors import CheckpointError, DataError
 from lossary.files import read_json
 from lossary.models.tf_bundle import bundle_prefix
 
-__all__ = ["FolderModel", "Kind", "read_config", "recognise", "step_of_folder"]
+__all__ = ["STEP_FOLDER", "FolderModel", "Kind", "read_config", "recognise", "step_of_folder"]
 
 # albert: lossary's own or transformers'; tf1: google-research's files; transformers: any other class of it.
 Kind = Literal["albert", "tf1", "transformers", "keras"]
 
+# What a Trainer calls the folders of its checkpoints.
+STEP_FOLDER = re.compile(r"checkpoint-\d+")
 _STEP = re.compile(r"(?:checkpoint|ckpt|global_step|step|iter)[-_]?(\d+)(?!\d)")
 _KERAS = {"config.json", "metadata.json", "model.weights.h5"}
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

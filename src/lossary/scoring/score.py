@@ -56,6 +56,7 @@ class ScoreJob:
     device: str | None = None
     batch_size: int | None = None  # examples a forward pass; by memory if None
     size: str = ""
+    step: int | None = None  # of training; what the checkpoint says if None
 
 
 # Gives a backend that has a checkpoint's weights.
@@ -121,6 +122,8 @@ def score_checkpoint(
     """
     validation = load_validation(folder)
     checkpoint = load_checkpoint(job.checkpoint)
+    if job.step is not None:
+        checkpoint = replace(checkpoint, state={**checkpoint.state, "step": job.step})
     step = int(checkpoint.state.get("step", 0))
     _check_fit(checkpoint, validation, open_tokenizer(folder).vocabulary_size)
     header = _header(folder, job, checkpoint, validation)

@@ -1,6 +1,6 @@
 """Any Keras 3 code as a scorer, on TensorFlow, JAX or PyTorch: a call from token ids to logits.
 
-scorer = KerasScorer(lambda ids, mask, types: model([ids, mask], training=False), vocabulary)
+scorer = KerasScorer(lambda ids, mask, types: model([ids, mask], training=False), tokenizer)
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from lossary.backends.api import OutOfDeviceMemory, ScoreOutput, row_sums
-from lossary.backends.calls import check_logits, check_objectives, pad_of
+from lossary.backends.calls import check_logits, check_objectives, pad_of, vocabulary_of
 from lossary.data.examples import Examples
 from lossary.vocabulary.api import Vocabulary
 
@@ -29,10 +29,12 @@ class KerasScorer:
     with rows without a target.
     """
 
+    framework = "keras"
+
     def __init__(
         self,
         call: KerasCall,
-        vocabulary: Vocabulary | None = None,
+        tokenizer: Any = None,
         *,
         objectives: tuple[str, ...] = ("mlm",),
         max_length: int | None = None,
@@ -40,13 +42,14 @@ class KerasScorer:
     ) -> None:
         check_objectives(objectives, where="KerasScorer")
         self._call = call
-        self.vocabulary, self.objectives = vocabulary, objectives
+        self.vocabulary: Vocabulary | None = vocabulary_of(tokenizer)
+        self.objectives = objectives
         self.max_length, self.max_tokens = max_length, max_tokens
         self.few_shapes = keras.backend.backend() != "torch"
         self.device = f"keras on {keras.backend.backend()}"
         self.precision = "fp32"
         self.notes: list[str] = []
-        self._pad_id = pad_of(vocabulary)
+        self._pad_id = pad_of(self.vocabulary)
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target. UsageError where the call gives something else than logits."""

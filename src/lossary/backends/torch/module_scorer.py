@@ -10,8 +10,15 @@ import torch
 from torch import nn
 
 from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
-from lossary.backends.calls import check_logits, check_objectives, pad_of
-from lossary.backends.torch.targets import inputs_of, score_logits, trimmed, undisturbed, usable_device
+from lossary.backends.calls import check_logits, check_objectives, pad_of, vocabulary_of
+from lossary.backends.torch.targets import (
+    inputs_of,
+    score_logits,
+    trimmed,
+    undisturbed,
+    usable_device,
+    weights_digest_of,
+)
 from lossary.data.examples import Examples
 from lossary.vocabulary.api import Vocabulary
 
@@ -29,16 +36,18 @@ class ModuleScorer:
     i against the token after it. With ("mlm", "sop") the call gives a pair: logits, and (B, 2) of the order of the
     segments (0 in order, 1 swapped).
 
-    `vocabulary` None is the study's own. `module` (the call itself, if it is one) is in evaluation mode meanwhile, and
-    says the device. `max_length`: tokens of the longest example that it takes.
+    `tokenizer`: a folder, a file, one of transformers, or a vocabulary; None is the study's own. `module` (the call
+    itself, if it is one) is in evaluation mode meanwhile, and says the device. `max_length`: tokens of the longest
+    example that it takes.
     """
 
     few_shapes = False
+    framework = "torch"
 
     def __init__(
         self,
         call: ModuleCall,
-        vocabulary: Vocabulary | None = None,
+        tokenizer: Any = None,
         *,
         module: nn.Module | None = None,
         objectives: tuple[str, ...] = ("mlm",),
@@ -52,11 +61,12 @@ class ModuleScorer:
         own = None if self._module is None else next(self._module.parameters(), None)
         self._device = own.device if own is not None and device is None else usable_device(device)
         self.device = str(self._device)
-        self.vocabulary, self.objectives = vocabulary, objectives
+        self.vocabulary: Vocabulary | None = vocabulary_of(tokenizer)
+        self.objectives = objectives
         self.max_length, self.max_tokens = max_length, max_tokens
         self.precision = "fp32"
         self.notes: list[str] = []
-        self._pad_id = pad_of(vocabulary)
+        self._pad_id = pad_of(self.vocabulary)
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target. UsageError where the call gives something else than logits."""
@@ -72,3 +82,7 @@ class ModuleScorer:
                 return score_logits(examples, flat.index_select(0, inputs.flat.to(flat.device)), order)
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory(str(error).splitlines()[0]) from None
+
+    def weights_digest(self) -> str:
+        """What the scores are of; empty where the module is not known."""
+        return "" if self._module is None else weights_digest_of(self._module)

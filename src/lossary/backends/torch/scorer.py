@@ -1,6 +1,6 @@
 """Masked and causal language models of transformers as scorers.
 
-    scorer = HuggingFaceScorer(model, vocabulary)
+    scorer = HuggingFaceScorer(model, tokenizer)
     scorer.score(examples)
 
 The head over the vocabulary runs on targets only: what leaves the encoder (or enters the last projection) is gathered.
@@ -20,7 +20,16 @@ from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
-from lossary.backends.torch.targets import Inputs, inputs_of, score_logits, target_head, trimmed, undisturbed
+from lossary.backends.calls import vocabulary_of
+from lossary.backends.torch.targets import (
+    Inputs,
+    inputs_of,
+    score_logits,
+    target_head,
+    trimmed,
+    undisturbed,
+    weights_digest_of,
+)
 from lossary.data.examples import Examples
 from lossary.errors import UsageError
 from lossary.study import Precision
@@ -53,20 +62,22 @@ def language_of(names: list[str]) -> Language | None:
 class HuggingFaceScorer:
     """A model of transformers with a head over its vocabulary, masked (`mlm`) or causal (`clm`).
 
-    `vocabulary` is its tokenizer's; None: the study's own. `objective` is told by the class unless it is given.
-    `precision`: "bf16" computes under autocast; weights of 16 bits are used as they are. The model stays where it is
-    and as it is, in training mode if it was. Notes say what a reader of the scores should know.
+    `tokenizer` is its own: a folder, a file, one of transformers, or a vocabulary; None is the study's own. The class
+    says the objective unless it is given. `precision`: "bf16" computes under autocast; weights of 16 bits are used as
+    they are. The model stays where it is and as it is, in training mode if it was. Notes say what a reader of the
+    scores should know.
 
     UsageError: a model without a head over a vocabulary, an encoder with a decoder, a vocabulary of more pieces than
     the model has.
     """
 
     few_shapes = False
+    framework = "transformers"
 
     def __init__(
         self,
         model: nn.Module,
-        vocabulary: Vocabulary | None = None,
+        tokenizer: Any = None,
         *,
         objective: Language | None = None,
         precision: Precision = "fp32",
@@ -74,7 +85,7 @@ class HuggingFaceScorer:
         max_tokens: int | None = None,
     ) -> None:
         self.model = _unwrapped(model)
-        self.vocabulary = vocabulary
+        self.vocabulary: Vocabulary | None = vocabulary_of(tokenizer)
         self.language = objective or _told_by_class(self.model)
         self.notes: list[str] = []
         _output_head(self.model)
@@ -114,6 +125,10 @@ class HuggingFaceScorer:
                 return score_logits(examples, seen.logits, seen.order)
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory(str(error).splitlines()[0]) from None
+
+    def weights_digest(self) -> str:
+        """What the scores are of."""
+        return weights_digest_of(self.model)
 
     def _forward(self, inputs: Inputs, way: "_Way") -> "_Seen":
         with way.around(inputs.flat):

@@ -5,6 +5,7 @@
 Nats are log-softmax in float32 (float64 where logits are), summed by example in float64.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -19,7 +20,16 @@ from lossary.backends.api import ScoreOutput, row_sums
 from lossary.data.examples import Examples
 from lossary.errors import UsageError
 
-__all__ = ["Inputs", "inputs_of", "score_logits", "target_head", "trimmed", "undisturbed", "usable_device"]
+__all__ = [
+    "Inputs",
+    "inputs_of",
+    "score_logits",
+    "target_head",
+    "trimmed",
+    "undisturbed",
+    "usable_device",
+    "weights_digest_of",
+]
 
 
 class Inputs(NamedTuple):
@@ -132,3 +142,17 @@ def target_head(module: nn.Module, flat: torch.Tensor, *, before: bool) -> Itera
         yield
     finally:
         hook.remove()
+
+
+def weights_digest_of(module: nn.Module) -> str:
+    """The digest of names, shapes and bits of all weights and stored buffers, as `weights_digest` of a checkpoint's."""
+    stored = dict(module.named_parameters())
+    kept = module.state_dict(keep_vars=True)
+    stored |= {name: buffer for name, buffer in module.named_buffers() if name in kept}
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in sorted(stored):
+        tensor = stored[name].detach()
+        array = (tensor.float() if tensor.is_floating_point() else tensor).cpu().contiguous().numpy()
+        hasher.update(f"{name}{array.shape}".encode())
+        hasher.update(array.tobytes())
+    return "blake2b:" + hasher.hexdigest()

@@ -1,0 +1,101 @@
+"""Processes that score one view together: each takes its windows, the first one has all scores in order.
+
+    for table in ranked_tables(OneRank(), scorer, view.windows(), header, total=len(view), emit=emit): ...
+
+Window k is scored by rank k mod n and handed to rank 0, a window of each rank at a time: no rank holds more. A rank
+that fails says so in the next exchange, so that no other waits for it.
+"""
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from lossary.backends.process import Emit
+from lossary.backends.ranks import OtherFailed, Ranks, Word, raise_failed
+from lossary.results.records import ScoreHeader
+from lossary.scoring.api import Scorer, Window
+from lossary.scoring.kept import KeptScores
+from lossary.scoring.score import score_windows
+
+__all__ = ["ranked_tables"]
+
+
+def ranked_tables(
+    ranks: Ranks,
+    scorer: Scorer,
+    windows: Iterable[Window],
+    header: ScoreHeader,
+    *,
+    total: int,
+    batch_size: int | None = None,
+    kept: KeptScores | None = None,
+    emit: Emit,
+) -> Generator[pa.Table]:
+    """The scores of all windows in their order on rank 0; others take part and yield none.
+
+    OtherFailed where another rank failed. Close it if it is not read to its end.
+    """
+    pulled: list[int] = []
+    mine = score_windows(
+        scorer,
+        _mine(ranks, windows, pulled),
+        header,
+        total=-(-total // ranks.size),
+        batch_size=batch_size,
+        kept=kept,
+        emit=emit,
+    )
+    if ranks.size == 1:
+        yield from mine
+        return
+    # A window gives a table or several, before the next one is asked for.
+    by_window = groupby(mine, key=lambda _: pulled[-1])
+    try:
+        while True:
+            found = next(by_window, None)
+            word = Word.ENDED if found is None else Word.HERE
+            said = ranks.exchange(word, b"" if found is None else _packed(found[1]))
+            raise_failed(said)
+            for other in said:
+                if other.payload:
+                    yield from _unpacked(other.payload)
+            # A rank that has no window left goes on to listen: others may have one.
+            if all(other.word is Word.ENDED for other in said):
+                return
+    except OtherFailed:
+        raise
+    except BaseException:
+        with suppress(RuntimeError):
+            ranks.exchange(Word.FAILED)
+        raise
+
+
+def _mine(ranks: Ranks, windows: Iterable[Window], pulled: list[int]) -> Iterator[Window]:
+    for number, window in enumerate(windows):
+        if number % ranks.size == ranks.rank:
+            pulled[:] = [number]
+            yield window
+
+
+def _packed(tables: Iterator[pa.Table]) -> bytes:
+    sink, found = pa.BufferOutputStream(), pa.concat_tables([_plain(table) for table in tables])
+    with pa.ipc.new_stream(sink, found.schema) as writer:
+        writer.write_table(found)
+    return bytes(sink.getvalue())
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Without dictionaries, which differ between the parts of a window."""
+    fields: list[Any] = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def _unpacked(payload: bytes) -> Iterator[pa.Table]:
+    with pa.ipc.open_stream(payload) as reader:
+        yield reader.read_all()
