@@ -38,24 +38,19 @@ from lossary.files import clear_leftovers
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints
-from lossary.models.folders import STEP_FOLDER, Kind, recognise
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
 from lossary.reports.closing import Page, kept_page, load_ahead, make_page
 from lossary.results.endings import remembered
+from lossary.scoring.foreign import Foreign, foreign_request
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
-<<<<<<< HEAD
 from lossary.study import Study
 from lossary.tables.build import scored_runs
-=======
-from lossary.study import Precision, Study
->>>>>>> 0fd43a4 (A model of anybody is scored from Python or the command line, alone or rank by rank)
 from lossary.training.plan import course_of, is_finished, plan_run, steps_done
 
 __all__ = [
     "Allowed",
-    "Foreign",
     "Listener",
     "Page",
     "Settings",
@@ -65,7 +60,6 @@ __all__ = [
     "chosen_runs",
     "evaluate",
     "evaluate_foreign",
-    "foreign_of",
     "prepare",
     "run_study",
     "time_steps",
@@ -117,66 +111,6 @@ class Settings:
     jobs: int | None = None
     workers: int | None = None
     allowed: Allowed = Allowed()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Foreign:
-    """A checkpoint from elsewhere, or one of a run on another backend, to be scored under a name.
-
-    ALBERTs of the study's own vocabulary run on any backend; with a tokenizer of its own, or of another class, one is a
-    model of transformers. Several of one name are steps of it.
-    """
-
-    name: str
-    checkpoint: Path
-    backend: str
-    kind: Kind = "albert"
-    tokenizer: Path | None = None  # None: the study's for ALBERTs, else what lies in the folder
-    step: int | None = None  # None: what the checkpoint says, else 0
-    precision: Precision = "fp32"
-
-
-def foreign_of(
-    path: Path,
-    name: str | None = None,
-    *,
-    backend: str = "torch",
-    precision: str = "fp32",
-    tokenizer: Path | None = None,
-    step: int | None = None,
-) -> Foreign:
-    """What a path holds, as what is scored; without a name it is the folder's, or that of the run it is a step of.
-
-    CheckpointError if it is none, UsageError where it cannot be scored as asked.
-    """
-    place = path.resolve()
-    found = recognise(place)
-    if found.kind == "keras":
-        raise UsageError(
-            "a Keras model does not say what its inputs are",
-            where=str(path),
-            hint="In Python, lossary.KerasScorer(call, tokenizer) scores it: docs/python.md.",
-        )
-    if found.kind == "tf1" and tokenizer is not None:
-        raise UsageError(
-            "TensorFlow 1 files are scored in the study's own vocabulary",
-            where="--tokenizer",
-            hint="`lossary convert` makes a folder of them, whose tokenizer can be named.",
-        )
-    # An ALBERT that speaks another vocabulary is a model of transformers like others.
-    kind: Kind = "transformers" if found.kind == "albert" and tokenizer is not None else found.kind
-    if kind == "transformers" and backend != "torch":
-        raise UsageError(f"{found.architecture} is scored by torch", where="--backend", hint="Leave --backend out.")
-    of_run = place.parent.name if STEP_FOLDER.fullmatch(place.name) else ""
-    return Foreign(
-        name=name or of_run or place.name,
-        checkpoint=place,
-        backend=backend,
-        kind=kind,
-        tokenizer=None if tokenizer is None else tokenizer.resolve(),
-        step=step if step is not None or kind != "transformers" else found.step,
-        precision="bf16" if precision == "bf16" else "fp32",
-    )
 
 
 class StepTime(NamedTuple):
@@ -362,21 +296,13 @@ def evaluate(
         if wanted:
             _score_by_backend(folder, wanted, tools)
 
-<<<<<<< HEAD
-    if elsewhere:
-        _each_run("evaluate", list(elsewhere), job, folder=folder, jobs=jobs, listener=listener)
-        return
     chosen = _some_runs(study, folder, runs)
-=======
-    chosen = chosen_runs(study, runs)
->>>>>>> 0fd43a4 (A model of anybody is scored from Python or the command line, alone or rank by rank)
     if isinstance(which, int):
         _refuse_step(folder, chosen, which)
     begun = partial(_refuse_without_checkpoint, folder)
     _each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
 
 
-<<<<<<< HEAD
 def _some_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) -> list[str]:
     if not study.runs:
         raise UsageError(
@@ -385,7 +311,8 @@ def _some_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) ->
             hint="Add [runs.NAME] with backend and size; `lossary evaluate --checkpoint FOLDER` scores what you have.",
         )
     return chosen_runs(study, runs)
-=======
+
+
 def evaluate_foreign(
     folder: StudyFolder,
     foreign: Sequence[Foreign],
@@ -401,34 +328,12 @@ def evaluate_foreign(
     steps: dict[str, list[int]] = {}
 
     def job(name: str, tools: "_Tools") -> None:
-        of_backend = [found for found in named[name] if found.kind != "transformers"]
-        of_transformers = [found for found in named[name] if found.kind == "transformers"]
         steps[name] = []
-        for found in of_backend:
-            wanted = ScoreJob(
-                name=name,
-                checkpoint=found.checkpoint,
-                backend=found.backend,
-                precision=found.precision,
-                batch_size=batch_size,
-                step=found.step,
-            )
-            steps[name] += _score_by_backend(folder, [wanted], tools)
-        if of_transformers:
-            request = {
-                "folder": str(folder.root),
-                "name": name,
-                "batch_size": batch_size,
-                "precision": of_transformers[0].precision,
-                "checkpoints": [
-                    {
-                        "path": str(found.checkpoint),
-                        "tokenizer": None if found.tokenizer is None else str(found.tokenizer),
-                        "step": found.step or 0,
-                    }
-                    for found in of_transformers
-                ],
-            }
+        for found in (found for found in named[name] if found.kind != "transformers"):
+            steps[name] += _score_by_backend(folder, [found.job(batch_size)], tools)
+        others = [found for found in named[name] if found.kind == "transformers"]
+        if others:
+            request = foreign_request(folder, others, batch_size)
             steps[name] += _steps_of(tools.run("lossary.scoring.foreign_job", request, "torch"))
 
     _each_run("evaluate", list(named), job, folder=folder, jobs=jobs, listener=listener)
@@ -444,7 +349,6 @@ def _score_by_backend(folder: StudyFolder, jobs: Sequence[ScoreJob], tools: "_To
 
 def _steps_of(result: Mapping[str, Any]) -> list[int]:
     return [int(scored["step"]) for scored in result["scored"]]
->>>>>>> 0fd43a4 (A model of anybody is scored from Python or the command line, alone or rank by rank)
 
 
 def _refuse_without_checkpoint(folder: StudyFolder, run: str) -> None:

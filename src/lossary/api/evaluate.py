@@ -43,8 +43,9 @@ def evaluate(
     Where `torch.distributed` runs, every rank calls it alike, each scores a part, and the first stores the scores; with
     `distributed=False` this process scores alone. `note` is told what a reader of the scores should know.
     """
-    from lossary.pipeline import evaluate_foreign, foreign_of
+    from lossary.pipeline import evaluate_foreign
     from lossary.scoring.evaluate import Asked, score_study
+    from lossary.scoring.foreign import foreign_of
     from lossary.study import check_name
 
     opened = open_study(study)

@@ -32,6 +32,7 @@ def demo_why(out: Path, listening: "Listening") -> None:
     from lossary.reports.diagnosis import diagnosis_text, write_diagnosis
     from lossary.reports.page import write_report
     from lossary.reports.terminal import terminal_text
+    from lossary.scoring.foreign import Foreign
     from lossary.tables.build import build_table
     from lossary.tables.load import OpenTable
 
@@ -47,7 +48,7 @@ def demo_why(out: Path, listening: "Listening") -> None:
             lambda: _train_script(opened, listener),
         )
         pipeline.evaluate(study, folder, listener=listener)
-        foreign = pipeline.Foreign(name=_SCRIPT, checkpoint=folder.root / "trained", backend="torch")
+        foreign = Foreign(name=_SCRIPT, checkpoint=folder.root / "trained", backend="torch")
         pipeline.evaluate_foreign(folder, [foreign], listener=listener)
     opened_table = OpenTable(build_table(study, folder, base="reference_run"), study, folder)
     typer.echo(terminal_text(opened_table.table))

@@ -8,7 +8,8 @@ import typer
 from lossary.cli.common import JobsOption, ProgressOption, QuietOption, RunsOption, SetOption, StudyArgument, open_study
 
 if TYPE_CHECKING:
-    from lossary.pipeline import Foreign, Which
+    from lossary.pipeline import Which
+    from lossary.scoring.foreign import Foreign
 
 __all__ = ["evaluate"]
 
@@ -108,7 +109,7 @@ def _refuse_alone(**options: object) -> None:
 def _foreign(checkpoints: list[Path], names: list[str], like: _Like, runs: list[str]) -> "list[Foreign]":
     """Checkpoints from elsewhere, each with a column of its own, or as steps of one."""
     from lossary.errors import UsageError
-    from lossary.pipeline import Foreign, foreign_of
+    from lossary.scoring.foreign import Foreign, foreign_of
     from lossary.study import BACKENDS, check_name
 
     if len(names) not in (0, 1, len(checkpoints)):

@@ -1,0 +1,106 @@
+"""Checkpoints from elsewhere: what a path holds, and as what it is scored.
+
+foreign_of(Path("out/checkpoint-500"))       # .name "out", .step 500, .kind "transformers"
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lossary.errors import UsageError
+from lossary.folder import StudyFolder
+from lossary.models.folders import STEP_FOLDER, Kind, recognise
+from lossary.scoring.score import ScoreJob
+from lossary.study import Precision
+
+__all__ = ["Foreign", "foreign_of", "foreign_request"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """A checkpoint from elsewhere, or one of a run on another backend, to be scored under a name.
+
+    ALBERTs of the study's own vocabulary run on any backend; with a tokenizer of its own, or of another class, one is a
+    model of transformers. Several of one name are steps of it.
+    """
+
+    name: str
+    checkpoint: Path
+    backend: str
+    kind: Kind = "albert"
+    tokenizer: Path | None = None  # None: the study's for ALBERTs, else what lies in the folder
+    step: int | None = None  # None: what the checkpoint says, else 0
+    precision: Precision = "fp32"
+
+    def job(self, batch_size: int | None) -> ScoreJob:
+        """How an ALBERT of the study's vocabulary is scored."""
+        return ScoreJob(
+            name=self.name,
+            checkpoint=self.checkpoint,
+            backend=self.backend,
+            precision=self.precision,
+            batch_size=batch_size,
+            step=self.step,
+        )
+
+
+def foreign_of(
+    path: Path,
+    name: str | None = None,
+    *,
+    backend: str = "torch",
+    precision: str = "fp32",
+    tokenizer: Path | None = None,
+    step: int | None = None,
+) -> Foreign:
+    """What a path holds, as what is scored; without a name it is the folder's, or that of the run it is a step of.
+
+    CheckpointError if it is none, UsageError where it cannot be scored as asked.
+    """
+    place = path.resolve()
+    found = recognise(place)
+    if found.kind == "keras":
+        raise UsageError(
+            "a Keras model does not say what its inputs are",
+            where=str(path),
+            hint="In Python, lossary.KerasScorer(call, tokenizer) scores it: docs/python.md.",
+        )
+    if found.kind == "tf1" and tokenizer is not None:
+        raise UsageError(
+            "TensorFlow 1 files are scored in the study's own vocabulary",
+            where="--tokenizer",
+            hint="`lossary convert` makes a folder of them, whose tokenizer can be named.",
+        )
+    # An ALBERT that speaks another vocabulary is a model of transformers like others.
+    kind: Kind = "transformers" if found.kind == "albert" and tokenizer is not None else found.kind
+    if kind == "transformers" and backend != "torch":
+        raise UsageError(f"{found.architecture} is scored by torch", where="--backend", hint="Leave --backend out.")
+    of_run = place.parent.name if STEP_FOLDER.fullmatch(place.name) else ""
+    return Foreign(
+        name=name or of_run or place.name,
+        checkpoint=place,
+        backend=backend,
+        kind=kind,
+        tokenizer=None if tokenizer is None else tokenizer.resolve(),
+        step=step if step is not None or kind != "transformers" else found.step,
+        precision="bf16" if precision == "bf16" else "fp32",
+    )
+
+
+def foreign_request(folder: StudyFolder, foreign: Sequence[Foreign], batch_size: int | None) -> dict[str, Any]:
+    """The job of `lossary.scoring.foreign_job` for models of transformers of one name."""
+    return {
+        "folder": str(folder.root),
+        "name": foreign[0].name,
+        "batch_size": batch_size,
+        "precision": foreign[0].precision,
+        "checkpoints": [
+            {
+                "path": str(found.checkpoint),
+                "tokenizer": None if found.tokenizer is None else str(found.tokenizer),
+                "step": found.step or 0,
+            }
+            for found in foreign
+        ],
+    }
