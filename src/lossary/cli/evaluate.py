@@ -126,14 +126,20 @@ def _foreign(checkpoints: list[Path], names: list[str], like: _Like, runs: list[
     if like.step is not None and len(checkpoints) > 1:
         raise UsageError(f"one step for {len(checkpoints)} checkpoints", where="--step", hint="Score them one by one.")
     titles: list[str | None] = [*names] * len(checkpoints) if len(names) == 1 else [*names] or [None] * len(checkpoints)
+
+    def check(name: str) -> None:
+        check_name(name, where="--name")
+        if name in runs:
+            raise UsageError(
+                f"{name!r} is a run of the study", where="--name", hint="Give the checkpoint another name."
+            )
+
+    for name in names:
+        check(name)
     found: list[Foreign] = []
     for path, title in zip(checkpoints, titles, strict=True):
         foreign = foreign_of(path, title, **like._asdict())
-        check_name(foreign.name, where="--name")
-        if foreign.name in runs:
-            raise UsageError(
-                f"{foreign.name!r} is a run of the study", where="--name", hint="Give the checkpoint another name."
-            )
+        check(foreign.name)
         if any((other.name, other.step) == (foreign.name, foreign.step) for other in found):
             raise UsageError(f"two checkpoints are called {foreign.name!r}", where="--name", hint="Give each a name.")
         found.append(foreign)
