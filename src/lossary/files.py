@@ -16,6 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -33,6 +34,7 @@ __all__ = [
     "digest_stream",
     "is_kept",
     "kept_in_cache",
+    "made_folder",
     "read_json",
     "write_atomic",
     "write_directory_atomic",
@@ -60,37 +62,54 @@ def write_atomic(path: Path) -> Iterator[Path]:
             yield whole
             _pour(whole, path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(path, "tmp")
+    with made_folder(path.parent):
+        try:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+        except Exception as error:
+            raise _named(error, path, temporary) from error.__cause__
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def made_folder(path: Path) -> Iterator[Path]:
+    """A folder that is there while something is written to it; those that were made for it go again after an error.
+
+    What stands in one of them by then stays, and it with that.
+    """
+    made = list(takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+    path.mkdir(parents=True, exist_ok=True)
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-    except Exception as error:
-        raise _named(error, path, temporary) from error.__cause__
-    finally:
+        yield path
+    except BaseException:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 @contextmanager
 def write_directory_atomic(path: Path) -> Iterator[Path]:
     """As `write_atomic`, for a directory; one that stands at `path` already is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(path, "tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-        _put(temporary, path)
-        _sync(path.parent)
-    except Exception as error:
-        raise _named(error, path, temporary) from error.__cause__
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with made_folder(path.parent):
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            _put(temporary, path)
+            _sync(path.parent)
+        except Exception as error:
+            raise _named(error, path, temporary) from error.__cause__
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _put(temporary: Path, path: Path) -> None:

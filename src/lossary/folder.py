@@ -1,20 +1,36 @@
-"""Where everything of a study lies; nothing here reads or writes.
+"""Where everything of a study lies; nothing here writes.
 
 A study's folder is plain files. Only names that the study file has accepted become parts of a path, so that no
-path leaves the folder.
+path leaves the folder. What was made of a dataset lies under the name that it is drawn as (naming.py).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from lossary.naming import AS_DRAWN, Names, names_of
 
 __all__ = ["StudyFolder"]
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The folder of one study."""
+    """The folder of one study.
+
+    Datasets go by their present names; with `drawn` by what they are drawn as, as files have it.
+    """
 
     root: Path
+    drawn: bool = False
+
+    @property
+    def names(self) -> Names:
+        """How names of datasets here and in files translate."""
+        return AS_DRAWN if self.drawn else names_of(self.root)
+
+    @property
+    def as_drawn(self) -> "StudyFolder":
+        """The same folder for those who make what lies in it: names are those of the files."""
+        return StudyFolder(self.root, drawn=True)
 
     @property
     def study_file(self) -> Path:
@@ -45,7 +61,7 @@ class StudyFolder:
 
     def validation_part(self, dataset: str) -> Path:
         """The frozen validation examples of a dataset."""
-        return self.validation / dataset
+        return self.validation / self.names.drawn_as(dataset)
 
     @property
     def views(self) -> Path:
@@ -85,7 +101,7 @@ class StudyFolder:
 
     def dataset(self, name: str) -> Path:
         """Tokenised documents of a dataset."""
-        return self.root / "prepared" / name
+        return self.root / "prepared" / self.names.drawn_as(name)
 
     def spans(self, name: str, sequence_length: int) -> Path:
         """Training examples of a dataset at one sequence length."""
@@ -93,6 +109,10 @@ class StudyFolder:
 
     def run(self, name: str) -> Path:
         return self.root / "runs" / name
+
+    def origin(self, run: str) -> Path:
+        """Which checkpoints from elsewhere a column holds the scores of."""
+        return self.run(run) / "origin.json"
 
     def checkpoints(self, run: str) -> Path:
         return self.run(run) / "checkpoints"

@@ -18,8 +18,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Literal, NamedTuple, Protocol
 
+from lossary.backends.devices import lacking_device
 from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_worker, stop_on_signals
 from lossary.data.manifests import MANIFEST, read_manifest
+from lossary.data.parts import read_validation_manifest
 from lossary.data.prepare import prepare_datasets
 from lossary.data.source_files import list_files
 from lossary.data.validation import prepare_examples
@@ -34,7 +36,7 @@ from lossary.errors import (
     StudyError,
     UsageError,
 )
-from lossary.files import clear_leftovers
+from lossary.files import clear_leftovers, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints
@@ -155,21 +157,23 @@ def _clear_run(folder: StudyFolder, run: str) -> None:
 
 
 def _prepare(study: Study, folder: StudyFolder, workers: int | None, allowed: Allowed, listener: Listener) -> None:
-    manifests = prepare_datasets(study, folder, workers=workers, keep=allowed.keep_prepared, progress=listener.progress)
-    for name, manifest in manifests.items():
+    names = folder.names
+    keep = [names.drawn_as(name) for name in allowed.keep_prepared]
+    manifests = prepare_datasets(study.drawn(), folder.as_drawn, workers=workers, keep=keep, progress=listener.progress)
+    for name, manifest in ((names.called(drawn), manifest) for drawn, manifest in manifests.items()):
         for note in manifest["notes"]:
-            listener.note(f"{name}: {note}")
+            listener.note(f"{name}: {names.told(note)}")
         if manifest["bad_rows"]:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(manifest["bad_reasons"].items()))
             quarantine = folder.dataset(name) / "quarantine.jsonl"
             listener.note(f"{name}: {manifest['bad_rows']:,} bad rows left out ({reasons}); samples in {quarantine}")
     before = _validation_digest(folder)
-    notes = prepare_examples(study, folder, progress=listener.progress)
+    notes = prepare_examples(study.drawn(), folder.as_drawn, progress=listener.progress)
     if _validation_digest(folder) != before:
-        for note in read_manifest(folder.validation)["notes"]:
+        for note in read_validation_manifest(folder)["notes"]:
             listener.note(f"validation: {note}")
     for note in notes:
-        listener.note(f"validation: {note}")
+        listener.note(f"validation: {names.told(note)}")
     remember_study_file(folder)
 
 
@@ -223,7 +227,9 @@ def train(
         recipe = study.recipe_of(run)
         scored = score_last or recipe.evaluate_every is not None
         last = folder.checkpoint(run, recipe.steps)
-        if not is_finished(study, folder, run) or (scored and not is_scored(folder, job_of_run(study, run, last))):
+        drawn = folder.as_drawn
+        finished = is_finished(study.drawn(), drawn, run)
+        if not finished or (scored and not is_scored(drawn, job_of_run(study, run, last))):
             # The study as it is here: a file that is changed meanwhile, or overridden, is not read again.
             resolved = study.model_dump(mode="json", by_alias=True)
             request = {"study": resolved, "folder": str(folder.root), "run": run, "score_last": scored}
@@ -234,6 +240,7 @@ def train(
 
     chosen = _some_runs(study, folder, runs)
     _check_courses(study, folder, chosen)
+    _check_devices(study, folder, [run for run in chosen if not is_finished(study.drawn(), folder.as_drawn, run)])
     after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
     _each_run(
         "train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, warm=warm, listener=listener
@@ -265,12 +272,24 @@ def time_steps(
 def _check_courses(study: Study, folder: StudyFolder, runs: Sequence[str]) -> None:
     """No run is trained where one of them cannot go on as the study file asks."""
     for run in runs:
-        course = course_of(plan_run(study, folder, run), folder)
+        course = course_of(plan_run(study.drawn(), folder.as_drawn, run), folder)
         if course.fate == "refused":
             raise ChangeRefused(
                 f"run {run}: {course.why}",
                 where=str(folder.study_file),
                 hint="Undo the change, or give the changed run another name; `lossary plan` says what else there is.",
+            )
+
+
+def _check_devices(study: Study, folder: StudyFolder, runs: Sequence[str]) -> None:
+    """No run is begun where this machine lacks the device of one of them."""
+    for run in runs:
+        lacking = lacking_device(study.runs[run].device)
+        if lacking is not None:
+            raise RunError(
+                lacking,
+                where=f"{folder.study_file}: $.runs.{run}.device",
+                hint=f"Leave it out for the best one there is, or `--set runs.{run}.device=cpu` for now.",
             )
 
 
@@ -292,7 +311,7 @@ def evaluate(
     def job(run: str, tools: "_Tools") -> None:
         checkpoints = _checkpoints(folder, run, which)
         of_run = [job_of_run(study, run, checkpoint, batch_size=batch_size) for checkpoint in checkpoints]
-        wanted = [job for job in of_run if not is_scored(folder, job)]
+        wanted = [job for job in of_run if not is_scored(folder.as_drawn, job)]
         if wanted:
             _score_by_backend(folder, wanted, tools)
 
@@ -324,6 +343,7 @@ def evaluate_foreign(
     """Scores checkpoints from elsewhere on the validation set; returns the steps of each name."""
     named: dict[str, list[Foreign]] = {}
     for found in foreign:
+        _refuse_other_origin(folder, found)
         named.setdefault(found.name, []).append(found)
     steps: dict[str, list[int]] = {}
 
@@ -335,6 +355,8 @@ def evaluate_foreign(
         if others:
             request = foreign_request(folder, others, batch_size)
             steps[name] += _steps_of(tools.run("lossary.scoring.foreign_job", request, "torch"))
+        origins = [*_origins(folder, name), *(str(found.origin) for found in named[name])]
+        write_json(folder.origin(name), {"checkpoints": list(dict.fromkeys(origins))})
 
     _each_run("evaluate", list(named), job, folder=folder, jobs=jobs, listener=listener)
     return steps
@@ -349,6 +371,25 @@ def _score_by_backend(folder: StudyFolder, jobs: Sequence[ScoreJob], tools: "_To
 
 def _steps_of(result: Mapping[str, Any]) -> list[int]:
     return [int(scored["step"]) for scored in result["scored"]]
+
+
+def _origins(folder: StudyFolder, name: str) -> list[str]:
+    """Where checkpoints whose scores a column holds were."""
+    path = folder.origin(name)
+    return list(read_json(path)["checkpoints"]) if path.is_file() else []
+
+
+def _refuse_other_origin(folder: StudyFolder, asked: Foreign) -> None:
+    """UsageError if a column of a name that nobody chose holds the scores of others: folders of one name are many."""
+    known = _origins(folder, asked.name)
+    if not known or asked.is_named or str(asked.origin) in known:
+        return
+    raise UsageError(
+        f"the column {asked.name!r} has the scores of {', '.join(known)}, and {asked.origin} is another checkpoint",
+        where="--name",
+        hint=f"Give it a column of its own, as `--name {asked.origin.parent.name}-{asked.name}`, "
+        f"or `--name {asked.name}` if it is the same.",
+    )
 
 
 def _refuse_without_checkpoint(folder: StudyFolder, run: str) -> None:
@@ -397,6 +438,7 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     if folder.study_file.name != "study.toml":
         raise StudyError("the study file must be called study.toml", where=str(folder.study_file))
     chosen = chosen_runs(study, settings.runs)
+    _check_devices(study, folder, [run for run in chosen if steps_done(folder, run) < study.recipe_of(run).steps])
     failed: LossaryError | None = None
     with _warmed(study, folder, settings) as warm:
         prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lossary.data.manifests import MANIFEST, read_manifest
+from lossary.data.parts import read_run_record
 from lossary.data.tokenizer import MODELS
 from lossary.errors import DataError, LossaryError, StudyError, UnreadSource, UsageError
 from lossary.failures import explain
@@ -164,8 +165,8 @@ class _Look:
         for name in names:
             prepared = self.folder.dataset(name)
             manifest = self._manifest(prepared)
-            partial = (prepared.parent / f".{name}.partial").is_dir()
-            counted = listed.get(name) if isinstance(listed, dict) else None
+            partial = prepared.with_name(f".{prepared.name}.partial").is_dir()
+            counted = listed.get(prepared.name) if isinstance(listed, dict) else None
             found = self._kept(lambda: _numbers(manifest, counted))  # noqa: B023
             yield DatasetStatus(
                 name=name,
@@ -197,16 +198,16 @@ class _Look:
 
     def _part(self, dataset: str, validation: dict[str, Any]) -> Stand:
         """Whether the validation examples of a dataset are the listed ones."""
-        parts = validation.get("parts")
+        parts, path = validation.get("parts"), self.folder.validation_part(dataset)
         if not isinstance(parts, dict):
             # Of an earlier lossary, in one piece.
-            return "made" if dataset in validation.get("datasets", ()) else "missing"
-        manifest = self._manifest(self.folder.validation_part(dataset))
-        if dataset not in parts:
+            return "made" if path.name in validation.get("datasets", ()) else "missing"
+        manifest = self._manifest(path)
+        if path.name not in parts:
             return "missing" if manifest is None else "partly made"
-        if manifest is None or manifest.get("digest") != parts[dataset]:
+        if manifest is None or manifest.get("digest") != parts[path.name]:
             message = "the frozen validation examples are missing or were changed"
-            self.problems.append(Problem(where=str(self.folder.validation_part(dataset)), message=message))
+            self.problems.append(Problem(where=str(path), message=message))
             return "damaged"
         return "made"
 
@@ -217,9 +218,7 @@ class _Look:
         runs = self._kept(lambda: run_progress(study, self.folder)) or []
         self.problems += [Problem.of(problem) for run in runs for problem in run.problems]
         for run in runs:
-            record = self.folder.run(run.run) / "run.json"
-            if record.is_file():
-                self._kept(lambda: read_json(record))  # noqa: B023
+            self._kept(lambda: read_run_record(self.folder, run.run))  # noqa: B023
         return tuple(runs)
 
     def _next(self, leases: Leases) -> NextStep:

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     create_model,
@@ -26,6 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from lossary.errors import StudyError, UsageError
+from lossary.naming import STUDY_FILE, Names, names_of
 from lossary.overrides import Override, override, parse_override
 
 __all__ = [
@@ -122,6 +124,11 @@ class Dataset(_Table):
         description="Megatron's .bin and .idx only: the SentencePiece model or tokenizer.json that made their tokens.",
     )
     link: str | None = Field(None, description="Where the dataset is described; the table links its name there.")
+    drawn_as: str | None = Field(
+        None,
+        description="The name that its random draws and its files go by, where it was called otherwise when these were "
+        "made; `lossary mv` writes it.",
+    )
 
     @model_validator(mode="after")
     def _fields(self) -> Self:
@@ -366,6 +373,43 @@ class Study(_Table):
     )
     links: Links = Links()
     check: Check = Check()
+    # Present names by what datasets are drawn as, of a study that goes by the latter.
+    _called: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def drawn(self) -> "Study":
+        """The same study with each dataset under the name that it is drawn as: what draws, digests and files go by.
+
+        It is equal to what the study was before anything was renamed, so that whatever is made of it is the same.
+        """
+        names = {name: dataset.drawn_as or name for name, dataset in self.datasets.items()}
+        if all(name == drawn for name, drawn in names.items()):
+            return self
+
+        def shares(given: Any) -> Any:
+            return given if isinstance(given, str) else {names[name]: share for name, share in given.items()}
+
+        study = self.model_copy(
+            update={
+                "datasets": {
+                    names[name]: dataset.model_copy(update={"drawn_as": None})
+                    for name, dataset in self.datasets.items()
+                },
+                "mixture": self.mixture.model_copy(update={"shares": shares(self.mixture.shares)}),
+                "validation": self.validation.model_copy(update={"shares": shares(self.validation.shares)}),
+                "runs": {
+                    run: settings.model_copy(update={"datasets": [names[name] for name in settings.datasets]})
+                    if settings.datasets
+                    else settings
+                    for run, settings in self.runs.items()
+                },
+            }
+        )
+        study._called = {drawn: name for name, drawn in names.items()}
+        return study
+
+    def called(self, dataset: str) -> str:
+        """What users call a dataset that goes by the name that it is drawn as."""
+        return self._called.get(dataset, dataset)
 
     def recipe_of(self, run: str) -> Recipe:
         """The recipe of a run, its overrides applied and its seed filled in."""
@@ -407,12 +451,27 @@ def load_study(path: Path, changes: Sequence[str] = ()) -> Study:
     """
     file = find_study_file(path)
     try:
-        return parse_study(file.read_text(encoding="utf-8-sig"), changes)
+        study = parse_study(file.read_text(encoding="utf-8-sig"), changes)
+        if changes or file.name != STUDY_FILE:
+            _check_renamed(study, names_of(file.resolve().parent))
+        return study
     except UnicodeDecodeError as error:
         raise StudyError(f"not UTF-8 at byte {error.start}", where=str(file), hint="Save the file as UTF-8.") from None
     except StudyError as error:
         where = f"{file}: {error.where}" if error.where else str(file)
         raise StudyError(error.message, where=where, hint=error.hint) from None
+
+
+def _check_renamed(study: Study, names: Names) -> None:
+    """Files are read by the names that study.toml in their folder gives: nothing else may rename."""
+    for name, dataset in study.datasets.items():
+        drawn = dataset.drawn_as or name
+        if drawn != names.drawn_as(name):
+            raise StudyError(
+                f"{STUDY_FILE} does not say that dataset {name!r} is drawn as {drawn!r}",
+                where=f"$.datasets.{name}.drawn_as",
+                hint=f"drawn_as counts in a file called {STUDY_FILE} alone, and not with --set.",
+            )
 
 
 def parse_study(text: str, changes: Sequence[str] = ()) -> Study:
@@ -547,6 +606,25 @@ def _check_names(study: Study) -> None:
             other = folded.setdefault(name.casefold(), name)
             if other != name:
                 raise StudyError(f"{name!r} and {other!r} differ in case only", where=where, hint="Rename one of them.")
+    _check_drawn(study)
+
+
+def _check_drawn(study: Study) -> None:
+    """Every dataset has draws and files of its own."""
+    holders: dict[str, str] = {}
+    for name, dataset in study.datasets.items():
+        drawn, where = dataset.drawn_as or name, f"$.datasets.{name}"
+        check_name(drawn, where=f"{where}.drawn_as")
+        other = holders.setdefault(drawn.casefold(), name)
+        if other == name:
+            continue
+        renamed, same = (name, other) if dataset.drawn_as is not None else (other, name)
+        raise StudyError(
+            f"datasets {other!r} and {name!r} are both drawn as {drawn!r}, and share no draws and no files",
+            where=f"$.datasets.{renamed}.drawn_as",
+            hint=f"What was made as {drawn!r} belongs to one of them; "
+            f'for a new {same!r} write drawn_as = "{same}-2" (or a name of your own) in [datasets.{same}].',
+        )
 
 
 def _check_references(study: Study) -> None:

@@ -36,7 +36,7 @@ class ScoresOnTheWay:
     def at(self, checkpoint: Path, backend: Backend) -> None:
         """Scores a checkpoint whose weights the backend has; scores that are there for the same weights are kept."""
         job = job_of_run(self.study, self.run, checkpoint)
-        score_checkpoint(self.folder, job, open_backend=lambda *_: backend, emit=self.emit)
+        score_checkpoint(self.folder.as_drawn, job, open_backend=lambda *_: backend, emit=self.emit)
 
     def kept(self, step: int) -> Set[int]:
         """The best step so far, if the recipe asks to keep it."""
@@ -58,7 +58,7 @@ def main() -> None:
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     study, folder = check_study(job["study"]), StudyFolder(Path(job["folder"]))
     on_the_way = ScoresOnTheWay(study, folder, job["run"], score_last=job["score_last"], emit=emit)
-    return train(study, folder, job["run"], on_the_way=on_the_way, emit=emit)
+    return train(study.drawn(), folder.as_drawn, job["run"], on_the_way=on_the_way, emit=emit)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from lossary.files import (
     digest_bytes,
     digest_file,
     digest_json,
+    made_folder,
     read_json,
     write_atomic,
     write_directory_atomic,
@@ -127,3 +130,21 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(tmp_path: Path) -> 
     assert len(os.listdir(tmp_path)) == len(kept) + 1
     clear_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(kept)
+
+
+def test_folders_that_were_made_for_a_write_go_again_when_it_fails(tmp_path: Path) -> None:
+    def failing(path: Path, write: Callable[[Path], AbstractContextManager[Path]]) -> None:
+        with pytest.raises(ZeroDivisionError), write(path):
+            raise ZeroDivisionError
+
+    for write in (write_atomic, write_directory_atomic, made_folder):
+        failing(tmp_path / "a" / "b" / "out", write)
+        assert list(tmp_path.iterdir()) == []
+    # What stood before stays, and so does what others put there meanwhile.
+    (tmp_path / "a").mkdir()
+    failing(tmp_path / "a" / "b" / "out", write_atomic)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+    with pytest.raises(ZeroDivisionError), made_folder(tmp_path / "a" / "b") as folder:
+        (folder / "kept").touch()
+        raise ZeroDivisionError
+    assert (tmp_path / "a" / "b" / "kept").is_file()

@@ -1,5 +1,7 @@
 """How runs share a machine: a place that becomes free is taken at once, and a branch waits for its run alone."""
 
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ from lossary import pipeline
 from lossary.errors import CheckpointError, RunError, UsageError
 from lossary.folder import StudyFolder
 from lossary.results.endings import read_ending
-from lossary.study import Study
+from lossary.study import Study, load_study
 
 
 class Silent:
@@ -133,3 +135,50 @@ def test_runs_that_nothing_can_be_done_for_do_not_stop_others_and_are_not_rememb
         each(tmp_path, ["b", "a"], lambda run, _: done.append(run), jobs=1, begin=begin)
     assert done == ["a"]
     assert read_ending(StudyFolder(tmp_path), "b") is None
+
+
+def test_a_column_of_a_checkpoint_is_never_taken_over_by_another_folder_of_its_name(
+    prepared: tuple[Study, StudyFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(Path(shutil.copytree(prepared[1].root, tmp_path / "study")))
+    scored: list[list[str]] = []
+
+    def run_worker(module: str, request: dict[str, Any], **_: Any) -> dict[str, Any]:
+        assert module == "lossary.scoring.job"
+        scored.append(request["checkpoints"])
+        return {"scored": [{"step": 5}]}
+
+    monkeypatch.setattr(pipeline, "run_worker", run_worker)
+
+    def evaluate(checkpoint: Path, name: str | None = None) -> None:
+        found = pipeline.Foreign(name=name or "out", checkpoint=checkpoint, backend="torch", is_named=name is not None)
+        pipeline.evaluate_foreign(folder, [found], listener=Silent())
+
+    first, second = tmp_path / "a" / "out" / "checkpoint-500", tmp_path / "b" / "out" / "checkpoint-500"
+    evaluate(first)
+    evaluate(first.with_name("checkpoint-600"))
+    with pytest.raises(UsageError, match="another checkpoint") as caught:
+        evaluate(second)
+    assert "--name b-out" in str(caught.value.hint)
+    assert len(scored) == 2
+    # Whoever names it has it so.
+    evaluate(second, name="b-out")
+    evaluate(second, name="out")
+    evaluate(second)
+    assert scored[2:] == [[str(second)]] * 3
+
+
+def test_a_device_that_is_not_here_is_said_before_anything_is_written(tiny_folder: StudyFolder) -> None:
+    study = load_study(tiny_folder.root, [f"runs.torch_stories.device={'cuda' if sys.platform == 'darwin' else 'mps'}"])
+    for do in (
+        lambda: pipeline.run_study(study, tiny_folder, settings=pipeline.Settings(), listener=Silent()),
+        lambda: pipeline.run_study(
+            study, tiny_folder, settings=pipeline.Settings(runs=["torch_stories"]), listener=Silent()
+        ),
+    ):
+        with pytest.raises(RunError, match="is not here") as caught:
+            do()
+        assert caught.value.where is not None
+        assert caught.value.where.endswith("$.runs.torch_stories.device")
+    assert not (tiny_folder.root / "prepared").exists()
+    assert not (tiny_folder.root / "logs").exists()

@@ -216,6 +216,7 @@ def import_files(
     `NAME=DATASET:METRIC`, `NAME=ROLE`, or a file in TOML. With `dry_run` nothing is written. DataError where a file
     cannot be read, or leaves open what its numbers are of.
     """
+    from lossary.files import made_folder
     from lossary.results.importers.maps import parse_maps
     from lossary.results.importers.recognise import read_any
     from lossary.tables.imported import save_import
@@ -228,8 +229,8 @@ def import_files(
     known.check_all_used()
     folder = Path(out)
     if not dry_run:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_import(folder, name or paths[0].stem, found)
+        with made_folder(folder):
+            save_import(folder, name or paths[0].stem, found)
     return ImportResult(folder=folder, imports=tuple(found), is_written=not dry_run)
 
 

@@ -40,7 +40,7 @@ def import_(
     logs whose lines say a step or epoch and a loss.
     """
     from lossary.errors import UsageError
-    from lossary.files import write_atomic
+    from lossary.files import made_folder, write_atomic
     from lossary.reports.imports import import_text
     from lossary.results.importers.maps import map_text, parse_maps
     from lossary.results.importers.recognise import read_any
@@ -60,8 +60,8 @@ def import_(
     if dry_run:
         typer.echo("no table was written")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    save_import(out, name or Path(found[0].path).stem, found)
+    with made_folder(out):
+        save_import(out, name or Path(found[0].path).stem, found)
     typer.echo(f"wrote {out / IMPORTED}; now: lossary show {out}, lossary check {out}")
 
 

@@ -15,9 +15,9 @@ def mv(
     target: Annotated[str, typer.Argument(help="datasets.NAME or runs.NAME.")],
     name: Annotated[str, typer.Argument(help="The new name.")],
 ) -> None:
-    """Rename a dataset or a run; what was made of a run goes along unchanged.
+    """Rename a dataset or a run; what was made of it goes along unchanged.
 
-    A dataset that runs depend on keeps its name: its examples are drawn by it.
+    A dataset's random draws and files go by the name that they were made with: `drawn_as` in the study file keeps it.
     """
     from lossary.editing.document import parse_target
     from lossary.editing.move import Move, move

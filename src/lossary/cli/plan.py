@@ -8,7 +8,10 @@ import typer
 from lossary.cli.common import KeepOption, OpenStudy, SetOption, StudyArgument, open_study
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lossary.planning.estimates import Timed
+    from lossary.planning.model import Item
 
 __all__ = ["plan"]
 
@@ -34,7 +37,8 @@ def plan(
 ) -> None:
     """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes nothing.
 
-    Exit code 2 if a change is refused because it would lose what stands.
+    Sources are looked into. Exit code 2 if a change is refused because it would lose what stands, 3 if a source or a
+    device cannot be used.
     """
     import json
     from dataclasses import asdict
@@ -48,7 +52,7 @@ def plan(
     if format not in ("text", "json"):
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
     opened = open_study(study, changes)
-    found = make_plan(opened.study, opened.folder, keep=keep_prepared or ())
+    found = make_plan(opened.study, opened.folder, keep=keep_prepared or (), looks=True)
     timed = _timed(opened) if time else None
     sizes = estimate(opened.study, opened.folder, timed)
     seeing = None if see is None else examples_to_see(opened.study, opened.folder, see, sizes)
@@ -58,6 +62,8 @@ def plan(
     else:
         for line in plan_lines(found.items):
             typer.echo(line)
+        if found.unusable:
+            typer.echo(f"\n`lossary run` would touch nothing: {_listed(found.unusable)} cannot be used")
         for item in found.refused:
             typer.echo(f"\n{item.what} is refused; ways out:")
             for way in item.ways:
@@ -67,6 +73,12 @@ def plan(
             typer.echo(line)
     if found.refused:
         raise typer.Exit(2)
+    if found.unusable:
+        raise typer.Exit(3)
+
+
+def _listed(items: "Sequence[Item]") -> str:
+    return ", ".join(f"the device of {item.what}" if item.kind == "run" else item.what for item in items)
 
 
 def _timed(opened: OpenStudy) -> "dict[str, Timed]":

@@ -152,17 +152,24 @@ class TrainingData:
         recipe = study.recipe_of(run)
         assert recipe.seed is not None
         self.datasets = list(study.datasets)
+        self.called = [study.called(name) for name in self.datasets]
         self.batch_size = recipe.batch_size
         if weights is None:
             weights = training_shares(study, folder, recipe.sequence_length, datasets=study.datasets_of(run))
         trained = list(weights)
         gone = [name for name in trained if name not in study.datasets]
         if gone:
-            raise ShardError(f"the run was begun with dataset {gone[0]!r}, which the study no longer has", where=run)
+            raise ShardError(
+                f"the run was begun with dataset {gone[0]!r}, which the study no longer has",
+                where=run,
+                hint=f'If it has another name now, write drawn_as = "{gone[0]}" in its table.',
+            )
         self.stores = [SpanStore.open(folder, name, recipe.sequence_length) for name in trained]
         for name, store in zip(trained, self.stores, strict=True):
             if not len(store):
-                raise ShardError(f"dataset {name!r} has no training example left", where=str(folder.dataset(name)))
+                raise ShardError(
+                    f"dataset {study.called(name)!r} has no training example left", where=str(folder.dataset(name))
+                )
         total = sum(weights.values())
         self.shares = {name: weight / total for name, weight in weights.items()}
         sizes = [len(store) for store in self.stores]

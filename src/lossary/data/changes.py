@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lossary.data.contents import Content, Contents, same_contents
+from lossary.data.judging import judge
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.parts import runs_with_results
 from lossary.data.source_files import SourceFile, list_files
@@ -25,7 +26,8 @@ from lossary.study import Dataset, Study
 
 __all__ = ["Change", "DataChanges", "DatasetChange", "Fate", "data_changes", "reading"]
 
-Fate = Literal["kept", "made", "anew"]
+# "unusable": a source is missing, cannot be read, or holds no usable row; `why` says which.
+Fate = Literal["kept", "made", "anew", "unusable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +60,16 @@ class DataChanges:
         return [name for name, change in self.datasets.items() if change.fate != "kept"]
 
 
-def data_changes(study: Study, folder: StudyFolder, *, keep: Collection[str] = (), waits: bool = True) -> DataChanges:
+def data_changes(
+    study: Study, folder: StudyFolder, *, keep: Collection[str] = (), waits: bool = True, looks: bool = False
+) -> DataChanges:
     """Asks every source and what stands; writes nothing.
 
     `keep` names datasets that stay as they were prepared though their sources changed. Raises SourceError if a source
-    that is needed is missing; UnreadSource where one would have to be read for long, unless the caller `waits`.
+    that is needed is missing; UnreadSource where one would have to be read for long, unless the caller `waits`. Who
+    `looks` has the rows judged of what would be read, too, and is told of what is wrong as the fate of its dataset.
     """
-    return _Question(study, folder, frozenset(keep), waits=waits).answer()
+    return _Question(study, folder, frozenset(keep), waits=waits, looks=looks).answer()
 
 
 def reading(dataset: Dataset) -> dict[str, Any]:
@@ -76,8 +81,10 @@ def reading(dataset: Dataset) -> dict[str, Any]:
 
 
 class _Question:
-    def __init__(self, study: Study, folder: StudyFolder, keep: frozenset[str], *, waits: bool) -> None:
+    def __init__(self, study: Study, folder: StudyFolder, keep: frozenset[str], *, waits: bool, looks: bool) -> None:
         self.waits = waits
+        self.looks = looks
+        self.faults: dict[str, SourceError] = {}
         self.study = study
         self.folder = folder
         self.keep = keep
@@ -96,21 +103,41 @@ class _Question:
             self.files[name], self.contents[name] = self._sources(name)
         tokenizer = self._tokenizer()
         datasets = {name: self._dataset(name, tokenizer) for name in self.study.datasets}
+        if self.looks:
+            datasets = {name: self._judged(name, change) for name, change in datasets.items()}
         return DataChanges(tokenizer=tokenizer, datasets=datasets, record=self.record)
 
     def _sources(self, name: str) -> tuple[list[SourceFile] | None, list[Content] | None]:
         dataset = self.study.datasets[name]
-        where = f"{self.folder.study_file}: $.datasets.{name}.source"
+        where = f"{self.folder.study_file}: $.datasets.{self.study.called(name)}.source"
         try:
             files = list_files(dataset, self.folder.root, where=where, waits=self.waits)
             return files, [self.known.of(file) for file in files]
         except UnreadSource:
             raise
-        except SourceError:
+        except SourceError as error:
             before = self.manifests.get(name)
             if before is not None and before["source"] == list(dataset.sources) and _whole(self.folder, name, before):
                 return None, None
-            raise
+            if not self.looks:
+                raise
+            self.faults[name] = error
+            return None, None
+
+    def _judged(self, name: str, change: DatasetChange) -> DatasetChange:
+        """The change, if what it would read can be read."""
+        if change.fate != "kept" and name not in self.faults:
+            called = self.study.called(name)
+            try:
+                where = f"{self.folder.study_file}: $.datasets.{called}"
+                judge(called, self.study.datasets[name], change.files or [], where=where)
+            except SourceError as error:
+                self.faults[name] = error
+        fault = self.faults.get(name)
+        if fault is None:
+            return change
+        why = "; ".join(filter(None, [fault.message, fault.where, fault.hint]))
+        return DatasetChange(fate="unusable", why=why, files=None, contents=None)
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -129,6 +156,8 @@ class _Question:
 
     def _trained_on(self, name: str) -> str:
         contents = self.contents[name]
+        if contents is None and name not in self.manifests:
+            return "unusable"
         found = self.manifests[name]["files"] if contents is None else contents
         digests = [content.get("digest") for content in found]
         return digest_json([digests, reading(self.study.datasets[name])])
@@ -150,9 +179,8 @@ class _Question:
             if was.get(key) != now.get(key):
                 return Change(fate="anew", why=f"{what} changed{_difference(was.get(key), now.get(key))}")
         if used:
-            return Change(
-                fate="kept", why=f"runs use it; it was trained on {', '.join(sorted(was['trained_on']))} as they were"
-            )
+            trained_on = sorted(map(self.study.called, was["trained_on"]))
+            return Change(fate="kept", why=f"runs use it; it was trained on {', '.join(trained_on)} as they were")
         return Change(fate="anew", why="the text that it is trained on changed")
 
     def _dataset(self, name: str, tokenizer: Change) -> DatasetChange:

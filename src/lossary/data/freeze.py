@@ -5,7 +5,7 @@ and swaps are drawn once and stored; the digest of a part covers all of it. What
 among the texts that no other dataset with a part holds, so that nothing that was trained on becomes validation.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -92,8 +92,8 @@ def freeze_parts(
     makers = {name: _Maker(study, folder, datasets[name]) for name in fresh}
     choices = {name: makers[name].choose(ceil(share * asked), kept) for name, share in shares.items()}
     available = {name: int(found.spans.sum(dtype=np.int64)) for name, found in choices.items()}
-    total, notes = _total(shares, available, asked)
-    for name, count in _apportion(shares, total).items():
+    total, notes = _total(shares, available, asked, called=study.called)
+    for name, count in _apportion(shares, total, called=study.called).items():
         about = {
             "asked": asked,
             "share": shares[name],
@@ -297,7 +297,9 @@ def _unmix(values: NDArray[np.uint64], *, key: int) -> NDArray[np.uint64]:
     return texts
 
 
-def _total(shares: dict[str, float], available: dict[str, int], asked: int) -> tuple[int, list[str]]:
+def _total(
+    shares: dict[str, float], available: dict[str, int], asked: int, *, called: Callable[[str], str]
+) -> tuple[int, list[str]]:
     """How many examples keep the shares with what there is, and a note where that is fewer than asked."""
     short = min(shares, key=lambda name: available[name] / shares[name])
     whole = sum(shares.values())
@@ -305,7 +307,7 @@ def _total(shares: dict[str, float], available: dict[str, int], asked: int) -> t
     total = min(asked, int(whole * available[short] / shares[short] + 1e-9))
     if total < 1:
         raise DataError(
-            f"dataset {short!r} has too few documents for a validation set",
+            f"dataset {called(short)!r} has too few documents for a validation set",
             where="$.validation",
             hint="Raise max_fraction, lower examples or give it a smaller share.",
         )
@@ -318,7 +320,7 @@ def _total(shares: dict[str, float], available: dict[str, int], asked: int) -> t
     return total, [note]
 
 
-def _apportion(shares: dict[str, float], total: int) -> dict[str, int]:
+def _apportion(shares: dict[str, float], total: int, *, called: Callable[[str], str]) -> dict[str, int]:
     """Whole numbers in proportion to shares that add up to `total` (largest remainder), one at least for each."""
     whole = sum(shares.values())
     ideal = {name: share / whole * total for name, share in shares.items()}
@@ -328,7 +330,7 @@ def _apportion(shares: dict[str, float], total: int) -> dict[str, int]:
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
         raise DataError(
-            f"{total:,} validation examples are too few: none is left for {', '.join(empty)}",
+            f"{total:,} validation examples are too few: none is left for {', '.join(map(called, empty))}",
             where="$.validation.examples",
             hint="Ask for more examples, or give these datasets a larger share.",
         )

@@ -76,7 +76,9 @@ def _write(study: Study, folder: StudyFolder, part: dict[str, Any], progress: Pr
     with write_directory_atomic(texts_folder(folder, name)) as temporary:
         with BlockWriter(temporary / TEXTS) as writer:
             for number in range(len(blocks)):
-                progress(f"{name}: text of the validation examples", sum(counts[:number]), part["examples"])
+                progress(
+                    f"{study.called(name)}: text of the validation examples", sum(counts[:number]), part["examples"]
+                )
                 examples = unpacked_examples(blocks.read(number), dataset=0)
                 texts = concatenate_texts([cutter.texts(*found) for found in documents.of(examples)])
                 blocks.forget()
@@ -96,7 +98,9 @@ def _write(study: Study, folder: StudyFolder, part: dict[str, Any], progress: Pr
 def _sources(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> list[SourceFile]:
     """The files of a dataset; NotTheSame unless they are what it was prepared from."""
     settings, before = study.datasets[dataset.name], dataset.manifest["files"]
-    files = list_files(settings, folder.root, where=f"{folder.study_file}: $.datasets.{dataset.name}.source")
+    files = list_files(
+        settings, folder.root, where=f"{folder.study_file}: $.datasets.{study.called(dataset.name)}.source"
+    )
     known = Contents({file["path"]: file for file in before})
     now = [known.of(file) for file in files]
     if not same_contents(before, now) or dataset.manifest["reading"] != reading(settings):

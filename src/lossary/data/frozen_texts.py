@@ -134,7 +134,7 @@ def texts_folder(folder: StudyFolder, dataset: str) -> Path:
 
 def known_texts(folder: StudyFolder, part: Mapping[str, Any]) -> dict[str, Any] | None:
     """The manifest of the texts of a part, given as its manifest; None if there are none, or those of another part."""
-    path = texts_folder(folder, part["dataset"])
+    path = texts_folder(folder.as_drawn, part["dataset"])
     if not (path / MANIFEST).is_file():
         return None
     manifest = read_manifest(path)

@@ -5,7 +5,10 @@
 A block is parsed wherever it is run: `tokenise` does it in processes of its own.
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -23,7 +26,17 @@ from lossary.errors import SourceError
 if TYPE_CHECKING:
     from lossary.data.filters import RowFilter, Verdict
 
-__all__ = ["BLOCK_BYTES", "MOST_DOCUMENT_BYTES", "BadRow", "Block", "ParsedBlock", "Reading", "first_line", "parse"]
+__all__ = [
+    "BLOCK_BYTES",
+    "MOST_DOCUMENT_BYTES",
+    "BadRow",
+    "Block",
+    "Keys",
+    "ParsedBlock",
+    "Reading",
+    "first_line",
+    "parse",
+]
 
 BLOCK_BYTES = 2 << 20
 # A single document above this size would break the promise of constant memory.
@@ -156,14 +169,15 @@ def _parse_json(block: Block) -> Iterator[ParsedBlock]:
 
 
 def _objects(part: ParsedBlock, block: Block) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    keys = Keys(block.reading)
     for number, line in enumerate(block.data.split(b"\n"), block.first_row):
         if line.strip():
-            values = _object(part, block, number, line)
+            values = _object(part, block, number, line, keys)
             if values is not None:
                 yield number, line, values
 
 
-def _object(part: ParsedBlock, block: Block, number: int, line: bytes) -> dict[str, Any] | None:
+def _object(part: ParsedBlock, block: Block, number: int, line: bytes, keys: "Keys") -> dict[str, Any] | None:
     try:
         values = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -173,7 +187,36 @@ def _object(part: ParsedBlock, block: Block, number: int, line: bytes) -> dict[s
     if not isinstance(values, dict):
         _reject(part, block, number, f"a JSON {_json_type(values)}, not an object", line)
         return None
+    twice = keys.twice_in(line)
+    if twice is not None:
+        _reject(part, block, number, f"the key {twice!r} twice", line)
+        return None
     return values
+
+
+class Keys:
+    """The keys of objects that a reading asks for."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._names = {part for name in reading.columns for part in (name, *name.split("."))}
+        self._marks = [f'"{name}"'.encode() for name in self._names]
+
+    def twice_in(self, data: bytes, *, rows: int = 1) -> str | None:
+        """One of them that an object has twice: readers of JSON differ in which of them it has.
+
+        Only where a key stands more often than there are rows is the JSON read once more, slowly.
+        """
+        if all(data.count(mark) <= rows for mark in self._marks):
+            return None
+        found: list[str] = []
+
+        def check(pairs: list[tuple[str, Any]]) -> None:
+            counts = Counter(key for key, _ in pairs)
+            found.extend(key for key, count in counts.items() if count > 1 and key in self._names)
+
+        with suppress(ValueError, RecursionError):
+            json.loads(data, object_pairs_hook=check)
+        return found[0] if found else None
 
 
 def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -23,6 +23,7 @@ from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.errors import DataError, ShardError
 from lossary.files import digest_json, read_json
 from lossary.folder import StudyFolder
+from lossary.naming import Names
 from lossary.study import Study
 
 __all__ = [
@@ -63,14 +64,30 @@ class PartPlan(NamedTuple):
 
 
 def read_validation_manifest(folder: StudyFolder) -> dict[str, Any]:
-    """What is frozen; ShardError if nothing is. In the earlier layout every dataset has the digest of the whole."""
+    """What is frozen; ShardError if nothing is. In the earlier layout every dataset has the digest of the whole.
+
+    Datasets go by their present names, as in all that is read here, unless the folder is given `as_drawn`.
+    """
     path = folder.validation / MANIFEST
     if not path.is_file():
         raise ShardError("no validation set is frozen", where=str(folder.validation), hint="Run `lossary prepare`.")
     manifest = read_manifest(folder.validation)
     if is_earlier(manifest):
         manifest["parts"] = dict.fromkeys(manifest["datasets"], manifest["digest"])
+    _call(manifest, folder.names, ("datasets", "parts", "per_dataset"))
+    if "notes" in manifest:
+        manifest["notes"] = [folder.names.told(note) for note in manifest["notes"]]
     return manifest
+
+
+def _call(content: dict[str, Any], names: Names, keys: Collection[str]) -> None:
+    """Gives datasets their present names where a list or an object of what was read goes by them."""
+    for key in keys:
+        found = content.get(key)
+        if isinstance(found, dict):
+            content[key] = {names.called(name): value for name, value in found.items()}
+        elif isinstance(found, list):
+            content[key] = [names.called(name) for name in found]
 
 
 def present_validation(study: Study, folder: StudyFolder) -> dict[str, Any]:
@@ -87,7 +104,8 @@ def present_validation(study: Study, folder: StudyFolder) -> dict[str, Any]:
     if not is_earlier(manifest):
         parts = {name: part for name, part in known_parts(folder).items() if name in described}
         shares = {name: row["share"] for name, row in manifest["per_dataset"].items()}
-        manifest["notes"] = validation_notes(manifest["asked"], parts, shares)
+        notes = validation_notes(manifest["asked"], parts, shares)
+        manifest["notes"] = [folder.names.told(note) for note in notes]
     return manifest
 
 
@@ -110,7 +128,7 @@ def validation_notes(asked: int, parts: Mapping[str, Mapping[str, Any]], shares:
 def part_blocks(folder: StudyFolder, part: Mapping[str, Any], file: str) -> Blocks:
     """The blocks of a file of a part, given as its manifest."""
     places = [Place(*block[:2]) for block in part["files"][file]]
-    return Blocks([(folder.validation_part(part["dataset"]) / file, places)], hint=_RESTORE)
+    return Blocks([(folder.as_drawn.validation_part(part["dataset"]) / file, places)], hint=_RESTORE)
 
 
 def find_examples(folder: StudyFolder, name: str, wanted: Collection[int]) -> Examples:
@@ -206,11 +224,11 @@ def known_parts(folder: StudyFolder) -> dict[str, dict[str, Any]]:
     if not (folder.validation / MANIFEST).is_file():
         return {}
     found = {}
-    for name, digest in read_manifest(folder.validation).get("parts", {}).items():
-        path = folder.validation_part(name)
+    for drawn, digest in read_manifest(folder.validation).get("parts", {}).items():
+        path = folder.as_drawn.validation_part(drawn)
         # A part that is not the listed one was written by a `prepare` that did not end.
         if (path / MANIFEST).is_file() and (part := read_manifest(path))["digest"] == digest:
-            found[name] = part
+            found[folder.names.called(drawn)] = part
     return found
 
 
@@ -260,7 +278,7 @@ def _changed_counts(study: Study, folder: StudyFolder, datasets: Mapping[str, Ma
     before = {name: frozen["per_dataset"][name]["share"] for name in both}
     whole = sum(before.values())
     moved = [name for name in both if abs(now[name] - before[name] / whole) > 1e-9]
-    return f"the validation shares of {', '.join(moved)} changed" if moved else ""
+    return f"the validation shares of {', '.join(map(study.called, moved))} changed" if moved else ""
 
 
 def read_run_record(folder: StudyFolder, run: str) -> dict[str, Any] | None:
@@ -275,6 +293,8 @@ def read_run_record(folder: StudyFolder, run: str) -> dict[str, Any] | None:
         raise DataError(error.message, where=error.where, hint=hint) from None
     if not isinstance(record, dict) or not record:
         raise DataError("no record of a run", where=str(path), hint=hint)
+    # Its description and its digest are what they were.
+    _call(record, folder.names, ("datasets", "weights"))
     return record
 
 

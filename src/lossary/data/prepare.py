@@ -62,7 +62,8 @@ def prepare_datasets(
     """
     changes = data_changes(study, folder, keep=keep)
     for name in changes.anew:
-        judge(name, study.datasets[name], changes.datasets[name].files or [], where=_key(folder, name))
+        called = study.called(name)
+        judge(called, study.datasets[name], changes.datasets[name].files or [], where=_key(folder, called))
     if changes.tokenizer.fate != "kept":
         progress("tokenizer", 0, None)
         make_tokenizer(study, folder, changes)
@@ -80,7 +81,13 @@ def prepare_datasets(
                 assert change.files is not None
                 assert change.contents is not None
                 job = _DatasetJob(
-                    name, study.datasets[name], change.files, change.contents, folder.dataset(name), model
+                    name=name,
+                    called=study.called(name),
+                    dataset=study.datasets[name],
+                    files=change.files,
+                    contents=change.contents,
+                    path=folder.dataset(name),
+                    model=model,
                 )
                 manifests[name] = job.run(pool, progress)
     return manifests
@@ -140,8 +147,8 @@ def make_tokenizer(study: Study, folder: StudyFolder, changes: DataChanges) -> N
     gone = [name for name, change in changes.datasets.items() if change.files is None]
     if gone:
         raise SourceError(
-            f"the tokenizer has to be trained, and the sources of {', '.join(gone)} are gone",
-            where=f"{_key(folder, gone[0])}.source",
+            f"the tokenizer has to be trained, and the sources of {', '.join(map(study.called, gone))} are gone",
+            where=f"{_key(folder, study.called(gone[0]))}.source",
         )
     files = {name: change.files or [] for name, change in changes.datasets.items()}
     train = partial(train_model, folder, lowercase=settings.lowercase, record=changes.record)
@@ -195,11 +202,12 @@ def _lines(dataset: Dataset, files: list[SourceFile], chance: float, key: int) -
                         yield line[start : start + _SENTENCE_CHARACTERS]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _DatasetJob:
     """One dataset on its way from files to shards, in a folder of its own until it is whole."""
 
     name: str
+    called: str
     dataset: Dataset
     files: list[SourceFile]
     contents: list[Content]
@@ -228,11 +236,11 @@ class _DatasetJob:
             if sampled > _QUARANTINED + len(summary.samples):
                 summary.samples.clear()
             done += summary.bytes
-            progress(f"{self.name}: {sum(s.documents for s in summaries):,} documents", min(done, total), total)
+            progress(f"{self.called}: {sum(s.documents for s in summaries):,} documents", min(done, total), total)
         for file, content in zip(self.files, self.contents, strict=True):
             check_unchanged(file, content)
         manifest = self._finish(self._manifest(summaries), summaries)
-        progress(f"{self.name}: {manifest['documents']:,} documents", total, total)
+        progress(f"{self.called}: {manifest['documents']:,} documents", total, total)
         return manifest
 
     def _claim(self) -> None:

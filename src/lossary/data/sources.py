@@ -22,7 +22,7 @@ from lossary.data.csv_source import csv_batches
 from lossary.data.fields import check_fields
 from lossary.data.mds_source import mds_rows
 from lossary.data.megatron_source import token_pieces
-from lossary.data.parsing import BLOCK_BYTES, MOST_DOCUMENT_BYTES, Block, Reading, first_line, parse
+from lossary.data.parsing import BLOCK_BYTES, MOST_DOCUMENT_BYTES, Block, Keys, Reading, first_line, parse
 from lossary.data.row_lines import cut_lines
 from lossary.data.source_files import Kind, SourceFile
 from lossary.data.streams import decompressed
@@ -210,7 +210,7 @@ def _json_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
             raise SourceError(f"one JSON value of more than {most}", where=file.path, hint="Write it as JSON Lines.")
     taken: list[bytes] = []
     size = 0
-    for row in _json_rows(data, file):
+    for row in _json_rows(data, file, reading):
         taken.append(row)
         size += len(row)
         if size >= BLOCK_BYTES:
@@ -220,7 +220,7 @@ def _json_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
         yield _block(file, "jsonl", reading, num_rows=len(taken), data=b"\n".join(taken))
 
 
-def _json_rows(data: bytes, file: SourceFile) -> list[bytes]:
+def _json_rows(data: bytes, file: SourceFile, reading: Reading) -> list[bytes]:
     """Each row as a line of JSON."""
     try:
         value = orjson.loads(data)
@@ -229,7 +229,15 @@ def _json_rows(data: bytes, file: SourceFile) -> list[bytes]:
         if len(lines) > 1 and lines[0].lstrip().startswith(b"{") and _is_json(lines[0]):
             return lines
         raise SourceError(f"not JSON: {error}", where=file.path, hint="A file .json holds objects.") from None
-    return [orjson.dumps(row) for row in value] if isinstance(value, list) else [orjson.dumps(value)]
+    rows = value if isinstance(value, list) else [value]
+    twice = Keys(reading).twice_in(data, rows=len(rows))
+    if twice is not None:
+        raise SourceError(
+            f"an object has the key {twice!r} twice",
+            where=file.path,
+            hint="Keep one of them, or give one another name.",
+        )
+    return [orjson.dumps(row) for row in rows]
 
 
 def _is_json(line: bytes) -> bool:

@@ -107,7 +107,7 @@ def load_validation(folder: StudyFolder) -> ValidationSet:
 
 def held_out_hashes(folder: StudyFolder) -> NDArray[np.uint64]:
     """Hashes (H,) of the texts of all validation examples, ascending; ShardError if they are not what was frozen."""
-    found = []
+    found, folder = list[NDArray[np.uint64]](), folder.as_drawn
     present = read_validation_manifest(folder)["datasets"]
     # Runs were scored on the examples of removed datasets, too: their texts stay out of training.
     removed = [name for name in known_parts(folder) if name not in present]
@@ -127,7 +127,7 @@ def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = 
     """
     datasets = {name: open_dataset(folder, name) for name in study.datasets}
     plans = examples_plan(study, folder)
-    refused = [f"{name}: {plan.why}" for name, plan in plans.items() if plan.fate == "refused"]
+    refused = [f"{study.called(name)}: {plan.why}" for name, plan in plans.items() if plan.fate == "refused"]
     if refused:
         raise DataError(
             "the study file or its data now asks for another validation set than the frozen one; " + "; ".join(refused),
@@ -202,7 +202,8 @@ def _write_training_spans(
             with BlockWriter(temporary / name) as writer:
                 counts = []
                 for _ in documents["blocks"]:
-                    progress(f"{dataset.name}: training examples of length {cut.length}", number, len(dataset.blocks))
+                    said = f"{study.called(dataset.name)}: training examples of length {cut.length}"
+                    progress(said, number, len(dataset.blocks))
                     shard = dataset.shards[number]
                     training = ~within(held_out, shard.text_hash)[1]
                     spans = cut.spans(shard)

@@ -10,7 +10,7 @@ canonical name (`lossary.models.parameters`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,11 @@ class Setup:
     shares: Mapping[str, float]  # declared in training
     seed: int
     threads: int = 1
+    drawn_as: Mapping[str, str] = field(default_factory=dict)  # what random draws go by where a dataset was renamed
+
+    def draw_name(self, dataset: str) -> str:
+        """What the random draws of a dataset go by."""
+        return self.drawn_as.get(dataset, dataset)
 
 
 class Adapter(Protocol):

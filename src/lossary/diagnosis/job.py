@@ -74,6 +74,7 @@ def setup_value(setup: Setup) -> dict[str, Any]:
         "shares": dict(setup.shares),
         "seed": setup.seed,
         "threads": setup.threads,
+        "drawn_as": dict(setup.drawn_as),
     }
 
 
@@ -87,6 +88,7 @@ def setup_of(value: dict[str, Any]) -> Setup:
         shares=value["shares"],
         seed=value["seed"],
         threads=value["threads"],
+        drawn_as=value["drawn_as"],
     )
 
 

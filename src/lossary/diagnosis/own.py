@@ -125,7 +125,7 @@ class OwnSide:
     ) -> list[float]:
         """MLM losses of `steps` steps of a run from a checkpoint, its learning rate multiplied by `factor`."""
         path = Path(study_file)
-        study, folder = load_study(path), StudyFolder(path.parent)
+        study, folder = load_study(path).drawn(), StudyFolder(path.parent, drawn=True)
         self.restart()
         if checkpoint is None:
             self._backend.load_parameters(initial_parameters(self._setup.shape, self._setup.seed))

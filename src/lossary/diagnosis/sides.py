@@ -98,6 +98,7 @@ def run_setup(study: Study, folder: StudyFolder, run: str, *, threads: int) -> S
         shares=training_shares(study, folder, recipe.sequence_length),
         seed=recipe.seed,
         threads=threads,
+        drawn_as=folder.names.drawn,
     )
 
 

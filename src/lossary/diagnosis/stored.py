@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lossary.errors import ScoreError
+from lossary.naming import names_beside
 from lossary.seals import read_sealed
 
 __all__ = ["Scores", "matched", "read_scores"]
@@ -73,7 +74,8 @@ def read_scores(path: Path, datasets: list[str], *, positions: bool = False) -> 
     if broken:
         raise ScoreError(f"{broken:,} losses are NaN or infinite", where=str(path), hint="Diagnose an earlier step.")
     names = table.column("dataset").to_pylist()
-    known = {name: index for index, name in enumerate(datasets)}
+    drawn_as = names_beside(path).drawn_as
+    known = {drawn_as(name): index for index, name in enumerate(datasets)}
     dataset = np.array([known.get(name, -1) for name in names], np.int64)
     lists = table.column("position_nats").combine_chunks() if positions else None
     found = Scores(

@@ -1,10 +1,13 @@
 """A dataset or a run comes into the study file; nothing is made."""
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from lossary.data.parts import known_parts
 from lossary.editing.document import StudyDocument
 from lossary.errors import UsageError
+from lossary.folder import StudyFolder
 from lossary.study import Study
 
 __all__ = ["add", "added"]
@@ -43,6 +46,18 @@ def added(
         elif share is not None:
             why = "only a dataset has a share" if kind != "datasets" else f"[{section}] has no table of shares"
             raise UsageError(why, where=option, hint="Leave it out.")
+    if kind == "datasets" and "drawn_as" not in settings:
+        settings = settings | _drawn_apart(document, name)
     document.put(kind, name, settings)
     document.check()
     return document
+
+
+def _drawn_apart(document: StudyDocument, name: str) -> dict[str, str]:
+    """Draws and files of its own for a dataset whose name another one is drawn as: that was called so before."""
+    taken = {table.get("drawn_as", other).casefold() for other, table in document.wanted["datasets"].items()}
+    if name.casefold() not in taken:
+        return {}
+    folder = StudyFolder(document.path.parent, drawn=True)
+    stands = {*taken, *(path.name.casefold() for path in folder.dataset(name).parent.glob("*")), *known_parts(folder)}
+    return {"drawn_as": next(free for n in count(2) if (free := f"{name}-{n}").casefold() not in stands)}

@@ -73,6 +73,17 @@ class StudyDocument:
             # The blank line that set it off goes with it.
             self.toml = tomlkit.parse(before[: place.start - 1] + before[place.stop :])
 
+    def put_key(self, kind: str, name: str, key: str, value: str) -> None:
+        """Sets a key in the table of a dataset or a run."""
+        self._table(kind)[name][key] = value
+        self.wanted[kind][name][key] = value
+
+    def drop_key(self, kind: str, name: str, key: str) -> None:
+        """Takes a key out of the table of a dataset or a run, if it is there."""
+        if key in self.wanted[kind][name]:
+            del self._table(kind)[name][key]
+            del self.wanted[kind][name][key]
+
     def rename_key(self, table: tuple[str, ...], old: str, new: str) -> None:
         """Gives a key of a table another name in its place; StudyError if it is written in a way not known here."""
         parent = self.wanted

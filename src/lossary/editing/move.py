@@ -1,7 +1,8 @@
 """A run or a dataset under another name.
 
-A run takes along all that was made of it: what its folder is called is its name, and no file in it changes. A
-dataset's draws go by its name, so that one that runs depend on keeps it.
+A run takes along all that was made of it: what its folder is called is its name, and no file in it changes. A dataset's
+draws, digests and files go by the name that it had when they were made: the study file keeps that as `drawn_as`, and
+nothing else is touched.
 
 The study file is written first; the same command again ends what a crash left.
 """
@@ -9,13 +10,10 @@ The study file is written first; the same command again ends what a crash left.
 from pathlib import Path
 from typing import NamedTuple
 
-from lossary.data.parts import known_parts, runs_with_results
+from lossary.data.parts import known_parts, read_run_record
 from lossary.editing.document import StudyDocument
-from lossary.editing.remove import step_aside
-from lossary.errors import LossaryError, UsageError
-from lossary.files import read_json
+from lossary.errors import UsageError
 from lossary.folder import StudyFolder
-from lossary.results.records import read_header
 from lossary.study import check_name
 
 __all__ = ["Move", "move"]
@@ -30,86 +28,98 @@ class Move(NamedTuple):
 
 
 def move(file: Path, folder: StudyFolder, asked: Move) -> list[str]:
-    """Renames it in the study file and in the folder; returns what there is to say.
+    """Renames it in the study file and, if it is a run, in the folder; returns what there is to say.
 
     UsageError, and nothing changed, if the name is unknown, taken, or cannot change.
     """
-    kind, old, new = asked
-    check_name(new, where=f"{kind}.{new}")
+    check_name(asked.new, where=f"{asked.kind}.{asked.new}")
     document = StudyDocument.read(file)
-    listed = document.wanted[kind]
-    before, after = (folder.run(name) if kind == "runs" else folder.dataset(name) for name in (old, new))
-    if old in listed:
-        _refuse(document, folder, asked, after)
-        _rename(document, asked)
-        document.write()
-    elif new not in listed or not before.is_dir() or after.exists():
-        known = ", ".join(listed)
-        raise UsageError(f"no {kind[:-1]} is called {old!r}", where=str(file), hint=f"Known: {known}.")
-    notes = []
-    if kind == "datasets" and (aside := step_aside(folder, f"validation-{old}", folder.validation_part(old))):
-        notes.append(f"its validation examples are drawn by its name: the next run makes others, these are in {aside}")
-    if before.is_dir():
-        before.replace(after)
-        notes.append(f"what was made of it is in {after}")
-    return notes
+    return _move_run(document, folder, asked) if asked.kind == "runs" else _move_dataset(document, folder, asked)
 
 
-def _refuse(document: StudyDocument, folder: StudyFolder, asked: Move, after: Path) -> None:
-    kind, old, new = asked
-    where = str(document.path)
-    taken = new in document.wanted[kind] or (kind == "datasets" and new in known_parts(folder))
-    if taken or after.exists():
-        place = f" ({after} is there)" if after.exists() else ""
-        raise UsageError(f"the name {new!r} is taken{place}", where=where, hint="Choose another one.")
-    if kind == "runs":
-        begun = [run for run in document.wanted["runs"] if _started_from(folder, run) == old]
+def _move_run(document: StudyDocument, folder: StudyFolder, asked: Move) -> list[str]:
+    before, after = folder.run(asked.old), folder.run(asked.new)
+    if asked.old in document.wanted["runs"]:
+        _refuse_taken(document, asked, after)
+        begun = [run for run in document.wanted["runs"] if _started_from(folder, run) == asked.old]
         if begun:
             raise UsageError(
-                f"{', '.join(begun)} was begun from {old!r}, and remembers that name",
-                where=where,
+                f"{', '.join(begun)} was begun from {asked.old!r}, and remembers that name",
+                where=str(document.path),
                 hint="Keep the name, or remove what starts from it first.",
             )
-    elif users := [run for run in runs_with_results(folder) if _uses(folder, run, old)]:
+        _rename_run(document, asked)
+        document.write()
+    elif asked.new not in document.wanted["runs"] or not before.is_dir() or after.exists():
+        raise _unknown(document, asked)
+    if not before.is_dir():
+        return []
+    before.replace(after)
+    return [f"what was made of it is in {after}"]
+
+
+def _move_dataset(document: StudyDocument, folder: StudyFolder, asked: Move) -> list[str]:
+    tables = document.wanted["datasets"]
+    if asked.old not in tables:
+        if tables.get(asked.new, {}).get("drawn_as") == asked.old:
+            return []
+        raise _unknown(document, asked)
+    _refuse_taken(document, asked)
+    drawn = tables[asked.old].get("drawn_as", asked.old)
+    others = {name: table.get("drawn_as", name) for name, table in tables.items() if name != asked.old}
+    _rename_dataset(document, asked)
+    free = not any(map(_is_made, (folder, folder), (drawn, asked.new))) and asked.new not in others.values()
+    if free or drawn == asked.new:
+        document.drop_key("datasets", asked.new, "drawn_as")
+        document.write()
+        return []
+    document.put_key("datasets", asked.new, "drawn_as", drawn)
+    document.write()
+    return [f'its draws and files go by {drawn!r}, as before (drawn_as = "{drawn}"): all that was made of it counts']
+
+
+def _is_made(folder: StudyFolder, drawn: str) -> bool:
+    """Whether anything stands that goes by a name."""
+    bare = folder.as_drawn
+    return bare.dataset(drawn).exists() or drawn in known_parts(bare)
+
+
+def _refuse_taken(document: StudyDocument, asked: Move, after: Path | None = None) -> None:
+    is_there = after is not None and after.exists()
+    if asked.new in document.wanted[asked.kind] or is_there:
+        place = f" ({after} is there)" if is_there else ""
         raise UsageError(
-            f"runs depend on dataset {old!r}, whose examples are drawn by its name: {', '.join(users)}",
-            where=where,
-            hint="Keep the name, or begin a study of that name in a new folder.",
+            f"the name {asked.new!r} is taken{place}", where=str(document.path), hint="Choose another one."
         )
 
 
+def _unknown(document: StudyDocument, asked: Move) -> UsageError:
+    known = ", ".join(document.wanted[asked.kind])
+    return UsageError(
+        f"no {asked.kind[:-1]} is called {asked.old!r}", where=str(document.path), hint=f"Known: {known}."
+    )
+
+
 def _started_from(folder: StudyFolder, run: str) -> str | None:
-    path = folder.run(run) / "run.json"
-    start = read_json(path).get("start") if path.is_file() else None
+    start = (read_run_record(folder, run) or {}).get("start")
     return None if start is None else str(start["run"])
 
 
-def _uses(folder: StudyFolder, run: str, dataset: str) -> bool:
-    record = folder.run(run) / "run.json"
-    if record.is_file() and dataset in read_json(record).get("datasets", ()):
-        return True
-    try:
-        return any(read_header(path).part(dataset) for path in (folder.run(run) / "scores").glob("*.parquet"))
-    except LossaryError:
-        # What a damaged file was scored on is not known: it may be anything.
-        return True
-
-
-def _rename(document: StudyDocument, asked: Move) -> None:
-    kind, old, new = asked
-    if kind == "runs":
-        for name, run in document.wanted["runs"].items():
-            if run.get("start", {}).get("run") == old:
-                document.toml["runs"][name]["start"]["run"] = new
-                run["start"]["run"] = new
-        document.rename_key(("runs",), old, new)
-        return
+def _rename_run(document: StudyDocument, asked: Move) -> None:
     for name, run in document.wanted["runs"].items():
-        if old in run.get("datasets", ()):
-            place = run["datasets"].index(old)
-            document.toml["runs"][name]["datasets"][place] = new
-            run["datasets"][place] = new
+        if run.get("start", {}).get("run") == asked.old:
+            document.toml["runs"][name]["start"]["run"] = asked.new
+            run["start"]["run"] = asked.new
+    document.rename_key(("runs",), asked.old, asked.new)
+
+
+def _rename_dataset(document: StudyDocument, asked: Move) -> None:
+    for name, run in document.wanted["runs"].items():
+        if asked.old in run.get("datasets", ()):
+            place = run["datasets"].index(asked.old)
+            document.toml["runs"][name]["datasets"][place] = asked.new
+            run["datasets"][place] = asked.new
     for section in ("mixture", "validation"):
         if document.has_shares(section):
-            document.rename_key((section, "shares"), old, new)
-    document.rename_key(("datasets",), old, new)
+            document.rename_key((section, "shares"), asked.old, asked.new)
+    document.rename_key(("datasets",), asked.old, asked.new)

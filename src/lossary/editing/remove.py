@@ -5,14 +5,14 @@ takes it away. Frozen validation examples of a dataset stay: texts that were hel
 """
 
 import shutil
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from lossary.data.parts import runs_with_results
+from lossary.data.parts import read_run_record, runs_with_results
 from lossary.editing.document import StudyDocument
 from lossary.errors import UsageError
-from lossary.files import read_json
 from lossary.folder import StudyFolder
 
 __all__ = ["Removed", "remove", "step_aside"]
@@ -28,18 +28,20 @@ class Removed(NamedTuple):
 def remove(file: Path, folder: StudyFolder, kind: str, name: str, *, delete: bool = False) -> Removed:
     """Takes a dataset or a run out of the study; UsageError, and nothing changed, if something else needs it."""
     document = StudyDocument.read(file)
-    made = folder.dataset(name) if kind == "datasets" else folder.run(name)
+    # Once it has left the study file, nothing translates its name.
+    drawn, folder = folder.names.drawn_as(name), folder.as_drawn
+    made = folder.dataset(drawn) if kind == "datasets" else folder.run(name)
     listed = document.wanted[kind]
     if name in listed:
-        _take_out(document, folder, kind, name)
+        _take_out(document, folder, kind, name, drawn)
     elif not made.is_dir():
         known = ", ".join(listed)
         raise UsageError(f"no {kind[:-1]} is called {name!r}", where=str(file), hint=f"Known: {known}.")
     notes = []
     if kind == "datasets":
-        if folder.validation_part(name).is_dir():
+        if folder.validation_part(drawn).is_dir():
             notes.append("its validation examples stay frozen, and count again if it comes back")
-        users = [run for run in _trained_on(folder, name) if run in document.wanted["runs"]]
+        users = [run for run in _trained_on(folder, drawn) if run in document.wanted["runs"]]
         if users and made.is_dir():
             notes.append(f"what was prepared of it stays: runs were trained on it ({', '.join(users)})")
             return Removed(None, notes)
@@ -52,7 +54,7 @@ def remove(file: Path, folder: StudyFolder, kind: str, name: str, *, delete: boo
     return Removed(moved, notes)
 
 
-def _take_out(document: StudyDocument, folder: StudyFolder, kind: str, name: str) -> None:
+def _take_out(document: StudyDocument, folder: StudyFolder, kind: str, name: str, drawn: str) -> None:
     where = str(document.path)
     runs = document.wanted["runs"]
     if len(document.wanted[kind]) == 1:
@@ -70,7 +72,7 @@ def _take_out(document: StudyDocument, folder: StudyFolder, kind: str, name: str
                 hint=f"Remove it first: `lossary rm runs.{branches[0]}`.",
             )
     else:
-        _refuse_lists(folder, document, name)
+        _refuse_lists(_trained_on(folder, drawn), document, name)
         document.drop_from_runs(name)
         for section in ("mixture", "validation"):
             document.drop_share(section, name)
@@ -79,9 +81,8 @@ def _take_out(document: StudyDocument, folder: StudyFolder, kind: str, name: str
     document.write()
 
 
-def _refuse_lists(folder: StudyFolder, document: StudyDocument, dataset: str) -> None:
+def _refuse_lists(begun: Collection[str], document: StudyDocument, dataset: str) -> None:
     """Runs that list the dataset: one with nothing else has none left, one that was begun would be another run."""
-    begun = _trained_on(folder, dataset)
     for run, settings in document.wanted["runs"].items():
         if dataset not in settings.get("datasets", ()):
             continue
@@ -97,8 +98,8 @@ def _refuse_lists(folder: StudyFolder, document: StudyDocument, dataset: str) ->
 
 def _trained_on(folder: StudyFolder, dataset: str) -> list[str]:
     """Runs that were begun with a dataset in their mixture."""
-    records = {run: folder.run(run) / "run.json" for run in runs_with_results(folder)}
-    return [run for run, path in records.items() if path.is_file() and dataset in read_json(path).get("datasets", ())]
+    records = {run: read_run_record(folder, run) or {} for run in runs_with_results(folder)}
+    return [run for run, record in records.items() if dataset in record.get("datasets", ())]
 
 
 def step_aside(folder: StudyFolder, name: str, made: Path) -> Path | None:

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from lossary.errors import MissingPackage
+from lossary.files import made_folder
 from lossary.integrations.series import TrackedRun
 
 __all__ = ["write_wandb"]
@@ -17,21 +18,21 @@ def write_wandb(runs: Sequence[TrackedRun], target: str) -> str:
         import wandb
     except ImportError:
         raise MissingPackage("the package wandb is not installed", hint="pip install wandb") from None
-    Path(target).mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
-    mode = os.environ.get("WANDB_MODE", "offline")
-    for run in runs:
-        logged = wandb.init(
-            project=run.study.replace("/", "-"),
-            name=run.name,
-            dir=target,
-            config=run.facts,
-            mode=mode,
-            settings=settings,
-        )
-        for step, points in groupby(sorted(run.points, key=lambda point: point.step), key=lambda point: point.step):
-            logged.log({point.name: point.value for point in points}, step=step)
-        logged.finish()
+    with made_folder(Path(target)):
+        settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
+        mode = os.environ.get("WANDB_MODE", "offline")
+        for run in runs:
+            logged = wandb.init(
+                project=run.study.replace("/", "-"),
+                name=run.name,
+                dir=target,
+                config=run.facts,
+                mode=mode,
+                settings=settings,
+            )
+            for step, points in groupby(sorted(run.points, key=lambda point: point.step), key=lambda point: point.step):
+                logged.log({point.name: point.value for point in points}, step=step)
+            logged.finish()
     return (
         f"logged {len(runs)} runs to {Path(target) / 'wandb'}; now: wandb sync {Path(target) / 'wandb'}/offline-run-*"
     )

@@ -6,8 +6,9 @@ from typing import Literal
 __all__ = ["Item", "ItemFate", "Kind", "Plan"]
 
 Kind = Literal["tokenizer", "dataset", "validation", "texts", "run", "scores"]
-# "left over": it stands in the folder and no longer in the study file.
-ItemFate = Literal["kept", "made", "anew", "goes on", "refused", "left over"]
+# "left over": it stands in the folder and no longer in the study file. "unusable": `run` would stop there, before it
+# touches anything, since a source or a device is not there.
+ItemFate = Literal["kept", "made", "anew", "goes on", "refused", "left over", "unusable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class Plan:
     def refused(self) -> tuple[Item, ...]:
         """What would lose something that stands."""
         return tuple(item for item in self.items if item.fate == "refused")
+
+    @property
+    def unusable(self) -> tuple[Item, ...]:
+        """What cannot be made here."""
+        return tuple(item for item in self.items if item.fate == "unusable")
 
     @property
     def changes(self) -> tuple[Item, ...]:

@@ -7,15 +7,19 @@ Nothing is written. A change that would lose what runs depend on is refused here
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from lossary.data.changes import DataChanges, data_changes
+from lossary.backends.devices import lacking_device
+from lossary.data.changes import DataChanges, data_changes, reading
 from lossary.data.frozen_texts import known_texts
+from lossary.data.manifests import read_manifest
 from lossary.data.parts import examples_plan, known_parts, read_run_record, runs_with_results
 from lossary.data.shards import MANIFEST
 from lossary.errors import CheckpointError, LossaryError
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import list_checkpoints
+from lossary.naming import Names
 from lossary.planning.model import Item, Plan
 from lossary.results.records import read_header
 from lossary.study import Study
@@ -27,19 +31,40 @@ _GENERATION = "`--new-generation` keeps all that stands as a study of its own un
 _UNDO = "undo the change"
 
 
-def make_plan(study: Study, folder: StudyFolder, *, keep: Collection[str] = (), waits: bool = True) -> Plan:
+def make_plan(
+    study: Study, folder: StudyFolder, *, keep: Collection[str] = (), waits: bool = True, looks: bool = False
+) -> Plan:
     """What `lossary run` would do. `keep` names datasets that stay though their sources changed.
 
     Raises SourceError if a source that is needed is missing; UnreadSource if one would have to be read for long and
-    the caller does not want to wait.
+    the caller does not want to wait. With `looks` sources are looked into, and what is wrong with them, or a device
+    that a run asks for and this machine lacks, is an item.
     """
-    return _Planner(study, folder, data_changes(study, folder, keep=keep, waits=waits)).plan()
+    drawn, names = study.drawn(), folder.names
+    keep = [names.drawn_as(name) for name in keep]
+    changes = data_changes(drawn, folder.as_drawn, keep=keep, waits=waits, looks=looks)
+    plan = _Planner(drawn, folder.as_drawn, names, changes).plan()
+    if looks:
+        plan = replace(plan, items=tuple(_with_device(study, item) for item in plan.items))
+    of_data = ("dataset", "validation", "texts")
+    items = (replace(item, name=names.called(item.name)) if item.kind in of_data else item for item in plan.items)
+    return Plan(items=tuple(items), lost_runs=plan.lost_runs)
+
+
+def _with_device(study: Study, item: Item) -> Item:
+    if item.kind != "run" or item.fate not in ("made", "anew", "goes on"):
+        return item
+    lacking = lacking_device(study.runs[item.name].device)
+    return item if lacking is None else replace(item, fate="unusable", why=lacking)
 
 
 class _Planner:
-    def __init__(self, study: Study, folder: StudyFolder, changes: DataChanges) -> None:
+    """Datasets go by what they are drawn as, but for what is told of them."""
+
+    def __init__(self, study: Study, folder: StudyFolder, names: Names, changes: DataChanges) -> None:
         self.study = study
         self.folder = folder
+        self.called = names.called
         self.changes = changes
         self.used = runs_with_results(folder)
         self.lost: set[str] = set()
@@ -61,14 +86,37 @@ class _Planner:
 
     def _datasets(self) -> Iterator[Item]:
         for name, change in self.changes.datasets.items():
+            if change.fate == "unusable":
+                yield Item(kind="dataset", name=name, fate="unusable", why=change.why)
+                continue
             users = self._users(name) if change.fate == "anew" else []
             if not users:
-                yield Item(kind="dataset", name=name, fate=change.fate, why=change.why)
+                more = self._earlier_name(name) if change.fate == "made" else self._drawn_as(name)
+                yield Item(kind="dataset", name=name, fate=change.fate, why="; ".join(filter(None, [change.why, more])))
                 continue
             self.lost |= set(users)
             why = f"{change.why}, and runs depend on what was made of it: {', '.join(users)}"
-            stay = f"`--keep-prepared {name}` goes on with what was prepared"
+            stay = f"`--keep-prepared {self.called(name)}` goes on with what was prepared"
             yield Item(kind="dataset", name=name, fate="refused", why=why, ways=(_UNDO, stay, _GENERATION))
+
+    def _drawn_as(self, name: str) -> str:
+        called = self.called(name)
+        return "" if called == name else f"draws and files go by {name}, what it was called"
+
+    def _earlier_name(self, name: str) -> str:
+        """Whether a new dataset reads just what one read that left the study, as after a renaming by hand."""
+        asked = self.study.datasets[name]
+        for path in sorted((self.folder.root / "prepared").glob(f"*/{MANIFEST}")):
+            other = path.parent.name
+            if other in self.study.datasets or other.startswith("."):
+                continue
+            before = read_manifest(path.parent)
+            if (before["source"], before.get("reading")) == (list(asked.sources), reading(asked)):
+                return (
+                    f'it reads what {other} was made of: if it is {other} under another name, say drawn_as = "{other}" '
+                    f"in [datasets.{self.called(name)}] first, and what was made counts"
+                )
+        return ""
 
     def _users(self, dataset: str) -> list[str]:
         """Runs that were trained on a dataset, or scored on its examples."""
@@ -80,7 +128,7 @@ class _Planner:
     def _scored_on(self, run: str) -> list[str]:
         files = sorted((self.folder.run(run) / "scores").glob("*.parquet"))
         try:
-            return list(read_header(files[-1]).validation) if files else []
+            return list(read_header(files[-1], as_drawn=True).validation) if files else []
         except LossaryError:
             # What a damaged file was scored on is not known: it may be anything.
             return list(self.study.datasets)
@@ -88,6 +136,8 @@ class _Planner:
     def _validation(self) -> Iterator[Item]:
         known = known_parts(self.folder)
         for name, part in examples_plan(self.study, self.folder, anew=self.changes.anew).items():
+            if self.changes.datasets[name].fate == "unusable":
+                continue
             fate = "anew" if part.fate == "frozen" and name in known else part.fate
             if fate == "refused" and name in self.changes.anew:
                 # Its dataset is refused, or the tokenizer: one cause is told once.
@@ -131,6 +181,11 @@ class _Planner:
         where = f"from {f'step {start.step:,}' if start.step else 'the newest checkpoint'} of {start.run}"
         steps = self.study.recipe_of(start.run).steps
         done = steps_done(self.folder, start.run)
+        own, begins = self.study.recipe_of(run).steps, start.step or max(done, steps)
+        if begins >= own:
+            why = f"it starts at step {begins:,} of {start.run} and has {own:,} steps"
+            ways = ("give it more steps", "name an earlier step to start from")
+            return Item(kind="run", name=run, fate="refused", why=why, ways=ways)
         if done >= min(start.step or steps, steps):
             try:
                 branch_point(self.study, self.folder, run)
@@ -165,7 +220,9 @@ class _Planner:
     def _mixture_note(self, run: str) -> str:
         trained = self._trained_on(run)
         more = [name for name in self.study.datasets_of(run) if name not in trained]
-        return f"; trained on {', '.join(trained)}, not on {', '.join(more)}" if trained and more else ""
+        if not (trained and more):
+            return ""
+        return f"; trained on {', '.join(map(self.called, trained))}, not on {', '.join(map(self.called, more))}"
 
     def _scores(self, items: list[Item]) -> Iterator[Item]:
         moved = [item.name for item in items if item.kind == "validation" and item.fate != "kept"]
@@ -177,7 +234,8 @@ class _Planner:
             if fate != "kept" or not checkpoints or not path.is_file():
                 yield Item(kind="scores", name=run, fate="made")
             elif moved:
-                yield Item(kind="scores", name=run, fate="anew", why=f"for the examples of {', '.join(moved)}")
+                why = f"for the examples of {', '.join(map(self.called, moved))}"
+                yield Item(kind="scores", name=run, fate="anew", why=why)
             else:
                 scored = self._header_parts(run)
                 current = all(scored.get(name) == parts.get(name) for name in self.study.datasets)
@@ -185,7 +243,8 @@ class _Planner:
 
     def _header_parts(self, run: str) -> dict[str, str]:
         try:
-            return dict(read_header(self.folder.scores(run, steps_done(self.folder, run))).validation)
+            path = self.folder.scores(run, steps_done(self.folder, run))
+            return dict(read_header(path, as_drawn=True).validation)
         except LossaryError:
             return {}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossary.errors import MissingPackage
-from lossary.files import write_atomic
+from lossary.files import made_folder, write_atomic
 from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
 from lossary.reports.charts import write_curves, write_forests
@@ -80,22 +80,21 @@ def write_report(opened: OpenTable, checked: Checked, options: ReportOptions | N
         view = page_view(opened, checked)
     except MissingPackage as error:
         note = str(error)
-    out = options.out or folder.report
-    out.mkdir(parents=True, exist_ok=True)
-    if out == folder.report:
-        # Another report takes its place.
-        folder.report_record.unlink(missing_ok=True)
-    path = out / "report.md"
-    _write(path, _shortened(_sections(opened, checked, view, options), options.max_chars))
-    _write(out / "table.csv", csv_text(table))
-    _write(
-        out / "table.json",
-        json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-    )
-    if view is None:
-        return Written(path, None, note)
-    _write(out / "report.html", html_report(view))
-    return Written(path, out / "report.html")
+    with made_folder(options.out or folder.report) as out:
+        if out == folder.report:
+            # Another report takes its place.
+            folder.report_record.unlink(missing_ok=True)
+        path = out / "report.md"
+        _write(path, _shortened(_sections(opened, checked, view, options), options.max_chars))
+        _write(out / "table.csv", csv_text(table))
+        _write(
+            out / "table.json",
+            json.dumps(json_value(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        )
+        if view is None:
+            return Written(path, None, note)
+        _write(out / "report.html", html_report(view))
+        return Written(path, out / "report.html")
 
 
 def _sections(opened: OpenTable, checked: Checked, view: PageView | None, options: ReportOptions) -> list[_Section]:

@@ -16,6 +16,7 @@ from lossary.errors import DataError, LossaryError, ScoreError
 from lossary.failures import reason
 from lossary.folder import StudyFolder
 from lossary.lease import Holder, leases_of
+from lossary.naming import names_beside
 from lossary.results.endings import Ending, read_ending
 from lossary.seals import check_sealed
 
@@ -147,6 +148,8 @@ def _last(path: Path) -> _Last:
         # They stand in the order of steps. As lists: arrays would make pyarrow import pandas, for longer than all this.
         datasets = len(table["dataset"].chunk(0).dictionary) if len(table) else 0
         rows = table.slice(max(0, len(table) - LOSS_STEPS * datasets)).to_pydict()
+        names = names_beside(path)
+        rows["dataset"] = [names.called(name) for name in rows["dataset"]]
         return _last_of(rows) if len(table) else _Last()
     except FileNotFoundError:
         return _Last()

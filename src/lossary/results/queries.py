@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lossary.naming import names_beside
 from lossary.results.parquet import ask, file_name
 
 __all__ = ["BINS", "BIN_NATS", "ExampleScore", "dearest", "loss_spread", "scores_of", "widest_gaps"]
@@ -44,8 +45,9 @@ def loss_spread(paths: Mapping[str, Path]) -> dict[tuple[str, str], dict[int, in
         SELECT dataset, least(greatest(floor(mlm_nats / masked / {BIN_NATS}), 0), {BINS - 1})::INTEGER AS bin,
         count(*) FROM read_parquet(?) WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset, bin"""
     for run, rows in _ask_each(query, paths):
+        names = names_beside(paths[run])
         for dataset, place, count in rows:
-            found.setdefault((run, dataset), {})[place] = count
+            found.setdefault((run, names.called(dataset)), {})[place] = count
     return found
 
 
@@ -60,7 +62,8 @@ def widest_gaps(first: Path, second: Path, most: int) -> dict[str, list[int]]:
         WHERE a.masked = b.masked AND a.masked > 0 AND isfinite(b.mlm_nats - a.mlm_nats) GROUP BY dataset""",
         [file_name(first), file_name(second)],
     )
-    return {dataset: list(examples) for dataset, examples in rows}
+    names = names_beside(first)
+    return {names.called(dataset): list(examples) for dataset, examples in rows}
 
 
 def dearest(path: Path, most: int) -> dict[str, list[int]]:
@@ -70,26 +73,29 @@ def dearest(path: Path, most: int) -> dict[str, list[int]]:
         WHERE masked > 0 AND isfinite(mlm_nats) GROUP BY dataset""",
         [file_name(path)],
     )
-    return {dataset: list(examples) for dataset, examples in rows}
+    names = names_beside(path)
+    return {names.called(dataset): list(examples) for dataset, examples in rows}
 
 
 def scores_of(paths: Mapping[str, Path], wanted: Collection[tuple[str, int]]) -> list[ExampleScore]:
     """What each run got on the wanted examples (dataset, example); those without a finite loss are left out."""
     if not wanted:
         return []
-    datasets, examples = sorted({name for name, _ in wanted}), sorted({example for _, example in wanted})
+    called = {run: names_beside(path).called for run, path in paths.items()}
+    drawn = {names_beside(path).drawn_as(name) for path in paths.values() for name, _ in wanted}
+    examples = sorted({example for _, example in wanted})
     keys = set(wanted)
     query = """
         SELECT dataset, example, masked, mlm_nats, mlm_correct, sop_label,
         CASE WHEN isfinite(sop_nats) THEN sop_nats END, sop_correct, position_nats,
         predicted FROM read_parquet(?) WHERE isfinite(mlm_nats) AND example IN (SELECT unnest(?::UBIGINT[]))
         AND dataset IN (SELECT unnest(?::VARCHAR[]))"""
-    names = [name for name in ExampleScore.__dataclass_fields__ if name != "run"]
+    columns = [name for name in ExampleScore.__dataclass_fields__ if name not in ("run", "dataset")]
     return [
-        ExampleScore(run=run, **dict(zip(names, row, strict=True)))
-        for run, rows in _ask_each(query, paths, examples, datasets)
-        for row in rows
-        if (row[0], row[1]) in keys
+        ExampleScore(run=run, dataset=called[run](dataset), **dict(zip(columns, row, strict=True)))
+        for run, rows in _ask_each(query, paths, examples, sorted(drawn))
+        for dataset, *row in rows
+        if (called[run](dataset), row[0]) in keys
     ]
 
 

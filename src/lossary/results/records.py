@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lossary.errors import ScoreError
+from lossary.naming import Names, names_beside
 from lossary.seals import check_sealed, read_sealed, sealed_writer, write_sealed
 
 __all__ = [
@@ -142,14 +143,22 @@ def write_score_windows(path: Path, windows: Iterable[pa.Table], header: ScoreHe
             writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
 
 
-def read_header(path: Path) -> ScoreHeader:
+def read_header(path: Path, *, as_drawn: bool = False) -> ScoreHeader:
     """What a file of scores says of itself; ScoreError if it is missing or damaged.
 
-    In the folder of a run it is that run's, whatever that was called when it was scored.
+    In the folder of a run it is that run's, whatever that was called when it was scored; datasets have their present
+    names, or those of the file with `as_drawn`.
     """
     check_sealed(path)
     try:
         header = ScoreHeader.decode(pq.read_schema(path).metadata, path)
+        if not as_drawn:
+            names = names_beside(path)
+            header = replace(
+                header,
+                validation={names.called(name): part for name, part in header.validation.items()},
+                left_out={names.called(name): counts for name, counts in header.left_out.items()},
+            )
         run = path.absolute().parent.parent
         is_of_run = (path.parent.name, run.parent.name) == ("scores", "runs")
         return replace(header, run=run.name) if is_of_run else header
@@ -164,13 +173,27 @@ def write_steps(path: Path, table: pa.Table) -> None:
     write_sealed(path, table.cast(STEP_SCHEMA))
 
 
-def read_steps(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Step records, or some of their columns; an empty table if there are none. ScoreError if the file is damaged."""
+def read_steps(path: Path, columns: Sequence[str] | None = None, *, as_drawn: bool = False) -> pa.Table:
+    """Step records, or some of their columns; an empty table if there are none. ScoreError if the file is damaged.
+
+    Datasets have their present names, or those of the file with `as_drawn`.
+    """
     schema = STEP_SCHEMA if columns is None else pa.schema([STEP_SCHEMA.field(name) for name in columns])
     if not path.is_file():
         return schema.empty_table()
     try:
-        return read_sealed(path, columns).cast(schema)
+        table = read_sealed(path, columns).cast(schema)
+        return table if as_drawn or "dataset" not in table.column_names else _called(table, names_beside(path))
     except (ScoreError, pa.ArrowException) as error:
         message = error.message if isinstance(error, ScoreError) else f"not readable: {error}"
         raise ScoreError(message, where=str(path), hint="Delete it; the run goes on without it.") from None
+
+
+def _called(table: pa.Table, names: Names) -> pa.Table:
+    """Records whose datasets have their present names."""
+    if not names.drawn:
+        return table
+    column = table.column("dataset").combine_chunks()
+    present = pa.array([names.called(name) for name in column.dictionary.to_pylist()], pa.string())
+    place = table.column_names.index("dataset")
+    return table.set_column(place, table.schema.field(place), pa.DictionaryArray.from_arrays(column.indices, present))

@@ -164,7 +164,7 @@ def _stands(path: Path, header: ScoreHeader) -> bool:
     if not header.weights_digest or not path.is_file():
         return False
     try:
-        return replace(read_header(path), device=header.device) == header
+        return replace(read_header(path, as_drawn=True), device=header.device) == header
     except ScoreError:
         return False
 

@@ -32,6 +32,12 @@ class Foreign:
     tokenizer: Path | None = None  # None: the study's for ALBERTs, else what lies in the folder
     step: int | None = None  # None: what the checkpoint says, else 0
     precision: Precision = "fp32"
+    is_named: bool = True  # whether somebody chose its name
+
+    @property
+    def origin(self) -> Path:
+        """The folder that its steps are steps of."""
+        return self.checkpoint.parent if STEP_FOLDER.fullmatch(self.checkpoint.name) else self.checkpoint
 
     def job(self, batch_size: int | None) -> ScoreJob:
         """How an ALBERT of the study's vocabulary is scored."""
@@ -85,6 +91,7 @@ def foreign_of(
         tokenizer=None if tokenizer is None else tokenizer.resolve(),
         step=step if step is not None or kind != "transformers" else found.step,
         precision="bf16" if precision == "bf16" else "fp32",
+        is_named=name is not None,
     )
 
 

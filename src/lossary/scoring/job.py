@@ -20,7 +20,7 @@ def main() -> None:
 
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     fields = dict(job)
-    folder = StudyFolder(Path(fields.pop("folder")))
+    folder = StudyFolder(Path(fields.pop("folder")), drawn=True)
     models = _Models()
     done = [
         score_checkpoint(folder, ScoreJob(**fields, checkpoint=Path(path)), open_backend=models.open, emit=emit)

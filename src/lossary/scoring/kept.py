@@ -30,7 +30,7 @@ class KeptScores:
         self._rows: dict[str, Iterator[pa.Table]] = {}
         self._left: dict[str, pa.Table] = {}
         try:
-            found = read_header(path) if path.is_file() else None
+            found = read_header(path, as_drawn=True) if path.is_file() else None
         except ScoreError:
             # What is damaged is scored anew.
             return

@@ -25,6 +25,7 @@ from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
 from lossary.models.vocabularies import compare_vocabulary
+from lossary.naming import names_of
 from lossary.results.records import ScoreHeader, read_header, write_score_windows
 from lossary.scoring.api import Scorer, Window
 from lossary.scoring.kept import KeptScores
@@ -91,7 +92,7 @@ def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
     if not path.is_file():
         return False
     try:
-        found = read_header(path)
+        found = read_header(path, as_drawn=True)
     except ScoreError:
         return False
     asked = {
@@ -136,7 +137,8 @@ def score_checkpoint(
     header = replace(header, device=backend.device)
     kept = KeptScores(path, header)
     if kept.datasets:
-        emit({"event": "note", "text": f"step {step:,}: the scores of {', '.join(sorted(kept.datasets))} stand"})
+        stand = ", ".join(sorted(map(names_of(folder.root).called, kept.datasets)))
+        emit({"event": "note", "text": f"step {step:,}: the scores of {stand} stand"})
     scorer = BackendScorer(backend=backend, objectives=header.objectives, max_length=checkpoint.shape.max_positions)
     windows = own_windows(validation)
     scores = score_windows(
@@ -168,7 +170,7 @@ def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validati
 
 def _same(path: Path, header: ScoreHeader) -> bool:
     try:
-        found = read_header(path)
+        found = read_header(path, as_drawn=True)
     except ScoreError:
         return False
     # Scores of a dataset that has left the study do no harm.

@@ -68,7 +68,8 @@ def open_view(
     left out of other views, and counted. Raises ShardError if there is no text at all, VocabularyError if nothing can
     be hidden in the vocabulary, UsageError if no example is as short as `max_length`.
     """
-    validation = load_validation(folder)
+    # What is drawn and digested of a view, and the scores on it, go by what datasets are drawn as.
+    validation = load_validation(folder.as_drawn)
     own = open_vocabulary(folder.tokenizer)
     if objective == "mlm" and (vocabulary is None or vocabulary.digest == own.digest):
         return _OwnView(validation, own.title)

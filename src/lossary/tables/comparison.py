@@ -7,6 +7,7 @@ import numpy as np
 
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
+from lossary.naming import names_beside
 from lossary.results.parquet import ask, file_name
 from lossary.statistics.bootstrap import bootstrap_ratio
 from lossary.statistics.decomposition import Decomposition, decompose
@@ -233,7 +234,8 @@ def _bits(
     sizes = []
     for path in paths:
         rows = ask("SELECT dataset, sum(tokens), sum(bytes) FROM read_parquet(?) GROUP BY dataset", [file_name(path)])
-        sizes.append({name: (int(tokens), int(count)) for name, tokens, count in rows})
+        called = names_beside(path).called
+        sizes.append({called(name): (int(tokens), int(count)) for name, tokens, count in rows})
     found = {}
     for row in tables[0].datasets:
         if any(row.name == other.name for other in tables[1].datasets):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.errors import UsageError
+from lossary.naming import names_beside
 from lossary.results.parquet import ask, file_name
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, mean, ratio, weighted_mean, within
 from lossary.statistics.multiplicity import holm
@@ -100,7 +101,8 @@ def compare_files(first: Path, second: Path, names: Sequence[str]) -> PairedRuns
     rows = ask(_ROW_BY_ROW, {"first": file_name(first), "second": file_name(second)})
     if any(odd for _, _, odd, *_ in rows):
         return compare_runs(read_columns(first, names), read_columns(second, names))
-    sums = {dataset: (n, *rest) for dataset, n, _, *rest in rows}
+    called = names_beside(first).called
+    sums = {called(dataset): (n, *rest) for dataset, n, _, *rest in rows}
     nothing = (0,) * 17
     return PairedRuns({name: _differences_of_sums(*sums.get(name, nothing)) for name in names}, dict.fromkeys(names, 0))
 

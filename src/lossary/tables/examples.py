@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
+from lossary.naming import names_beside
 from lossary.results.parquet import ask, ask_arrays, file_name
 from lossary.study import Study
 from lossary.tables.build import scored_runs
@@ -240,7 +241,9 @@ def read_gap(paths: tuple[Path, Path], pair: Pair) -> Gap:
     """Pairs two files of scores on one dataset; an example counts as the same if its masked positions do."""
     query = _SCORED.format(nats="mlm_nats" if pair.measure == "mlm" else "sop_nats")
     with ThreadPoolExecutor(len(paths)) as pool:
-        first, second = pool.map(lambda path: ask_arrays(query, [file_name(path), pair.dataset]), paths)
+        first, second = pool.map(
+            lambda path: ask_arrays(query, [file_name(path), names_beside(path).drawn_as(pair.dataset)]), paths
+        )
     scored = len(first["row"]) + len(second["row"])
     if not np.array_equal(first["example"], second["example"]):
         _, left, right = np.intersect1d(first["example"], second["example"], assume_unique=True, return_indices=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lossary.errors import ScoreError
+from lossary.naming import names_beside
 from lossary.results.parquet import ask, file_name
 from lossary.seals import read_sealed
 from lossary.statistics.estimates import Estimate, MeanSums, RatioSums, accuracy, mean, proportion, ratio, within
@@ -80,7 +81,8 @@ def file_estimates(path: Path, datasets: Sequence[str], *, has_sop: bool) -> dic
     except OSError as error:
         raise ScoreError(f"not readable: {error}", where=str(path), hint="Evaluate again.") from None
     sums = _remembered(path, (status.st_ino, status.st_mtime_ns, status.st_size))
-    return {name: _estimates(sums.get(name), has_sop=has_sop) for name in datasets}
+    names = names_beside(path)
+    return {name: _estimates(sums.get(names.drawn_as(name)), has_sop=has_sop) for name in datasets}
 
 
 # Sums of doubles are compensated: they do not lose digits over millions of examples. Losses that are no numbers are
@@ -156,7 +158,8 @@ def read_columns(path: Path, datasets: Sequence[str]) -> ScoreColumns:
     table = read_sealed(path, _COLUMNS)
     names = table.column("dataset").combine_chunks()
     names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
-    known = {name: index for index, name in enumerate(datasets)}
+    drawn_as = names_beside(path).drawn_as
+    known = {drawn_as(name): index for index, name in enumerate(datasets)}
     code = np.array([known.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
     found = ScoreColumns(
         datasets=list(datasets),

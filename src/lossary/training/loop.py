@@ -180,9 +180,9 @@ class _Loop:
             self.total_tokens += batch.tokens
             sums = _by_dataset(batch, output, micro, len(self.data.datasets))
             rate = learning_rate(step - 1, self.recipe.optimizer, steps)
-            self.guard.check(step, sums, output.gradient_norm, rate, self.data.datasets)
+            self.guard.check(step, sums, output.gradient_norm, rate, self.data.called)
             self.records.add(step, sums, (rate, output.gradient_norm, self.total_tokens))
-            meter.show(step, sums, self.data.datasets, batch.tokens)
+            meter.show(step, sums, self.data.called, batch.tokens)
             due = step in self.plan.branches or self.on_the_way.due(step)
             if step % every == 0 or step == steps or self.stopping or due:
                 state = self._save(step)
@@ -327,7 +327,7 @@ class _StepRecords:
 
     def restore(self, step: int) -> None:
         """Takes up the records of steps that the checkpoint has seen."""
-        table = read_steps(self.path)
+        table = read_steps(self.path, as_drawn=True)
         self._kept = table.filter(pc.less_equal(table["step"], step))
         self._before_s = pc.max(self._kept["elapsed_s"]).as_py() or 0.0
         self._started = time.monotonic()

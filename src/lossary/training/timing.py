@@ -40,7 +40,9 @@ def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     study, run, steps = check_study(job["study"]), job["run"], job["steps"]
     if job.get("shape"):
         return _time_random(study, run, AlbertShape(**job["shape"]), steps)
-    return {"step_s": time_steps(study, StudyFolder(Path(job["folder"])), run, steps=steps, emit=emit)}
+    return {
+        "step_s": time_steps(study.drawn(), StudyFolder(Path(job["folder"]), drawn=True), run, steps=steps, emit=emit)
+    }
 
 
 def shape_value(shape: AlbertShape) -> dict[str, Any]:

@@ -94,6 +94,12 @@ VARIANTS = [
     Variant("a.TXT", raw(LINES), 60),
     Variant("a.txt", raw(LINES.rstrip(b"\n")), 60),
     Variant("a.txt", raw(b""), "it is empty"),
+    Variant(
+        "a.jsonl", raw(JSONL + b'{"text": "ba", "text": "ke lo."}\n{"text": "ba.", "meta": {"text": 1}}\n'), 61, bad=1
+    ),
+    Variant("a.jsonl", raw(JSONL + b'{"x": 1, "text": "ba ke.", "x": 2}\n'), 61),
+    Variant("a.json", raw(b'[{"text": "ba ke.", "text": "lo."}, {"text": "mi."}]'), "the key 'text' twice"),
+    Variant("a.json", raw(json.dumps([*ROWS, {"text": 'ba "text" ke.'}, {"text": "mi.", "meta": ROWS}]).encode()), 62),
     Variant("a.txt", raw(b"\n \n\t\n"), "no usable row"),
     Variant("a.txt", raw(b"\xef\xbb\xbf" + LINES), 60),
     Variant("a.txt", raw("\n".join(TEXTS).encode("utf-16")), "UTF-16"),
@@ -140,7 +146,7 @@ VARIANTS = [
     Variant("a.jsonl", raw(JSONL + b'{"body": "x"}\n'), 60, bad=1),
     Variant("a.jsonl", raw(b'{"text": null}\n' * 5), "'text' is null, not text"),
     Variant("a.jsonl", raw(JSONL + b'{"text": null}\n{"text": 3}\n{"text": []}\n{"text": ""}\n'), 60, bad=4),
-    Variant("a.jsonl", raw(JSONL.replace(b'{"text"', b'{"text": "old", "text"')), 60),
+    Variant("a.jsonl", raw(JSONL.replace(b'{"text"', b'{"text": "old", "text"')), "60 rows the key 'text' twice"),
     Variant("a.jsonl", raw(JSONL + b'{"text": "\\ud800 lone"}\n'), 60, bad=1),
     Variant("a.jsonl", raw(JSONL + b'{"text": "caf\xe9"}\n'), 60, bad=1),
     Variant("a.jsonl", raw(LINES), "not JSON"),

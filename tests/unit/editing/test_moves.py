@@ -11,9 +11,8 @@ from tests.scored import score_run
 from lossary.editing.document import StudyDocument
 from lossary.editing.move import Move, move
 from lossary.errors import DataError, StudyError, UsageError
-from lossary.files import digest_file, read_json, write_json
+from lossary.files import digest_file, write_json
 from lossary.folder import StudyFolder
-from lossary.planning.plan import make_plan
 from lossary.study import Study, load_study
 from lossary.tables.load import open_table
 
@@ -133,7 +132,7 @@ def test_a_name_that_is_also_something_else_is_renamed_in_its_place_alone(tiny_f
         (Move("runs", "torch_a", "a/b"), "cannot be the name"),
         (Move("runs", "torch_a", ""), "cannot be the name"),
         (Move("datasets", "stories", "lines"), "is taken"),
-        (Move("datasets", "lines", "rows"), "runs depend on dataset"),
+        (Move("datasets", "lines", "STORIES"), "differ in case"),
     ],
 )
 def test_a_refused_move_changes_nothing(done: StudyFolder, asked: Move, said: str) -> None:
@@ -167,18 +166,6 @@ def test_a_crash_after_the_study_file_is_ended_by_the_same_command(
     move(done.study_file, done, Move("runs", "torch_a", "c"))
     assert "runs/c/scores/00000012.parquet" in made(done.root)
     assert "torch_a" not in load_study(done.study_file).runs
-
-
-def test_a_dataset_that_nothing_depends_on_changes_its_name(
-    prepared: tuple[Study, StudyFolder], tmp_path: Path
-) -> None:
-    folder = StudyFolder(Path(shutil.copytree(prepared[1].root, tmp_path / "study")))
-    move(folder.study_file, folder, Move("datasets", "lines", "rows"))
-    study = load_study(folder.study_file)
-    assert list(study.datasets) == ["pairs", "stories", "rows"]
-    assert not make_plan(study, folder).refused
-    assert not folder.dataset("lines").exists()
-    assert read_json(folder.dataset("rows") / "manifest.json")["documents"]
 
 
 def test_a_study_file_that_is_a_link_stays_one_and_a_read_only_one_is_left_alone(

@@ -433,3 +433,13 @@ def test_a_database_whose_metrics_are_a_query_without_end_is_refused(tmp_path: P
     connection.close()
     with pytest.raises(SourceError, match="no tables"):
         read_any(path, NO_MAPS)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "results.json", "log.txt"])
+def test_a_key_that_an_object_has_twice_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    lines = ['{"step": 1, "loss": 3.0}', '{"step": 2, "loss": 2.5, "loss": 2.75}', '{"step": 3, "loss": 2.0}']
+    path.write_text(f"[{', '.join(lines)}]" if name.endswith(".json") else "\n".join(lines))
+    with pytest.raises(SourceError, match="the key 'loss' twice") as caught:
+        read_any(path, parse_maps([]))
+    assert name in (caught.value.where or "")

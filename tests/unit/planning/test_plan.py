@@ -1,6 +1,7 @@
 """Changes to a study with results: planned whole before anything is touched, and what must work does."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from lossary.data.batches import TrainingData
 from lossary.data.frozen_texts import texts_folder
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
-from lossary.errors import CheckpointError, DataError, SourceError
+from lossary.errors import CheckpointError, DataError, SourceError, StudyError
 from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.planning.estimates import estimate
@@ -184,6 +185,46 @@ def test_a_missing_source_of_something_new_is_an_error_before_anything_is_touche
     with pytest.raises(SourceError):
         make_plan(parse_study(text((MORE[0], MORE[1].replace("more.txt", "none.txt")), SHARE)), done)
     assert tree(done.root) == before
+
+
+def test_a_plan_that_looks_tells_of_every_source_that_cannot_be_used(tiny_folder: StudyFolder) -> None:
+    (tiny_folder.root / "lines.txt").unlink()
+    (tiny_folder.root / "stories.jsonl").write_text('{"body": "no text"}\n')
+    before = tree(tiny_folder.root)
+    study = parse_study(TINY.replace('backend = "tensorflow"', 'backend = "torch"\ndevice = "mps"'))
+    plan = make_plan(study, tiny_folder, looks=True)
+    assert tree(tiny_folder.root) == before
+    found = {item.what: item.why for item in plan.unusable}
+    assert set(found) >= {"dataset lines", "dataset stories"}
+    assert "lines.txt" in found["dataset lines"]
+    assert "text" in found["dataset stories"]
+    assert fates(plan)["dataset pairs"] == "made"
+    if sys.platform != "darwin":
+        assert "device mps" in found["run tf_a"]
+    assert not plan.refused
+    # Whoever is about to make it is stopped by the first of them.
+    with pytest.raises(SourceError):
+        make_plan(study, tiny_folder)
+
+
+def test_what_is_prepared_is_not_looked_into_again(done: StudyFolder) -> None:
+    (done.root / "lines.txt").unlink()
+    plan = make_plan(parse_study(TORCH_ONLY), done, looks=True)
+    assert not plan.unusable
+    assert fates(plan)["dataset lines"] == "kept"
+
+
+@pytest.mark.parametrize("start", ['{ run = "torch_a" }', '{ run = "torch_a", step = 12 }'])
+def test_a_branch_without_a_step_of_its_own_is_refused_in_the_plan(done: StudyFolder, start: str) -> None:
+    lines = RUN.format("b") + f"start = {start}\n"
+    if "step" in start:
+        with pytest.raises(StudyError, match="starts at step 12"):
+            parse_study(text(more=lines))
+        return
+    plan = planned(done, text(more=lines))
+    assert fates(plan)["run b"] == "refused"
+    assert "starts at step 12 of torch_a and has 12 steps" in refusal(plan)
+    assert fates(planned(done, text(more=lines + "steps = 14\n")))["run b"] == "made"
 
 
 def test_a_branch_starts_from_a_step_that_is_there(done: StudyFolder) -> None:

@@ -202,9 +202,9 @@ def test_what_was_killed_is_made_again_and_left_overs_go(study: StudyFolder, mon
     with pytest.raises(Killed):
         open_view(study, BYTES, "mlm")
     monkeypatch.undo()
-    assert not any(study.views.iterdir())
+    assert not list(study.views.glob("*"))
     old, new = study.views / ".abc.0123456789ab.tmp", study.views / ".abc.ba9876543210.tmp"
-    old.mkdir()
+    old.mkdir(parents=True)
     new.mkdir()
     monkeypatch.setattr(views, "_STALE_S", -1)
     open_view(study, BYTES, "mlm")

@@ -203,7 +203,8 @@ class Reference:
                 cut[name].append((part, shard, spans))
         names = [name for name in names if sum(len(spans) for _, _, spans in cut[name])]
         sizes = [sum(len(spans) for _, _, spans in cut[name]) for name in names]
-        order = MixtureOrder(names, shares=[shares[name] for name in names], sizes=sizes, seed=self.seed)
+        drawn = list(map(self.setup.draw_name, names))
+        order = MixtureOrder(drawn, shares=[shares[name] for name in names], sizes=sizes, seed=self.seed)
         batch = self.setup.recipe.batch_size
         places = order.at(np.arange(start * batch, stop * batch))
         made, rows = [], []
@@ -224,7 +225,8 @@ class Reference:
         """The shard with a style's units in the place of documents, and its spans."""
         shard = _restyled(part, style, shifted)
         recipe = self.setup.recipe
-        key = stream_key(self.seed, "spans", self.setup.datasets[part.dataset], recipe.sequence_length)
+        name = self.setup.draw_name(self.setup.datasets[part.dataset])
+        key = stream_key(self.seed, "spans", name, recipe.sequence_length)
         spans = cut_spans(shard, length=recipe.sequence_length, short_rate=recipe.short_rate, key=key)
         return shard, spans.take(spans.stop > spans.start)
 
@@ -239,7 +241,8 @@ class Reference:
         if style.of_pairs:
             # Without n-grams: another choice that changes no invariant.
             settings = replace(settings, max_ngram=1)
-        return Assembler(self.tokenizer, self.setup.datasets, settings, seed=self.seed, purpose=self._purpose)
+        drawn = list(map(self.setup.draw_name, self.setup.datasets))
+        return Assembler(self.tokenizer, drawn, settings, seed=self.seed, purpose=self._purpose)
 
 
 def _part(number: int, rows: list[int], documents: Sequence[Document], tokenizer: TokenizerModel) -> _Part:

@@ -8,7 +8,6 @@ A line is a row: where it stands on the axis, and its fields. A field is claimed
 its name, the words of its line, or what stands beside it (a learning rate, a norm of gradients) says so.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossary.results.importers.collect import Collector, as_float
-from lossary.results.importers.lines import is_number, lines_of, python_value
+from lossary.results.importers.lines import is_number, lines_of, parsed_json, python_value
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Split, Tag
 from lossary.results.importers.names import read_name, split_word
@@ -205,7 +204,7 @@ def _dict_row(line: str, literal: re.Match[str], number: int, bars: Sequence[tup
 def _json_values(line: str) -> dict[str, float]:
     """The numbers of a line that ends in a JSON object, which may hold others: `INFO {"step": 9, "metrics": {…}}`."""
     try:
-        value = json.loads(line[line.index("{") :])
+        value = parsed_json(line[line.index("{") :])
     except (ValueError, RecursionError):
         # As Python prints it; one without others in it is read by its items, of which some are numbers in quotes.
         value = python_value(line[line.index("{") :]) if line.count("{") > 1 else None

@@ -12,9 +12,11 @@ from lossary.errors import SourceError
 __all__ = [
     "MOST_BYTES",
     "MOST_LINE",
+    "KeyTwice",
     "finite_texts",
     "is_number",
     "lines_of",
+    "parsed_json",
     "python_value",
     "read_json_text",
     "read_text",
@@ -55,12 +57,32 @@ def read_json_text(path: Path) -> Any:
     """The value of a JSON file within bounds."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return parsed_json(text)
+    except KeyTwice as error:
+        raise KeyTwice(error.message, where=str(path), hint=error.hint) from None
     except (ValueError, RecursionError) as error:
         value = python_value(text)
         if value is None:
             raise SourceError(f"not JSON: {error}", where=str(path)) from None
         return value
+
+
+class KeyTwice(SourceError):
+    """An object has a key twice: readers differ in which of its values they take."""
+
+
+def parsed_json(text: str) -> Any:
+    """The value of a text of JSON; ValueError or RecursionError if it is none, KeyTwice where it is not one value."""
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise KeyTwice(f"a JSON object has the key {twice!r} twice", hint="Keep the one that is meant.")
+    return found
 
 
 def python_value(text: str) -> dict[Any, Any] | list[Any] | None:

@@ -1,13 +1,12 @@
 """Logs of training programs as text, each with a grammar of its own."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from lossary.results.importers.collect import Collector, as_float
-from lossary.results.importers.lines import lines_of
+from lossary.results.importers.lines import lines_of, parsed_json
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported, Split, Tag
 
@@ -106,7 +105,7 @@ def _fairseq_entries(path: Path) -> Iterator[_Entry]:
         as_json = _FAIRSEQ_JSON.search(line)
         if as_json:
             try:
-                value = json.loads(as_json[3])
+                value = parsed_json(as_json[3])
             except (ValueError, RecursionError):
                 continue
             subset = as_json[1] or as_json[2]

@@ -1,6 +1,5 @@
 """Records in JSON: lines of a log with a step each, and graphs of x and y."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.grids import Grid
-from lossary.results.importers.lines import is_number, lines_of, python_value, read_json_text
+from lossary.results.importers.lines import KeyTwice, is_number, lines_of, parsed_json, python_value, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Tag
 from lossary.results.importers.names import read_name, role, split_word
@@ -82,7 +81,9 @@ def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parsed_json(line)
+        except KeyTwice as error:
+            raise KeyTwice(error.message, where=f"{path}, line {number}", hint=error.hint) from None
         except (ValueError, RecursionError):
             value = python_value(line)
             if value is None:

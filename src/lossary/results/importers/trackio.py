@@ -3,7 +3,6 @@
 Its folder is ~/.cache/huggingface/trackio, a file `PROJECT.db` each. The package itself opens it for writing.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.databases import Database
-from lossary.results.importers.lines import finite_texts
+from lossary.results.importers.lines import finite_texts, parsed_json
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported
 from lossary.results.importers.records import points_of_records
@@ -55,7 +54,7 @@ def _rows(database: Database, found: Collector) -> Iterator[tuple[str, Iterator[
 def _records(rows: Any, found: Collector) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, step, text in rows:
         try:
-            values = json.loads(text)
+            values = parsed_json(text)
         except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
