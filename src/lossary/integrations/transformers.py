@@ -7,7 +7,8 @@
 
 Every evaluation then has `eval_<dataset>_<metric>` and `eval_total_<metric>` (names in `live.py`), so that
 `metric_for_best_model="eval_total_mlm_loss"` and early stopping see them. With several evaluation sets, whose callbacks
-come one after another, a step is scored once. Under several processes each scores a part of the examples.
+come one after another, a step is scored once, and its numbers stand in the metrics of the first set. Under several
+processes each scores a part of the examples.
 """
 
 from typing import Any, Self
@@ -54,6 +55,7 @@ class LossaryCallback(TrainerCallback):  # type: ignore[misc]
         self._follows_trainer = precision is None
         self._trainer: Any = None
         self._logged: int | None = None
+        self._round: tuple[int, set[str]] = (-1, set())
 
     def attach(self, trainer: Any) -> Self:
         """Registers it with a Trainer, in place: after callbacks that are there, and before early stopping."""
@@ -81,11 +83,19 @@ class LossaryCallback(TrainerCallback):  # type: ignore[misc]
         if self._follows_trainer:
             self.live.precision = "bf16" if args.bf16 or args.bf16_full_eval else "fp32"
         numbers = {f"{_PREFIX}{name}": value for name, value in self.live.score(model, state.global_step).items()}
-        if metrics is not None:
+        if metrics is not None and self._begins_round(metrics, state.global_step):
             metrics.update(numbers)
         if self._logged != state.global_step:
             self._logged = state.global_step
             self._log(numbers, state)
+
+    def _begins_round(self, metrics: dict[str, float], step: int) -> bool:
+        """Whether these are the metrics of the first of several evaluation sets: early stopping counts each it sees."""
+        of_set = next((name for name in metrics if name.endswith("_runtime")), "")
+        if self._round[0] != step or of_set in self._round[1]:
+            self._round = (step, set())
+        self._round[1].add(of_set)
+        return len(self._round[1]) == 1
 
     def _log(self, numbers: dict[str, float], state: Any) -> None:
         if self._trainer is not None:
