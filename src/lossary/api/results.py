@@ -8,7 +8,7 @@ All are views of the one table model, so that a number cannot disagree with what
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import StringIO
@@ -72,6 +72,25 @@ class OpenStudy:
     def runs(self) -> list[str]:
         """Names, in the order of the study file."""
         return list(self.study.runs)
+
+    def holds_out(self, texts: "Iterable[str | tuple[str, str]]") -> list[bool]:
+        """Of each text, or pair, whether it is one of the validation examples' documents: not to be trained on.
+
+        Texts are the same as they are for lossary itself: in NFKC, without regard to case and white space. ShardError
+        if the study is not prepared.
+        """
+        from bisect import bisect_left
+
+        from lossary.data.tokenise import normalised_hash
+        from lossary.data.validation import held_out_hashes
+
+        held = held_out_hashes(self.folder)
+        found = []
+        for text in texts:
+            key = normalised_hash((text,) if isinstance(text, str) else text)
+            at = bisect_left(held, key)
+            found.append(at < len(held) and int(held[at]) == key)
+        return found
 
     def __repr__(self) -> str:
         return f"<study {self.name!r} in {self.path}: datasets {', '.join(self.datasets)}; runs {', '.join(self.runs)}>"

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import lossary
 from lossary.cli.main import app
+from lossary.data.builtin import builtin_rows
 from lossary.data.validation import load_validation
 from lossary.editing.new import new_study_file
 from lossary.errors import LossaryError, StudyError, UsageError
@@ -40,6 +41,16 @@ def test_texts_are_frozen_in_equal_parts_and_nothing_is_trained_on(study: Path) 
     counts = {name: part["examples"] for name, part in validation.manifest["per_dataset"].items()}
     assert counts == {"texts": 30, "comments": 30}
     assert not list(study.rglob("spans-*"))
+
+
+def test_what_is_held_out_is_told_so_that_nobody_trains_on_it(study: Path) -> None:
+    opened = lossary.open_study(study)
+    texts = [str(row["text"]) for row in builtin_rows("comments")]
+    held = opened.holds_out(texts)
+    # Thirty examples come from thirty documents at most, some of which stand there more than once.
+    assert 1 <= len({text for text, is_held in zip(texts, held, strict=True) if is_held}) <= 30
+    some = next(text for text, is_held in zip(texts, held, strict=True) if is_held)
+    assert opened.holds_out([some.upper().replace(" ", "\n  "), some + " and more"]) == [True, False]
 
 
 def test_a_small_text_has_as_many_pieces_as_it_allows_unless_a_number_is_named(tmp_path: Path) -> None:
