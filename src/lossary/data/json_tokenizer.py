@@ -18,7 +18,7 @@ from lossary.errors import LossaryError, ShardError, StudyError
 from lossary.files import digest_file, digest_json, write_directory_atomic, write_json, write_plain_json
 from lossary.folder import StudyFolder
 from lossary.vocabulary.api import Specials
-from lossary.vocabulary.offsets import Ranges, ends_sentence, starts_word
+from lossary.vocabulary.offsets import ends_sentence, starts_word
 from lossary.vocabulary.open import TOKENIZER_JSON, open_vocabulary
 from lossary.vocabulary.roles import ROLES, read_object
 from lossary.vocabulary.templates import Template
@@ -101,23 +101,16 @@ class JsonTokenizer:
 
     def cut(self, lines: list[str]) -> CutLines:
         """The pieces of lines, with words and sentences."""
-        ids, starts, ends, sizes = [], [], [], []
-        for line, encoded in zip(lines, self._vocabulary.encode(lines), strict=True):
-            ranges = Ranges(encoded.begin, encoded.end)
-            begins = starts_word(line, ranges)
-            ends_here = np.zeros(len(begins), np.bool_)
-            ends_here[:-1] = ends_sentence(line, ranges)[:-1] & begins[1:]
-            ends_here[-1:] = True
-            ids.append(encoded.ids)
-            starts.append(begins)
-            ends.append(ends_here)
-            sizes.append(len(begins))
+        found = self._vocabulary.encode_together(lines)
+        starts = starts_word(found.text, found.ranges, found.firsts)
+        line_ends = np.cumsum(found.sizes)
+        ends = np.zeros(len(starts) + 1, np.bool_)
+        ends[1:-1] = ends_sentence(found.text, found.ranges)[:-1] & starts[1:]
+        ends[line_ends] = True
+        ends[0] = False  # an empty first line
         kind = np.uint16 if self.vocabulary_size <= 1 << 16 else np.int32
         return CutLines(
-            ids=np.concatenate(ids).astype(kind),
-            line_ends=np.cumsum(np.asarray(sizes, np.int64)),
-            sentence_ends=np.flatnonzero(np.concatenate(ends)) + 1,
-            starts=np.concatenate(starts),
+            ids=found.ids.astype(kind), line_ends=line_ends, sentence_ends=np.flatnonzero(ends), starts=starts
         )
 
     def places(self, lines: Sequence[bytes]) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:

@@ -18,7 +18,7 @@ from lossary.failures import reason
 from lossary.files import digest_json
 from lossary.protobuf import fields, read_varint, varint
 from lossary.vocabulary.api import Encoded, Framed, Specials
-from lossary.vocabulary.offsets import Ranges, settled
+from lossary.vocabulary.offsets import Ranges, Text, settled
 from lossary.vocabulary.piece_texts import is_white, piece_text
 from lossary.vocabulary.roles import Beside, configured_template, find_specials
 from lossary.vocabulary.templates import BARE, Template, classic
@@ -81,7 +81,7 @@ class SentencePieceVocabulary:
 
     def _encoded(self, text: str, ids: list[int], offsets: list[tuple[int, int]]) -> Encoded:
         kept, places = np.array(ids, np.int32), np.array(offsets, np.int32).reshape(-1, 2)
-        ranges = settled(text, Ranges(places[:, 0], places[:, 1]), self._is_white[kept])
+        ranges = settled(Text(text), Ranges(places[:, 0], places[:, 1]), self._is_white[kept])
         return Encoded(kept, ranges.begin, ranges.end)
 
 

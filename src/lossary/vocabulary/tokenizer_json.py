@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,43 @@ from numpy.typing import NDArray
 from lossary.errors import MissingPackage, VocabularyError
 from lossary.files import digest_json
 from lossary.vocabulary.api import Encoded, Framed, Specials
-from lossary.vocabulary.offsets import byte_ranges, settled
+from lossary.vocabulary.offsets import Ranges, Text, byte_ranges, settled
 from lossary.vocabulary.piece_texts import Spelling, byte_counts, is_white, piece_text
 from lossary.vocabulary.roles import Beside, configured_template, find_specials
 from lossary.vocabulary.templates import Template, template_of
 
 __all__ = ["JsonVocabulary", "json_vocabulary"]
 
+# Texts whose offsets are worked on at once.
+_TEXTS_AT_ONCE = 1024
 _TITLES = {"WordPiece": "WordPiece", "BPE": "BPE", "Unigram": "Unigram", "WordLevel": "words"}
+
+
+class Together(NamedTuple):
+    """The pieces (N,) of several texts, their ranges in all of them with a line break between two."""
+
+    text: Text
+    ids: NDArray[np.int32]
+    ranges: Ranges
+    sizes: NDArray[np.int64]  # pieces of each text
+    text_starts: NDArray[Any]  # where each text begins, in bytes
+
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """The first piece of each text that has one."""
+        return (np.cumsum(self.sizes) - self.sizes)[self.sizes > 0]
+
+    def apart(self) -> list[Encoded]:
+        """Each text with ranges of its own."""
+        stops = np.cumsum(self.sizes).tolist()
+        return [
+            Encoded(
+                self.ids[start:stop],
+                (self.ranges.begin[start:stop] - offset).astype(np.int32),
+                (self.ranges.end[start:stop] - offset).astype(np.int32),
+            )
+            for start, stop, offset in zip([0, *stops[:-1]], stops, self.text_starts.tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +107,27 @@ class JsonVocabulary:
 
     def is_blank(self, character: str) -> bool:
         """Whether a character is white space, or is nothing else to this vocabulary."""
-        return character.isspace() or bool(self._is_white[self._encode(character).ids].all())
+        return character.isspace() or bool(self._is_white[self.encode([character])[0].ids].all())
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """The pieces of each text and their bytes."""
-        return [self._encode(text) for text in texts]
+        result: list[Encoded] = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            result += self.encode_together(texts[start : start + _TEXTS_AT_ONCE]).apart()
+        return result
 
-    def _encode(self, text: str) -> Encoded:
-        found = self.tokenizer.encode(text, add_special_tokens=False)
-        ids = np.array(found.ids, np.int32)
-        ranges = settled(text, byte_ranges(text, found.offsets), self._is_white[ids])
-        return Encoded(ids, ranges.begin, ranges.end)
+    def encode_together(self, texts: Sequence[str]) -> Together:
+        """The pieces of some texts, one after another."""
+        found = [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        ids = np.array([piece for one in found for piece in one.ids], np.int32)
+        sizes = np.array([len(one) for one in found], np.int64)
+        joined = Text("\n".join(texts))
+        before = np.cumsum([0, *(len(text) + 1 for text in texts[:-1])])
+        offsets = np.array([place for one in found for place in one.offsets], np.int32).reshape(-1, 2)
+        offsets += np.repeat(before, sizes).astype(np.int32)[:, None]
+        ranges = settled(joined, byte_ranges(joined, offsets), self._is_white[ids])
+        starts = before if joined.is_ascii else joined.byte_starts[before]
+        return Together(text=joined, ids=ids, ranges=ranges, sizes=sizes, text_starts=starts)
 
 
 def json_vocabulary(value: dict[str, Any], beside: Beside, where: Path) -> JsonVocabulary:

@@ -14,7 +14,7 @@ from tests.vocabularies import CORPUS, FAMILIES, save_family, save_sentencepiece
 
 from lossary.vocabulary import Encoded, Vocabulary, open_vocabulary
 from lossary.vocabulary.api import Specials
-from lossary.vocabulary.offsets import Ranges, starts_word
+from lossary.vocabulary.offsets import Ranges, Text, starts_word
 from lossary.vocabulary.piece_texts import piece_text
 from lossary.vocabulary.roles import ROLES
 
@@ -161,14 +161,34 @@ def _plain(text: str) -> str:
 def test_words_start_after_white_space_whatever_pieces_say(name: str) -> None:
     vocabulary, text = _opened(name), " one,two  three\u3000你好 (x) \n"
     (encoded,) = vocabulary.encode([text])
-    starts = starts_word(text, Ranges(encoded.begin, encoded.end))
+    starts = starts_word(Text(text), Ranges(encoded.begin, encoded.end), np.array([0]))
     words = _words(text, encoded, starts)
     assert [word.strip() for word in words if word.strip()] == ["one,two", "three", "你好", "(x)"]
 
 
+@pytest.mark.parametrize("name", ["roberta", "modernbert", "llama", "bert"])
+@given(texts=st.lists(st.text(alphabet=_LETTERS, max_size=20), max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_texts_together_are_cut_as_each_alone(name: str, texts: list[str]) -> None:
+    vocabulary = _opened(name)
+    for text, found in zip(texts, vocabulary.encode(texts), strict=True):
+        (alone,) = vocabulary.encode([text])
+        assert all(np.array_equal(part, other) for part, other in zip(found, alone, strict=True))
+
+
+@pytest.mark.parametrize("name", ["roberta", "gpt2", "llama"])
+@given(text=st.text(alphabet=_LETTERS, max_size=30))
+@settings(deadline=None, max_examples=60)
+def test_words_are_those_between_white_space(name: str, text: str) -> None:
+    (encoded,) = _opened(name).encode([text])
+    starts = starts_word(Text(text), Ranges(encoded.begin, encoded.end), np.array([0]))
+    words = [word.strip() for word in _words(text, encoded, starts)]
+    assert [word for word in words if word] == text.split()
+
+
 def _words(text: str, encoded: Encoded, starts: np.ndarray) -> list[str]:
     places = np.flatnonzero(starts)
-    stops = [*places[1:], len(starts)]
+    stops = [*places[1:], len(starts)][: len(places)]
     content = text.encode()
     return [
         content[encoded.begin[start] : max(encoded.end[start:stop])].decode()
