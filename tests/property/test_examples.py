@@ -377,3 +377,17 @@ def test_micro_batches_hold_every_row_once_within_memory(
         if few_shapes:
             assert examples.token_ids.shape[1] in (8, 16, 24, 32)
             assert len(examples).bit_count() == 1
+
+
+@pytest.mark.parametrize("few_shapes", [True, False])
+def test_no_micro_batch_is_longer_than_a_model_whose_positions_are_an_odd_number(
+    prepared: tuple[Study, StudyFolder], few_shapes: bool
+) -> None:
+    study, folder = prepared
+    batch = TrainingData(study, folder, "torch_a").batch(0)
+    longest = int(batch.lengths.max())
+    odd = batch.padded(length=45, predictions=batch.positions.shape[1], rows=len(batch))
+    odd.lengths[int(np.argmax(batch.lengths))] = 45
+    assert longest < 45
+    micro = micro_batches(odd, max_tokens=400, sequence_length=45, few_shapes=few_shapes)
+    assert max(part.examples.token_ids.shape[1] for part in micro) == 45

@@ -219,7 +219,8 @@ def micro_batches(
     sums over a batch do not depend on any of this.
     """
     step = max(8, sequence_length // (4 if few_shapes else 16))
-    padded = -(-examples.lengths.astype(np.int64) // step) * step
+    # Round lengths end where positions do: a model may have no more.
+    padded = np.minimum(-(-examples.lengths.astype(np.int64) // step) * step, sequence_length)
     order = np.argsort(-padded, kind="stable")
     padded = padded[order]
     rounded = _power_of_two if few_shapes else int
