@@ -50,7 +50,8 @@ def main() -> None:
 def _score(validation: ValidationSet, batch_size: int | None) -> Any:
     from lossary.backends.torch.backend import TorchBackend
     from lossary.results.records import ScoreHeader
-    from lossary.scoring.score import BackendScorer, own_windows, score_windows
+    from lossary.scoring.score import BackendScorer, score_windows
+    from lossary.scoring.views import open_view
 
     backend = TorchBackend(SHAPE, device="cpu")
     backend.load_parameters(initial_parameters(SHAPE, 0))
@@ -60,7 +61,7 @@ def _score(validation: ValidationSet, batch_size: int | None) -> Any:
     table = pa.concat_tables(
         score_windows(
             scorer,
-            own_windows(validation),
+            open_view(validation.folder, None, "mlm").windows(),
             header,
             total=len(validation),
             batch_size=batch_size,
@@ -82,9 +83,9 @@ def invariance(validation: ValidationSet) -> dict[str, dict[str, float]]:
     found = {}
     for size in (1, 7, 64):
         table, _ = _score(validation, size)
-        a, b = (t["mlm_nats"].to_numpy() for t in (reference, table))
+        a, b = (t["nats"].to_numpy() for t in (reference, table))
         counts = sum(
-            int(np.count_nonzero(reference[c].to_numpy() != table[c].to_numpy())) for c in ("masked", "mlm_correct")
+            int(np.count_nonzero(reference[c].to_numpy() != table[c].to_numpy())) for c in ("targets", "correct")
         )
         found[str(size)] = {"nats": float(np.max(np.abs(a - b) / np.maximum(np.abs(a), 1e-12))), "counts": counts}
     return found

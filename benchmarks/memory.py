@@ -22,7 +22,8 @@ from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import load_validation, prepare_examples
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, write_score_windows
-from lossary.scoring.score import own_windows, score_windows
+from lossary.scoring.score import score_windows
+from lossary.scoring.views import open_view
 from lossary.study import parse_study
 
 LIMIT_MB = 500
@@ -130,7 +131,9 @@ def evaluate(folder: StudyFolder) -> None:
     """Scores of all examples, stored."""
     validation = load_validation(folder)
     header = ScoreHeader(run="torch", step=0, objectives=Nothing.objectives, validation=validation.parts)
-    windows = score_windows(Nothing(), own_windows(validation), header, total=len(validation), emit=lambda _: None)
+    windows = score_windows(
+        Nothing(), open_view(folder, None, "mlm").windows(), header, total=len(validation), emit=lambda _: None
+    )
     write_score_windows(folder.scores("torch", 0), windows, header)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from tests.schema1 import rows_of
 
 from lossary.data.examples import Examples
 from lossary.data.freeze import write_examples
@@ -18,7 +19,7 @@ from lossary.data.parts import EXAMPLES
 from lossary.data.tokenizer import CLS, FIRST_PIECE, MASK, SEP, train_model
 from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
-from lossary.results.records import SCORE_SCHEMA, STEP_SCHEMA, ScoreHeader, write_scores, write_steps
+from lossary.results.records import STEP_SCHEMA, ScoreHeader, write_scores, write_steps
 
 __all__ = ["Shape", "page_study"]
 
@@ -204,7 +205,7 @@ def _write_scores(folder: StudyFolder, shape: Shape, run: str, index: int, valid
                 ),
             }
         )
-        write_scores(folder.scores(run, step), table.select(SCORE_SCHEMA.names), _header(folder, run, step))
+        write_scores(folder.scores(run, step), rows_of(table), _header(folder, run, step))
 
 
 def _header(folder: StudyFolder, run: str, step: int) -> ScoreHeader:

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow as pa
+from tests.schema1 import SCHEMA_1, rows_of
 
 from benchmarks.common import arguments, clock, temporary_folder
 from lossary.files import write_json
 from lossary.folder import StudyFolder
-from lossary.results.records import SCORE_SCHEMA, ScoreHeader, write_scores
+from lossary.results.records import ScoreHeader, write_scores
 
 DATASETS, EXAMPLES = 20, 10_000
 
@@ -101,8 +102,8 @@ def write_study(folder: StudyFolder, runs: int) -> int:
                 "sop_label": label,
                 "sop_nats": sop,
                 "sop_correct": sop < 0.69,
-                "position_nats": pa.nulls(n, SCORE_SCHEMA.field("position_nats").type),
-                "predicted": pa.nulls(n, SCORE_SCHEMA.field("predicted").type),
+                "position_nats": pa.nulls(n, SCHEMA_1.field("position_nats").type),
+                "predicted": pa.nulls(n, SCHEMA_1.field("predicted").type),
             }
         )
         header = ScoreHeader(
@@ -119,7 +120,7 @@ def write_study(folder: StudyFolder, runs: int) -> int:
             objectives=("mlm", "sop"),
             lossary="0",
         )
-        write_scores(folder.scores(header.run, 100), table, header)
+        write_scores(folder.scores(header.run, 100), rows_of(table), header)
     return n * runs
 
 
@@ -129,10 +130,9 @@ def pandas_means(folder: StudyFolder) -> float:
 
     start = clock()
     for path in sorted((folder.root / "runs").glob("*/scores/*.parquet")):
-        columns = ["dataset", "masked", "mlm_nats", "mlm_correct", "sop_nats", "sop_correct"]
-        frame = pd.read_parquet(path, columns=columns)
-        sums = frame.groupby("dataset", observed=True).sum()
-        (sums.mlm_nats / sums.masked).to_dict()
+        frame = pd.read_parquet(path, columns=["objective", "dataset", "targets", "nats", "correct"])
+        sums = frame.groupby(["objective", "dataset"], observed=True).sum()
+        (sums.nats / sums.targets).to_dict()
     return clock() - start
 
 

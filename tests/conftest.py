@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.schema1 import SCHEMA_1, rows_of
 
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
 from lossary.files import write_json
 from lossary.folder import StudyFolder
-from lossary.results.records import SCORE_SCHEMA, ScoreHeader, write_scores
+from lossary.results.records import ScoreHeader, write_scores
 from lossary.study import Study, parse_study
 
 # Made-up words of two or three syllables: enough of them for a vocabulary of 120 pieces.
@@ -167,6 +168,7 @@ class SyntheticStudy:
         self.study = parse_study(text)
         self.folder = StudyFolder(root)
         self.digest = "blake2b:0123456789abcdef0123456789abcdef"
+        self.wide: dict[tuple[str, int], pa.Table] = {}
         self._manifests()
 
     def _manifests(self) -> None:
@@ -222,7 +224,8 @@ class SyntheticStudy:
                         "predicted": [5] * masked,
                     }
                 )
-        table = pa.Table.from_pylist(rows, schema=SCORE_SCHEMA)
+        table = pa.Table.from_pylist(rows, schema=SCHEMA_1)
+        self.wide[run, step] = table
         header = ScoreHeader(
             run=run,
             step=step,
@@ -238,7 +241,7 @@ class SyntheticStudy:
             lossary="0",
             tokenizer="same",
         )
-        write_scores(self.folder.scores(run, step), table, header)
+        write_scores(self.folder.scores(run, step), rows_of(table), header)
         return table
 
 

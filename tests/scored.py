@@ -4,10 +4,11 @@ import zlib
 
 import numpy as np
 import pyarrow as pa
+from tests.schema1 import SCHEMA_1, rows_of
 
 from lossary.data.validation import load_validation
 from lossary.folder import StudyFolder
-from lossary.results.records import SCORE_SCHEMA, ScoreHeader, write_scores
+from lossary.results.records import ScoreHeader, write_scores
 
 __all__ = ["score_run"]
 
@@ -40,7 +41,7 @@ def score_run(folder: StudyFolder, run: str, *, step: int = 12, mean: float = 3.
                 "predicted": np.where(right, examples.labels[row, :masked], 7).tolist(),
             }
         )
-    table = pa.Table.from_pylist(rows, schema=SCORE_SCHEMA)
+    table = rows_of(pa.Table.from_pylist(rows, schema=SCHEMA_1))
     header = ScoreHeader(
         run=run,
         step=step,

@@ -28,6 +28,7 @@ from pydantic_core import ErrorDetails
 
 from lossary.errors import StudyError, UsageError
 from lossary.naming import STUDY_FILE, Names, names_of
+from lossary.objectives import metrics_of
 from lossary.overrides import Override, override, parse_override
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
 ]
 
 Objective = Literal["mlm", "sop"]
+_TRAINED = "|".join(metrics_of(get_args(Objective)))
 Backend = Literal["torch", "tensorflow", "jax"]
 Precision = Literal["fp32", "bf16"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -228,7 +230,7 @@ class Recipe(_Table):
     )
     keep_best: str | None = Field(
         None,
-        pattern=r"^(mlm|sop)_(loss|accuracy)(:(validation_share|train_share|macro))?$",
+        pattern=rf"^({_TRAINED})(:(validation_share|train_share|macro))?$",
         description="A metric, or metric:weighting (by validation share if absent); the checkpoint of the step whose "
         "total is best is kept beside the last ones. Needs `evaluate_every`.",
     )

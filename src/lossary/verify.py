@@ -21,6 +21,7 @@ from lossary.files import check_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import check_checkpoint, list_checkpoints
 from lossary.reports.diagnosis import read_diagnosis_markdown
+from lossary.results.whole_scores import check_scores
 from lossary.seals import check_sealed, read_sealed
 from lossary.tables.imported import CURVES, IMPORTED
 
@@ -93,7 +94,7 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
         for path in list_checkpoints(checkpoints):
             yield _Check("checkpoint", path, partial(check_checkpoint, path))
     for path in sorted((root / "runs").glob("*/scores/*.parquet")):
-        yield _Check("scores", path, partial(_parquet, path))
+        yield _Check("scores", path, partial(_scores, path))
     if (root / IMPORTED).is_file():
         yield _Check("import", root / IMPORTED, partial(check_json, root / IMPORTED))
     if (root / CURVES).is_file():
@@ -118,6 +119,12 @@ def _parquet(path: Path) -> bool:
     # Nothing tells whether it is what was written; whether it can be read at all does.
     read_sealed(path)
     return False
+
+
+def _scores(path: Path) -> bool:
+    sealed = check_sealed(path)
+    check_scores(path)
+    return sealed
 
 
 def _markdown(path: Path) -> bool:

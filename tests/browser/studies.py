@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import sentencepiece
+from tests.schema1 import SCHEMA_1, rows_of
 
 from lossary.data.examples import Examples
 from lossary.data.freeze import write_examples
@@ -17,7 +18,7 @@ from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
-from lossary.results.records import SCORE_SCHEMA, STEP_SCHEMA, ScoreHeader, write_scores, write_steps
+from lossary.results.records import STEP_SCHEMA, ScoreHeader, write_scores, write_steps
 from lossary.tables.imported import save_import
 
 WORDS = ["alpha", "beta", "gamma", "delta", "שלום", "عالم", "<b>bold</b>", "</script><script>alert(1)</script>"]
@@ -176,9 +177,9 @@ def _write_scores(
         "sop_label": pa.array(examples.sop_labels, mask=examples.sop_labels < 0),
         "sop_nats": pa.array(sop, mask=examples.sop_labels < 0),
         "sop_correct": pa.array(sop < 0.69, mask=examples.sop_labels < 0),
-        "position_nats": pa.array(list(nats.astype(np.float32)), SCORE_SCHEMA.field("position_nats").type),
+        "position_nats": pa.array(list(nats.astype(np.float32)), SCHEMA_1.field("position_nats").type),
         "predicted": pa.array(
-            list(np.where(right, examples.labels, 5 + index % 8).astype(np.int32)), SCORE_SCHEMA.field("predicted").type
+            list(np.where(right, examples.labels, 5 + index % 8).astype(np.int32)), SCHEMA_1.field("predicted").type
         ),
     }
     header = ScoreHeader(
@@ -195,7 +196,7 @@ def _write_scores(
         objectives=("mlm", "sop") if shape.sop else ("mlm",),
         lossary="0",
     )
-    write_scores(folder.scores(run, step), pa.table(columns).filter(pa.array(kept)), header)
+    write_scores(folder.scores(run, step), rows_of(pa.table(columns).filter(pa.array(kept))), header)
 
 
 def _write_steps(folder: StudyFolder, run: str, datasets: list[str], shape: Shape, index: int) -> None:

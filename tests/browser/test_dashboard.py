@@ -135,9 +135,9 @@ def worsen(folder: Path, run: str) -> None:
     """Replaces the newest scores of a run by ones twice as bad."""
     path = max((folder / "runs" / run / "scores").glob("*.parquet"))
     table, header = pq.read_table(path), read_header(path)
-    doubled = pc.multiply(table.column("mlm_nats"), 2.0)
-    lists = [[2 * nats for nats in row] for row in table.column("position_nats").to_pylist()]
-    for name, column in (("mlm_nats", doubled), ("position_nats", pa.array(lists, pa.list_(pa.float32())))):
+    doubled = pc.multiply(table.column("nats"), 2.0)
+    lists = [row and [2 * nats for nats in row] for row in table.column("target_nats").to_pylist()]
+    for name, column in (("nats", doubled), ("target_nats", pa.array(lists, pa.list_(pa.float32())))):
         table = table.set_column(table.column_names.index(name), name, column)
     write_scores(path, table, header)
 

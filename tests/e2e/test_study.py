@@ -107,8 +107,8 @@ def test_a_checkpoint_of_one_backend_scores_the_same_in_another(finished: StudyF
     )
     assert done.returncode == 0, done.stderr
     ours, theirs = (pq.read_table(finished.scores(run, 12)) for run in ("torch_a", "in_jax"))
-    assert ours["mlm_nats"].to_pylist() == pytest.approx(theirs["mlm_nats"].to_pylist(), rel=1e-4)
-    assert ours["masked"].equals(theirs["masked"])
+    assert ours["nats"].to_pylist() == pytest.approx(theirs["nats"].to_pylist(), rel=1e-4)
+    assert ours["targets"].equals(theirs["targets"])
     shown = lossary("show", str(finished.root), "--run", "in_jax", "--run", "torch_a")
     assert "in_jax" in shown.stdout
     (finished.run("in_jax") / "scores" / f"{12:08d}.parquet").unlink()
@@ -122,9 +122,9 @@ def test_batch_size_changes_no_score(finished: StudyFolder) -> None:
         done = lossary("evaluate", str(finished.root), "--checkpoint", checkpoint, "--name", name, "--batch-size", size)
         assert done.returncode == 0, done.stderr
         scores = pq.read_table(finished.scores(name, 12))
-        for column in ("masked", "mlm_correct", "sop_correct", "example"):
+        for column in ("objective", "targets", "correct", "example"):
             assert scores[column].equals(reference[column]), (size, column)
-        assert scores["mlm_nats"].to_pylist() == pytest.approx(reference["mlm_nats"].to_pylist(), rel=2e-6)
+        assert scores["nats"].to_pylist() == pytest.approx(reference["nats"].to_pylist(), rel=2e-6)
         (finished.run(name) / "scores" / f"{12:08d}.parquet").unlink()
 
 
@@ -156,7 +156,7 @@ def test_a_run_goes_on_in_another_backend(tmp_path: Path, write_study: Callable[
     assert done.returncode == 0, done.stderr
     assert "a checkpoint of torch" in done.stderr
     scores = pq.read_table(folder.scores("torch_a", 12))
-    assert scores["mlm_nats"].to_pylist() == pytest.approx(reference["mlm_nats"].to_pylist(), rel=1e-3)
+    assert scores["nats"].to_pylist() == pytest.approx(reference["nats"].to_pylist(), rel=1e-3)
 
 
 def test_a_diverging_run_stops_says_so_and_does_not_take_others_with_it(

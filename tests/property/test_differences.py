@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
+from tests.columns import RunColumns, columns_of, compare_columns
 
 from lossary.statistics.bootstrap import bootstrap_ratio
 from lossary.statistics.decomposition import decompose
@@ -16,8 +17,6 @@ from lossary.statistics.multiplicity import holm
 from lossary.statistics.paired import differs_p, heterogeneity_p, one_sided_p, paired_proportion
 from lossary.statistics.power import examples_needed
 from lossary.statistics.seeds import seed_spread
-from lossary.tables.deltas import compare_runs
-from lossary.tables.scores import ScoreColumns
 
 SIMULATIONS = 2000
 numbers = st.floats(-50, 50)
@@ -66,18 +65,8 @@ def test_a_decomposition_of_different_datasets_is_refused() -> None:
         decompose(shares=({"a": 0}, {"a": 1}), values=({"a": 1}, {"a": 1}))
 
 
-def columns_of(y: np.ndarray, x: np.ndarray, example: np.ndarray, sop: np.ndarray | None = None) -> ScoreColumns:
-    n = len(y)
-    return ScoreColumns(
-        datasets=["d"],
-        dataset=np.zeros(n, np.int64),
-        example=example.astype(np.uint64),
-        masked=x,
-        mlm_nats=y,
-        mlm_correct=np.floor(x / 2),
-        sop_nats=np.full(n, np.nan) if sop is None else sop,
-        sop_correct=np.full(n, np.nan) if sop is None else (sop < 0.69).astype(float),
-    )
+def one_dataset(y: np.ndarray, x: np.ndarray, example: np.ndarray) -> RunColumns:
+    return columns_of(["d"], np.zeros(len(y), np.int64), example, masked=x, mlm=(y, np.floor(x / 2)))
 
 
 @given(st.integers(3, 40), st.integers(0, 10), st.integers(0, 99))
@@ -86,15 +75,15 @@ def test_runs_are_paired_on_the_examples_of_both(n: int, gone: int, seed: int) -
     gone = min(gone, n - 2)
     x, first, second = rng.integers(1, 9, n).astype(float), rng.random(n) * 5, rng.random(n) * 5
     example = np.arange(n)
-    left = columns_of(first, x, example)
-    right = columns_of(second[gone:], x[gone:], example[gone:])
-    found = compare_runs(left, right)
+    left = one_dataset(first, x, example)
+    right = one_dataset(second[gone:], x[gone:], example[gone:])
+    found = compare_columns(left, right)
     brute = (second[gone:] - first[gone:]).sum() / x[gone:].sum()
     assert found.estimates["d"]["mlm_loss"].value == pytest.approx(brute)
-    assert found.unmatched == {"d": gone}
+    assert found.unmatched["d"]["mlm_loss"] == gone
     assert found.estimates["d"]["sop_loss"].value is None
     assert found.estimates["d"]["sop_loss"].reason
-    assert compare_runs(left, left).estimates["d"]["mlm_loss"].value == 0
+    assert compare_columns(left, left).estimates["d"]["mlm_loss"].value == 0
 
 
 def test_a_paired_mean_is_the_paired_t_test_but_for_skewness() -> None:

@@ -5,6 +5,7 @@ from math import log
 import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tests.columns import RunColumns, columns_of
 from tests.unit.findings.simulated import subject_of
 
 from lossary.findings.bearing import LEAST
@@ -15,7 +16,6 @@ from lossary.findings.sentences import metric_name
 from lossary.findings.subject import LabelCounts, Subject
 from lossary.reports.findings import FORMATS, findings_markdown, verdict_text
 from lossary.tables.model import METRICS
-from lossary.tables.scores import ScoreColumns
 
 # Rules that speak of sampled scores; the others count.
 SAMPLED = {code for code, least in LEAST.items() if least.test != "none"}
@@ -23,7 +23,7 @@ NAMES = ("torch_xxl", "torch_xl", "tf_xxl", "tf_xl")
 KINDS = ("random", "constant", "perfect", "wrong", "coin", "one label", "tiny", "huge")
 
 
-def scores_of(sizes: list[int], kinds: list[str], seed: int) -> ScoreColumns:
+def scores_of(sizes: list[int], kinds: list[str], seed: int) -> RunColumns:
     """Scores of one run: each dataset of its own kind; examples and labels are the same for all runs."""
     rng = np.random.default_rng(seed)
     masked, nats, correct, sop, right = [], [], [], [], []
@@ -39,15 +39,13 @@ def scores_of(sizes: list[int], kinds: list[str], seed: int) -> ScoreColumns:
         loss = {"coin": np.full(n, log(2)), "constant": np.full(n, 0.5), "huge": np.full(n, 1e9)}.get(kind, loss)
         sop.append(loss)
         right.append((loss < log(2)).astype(float))
-    return ScoreColumns(
-        datasets=[f"d{index}" for index in range(len(sizes))],
-        dataset=np.repeat(np.arange(len(sizes)), sizes),
-        example=np.concatenate([np.arange(n, dtype=np.uint64) for n in sizes]),
+    return columns_of(
+        [f"d{index}" for index in range(len(sizes))],
+        np.repeat(np.arange(len(sizes)), sizes),
+        np.concatenate([np.arange(n, dtype=np.uint64) for n in sizes]),
         masked=np.concatenate(masked),
-        mlm_nats=np.concatenate(nats),
-        mlm_correct=np.concatenate(correct),
-        sop_nats=np.concatenate(sop),
-        sop_correct=np.concatenate(right),
+        mlm=(np.concatenate(nats), np.concatenate(correct)),
+        sop=(np.concatenate(sop), np.concatenate(right)),
     )
 
 
@@ -70,7 +68,7 @@ def contradictions(found: Finding, subject: Subject) -> list[str]:
     said = []
     for run in found.runs:
         for dataset in found.datasets:
-            values = {metric: subject.table.cell(run, dataset, metric).value for metric in METRICS}
+            values = {metric: subject.table.cell(run, dataset, metric).value for metric in subject.table.measured}
             if found.code == "L101" and not (values["sop_loss"] or 0) > log(2):
                 said.append(f"above a coin: {values}")
             if found.code == "L101" and values["sop_accuracy"] == 1:

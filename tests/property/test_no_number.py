@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.columns import compare_columns, estimates_of_columns, file_columns
 from tests.scored import score_run
 
 from lossary.findings.folder import check_table
@@ -21,18 +22,19 @@ from lossary.folder import StudyFolder
 from lossary.reports.export import json_value
 from lossary.reports.terminal import terminal_text
 from lossary.results.records import SCORE_SCHEMA, read_header, write_scores
+from lossary.results.scorefile import ScoreFile
 from lossary.study import Study
 from lossary.tables.build import build_table
-from lossary.tables.deltas import compare_files, compare_runs
+from lossary.tables.deltas import compare_files
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
-from lossary.tables.scores import NO_NUMBER, dataset_estimates, file_estimates, read_columns
+from lossary.tables.scores import NO_NUMBER, file_estimates
 
 RUNS = ("torch_a", "tf_a")
 NAMES = ["pairs", "stories", "lines"]
 BAD = st.sampled_from([math.nan, math.inf, -math.inf, None])
 Sprinkle = list[tuple[int, str, float | None]]
-sprinkled = st.lists(st.tuples(st.integers(0, 59), st.sampled_from(["mlm_nats", "sop_nats"]), BAD), max_size=6)
+sprinkled = st.lists(st.tuples(st.integers(0, 59), st.sampled_from(["mlm", "sop"]), BAD), max_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +57,11 @@ def sprinkle(path: Path, where: Sprinkle) -> set[tuple[str, str]]:
     table = clean(path)
     rows: list[dict[str, Any]] = table.to_pylist()
     spoilt = set()
-    for row, column, value in where:
-        if column == "mlm_nats" or rows[row]["sop_correct"] is not None:
-            rows[row][column] = value
-            spoilt.add((rows[row]["dataset"], column[:3]))
+    for place, objective, value in where:
+        of_objective = [row for row in rows if row["objective"] == objective]
+        row = of_objective[place % len(of_objective)]
+        row["nats"] = value
+        spoilt.add((row["dataset"], objective))
     write_scores(path, pa.Table.from_pylist(rows, schema=SCORE_SCHEMA), read_header(path))
     return spoilt
 
@@ -93,17 +96,18 @@ def test_spoilt_cells_have_a_reason_and_the_others_are_equal(
             assert NO_NUMBER in (new.reason or "")
         elif new.dataset is not None:
             assert (new.value, new.low, new.high, new.p, new.n) == (old.value, old.low, old.high, old.p, old.n)
-    columns = [read_columns(folder.scores(run, 12), NAMES) for run in RUNS]
-    estimates = file_estimates(path, NAMES, has_sop=True)
-    for name, metrics in dataset_estimates(columns[1], has_sop=True).items():
+    files = [ScoreFile(folder.scores(run, 12)) for run in RUNS]
+    columns = [file_columns(file.path, NAMES) for file in files]
+    estimates = file_estimates(files[1], NAMES)
+    for name, metrics in estimates_of_columns(columns[1]).items():
         assert {m: e.reason for m, e in metrics.items()} == {m: e.reason for m, e in estimates[name].items()}
-    paired, by_columns = compare_files(folder.scores("torch_a", 12), path, NAMES), compare_runs(*columns)
+    paired, by_columns = compare_files(files[0], files[1], NAMES), compare_columns(*columns)
     for name, metrics in by_columns.estimates.items():
         assert {m: e.reason for m, e in metrics.items()} == {m: e.reason for m, e in paired.estimates[name].items()}
 
 
 def test_the_rest_of_a_study_speaks_on(prepared: tuple[Study, StudyFolder], folder: StudyFolder) -> None:
-    everything: Sprinkle = [(row, column, math.nan) for row in range(60) for column in ("mlm_nats", "sop_nats")]
+    everything: Sprinkle = [(row, objective, math.nan) for row in range(60) for objective in ("mlm", "sop")]
     sprinkle(folder.scores("tf_a", 12), everything)
     table: Table = build_table(prepared[0], folder, base="torch_a")
     assert "nan" not in terminal_text(table).lower()
@@ -116,7 +120,7 @@ def test_the_rest_of_a_study_speaks_on(prepared: tuple[Study, StudyFolder], fold
 def test_losses_beyond_every_bound_are_no_numbers_either(
     prepared: tuple[Study, StudyFolder], folder: StudyFolder, value: float
 ) -> None:
-    sprinkle(folder.scores("tf_a", 12), [(row, "mlm_nats", value) for row in range(60)] + [(3, "sop_nats", value)])
+    sprinkle(folder.scores("tf_a", 12), [(row, "mlm", value) for row in range(60)] + [(3, "sop", value)])
     table = build_table(prepared[0], folder, base="torch_a")
     assert all(map(math.isfinite, numbers(json_value(table))))
     assert all(cell.reason for cell in table.cells if cell.run == "tf_a" and cell.metric == "mlm_loss")

@@ -17,7 +17,9 @@ def examples(
     dataset: Annotated[str, typer.Option(help="The dataset whose examples are shown.")],
     study: StudyArgument = Path(),
     worst: Annotated[int, typer.Option("--worst", "-n", min=1, max=10_000, help="How many examples.")] = 20,
-    measure: Annotated[str, typer.Option(help="The loss that is paired: mlm or sop.")] = "mlm",
+    measure: Annotated[
+        str | None, typer.Option(help="The objective whose loss is paired.", show_default="the first of both runs")
+    ] = None,
     order: Annotated[
         str, typer.Option(help="What comes first: where the second run is `worse`, `better`, or differs `largest`.")
     ] = "worse",
@@ -30,13 +32,12 @@ def examples(
     from lossary.errors import UsageError
     from lossary.files import write_atomic
     from lossary.reports.examples import FORMATS, GapView
-    from lossary.tables.examples import MEASURES, ORDERS, Measure, Order, Pair, open_gap
+    from lossary.tables.examples import ORDERS, Order, Pair, open_gap
     from lossary.tables.load import is_imported
     from lossary.tables.texts import open_texts, texts_of
 
     for option, value, known in (
         ("--format", format, list(FORMATS)),
-        ("--measure", measure, MEASURES),
         ("--order", order, ORDERS),
     ):
         if value not in known:
@@ -44,7 +45,7 @@ def examples(
     if is_imported(study):
         raise UsageError("imported numbers have no examples", where=str(study))
     opened = open_study(study)
-    pair = Pair(first=first, second=second, dataset=dataset, measure=cast("Measure", measure))
+    pair = Pair(first=first, second=second, dataset=dataset, measure=measure or "")
     gap = open_gap(opened.study, opened.folder, pair)
     rows = gap.page(cast("Order", order), limit=worst)
     view = GapView(

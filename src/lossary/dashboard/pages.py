@@ -24,7 +24,7 @@ from lossary.reports.html.views.provenance import provenance_view
 from lossary.reports.html.views.verdict import verdict_view
 from lossary.reports.progress import holder_text
 from lossary.reports.text import metric_title, plain
-from lossary.tables.examples import MEASURES, ORDERS, GapRow, Pair
+from lossary.tables.examples import ORDERS, GapRow, Pair
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Metric, Table
 from lossary.tables.texts import ExampleText, texts_of
@@ -35,7 +35,6 @@ __all__ = ["PAGES", "Content"]
 _MANY_CELLS = 4000
 _ROWS_A_PAGE = 25
 _MOST_PAGES = 10**9
-_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
 class Content(NamedTuple):
@@ -183,7 +182,7 @@ def compare(site: Site, ask: Ask) -> Content:
     paired = None if found is None else found.table
     if paired is None:
         return Content("compare.html", values | {"view": None, "forest": []})
-    charts = [chart for metric in _LOSSES if (chart := forest_chart(paired, metric)) is not None]
+    charts = [chart for metric in paired.compared if (chart := forest_chart(paired, metric)) is not None]
     values |= {"view": SimpleNamespace(losses=losses_view(paired, ask.links)), "forest": charts}
     return Content("compare.html", values, run_heads(paired, ask.links), [chart for chart, _ in charts])
 
@@ -203,7 +202,7 @@ def examples(site: Site, ask: Ask) -> Content:
         first=first,
         second=second,
         dataset=ask.dataset("dataset", table.datasets[0].name),
-        measure=ask.choice("measure", MEASURES),
+        measure=ask.choice("measure", table.objectives),
     )
     order = ask.choice("order", ORDERS)
     page = ask.number("page", 1, low=1, high=_MOST_PAGES)
@@ -213,7 +212,7 @@ def examples(site: Site, ask: Ask) -> Content:
         "pair": pair,
         "order": order,
         "orders": ORDERS,
-        "measures": MEASURES,
+        "measures": table.objectives,
     }
     if first == second:
         return Content("examples.html", values | {"gap": None, "problem": "A run is compared with itself: choose two."})
@@ -260,11 +259,13 @@ def _bars(view: GapView) -> list[dict[str, Any]]:
 
 
 def _example(row: GapRow, text: ExampleText, pair: Pair) -> dict[str, Any]:
-    sop = pair.measure == "sop"
+    scores = row.by_token or row.of(pair.measure) or ()
     return {
         "row": row,
-        "order": label_text(row.sop_label),
-        "nats": [(score.sop_nats if sop else score.nats) for score in (row.first, row.second)],
+        "order": label_text(row.label),
+        "nats": [score.nats for score in row.of(pair.measure) or ()],
+        "targets": " → ".join(dict.fromkeys(str(score.targets) for score in scores)),
+        "right": [score.correct for score in scores],
         "text": text,
         "length": sum(len(part.text) for segment in text.segments for part in segment),
     }

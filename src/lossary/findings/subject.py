@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import log
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from lossary.data.spans import StoredSpans
 from lossary.data.validation import held_out_hashes
 from lossary.files import read_json
 from lossary.folder import StudyFolder
+from lossary.objectives import objective_of
 from lossary.results.importers.model import metric_name
 from lossary.results.records import read_steps
 from lossary.statistics.estimates import Estimate
@@ -95,9 +95,9 @@ class Subject:
 
     @cached_property
     def lowest(self) -> dict[str, tuple[float, int]]:
-        """By dataset: the lowest MLM loss of all runs, and how many have one."""
+        """By dataset: the lowest loss of all runs, and how many have one."""
         found: dict[str, tuple[float, int]] = {}
-        for cell in self.cells("mlm_loss"):
+        for cell in self.cells(self.main):
             value, count = found.get(cell.dataset, (float("inf"), 0))
             found[cell.dataset] = (min(value, cell.value or 0.0), count + 1)
         return found
@@ -108,21 +108,29 @@ class Subject:
 
     def floor(self, cell: Cell) -> float | None:
         """Chance of an SOP loss: the label entropy, ln 2 if nobody counted labels; unigram entropy of an MLM loss."""
-        return log(2) if cell.floor is None and cell.metric == "sop_loss" else cell.floor
+        objective = objective_of(cell.metric)
+        known = cell.metric != (objective and objective.loss) or objective is None or cell.floor is not None
+        return cell.floor if known or objective is None else objective.chance_nats
 
     @cached_property
     def best(self) -> str | None:
-        """The run with the lowest MLM loss in total, by validation share or as the page reports it."""
+        """The run with the lowest loss in total, by validation share or as the page reports it."""
         found = []
         for run in self.table.runs:
-            totals = [self.table.find_total(run.name, "mlm_loss", w) for w in ("reported", "validation_share", "macro")]
+            totals = [self.table.find_total(run.name, self.main, w) for w in ("reported", "validation_share", "macro")]
             values = [total.value for total in totals if total is not None and total.value is not None]
             if values:
                 found.append((values[0], run.name))
         return min(found)[1] if found else None
 
-    def peer(self, run: str, metric: Metric = "mlm_loss") -> str:
+    @property
+    def main(self) -> Metric:
+        """What runs are ranked by; of an import the loss of masked words, which has a place in all of them."""
+        return "mlm_loss" if self.table.is_imported else self.table.main_loss
+
+    def peer(self, run: str, metric: Metric | None = None) -> str:
         """The run to compare another one with: the base, or the best of those that stand in one table with it."""
+        metric = metric or self.main
         if (run, metric) not in self._peers:
             self._peers[run, metric] = self._find_peer(run, metric)
         return self._peers[run, metric]

@@ -11,11 +11,10 @@ from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.views.curves import CurveChart, CurvesView, static_charts
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import metric_title
-from lossary.tables.model import Metric
+from lossary.tables.model import METRICS, Metric
 
 __all__ = ["write_curves", "write_forests"]
 
-_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 # Of one picture: more panels nobody reads, and no renderer draws in time.
 _MOST_PANELS = 12
 
@@ -44,17 +43,17 @@ def write_curves(out: Path, curves: CurvesView, *, png: bool = False) -> str:
 
 
 def write_forests(out: Path, charts: Sequence[ChartView], *, png: bool = False) -> list[str]:
-    """Writes forest-mlm and forest-sop, differences to the base; returns Markdown that shows them."""
+    """Writes a forest of each objective, differences to the base; returns Markdown that shows them."""
     shown = []
     for chart in charts:
-        metric = next(metric for metric in _LOSSES if chart.id.endswith(metric))
+        metric = next(metric for metric in METRICS if chart.id.endswith(metric))
         file = _write_picture(out, f"forest-{_short(metric)}", chart.spec, png=png)
         shown.append(f"![{metric_title(metric)}, paired differences by dataset]({file})")
     return shown
 
 
 def _short(metric: Metric) -> str:
-    return metric.split("_")[0]
+    return metric.removesuffix("_loss").replace("_", "-")
 
 
 def _panels(charts: Sequence[tuple[CurveChart, dict[str, Any]]]) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def _print_checks(found: Comparison, console: Console) -> None:
         grid.add_row(check.what, _VERDICTS[check.verdict], *(escape(plain(value)) for value in values))
     console.print(grid)
     for check in found.checks.refused:
-        console.print(f"Not comparable: another {check.what}. A difference of losses would mislead.", style="bold")
+        instead = "; bits a byte have one" if found.table is not None and not found.forced else ""
+        text = f"Not comparable: another {check.what}. A difference of losses would mislead{instead}."
+        console.print(text, style="bold")
     if found.checks.unknown:
         names = ", ".join(check.what for check in found.checks.unknown)
         console.print(f"Nobody recorded: {names}. The differences hold only if they are the same.")
@@ -80,7 +82,7 @@ def _print_bits(found: Comparison, console: Console) -> None:
 
 def _print_power(table: Table, console: Console) -> None:
     """How many examples the pairing saves."""
-    rows = [d for d in table.deltas if d.dataset and d.metric in ("mlm_loss", "sop_loss") and d.examples_paired]
+    rows = [d for d in table.deltas if d.dataset and d.metric in table.compared and d.examples_paired]
     if not rows:
         return
     console.print()

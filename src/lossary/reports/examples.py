@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lossary.objectives import OBJECTIVES, Objective
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import plain
-from lossary.tables.examples import Gap, GapRow, Order
+from lossary.tables.examples import Gap, GapRow, Order, Scores
 from lossary.tables.texts import ExampleText, MaskedPiece
 
 __all__ = ["FORMATS", "GapView", "examples_json", "examples_markdown", "examples_text", "headline", "label_text"]
@@ -20,6 +21,7 @@ __all__ = ["FORMATS", "GapView", "examples_json", "examples_markdown", "examples
 _WIDTH = 100
 # As much of a text as a terminal shows; JSON has all of it.
 _LONGEST = 700
+_WORDS = {"mlm": "masked"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +40,8 @@ def headline(view: GapView) -> list[str]:
     pair = gap.pair
     if gap.delta is None:
         return [f"no example of {pair.dataset} was scored in both {pair.first} and {pair.second}"]
-    unit = "masked position" if pair.measure == "mlm" else "pair"
     lines = [
-        f"{pair.second} − {pair.first} on {pair.dataset}: {gap.delta:+.3f} nats a {unit}, "
+        f"{pair.second} − {pair.first} on {pair.dataset}: {gap.delta:+.3f} {gap.unit}, "
         f"{len(gap):,} examples paired" + (f", {gap.unmatched:,} scores without a partner" if gap.unmatched else ""),
         f"{pair.second} loses on {gap.worse:,} examples and gains on {gap.better:,}",
     ]
@@ -74,10 +75,16 @@ def examples_text(view: GapView) -> str:
 
 
 def _title(row: GapRow) -> str:
-    parts = [f"{row.rank:>4}  {row.delta:+8.3f} nats", f"row {row.document:,}", f"{row.masked} masked"]
-    parts.append(f"MLM {row.first.nats:.2f} → {row.second.nats:.2f}")
-    if row.sop_label is not None and row.first.sop_nats is not None and row.second.sop_nats is not None:
-        parts.append(f"{label_text(row.sop_label)}, SOP {row.first.sop_nats:.2f} → {row.second.sop_nats:.2f}")
+    parts = [f"{row.rank:>4}  {row.delta:+8.3f} nats", f"row {row.document:,}"]
+    for objective in (OBJECTIVES[name] for name in row.objectives):
+        pair = row.of(objective.name)
+        if pair is not None and pair[0].nats is not None and pair[1].nats is not None:
+            nats = f"{objective.title} {pair[0].nats:.2f} → {pair[1].nats:.2f}"
+            if objective.is_of_tokens:
+                counts = dict.fromkeys(str(each.targets) for each in pair)
+                parts += [f"{' → '.join(counts)} {_WORDS.get(objective.name, objective.targets)}", nats]
+            else:
+                parts.append(f"{label_text(row.label)}, {nats}")
     return "  ".join(parts)
 
 
@@ -90,7 +97,7 @@ def _marked(text: str, masked: MaskedPiece) -> str:
 
 def examples_json(view: GapView) -> str:
     """Everything as JSON."""
-    value = {**gap_value(view), "examples": [_value(row, text) for row, text in _pairs(view)]}
+    value = {**gap_value(view), "examples": [_value(row, text, view.gap.objectives) for row, text in _pairs(view)]}
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -113,23 +120,20 @@ def _pairs(view: GapView) -> Sequence[tuple[GapRow, ExampleText]]:
     return list(zip(view.rows, view.texts, strict=True))
 
 
-def _value(row: GapRow, text: ExampleText) -> dict[str, Any]:
+def _value(row: GapRow, text: ExampleText, names: list[str]) -> dict[str, Any]:
+    objectives = [OBJECTIVES[name] for name in names]
     scores = {
-        which: {
-            "mlm_nats": score.nats,
-            "mlm_correct": score.correct,
-            "sop_nats": score.sop_nats,
-            "sop_correct": score.sop_correct,
-        }
-        for which, score in (("first", row.first), ("second", row.second))
+        which: {key: value for objective in objectives for key, value in _numbers(objective, of_run).items()}
+        for which, of_run in (("first", row.first), ("second", row.second))
     }
+    pair = row.by_token
     return {
         "rank": row.rank,
         "example": row.example,
         "row": row.document,
-        "tokens": row.tokens,
-        "masked": row.masked,
-        "sop_label": row.sop_label,
+        "tokens": None if pair is None else pair[0].tokens,
+        "masked": None if pair is None else pair[0].targets,
+        **{f"{objective.name}_label": row.label for objective in objectives if not objective.is_of_tokens},
         "delta_nats": row.delta,
         **scores,
         "text_reason": text.reason,
@@ -143,16 +147,26 @@ def _value(row: GapRow, text: ExampleText) -> dict[str, Any]:
     }
 
 
+def _numbers(objective: Objective, scores: Scores) -> dict[str, Any]:
+    score = scores.get(objective.name)
+    correct = None if score is None else score.correct
+    if correct is not None and not objective.is_of_tokens:
+        correct = bool(correct)
+    return {
+        f"{objective.name}_nats": None if score is None else score.nats,
+        f"{objective.name}_correct": correct,
+    }
+
+
 def examples_markdown(view: GapView) -> str:
     """A table to paste: one row an example."""
     pair = view.gap.pair
     lines = [escape_markdown(line) + "  " for line in headline(view)]
     first, second = escape_markdown(pair.first), escape_markdown(pair.second)
     lines += ["", f"| Δ nats | row | order | {first} | {second} | text |", "|---:|---:|---|---:|---:|---|"]
-    sop = pair.measure == "sop"
     for row, text in _pairs(view):
-        nats = [(s.sop_nats or 0.0) if sop else s.nats for s in (row.first, row.second)]
-        cells = [f"{row.delta:+.3f}", f"{row.document:,}", label_text(row.sop_label), *(f"{n:.2f}" for n in nats)]
+        nats = [score.nats or 0.0 for score in row.of(pair.measure) or ()]
+        cells = [f"{row.delta:+.3f}", f"{row.document:,}", label_text(row.label), *(f"{n:.2f}" for n in nats)]
         lines.append("| " + " | ".join([*cells, _markdown_text(text)]) + " |")
     return "\n".join(lines) + "\n"
 

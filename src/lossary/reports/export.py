@@ -128,7 +128,7 @@ _LATEX = {
 
 def latex_text(table: Table) -> str:
     """A booktabs table: datasets down, runs and metrics across, totals by validation share below."""
-    metrics = table.metrics
+    metrics = table.shown
     groups = " & ".join(rf"\multicolumn{{{len(metrics)}}}{{c}}{{{_latex(run.name)}}}" for run in table.runs)
     titles = " & ".join(metric_title(metric) for _ in table.runs for metric in metrics)
     lines = [

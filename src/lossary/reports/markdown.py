@@ -45,7 +45,7 @@ def markdown_table(
 ) -> str:
     """Datasets down; rows, shares and the metrics of runs across; totals below."""
     measured = {(cell.run, cell.metric) for cell in table.cells if cell.value is not None}
-    columns = [(run, metric) for run in runs for metric in metrics or table.metrics if (run, metric) in measured]
+    columns = [(run, metric) for run in runs for metric in metrics or table.shown if (run, metric) in measured]
     head = ["dataset", "train rows", "train %", "validation %"]
     head += [f"{escape_markdown(run)} {metric_title(metric)}" for run, metric in columns]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]

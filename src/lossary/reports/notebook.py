@@ -36,7 +36,7 @@ _SHOWN = ("error", "warning", "info")
 def table_html(table: Table) -> str:
     """Datasets down; shares, then runs and metrics across; totals below, notes folded."""
     measured = {(cell.run, cell.metric) for cell in table.cells if cell.value is not None}
-    columns = [(run.name, metric) for run in table.runs for metric in table.metrics if (run.name, metric) in measured]
+    columns = [(run.name, metric) for run in table.runs for metric in table.shown if (run.name, metric) in measured]
     body = "".join(_dataset_row(table, row, columns) for row in table.datasets)
     foot = "".join(_total_row(table, weighting, columns) for weighting in weightings(table))
     base = f" · Δ to <bdi>{_text(table.base)}</bdi>" if table.base else ""

@@ -14,6 +14,7 @@ from lossary.errors import MissingPackage
 from lossary.files import made_folder, write_atomic
 from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
+from lossary.objectives import OBJECTIVES
 from lossary.reports.charts import write_curves, write_forests
 from lossary.reports.diagnosis import read_diagnosis_markdown
 from lossary.reports.export import csv_text, json_value
@@ -34,7 +35,6 @@ __all__ = ["ReportOptions", "Written", "verdict", "write_report"]
 
 # A Markdown table wider than this is one that nobody reads.
 _MOST_COLUMNS = 8
-_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ def _differences_to_base(table: Table, out: Path, view: PageView | None, *, png:
     others = [run.name for run in table.runs if run.name != table.base]
     columns = [
         (metric, run)
-        for metric in _LOSSES
+        for metric in table.compared
         for run in others
         if any(d.value is not None for d in table.deltas if (d.run, d.metric) == (run, metric))
     ][: 2 * _MOST_COLUMNS]
@@ -198,11 +198,12 @@ def verdict(table: Table) -> str:
             f"Lowest {metric_title(table.main_loss)} by validation share: **{number(best.value, table.main_loss)}**, "
             f"{escape_markdown(best.run)}."
         )
-    for metric, what in (("mlm_loss", "the unigram entropy"), ("sop_loss", "chance")):
-        of_metric = [cell for cell in table.cells if cell.metric == metric and cell.standing is not None]
+    for objective in OBJECTIVES.values():
+        what = "the unigram entropy" if objective.is_of_tokens else "chance"
+        of_metric = [cell for cell in table.cells if cell.metric == objective.loss and cell.standing is not None]
         below = sum(cell.standing == "below" for cell in of_metric)
         if of_metric:
-            parts.append(f"{metric.split('_')[0].upper()} is below {what} in {below} of {len(of_metric)} cells.")
+            parts.append(f"{objective.title} is below {what} in {below} of {len(of_metric)} cells.")
     return " ".join(parts)
 
 
@@ -212,8 +213,8 @@ def _examples(table: Table) -> int:
 
 def _tables(table: Table) -> str:
     """Groups of runs that fit a page; first both MLM metrics, then both losses of SOP."""
-    pairs = dict.fromkeys(_pair_of(metric) for metric in table.metrics)
-    shown = [tuple(metric for metric in pair if metric in table.metrics) for pair in pairs]
+    pairs = dict.fromkeys(_pair_of(metric) for metric in table.shown)
+    shown = [tuple(metric for metric in pair if metric in table.shown) for pair in pairs]
     names = [run.name for run in table.runs]
     size = max(1, _MOST_COLUMNS // 2)
     groups = [names[start : start + size] for start in range(0, len(names), size)]

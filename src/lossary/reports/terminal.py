@@ -56,7 +56,7 @@ def terminal_text(
 
 def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] | None = None) -> None:
     """Prints title, blocks, legend and notes."""
-    metrics = table.metrics if metrics is None else metrics
+    metrics = table.shown if metrics is None else metrics
     digest = f"validation {table.validation_digest[8:16]}" if table.validation_digest else "imported"
     console.print(f"[bold]{escape(plain(table.study))}[/bold]  {digest}")
     for section in dict.fromkeys(run.section for run in table.runs):

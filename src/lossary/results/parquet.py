@@ -6,17 +6,19 @@ A question runs on one thread: whoever has several files asks for them side by s
 threads shared the rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from lossary.errors import ScoreError
 from lossary.seals import check_sealed
 
-__all__ = ["ask", "ask_arrays", "file_name"]
+__all__ = ["ask", "ask_arrow", "file_name"]
 
 
 def file_name(path: Path) -> str:
@@ -34,17 +36,23 @@ def ask(query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[tuple
         return list(_executed(cursor, query, parameters).fetchall())
 
 
-def ask_arrays(query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-    """An answer as NumPy arrays by column. ScoreError as in `ask`."""
-    with _cursor() as cursor:
-        return dict(_executed(cursor, query, parameters).fetchnumpy())
+def ask_arrow(query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> pa.Table:
+    """An answer as columns. ScoreError as in `ask`."""
+    with _cursor() as cursor, _readable(parameters):
+        return cursor.sql(query, params=parameters).to_arrow_table()
 
 
 def _executed(
     cursor: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | Mapping[str, Any]
 ) -> duckdb.DuckDBPyConnection:
-    try:
+    with _readable(parameters):
         return cursor.execute(query, parameters)
+
+
+@contextmanager
+def _readable(parameters: Sequence[Any] | Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
     except duckdb.Error as error:
         values = parameters.values() if isinstance(parameters, Mapping) else parameters
         where = next((value for value in values if isinstance(value, str)), None)

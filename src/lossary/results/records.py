@@ -1,7 +1,7 @@
 """Score and step records: sums and counts, never means.
 
-A score is what one run at one step got on one validation example; a step record what it saw of one dataset in one
-training step. Nats are float64, counts are integers; whoever reads divides.
+A score is what one run at one step got on one validation example under one objective; a step record what it saw of one
+dataset in one training step. Nats are float64, counts are integers; whoever reads divides.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lossary.errors import ScoreError
 from lossary.naming import Names, names_beside
+from lossary.objectives import OBJECTIVES
 from lossary.seals import check_sealed, read_sealed, sealed_writer, write_sealed
 
 __all__ = [
@@ -27,26 +29,27 @@ __all__ = [
     "write_steps",
 ]
 
-_VERSION = 1
+# Files of schema 1 had a row for each example, with a column for each of two objectives.
+_VERSIONS = (1, 2)
 _NAME = pa.dictionary(pa.int32(), pa.string())
 # Whoever shows a few examples of millions reads whole groups: small ones make that quick, and sums no slower.
 _GROUP_ROWS = 16_384
 
+# A row is one example under one objective (docs/scores.md).
 SCORE_SCHEMA = pa.schema(
     [
         ("run", _NAME),
         ("step", pa.int64()),
+        ("objective", _NAME),
         ("dataset", _NAME),
         ("example", pa.uint64()),
         ("tokens", pa.int32()),
-        ("bytes", pa.int32()),
-        ("masked", pa.int32()),
-        ("mlm_nats", pa.float64()),
-        ("mlm_correct", pa.int32()),
-        ("sop_label", pa.int8()),  # 0 in order, 1 swapped, null none
-        ("sop_nats", pa.float64()),
-        ("sop_correct", pa.bool_()),
-        ("position_nats", pa.list_(pa.float32())),
+        ("targets", pa.int32()),
+        ("bytes", pa.int32()),  # of the targets in the frozen text, null where nobody knows
+        ("nats", pa.float64()),  # null where they are no number
+        ("correct", pa.int32()),
+        ("label", pa.int8()),  # of objectives with one target; SOP: 0 in order, 1 swapped
+        ("target_nats", pa.list_(pa.float32())),
         ("predicted", pa.list_(pa.int32())),
     ]
 )
@@ -91,12 +94,20 @@ class ScoreHeader:
     tokenizer: str | None = None  # the checkpoint's own vocabulary: "same", "unknown"; None where nobody compared it
     # The digest of each dataset's part; empty where an earlier lossary scored the set in one piece.
     validation: dict[str, str] = field(default_factory=dict)
+    # The digest of the text of each dataset in which the bytes of targets were counted.
+    texts: dict[str, str] = field(default_factory=dict)
     # What was scored: the vocabulary that the text was cut by, for people and as a digest, and its view of the set.
     vocabulary: str = ""
     vocabulary_digest: str = ""
     view_digest: str = ""
     # By dataset: how many examples or hidden words the vocabulary or the model could not hold, by what it is.
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    schema: int = _VERSIONS[-1]
+
+    @property
+    def pieces(self) -> str:
+        """The digest of the vocabulary whose pieces were scored; empty where nobody knows."""
+        return self.vocabulary_digest or self.tokenizer_digest
 
     def part(self, dataset: str) -> str | None:
         """The digest of the examples of a dataset that were scored; None if none were."""
@@ -105,7 +116,7 @@ class ScoreHeader:
     def encode(self) -> dict[bytes, bytes]:
         import json
 
-        return {b"lossary": json.dumps({"schema": _VERSION, **asdict(self)}, sort_keys=True).encode()}
+        return {b"lossary": json.dumps(asdict(self) | {"schema": _VERSIONS[-1]}, sort_keys=True).encode()}
 
     @classmethod
     def decode(cls, metadata: dict[bytes, bytes] | None, where: Path) -> Self:
@@ -113,11 +124,16 @@ class ScoreHeader:
 
         try:
             fields: dict[str, Any] = json.loads((metadata or {})[b"lossary"])
-            if fields.pop("schema") != _VERSION:
+            if fields["schema"] not in _VERSIONS:
                 raise ScoreError("the scores are of another version of lossary", where=str(where))
             # Schema 1 knows two objectives.
             has_sop = fields.pop("has_sop", False)
             objectives = tuple(fields.pop("objectives", ("mlm", "sop") if has_sop else ("mlm",)))
+            unknown = [name for name in objectives if name not in OBJECTIVES]
+            if unknown or not objectives:
+                known = ", ".join(OBJECTIVES)
+                said = f"no objective is called {unknown[0]!r}" if unknown else "the header names no objective"
+                raise ScoreError(said, where=str(where), hint=f"Known: {known}.")
             return cls(**fields, objectives=objectives)
         except (KeyError, TypeError, ValueError):
             raise ScoreError("the file holds no scores of lossary", where=str(where)) from None
@@ -125,22 +141,39 @@ class ScoreHeader:
 
 def write_scores(path: Path, table: pa.Table, header: ScoreHeader) -> None:
     """Stores scores, whole or not at all."""
-    table = table.cast(SCORE_SCHEMA).replace_schema_metadata(header.encode())
-    write_sealed(path, table, row_group_size=_GROUP_ROWS)
+    write_score_windows(path, [table], header)
 
 
 def write_score_windows(path: Path, windows: Iterable[pa.Table], header: ScoreHeader) -> None:
-    """As `write_scores` of all windows together, of which a few are held at once."""
+    """As `write_scores` of all windows together, of which a few are held at once.
+
+    A row group holds one objective: whoever reads one skips the others.
+    """
     schema = SCORE_SCHEMA.with_metadata(header.encode())
+    waiting: dict[str, pa.Table] = {}
     with sealed_writer(path, schema) as writer:
-        waiting: list[pa.Table] = []
-        for table in windows:
-            waiting.append(table.cast(SCORE_SCHEMA).replace_schema_metadata(schema.metadata))
-            if sum(map(len, waiting)) >= _GROUP_ROWS:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
-                waiting = []
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
+        for window in windows:
+            for name, rows in _by_objective(window.cast(SCORE_SCHEMA)).items():
+                rows = pa.concat_tables([waiting[name], rows]) if name in waiting else rows
+                full = len(rows) - len(rows) % _GROUP_ROWS
+                if full:
+                    writer.write_table(_with_schema(rows.slice(0, full), schema), row_group_size=_GROUP_ROWS)
+                waiting[name] = rows.slice(full)
+        for rows in waiting.values():
+            if len(rows):
+                writer.write_table(_with_schema(rows, schema))
+
+
+def _by_objective(table: pa.Table) -> dict[str, pa.Table]:
+    names = pc.unique(table["objective"].cast(pa.string())).to_pylist()
+    if len(names) == 1:
+        return {names[0]: table}
+    return {name: table.filter(pc.equal(table["objective"].cast(pa.string()), name)) for name in names}
+
+
+def _with_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Names that stand once, however many windows the rows came from."""
+    return rows.combine_chunks().unify_dictionaries().replace_schema_metadata(schema.metadata)
 
 
 def read_header(path: Path, *, as_drawn: bool = False) -> ScoreHeader:

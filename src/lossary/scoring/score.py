@@ -17,7 +17,8 @@ from lossary.backends.api import Backend, OutOfDeviceMemory, ScoreOutput, load_b
 from lossary.backends.process import Emit
 from lossary.data.batches import micro_batches
 from lossary.data.examples import Examples
-from lossary.data.parts import read_validation_manifest
+from lossary.data.frozen_texts import known_texts
+from lossary.data.parts import known_part, read_validation_manifest
 from lossary.data.tokenizer import open_tokenizer
 from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import CheckpointError, RunError, ScoreError
@@ -26,9 +27,11 @@ from lossary.folder import StudyFolder
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
 from lossary.models.vocabularies import compare_vocabulary
 from lossary.naming import names_of
-from lossary.results.records import ScoreHeader, read_header, write_score_windows
-from lossary.scoring.api import Scorer, Window
+from lossary.objectives import OBJECTIVES
+from lossary.results.records import SCORE_SCHEMA, ScoreHeader, read_header, write_score_windows
+from lossary.scoring.api import Scorer, View, Window
 from lossary.scoring.kept import KeptScores
+from lossary.scoring.views import open_view
 from lossary.study import Precision, Study
 from lossary.vocabulary.api import Vocabulary
 
@@ -38,7 +41,6 @@ __all__ = [
     "is_scored",
     "job_of_run",
     "open_backend",
-    "own_windows",
     "score_checkpoint",
     "score_windows",
 ]
@@ -104,6 +106,9 @@ def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
     }
     validation = read_validation_manifest(folder)
     whole = all(found.part(name) == validation["parts"][name] for name in validation["datasets"])
+    # Scores of schema 1 stand as they are: their targets have no bytes.
+    if whole and found.schema > 1:
+        whole = _texts(folder, validation["datasets"]).items() <= found.texts.items()
     return whole and all(getattr(found, name) == value for name, value in asked.items())
 
 
@@ -127,7 +132,8 @@ def score_checkpoint(
         checkpoint = replace(checkpoint, state={**checkpoint.state, "step": job.step})
     step = int(checkpoint.state.get("step", 0))
     _check_fit(checkpoint, validation, open_tokenizer(folder).vocabulary_size)
-    header = _header(folder, job, checkpoint, validation)
+    view = open_view(folder, None, "mlm")
+    header = _header(folder, job, checkpoint, validation, view)
     path = folder.scores(job.name, step)
     if path.is_file() and _same(path, header):
         return {"scores": str(path), "step": step}
@@ -140,15 +146,16 @@ def score_checkpoint(
         stand = ", ".join(sorted(map(names_of(folder.root).called, kept.datasets)))
         emit({"event": "note", "text": f"step {step:,}: the scores of {stand} stand"})
     scorer = BackendScorer(backend=backend, objectives=header.objectives, max_length=checkpoint.shape.max_positions)
-    windows = own_windows(validation)
     scores = score_windows(
-        scorer, windows, header, total=len(validation), batch_size=job.batch_size, kept=kept, emit=emit
+        scorer, view.windows(), header, total=len(validation), batch_size=job.batch_size, kept=kept, emit=emit
     )
     write_score_windows(path, scores, header)
     return {"scores": str(path), "step": step}
 
 
-def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validation: ValidationSet) -> ScoreHeader:
+def _header(
+    folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validation: ValidationSet, view: View
+) -> ScoreHeader:
     tokenizer = open_tokenizer(folder)
     return ScoreHeader(
         run=job.name,
@@ -165,7 +172,17 @@ def _header(folder: StudyFolder, job: ScoreJob, checkpoint: Checkpoint, validati
         objectives=("mlm", "sop") if checkpoint.has_sop else ("mlm",),
         lossary=_version(),
         validation=validation.parts,
+        texts=_texts(folder, validation.datasets),
+        vocabulary=view.vocabulary_title,
+        vocabulary_digest=view.vocabulary_digest,
+        view_digest=view.digest,
     )
+
+
+def _texts(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
+    """The digest of the text of each dataset that has one: targets have bytes in it."""
+    found = {name: known_texts(folder, known_part(folder, name)) for name in names}
+    return {name: manifest["digest"] for name, manifest in found.items() if manifest is not None}
 
 
 def _same(path: Path, header: ScoreHeader) -> bool:
@@ -176,6 +193,7 @@ def _same(path: Path, header: ScoreHeader) -> bool:
     # Scores of a dataset that has left the study do no harm.
     still = found.validation.items() >= header.validation.items()
     kept = {"device": "", "validation": header.validation, "validation_digest": header.validation_digest}
+    kept |= {"view_digest": header.view_digest}
     return still and vars(found) | kept == vars(header)
 
 
@@ -214,11 +232,11 @@ def score_windows(
     done = 0
     for window in windows:
         if kept is not None and window.dataset in kept.datasets:
-            yield _renamed(kept.take(window.dataset, window.examples), window, header)
+            yield from _kept_tables(kept, window, header)
         else:
             collected = _Collected(window.examples)
             max_tokens = _score_window(scorer, collected, (max_tokens, batch_size, emit))
-            yield _table(collected, window, header)
+            yield from _tables(collected, window, header)
         done += len(window.examples)
         now = time.monotonic()
         if now - shown > _EVENT_EVERY_S or done == total:
@@ -250,13 +268,6 @@ class BackendScorer:
 
     def score(self, examples: Examples) -> ScoreOutput:
         return self.backend.score(examples)
-
-
-def own_windows(validation: ValidationSet) -> Iterator[Window]:
-    """The frozen examples, as the study's own vocabulary has them."""
-    for examples in validation.windows():
-        dataset = validation.datasets[int(examples.dataset[0])]
-        yield Window(dataset=dataset, examples=examples, target_bytes=None)
 
 
 class _Collected:
@@ -309,45 +320,72 @@ def _chunks(examples: Examples, batch_size: int | None) -> list[NDArray[np.int64
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def _renamed(table: pa.Table, window: Window, header: ScoreHeader) -> pa.Table:
-    """Rows of another file of scores as they would stand in this one."""
-    named = _names(window, header)
-    return pa.table({column: named.get(column, table[column]) for column in table.column_names})
+def _rows_of(objective: str, examples: Examples) -> NDArray[np.int64]:
+    """The examples that have a target."""
+    return np.arange(len(examples)) if OBJECTIVES[objective].is_of_tokens else np.flatnonzero(examples.sop_labels >= 0)
 
 
-def _names(window: Window, header: ScoreHeader) -> dict[str, pa.Array]:
-    zeros = np.zeros(len(window.examples), np.int32)
+def _kept_tables(kept: KeptScores, window: Window, header: ScoreHeader) -> Iterator[pa.Table]:
+    """Rows of another file of scores as they would stand in this one: the text is the window's."""
+    for objective in header.objectives:
+        rows = _rows_of(objective, window.examples)
+        if len(rows):
+            found = kept.take(objective, window.dataset, window.examples.example[rows])
+            places = _places(objective, rows, window, header)
+            yield pa.table({name: places.get(name, found[name]) for name in SCORE_SCHEMA.names})
+
+
+def _places(objective: str, rows: NDArray[np.int64], window: Window, header: ScoreHeader) -> dict[str, Any]:
+    """The columns that say what was scored."""
+    examples, zeros = window.examples, np.zeros(len(rows), np.int32)
+    names = {"run": header.run, "objective": objective, "dataset": window.dataset}
+    encoded = {key: pa.DictionaryArray.from_arrays(zeros, [name]) for key, name in names.items()}
+    of_tokens = OBJECTIVES[objective].is_of_tokens
+    weights = window.target_bytes if of_tokens else None
     return {
-        "run": pa.DictionaryArray.from_arrays(zeros, [header.run]),
-        "step": np.full(len(zeros), header.step, np.int64),
-        "dataset": pa.DictionaryArray.from_arrays(zeros, [window.dataset]),
+        **encoded,
+        "step": np.full(len(rows), header.step, np.int64),
+        "example": examples.example[rows],
+        "tokens": examples.lengths[rows],
+        "targets": examples.masked[rows] if of_tokens else zeros + 1,
+        "bytes": weights[rows] if weights is not None else pa.nulls(len(rows), pa.int32()),
     }
 
 
-def _table(collected: _Collected, window: Window, header: ScoreHeader) -> pa.Table:
+def _tables(collected: _Collected, window: Window, header: ScoreHeader) -> Iterator[pa.Table]:
+    """The rows of each objective. Finite weights can overflow: such a loss is stored as null."""
+    for objective in header.objectives:
+        found = _of_tokens(collected) if OBJECTIVES[objective].is_of_tokens else _of_pairs(collected)
+        rows = _rows_of(objective, window.examples)
+        if len(rows):
+            columns = _places(objective, rows, window, header) | found
+            yield pa.table({name: columns[name] for name in SCORE_SCHEMA.names})
+
+
+def _of_tokens(collected: _Collected) -> dict[str, Any]:
     examples = collected.examples
     used = examples.weights > 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(examples.masked)]).astype(np.int32))
-    unlabelled = (examples.sop_labels < 0) | ("sop" not in header.objectives)
-    # Finite weights can overflow: such a loss is stored as null, and a pair's answer tells it from a missing pair.
-    broken = ~np.isfinite(collected.mlm_nats)
-    single = np.where(used, collected.position_nats, 0)
-    broken |= ~np.isfinite(single).all(axis=1)
-    return pa.table(
-        {
-            **_names(window, header),
-            "example": examples.example,
-            "tokens": examples.lengths,
-            "bytes": examples.bytes,
-            "masked": examples.masked,
-            "mlm_nats": pa.array(collected.mlm_nats, mask=broken),
-            "mlm_correct": collected.mlm_correct,
-            "sop_label": pa.array(examples.sop_labels, mask=examples.sop_labels < 0),
-            "sop_nats": pa.array(collected.sop_nats, mask=unlabelled | ~np.isfinite(collected.sop_nats)),
-            "sop_correct": pa.array(collected.sop_correct, mask=unlabelled),
-            "position_nats": pa.ListArray.from_arrays(
-                offsets, pa.array(collected.position_nats[used]), mask=pa.array(broken)
-            ),
-            "predicted": pa.ListArray.from_arrays(offsets, pa.array(collected.predicted[used])),
-        }
-    )
+    broken = ~np.isfinite(collected.mlm_nats) | ~np.isfinite(np.where(used, collected.position_nats, 0)).all(axis=1)
+    return {
+        "nats": pa.array(collected.mlm_nats, mask=broken),
+        "correct": collected.mlm_correct,
+        "label": pa.nulls(len(examples), pa.int8()),
+        "target_nats": pa.ListArray.from_arrays(
+            offsets, pa.array(collected.position_nats[used]), mask=pa.array(broken)
+        ),
+        "predicted": pa.ListArray.from_arrays(offsets, pa.array(collected.predicted[used])),
+    }
+
+
+def _of_pairs(collected: _Collected) -> dict[str, Any]:
+    """Of one target nats and answer say all: there are no lists."""
+    rows = collected.examples.sop_labels >= 0
+    nats = collected.sop_nats[rows]
+    return {
+        "nats": pa.array(nats, mask=~np.isfinite(nats)),
+        "correct": collected.sop_correct[rows].astype(np.int32),
+        "label": collected.examples.sop_labels[rows],
+        "target_nats": pa.nulls(len(nats), pa.list_(pa.float32())),
+        "predicted": pa.nulls(len(nats), pa.list_(pa.int32())),
+    }

@@ -13,7 +13,8 @@ from lossary.data.parts import present_validation
 from lossary.data.shards import MANIFEST
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
-from lossary.results.records import ScoreHeader, read_header
+from lossary.results.records import read_header
+from lossary.results.scorefile import ScoreFile
 from lossary.statistics.estimates import weighted_mean
 from lossary.study import Study
 from lossary.tables.model import METRICS, WEIGHTINGS, Metric, Weighting, measure_of
@@ -107,7 +108,7 @@ def best_step(
         header = read_header(path)
         # A step is not better for a dataset that it was not scored on.
         if all(header.part(name) == validation["parts"][name] for name in weights):
-            value = total_of(path, header, weights, criterion.metric)
+            value = total_of(path, weights, criterion.metric)
             if value is not None:
                 totals[header.step] = value
     best: int | None = None
@@ -117,11 +118,11 @@ def best_step(
     return None if best is None else BestStep(step=best, value=totals[best], steps=list(totals))
 
 
-def total_of(path: Path, header: ScoreHeader, weights: dict[str, float], metric: Metric) -> float | None:
+def total_of(path: Path, weights: dict[str, float], metric: Metric) -> float | None:
     """The total of a file of scores as the table has it: datasets without a value are left out; None if all are."""
-    estimates = file_estimates(path, list(weights), has_sop="sop" in header.objectives)
-    parts = [(weight, estimates[name][metric]) for name, weight in weights.items()]
-    return weighted_mean([part for part in parts if part[1].value is not None]).value
+    estimates = file_estimates(ScoreFile(path), list(weights))
+    parts = [(weight, estimates[name].get(metric)) for name, weight in weights.items()]
+    return weighted_mean([(w, part) for w, part in parts if part is not None and part.value is not None]).value
 
 
 def prepared_length(study: Study, folder: StudyFolder, datasets: Sequence[str]) -> int | None:

@@ -1,9 +1,8 @@
 """Builds the table of a study from its manifests and scores; reads sums only, never lists of positions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +11,26 @@ from lossary.data.manifests import read_manifest
 from lossary.data.parts import present_validation, read_validation_manifest
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
-from lossary.results.records import ScoreHeader, read_header
+from lossary.objectives import OBJECTIVES, metrics_of, objective_of
+from lossary.results.records import ScoreHeader
+from lossary.results.scorefile import ScoreFile
+from lossary.results.whole_scores import read_checked
 from lossary.statistics.estimates import Estimate
 from lossary.study import Study
 from lossary.tables.best import Criterion, best_step, prepared_length, total_of
 from lossary.tables.comparability import IN_ONE_GO, run_settings
 from lossary.tables.deltas import add_deltas
-from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Standing, Table, Total
+from lossary.tables.model import (
+    Cell,
+    DatasetRow,
+    Metric,
+    RunColumn,
+    Standing,
+    Table,
+    Total,
+    is_across_vocabularies,
+    measure_of,
+)
 from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import seed_spreads
 from lossary.tables.totals import totals_of
@@ -71,11 +83,13 @@ def build_table(
     notes += _missing_notes(study, datasets, scored)
     cells: list[Cell] = []
     totals: list[Total] = []
+    objectives = sorted({name for found in scored for name in found.header.objectives}, key=list(OBJECTIVES).index)
     with ThreadPoolExecutor(_THREADS) as pool:
-        all_cells = pool.map(lambda found: _cells(study, found, datasets, validation), scored)
+        all_cells = pool.map(lambda found: _cells(study, found, datasets, validation, objectives), scored)
         for found, of_run in zip(scored, all_cells, strict=True):
             cells += of_run
-            totals += totals_of(found.header.run, datasets, of_run, link=partial(_total_link, study, found.header))
+            link = partial(_total_link, study, found.header)
+            totals += totals_of(found.header.run, datasets, of_run, link=link, metrics=metrics_of(objectives))
     table = Table(
         study=study.name,
         datasets=datasets,
@@ -86,6 +100,8 @@ def build_table(
             *notes,
             *_course_notes(study, folder, scored),
             *_tokenizer_notes(scored),
+            *_vocabulary_notes(scored),
+            *_left_out_notes(datasets, scored),
             *_total_notes(totals),
             *_standing_notes(cells),
         ],
@@ -100,7 +116,7 @@ def build_table(
 def best_run(
     study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None, step: int | Criterion | None = None
 ) -> str | None:
-    """The run with the lowest MLM loss in total by validation share, from sums alone; None if fewer than two have one.
+    """The run with the lowest loss in total by validation share, from sums alone; None if fewer than two have one.
 
     It is what the others are compared with where nobody names another base.
     """
@@ -112,9 +128,19 @@ def best_run(
         for name, row in validation["per_dataset"].items()
         if all(found.header.part(name) == validation["parts"][name] for found in scored)
     }
-    losses = {found.header.run: total_of(found.path, found.header, shares, "mlm_loss") for found in scored}
-    known = {run: loss for run, loss in losses.items() if loss is not None}
-    return min(known, key=lambda run: known[run]) if len(known) > 1 else None
+    for metric in _ranked_by([found.header for found in scored]):
+        losses = {found.header.run: total_of(found.path, shares, metric) for found in scored}
+        known = {run: loss for run, loss in losses.items() if loss is not None}
+        if len(known) > 1:
+            return min(known, key=lambda run: known[run])
+    return None
+
+
+def _ranked_by(headers: Sequence[ScoreHeader]) -> list[Metric]:
+    """What runs are ranked by, the first that two of them have: losses, or bits a byte across vocabularies."""
+    across = len({header.pieces for header in headers if header.pieces}) > 1
+    names = {name for header in headers for name in header.objectives}
+    return [m for m in metrics_of(names) if measure_of(m).unit == ("bits a byte" if across else "nats")]
 
 
 def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> list[Scored]:
@@ -127,7 +153,7 @@ def scored_files(study: Study, folder: StudyFolder, runs: Sequence[str] | None =
     found = {}
     for name in _known_runs(study, folder, runs):
         files = sorted((folder.run(name) / "scores").glob("*.parquet"))
-        found[name] = [Scored(path, read_header(path)) for path in files]
+        found[name] = [Scored(path, read_checked(path)) for path in files]
     return found
 
 
@@ -158,7 +184,7 @@ def _scored_runs(
             continue
         if chosen is not None:
             files = [path for path in files if int(path.stem) == chosen]
-        newest_first = (Scored(path, read_header(path)) for path in reversed(files))
+        newest_first = (Scored(path, read_checked(path)) for path in reversed(files))
         newest = next((s for s in newest_first if _on_any(s.header, parts)), None)
         if newest is not None:
             scored.append(newest)
@@ -240,28 +266,35 @@ def _run_column(study: Study, folder: StudyFolder, header: ScoreHeader) -> RunCo
         link=study.runs[header.run].link if of_study else None,
         seed=study.recipe_of(header.run).seed if of_study else None,
         tokenizer=header.tokenizer,
+        vocabulary=header.vocabulary or None,
+        vocabulary_digest=header.pieces or None,
     )
 
 
-def _cells(study: Study, scored: Scored, datasets: list[DatasetRow], validation: dict[str, Any]) -> list[Cell]:
+def _cells(
+    study: Study,
+    scored: Scored,
+    datasets: list[DatasetRow],
+    validation: dict[str, Any],
+    objectives: Sequence[str],
+) -> list[Cell]:
     header = scored.header
     names = [row.name for row in datasets if header.part(row.name) == row.validation_digest]
-    estimates = file_estimates(scored.path, names, has_sop="sop" in header.objectives)
+    estimates = file_estimates(ScoreFile(scored.path), names, objectives)
     for row in datasets:
         absent = Estimate(value=None, reason=_not_scored([row.name]))
-        estimates.setdefault(row.name, dict.fromkeys(METRICS, absent))
+        estimates.setdefault(row.name, dict.fromkeys(metrics_of(objectives), absent))
     return [
-        _cell(study, header, row.name, metric, estimates[row.name][metric], validation)
+        _cell(study, header, row.name, metric, estimate, validation)
         for row in datasets
-        for metric in METRICS
+        for metric, estimate in estimates[row.name].items()
     ]
 
 
 def _cell(
     study: Study, header: ScoreHeader, dataset: str, metric: Metric, estimate: Estimate, validation: dict[str, Any]
 ) -> Cell:
-    described = validation["per_dataset"][dataset]
-    floor = {"mlm_loss": described["unigram_entropy_nats"], "sop_loss": described["sop_entropy_nats"]}.get(metric)
+    floor = _floor(header, metric, validation["tokenizer_digest"], validation["per_dataset"][dataset])
     return Cell(
         run=header.run,
         dataset=dataset,
@@ -271,7 +304,7 @@ def _cell(
         high=estimate.high,
         variance=estimate.variance,
         n=estimate.n,
-        unit="nats" if metric.endswith("loss") else "fraction",
+        unit=measure_of(metric).unit,
         interval=estimate.method,
         reason=estimate.reason,
         floor=floor,
@@ -280,6 +313,15 @@ def _cell(
         validation_digest=header.part(dataset),
         link=_link(study, header, metric, dataset),
     )
+
+
+def _floor(header: ScoreHeader, metric: Metric, own: str, described: Mapping[str, Any]) -> float | None:
+    """What knowing no more than frequencies costs: of pieces, it is known in the study's own vocabulary."""
+    objective = objective_of(metric)
+    if objective is None or objective.floor is None or measure_of(metric).unit != "nats":
+        return None
+    is_own = not objective.is_of_tokens or header.pieces in ("", own)
+    return described[objective.floor] if is_own else None
 
 
 def _standing(estimate: Estimate, floor: float | None) -> Standing | None:
@@ -330,9 +372,43 @@ def _tokenizer_notes(scored: list[Scored]) -> list[str]:
     return notes
 
 
+def _vocabulary_notes(scored: list[Scored]) -> list[str]:
+    """Which runs were scored in which vocabulary, where there are several."""
+    groups: dict[str, list[str]] = {}
+    titles: dict[str, str] = {}
+    for header in (found.header for found in scored if found.header.pieces):
+        groups.setdefault(header.pieces, []).append(header.run)
+        titles[header.pieces] = header.vocabulary or titles.get(header.pieces, "") or f"vocabulary {header.pieces}"
+    if len(groups) < 2:
+        return []
+    runs = "; ".join(f"{titles[pieces]}: {_some(names)}" for pieces, names in groups.items())
+    return [f"vocabularies differ, so that only bits a byte compare these runs. {runs}"]
+
+
+def _left_out_notes(datasets: list[DatasetRow], scored: list[Scored]) -> list[str]:
+    """What vocabularies and models could not hold of the frozen text."""
+    notes = []
+    for header in (found.header for found in scored):
+        for row in datasets:
+            counted = [(what, count) for what, count in header.left_out.get(row.name, {}).items() if count]
+            if counted and header.part(row.name) == row.validation_digest:
+                what = ", ".join(f"{count:,} {what}" for what, count in counted)
+                notes.append(
+                    f"{header.run}: of the {row.validation_examples:,} examples of {row.name} {what}: left out"
+                )
+    return notes
+
+
 def _total_notes(totals: list[Total]) -> list[str]:
     """Totals that do not speak for every dataset."""
-    partial = [t for t in totals if t.weighting == "validation_share" and t.value is not None and t.reason]
+    partial = [
+        total
+        for total in totals
+        if total.weighting == "validation_share"
+        and total.value is not None
+        and total.reason
+        and not is_across_vocabularies(total.metric)
+    ]
     return [f"{total.run}, {total.metric}: totals are {total.reason}" for total in partial]
 
 
@@ -346,16 +422,18 @@ def _standing_notes(cells: list[Cell]) -> list[str]:
 
 
 def _standing_says(cell: Cell) -> str:
-    if cell.metric == "mlm_loss":
+    objective = objective_of(cell.metric)
+    if objective is None or objective.is_of_tokens:
         return (
-            "mlm_loss on the unigram plateau, no better than the frequencies of pieces"
+            f"{cell.metric} on the unigram plateau, no better than the frequencies of pieces"
             if cell.standing == "at"
-            else "mlm_loss above the unigram entropy, worse than the frequencies of the validation set's own pieces"
+            else f"{cell.metric} above the unigram entropy, "
+            "worse than the frequencies of the validation set's own pieces"
         )
     # The entropy of a few labels is below that of a coin: only more than a coin costs is worse than chance.
-    if (cell.low or 0.0) > log(2):
-        return "sop_loss above ln 2, worse than answering by a coin"
-    return "sop_loss not shown to be below chance"
+    if (cell.low or 0.0) > (objective.chance_nats or 0.0):
+        return f"{cell.metric} above ln 2, worse than answering by a coin"
+    return f"{cell.metric} not shown to be below chance"
 
 
 def _some_cells(runs: dict[str, list[str]]) -> str:

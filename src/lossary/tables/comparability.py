@@ -101,6 +101,8 @@ def _column(table: Table, run: str) -> RunColumn:
 
 def _tokenizer(table: Table, column: RunColumn) -> str | None:
     """The digest of the pieces that a run was trained with and scored on; None where only the latter is known."""
+    if column.vocabulary_digest not in (None, table.tokenizer_digest):
+        return column.vocabulary_digest
     return table.tokenizer_digest if column.tokenizer == "same" else None
 
 

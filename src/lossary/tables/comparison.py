@@ -8,7 +8,9 @@ import numpy as np
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.naming import names_beside
+from lossary.objectives import OBJECTIVES, objective_of
 from lossary.results.parquet import ask, file_name
+from lossary.results.scorefile import ScoreFile, paired_rows
 from lossary.statistics.bootstrap import bootstrap_ratio
 from lossary.statistics.decomposition import Decomposition, decompose
 from lossary.statistics.estimates import Estimate
@@ -25,10 +27,9 @@ from lossary.tables.comparability import (
     realised_shares,
     run_settings,
 )
-from lossary.tables.deltas import add_deltas, compare_files, compare_runs, with_deltas
+from lossary.tables.deltas import add_deltas, compare_forced, with_deltas
 from lossary.tables.equality import Decision, Margins
-from lossary.tables.model import Delta, Table
-from lossary.tables.scores import read_columns
+from lossary.tables.model import Delta, Table, with_objectives
 
 __all__ = ["Comparison", "Side", "compare", "compare_imported"]
 
@@ -81,8 +82,10 @@ def compare(
     paths = [_score_path(table, side) for table, side in zip(tables, (first, second), strict=True)]
     names = _titles(first, second)
     table, bits, bootstrap = None, {}, {}
-    if not checks.refused or force:
-        forced = bool(checks.refused)
+    # Across vocabularies of one text bits a byte have a difference, and nats the reason why they have none.
+    bits_only = [check.what for check in checks.refused] == ["tokenizer"] and bool(common_examples(*tables))
+    if not checks.refused or force or bits_only:
+        forced = bool(checks.refused) and force
         table = _subtracted(tables, names, paths, [side.run for side in (first, second)], forced=forced)
         if bootstrap_seed is not None:
             bootstrap = _bootstrap(table, paths, bootstrap_seed)
@@ -95,7 +98,7 @@ def compare(
         settings=differing_settings([run_settings(side.folder, side.run) for side in (first, second)]),
         table=table,
         bits_per_byte=bits,
-        own_mixture=_own_mixture(tables, first, second) if table is not None else None,
+        own_mixture=_own_mixture(tables, first, second) if table is not None and not bits_only else None,
         bootstrap=bootstrap,
         forced=bool(checks.refused) and force,
     )
@@ -184,7 +187,8 @@ def _subtracted(
     if names[0] == names[1]:
         raise UsageError("a run is compared with itself", hint="Name two runs, or another study with --other.")
     renamed = []
-    for table, run, name in zip(tables, runs, names, strict=True):
+    objectives = sorted({name for table in tables for name in table.objectives}, key=list(OBJECTIVES).index)
+    for table, run, name in zip((with_objectives(table, objectives) for table in tables), runs, names, strict=True):
         renamed.append(
             replace(
                 table,
@@ -210,41 +214,47 @@ def _subtracted(
     )
     if forced:
         names_of_both = [row.name for row in common]
-        return with_deltas(both, names[0], {names[1]: compare_files(paths[0], paths[1], names_of_both)})
+        found = compare_forced(ScoreFile(paths[0]), ScoreFile(paths[1]), names_of_both, both.objectives)
+        return with_deltas(both, names[0], {names[1]: found})
     return add_deltas(both, dict(zip(names, paths, strict=True)), base=names[0])
 
 
 def _bootstrap(table: Table, paths: list[Path], seed: int) -> dict[str, Estimate]:
-    names = [row.name for row in table.datasets]
-    first, second = (read_columns(path, names) for path in paths)
-    common = compare_runs(first, second)
+    objective = objective_of(table.main_loss)
+    files = [ScoreFile(path) for path in paths]
+    if objective is None or not all(objective.name in file.objectives for file in files):
+        return {}
     found = {}
-    for index, name in enumerate(names):
-        pair = [columns.take(columns.dataset == index) for columns in (first, second)]
-        if common.unmatched[name] == 0 and (delta := table.delta(table.runs[1].name, name, "mlm_loss")) and delta.n:
-            difference = pair[1].mlm_nats - pair[0].mlm_nats
-            if np.isfinite(difference).all():
-                found[name] = bootstrap_ratio(difference, np.asarray(pair[0].masked, np.float64), seed=seed)
+    for name in (row.name for row in table.datasets):
+        first, second = paired_rows(*(file.columns(objective.name, [name]) for file in files))
+        delta = table.delta(table.runs[1].name, name, table.main_loss)
+        difference = second.nats - first.nats
+        if delta is not None and delta.n and not delta.unmatched and np.isfinite(difference).all():
+            found[name] = bootstrap_ratio(difference, first.targets, seed=seed)
     return found
 
 
 def _bits(
     tables: tuple[Table, Table], runs: tuple[str, str], paths: list[Path]
 ) -> dict[str, tuple[float | None, float | None]]:
-    sizes = []
-    for path in paths:
-        rows = ask("SELECT dataset, sum(tokens), sum(bytes) FROM read_parquet(?) GROUP BY dataset", [file_name(path)])
-        called = names_beside(path).called
-        sizes.append({called(name): (int(tokens), int(count)) for name, tokens, count in rows})
-    found = {}
-    for row in tables[0].datasets:
-        if any(row.name == other.name for other in tables[1].datasets):
-            sides = []
-            for table, run, size in zip(tables, runs, sizes, strict=True):
-                loss = table.cell(run, row.name, "mlm_loss").value
-                tokens, count = size.get(row.name, (0, 0))
-                sides.append(None if loss is None else bits_per_byte(loss, tokens=tokens, bytes_=count))
-            found[row.name] = (sides[0], sides[1])
+    """Bits a byte of either side, by dataset."""
+    sides = [_bits_of(*side) for side in zip(tables, runs, paths, strict=True)]
+    return {name: (value, sides[1][name]) for name, value in sides[0].items() if name in sides[1]}
+
+
+def _bits_of(table: Table, run: str, path: Path) -> dict[str, float | None]:
+    objective = objective_of(table.main_loss)
+    metric = f"{objective.name}_bits_per_byte" if objective is not None else ""
+    found = {row.name: table.cell(run, row.name, metric).value for row in table.datasets if metric in table.measured}
+    if ScoreFile(path).header.schema > 1:
+        return found
+    # Schema 1 counted bytes of whole examples: as many nats a byte as hidden pieces are of all.
+    rows = ask("SELECT dataset, sum(tokens), sum(bytes) FROM read_parquet(?) GROUP BY dataset", [file_name(path)])
+    called = names_beside(path).called
+    sizes = {called(name): (int(tokens), int(count)) for name, tokens, count in rows}
+    for row in table.datasets:
+        loss, (tokens, count) = table.cell(run, row.name, "mlm_loss").value, sizes.get(row.name, (0, 0))
+        found[row.name] = None if loss is None else bits_per_byte(loss, tokens=tokens, bytes_=count)
     return found
 
 
@@ -258,7 +268,7 @@ def _own_mixture(tables: tuple[Table, Table], first: Side, second: Side) -> Deco
     ):
         return None
     values = [
-        {name: table.cell(side.run, name, "mlm_loss").value for name in share}
+        {name: table.cell(side.run, name, table.main_loss).value for name in share}
         for table, side, share in zip(tables, (first, second), shares, strict=True)
     ]
     if not all(shares) or any(value is None for value in [*values[0].values(), *values[1].values()]):

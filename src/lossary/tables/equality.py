@@ -78,7 +78,10 @@ def decide(table: Table, margins: Margins) -> list[Decision]:
     if unknown and known_metrics:
         hint = f"Metrics: {', '.join(known_metrics)}."
         raise UsageError(f"no metric is called {unknown[0]!r}", where="within", hint=hint)
-    asked = [(delta, margin) for delta in table.deltas if (margin := _margin(delta.metric, margins)) is not None]
+    of_deltas = [
+        (delta, _margin(delta.metric, margins, is_across=table.is_across_vocabularies)) for delta in table.deltas
+    ]
+    asked = [(delta, margin) for delta, margin in of_deltas if margin is not None]
     tests = [margin_tests(_estimate(delta), margin) for delta, margin in asked]
     known = [found for found in tests if found is not None]
     equal = iter(holm([found.equal for found in known]))
@@ -90,10 +93,12 @@ def decide(table: Table, margins: Margins) -> list[Decision]:
     return decisions
 
 
-def _margin(metric: Metric, margins: Margins) -> float | None:
+def _margin(metric: Metric, margins: Margins, *, is_across: bool) -> float | None:
     if metric in margins:
         return margins[metric]
-    return margins.get("") if measure_of(metric).unit in ("nats", "bits a byte") else None
+    # In one vocabulary bits a byte are the losses once more.
+    of_all = ("nats", "bits a byte") if is_across else ("nats",)
+    return margins.get("") if measure_of(metric).unit in of_all else None
 
 
 def _estimate(delta: Delta) -> Estimate:

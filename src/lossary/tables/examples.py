@@ -4,44 +4,42 @@
     gap.delta                       # second minus first, in nats, as `lossary compare` has it
     gap.page("worse", offset=0, limit=20)
 
-DuckDB reads the columns of two files that it takes to pair them; what is kept are a difference and two row numbers an
+DuckDB reads the columns of two files that it takes to pair them; what is kept are a difference and the number of an
 example, so that a page of millions of examples reads the rows that it shows. Texts are another module's: `texts.py`.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from math import log
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.data.parts import read_validation_manifest
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
-from lossary.naming import names_beside
-from lossary.results.parquet import ask, ask_arrays, file_name
+from lossary.objectives import OBJECTIVES
+from lossary.results.scorefile import Columns, ScoreFile, ScoreRow, paired_rows
 from lossary.study import Study
 from lossary.tables.build import scored_runs
+from lossary.tables.deltas import is_across
 
 __all__ = [
-    "MEASURES",
     "ORDERS",
     "Gap",
     "GapRow",
     "Histogram",
-    "Measure",
     "Order",
     "Pair",
-    "Score",
+    "Scores",
     "open_gap",
-    "read_gap",
 ]
 
-Measure = Literal["mlm", "sop"]
 # `worse`: where the second run loses most comes first; `better`: where it gains most; `largest`: either.
 Order = Literal["worse", "better", "largest"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 _BINS = 40
@@ -51,23 +49,16 @@ _BEYOND = 0.002
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two runs on one dataset; differences are of the second minus the first."""
+    """Two runs on one dataset under one objective; differences are of the second minus the first."""
 
     first: str
     second: str
     dataset: str
-    measure: Measure = "mlm"
+    measure: str = ""  # the first that both were scored on, unless one is named
 
 
-class Score(NamedTuple):
-    """What one run got on one example; nats and predicted pieces by masked position."""
-
-    nats: float
-    correct: int
-    sop_nats: float | None
-    sop_correct: bool | None
-    position_nats: list[float]
-    predicted: list[int]
+# All that one run got on one example, by objective.
+Scores = Mapping[str, ScoreRow]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +67,37 @@ class GapRow:
 
     rank: int  # from 1, in the order asked for
     example: int
-    tokens: int
-    masked: int
-    sop_label: int | None  # 0 in order, 1 swapped
     delta: float  # nats, second minus first
-    first: Score
-    second: Score
+    first: Scores
+    second: Scores
+    is_own: bool = True  # whether both were scored in pieces of the study's own vocabulary
 
     @property
     def document(self) -> int:
         """The row of the dataset that the example was made from."""
         return self.example >> 24
+
+    @property
+    def objectives(self) -> list[str]:
+        """What either run was scored on."""
+        return [name for name in OBJECTIVES if name in self.first or name in self.second]
+
+    def of(self, objective: str) -> tuple[ScoreRow, ScoreRow] | None:
+        """What both runs got under an objective; None if one was not scored on it."""
+        if objective not in self.first or objective not in self.second:
+            return None
+        return self.first[objective], self.second[objective]
+
+    @property
+    def by_token(self) -> tuple[ScoreRow, ScoreRow] | None:
+        """What both runs got under an objective with many targets."""
+        return next((self.of(name) for name in self.objectives if OBJECTIVES[name].is_of_tokens), None)
+
+    @property
+    def label(self) -> int | None:
+        """0 in order, 1 swapped; None without a pair, or where no run was asked for its order."""
+        rows = (*self.first.values(), *self.second.values())
+        return next((row.label for row in rows if row.label is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +115,21 @@ class Gap:
     """All paired examples of one dataset, sorted by what the second run loses on them; (N,) each."""
 
     pair: Pair
-    paths: tuple[Path, Path]
+    files: tuple[ScoreFile, ScoreFile]
     deltas: NDArray[np.float64]  # ascending, nats
-    rows: tuple[NDArray[np.int64], NDArray[np.int64]]  # of both files
-    weight: int  # what the sum of differences is divided by: masked positions, or pairs
+    examples: NDArray[np.uint64]
+    weight: float  # what the sum of differences is divided by
+    unit: str  # of the quotient
     unmatched: int  # examples that one run only was scored on
+    is_own: bool  # whether both were scored in pieces of the study's own vocabulary
 
     def __len__(self) -> int:
         return len(self.deltas)
+
+    @property
+    def objectives(self) -> list[str]:
+        """What either run was scored on."""
+        return [name for name in OBJECTIVES if any(name in file.objectives for file in self.files)]
 
     @property
     def total(self) -> float:
@@ -120,7 +138,7 @@ class Gap:
 
     @property
     def delta(self) -> float | None:
-        """The difference of the losses, Σ nats / Σ masked or pairs; None without examples."""
+        """The difference of the losses, or of bits a byte across vocabularies; None without examples."""
         return self.total / self.weight if self.weight else None
 
     @cached_property
@@ -165,28 +183,21 @@ class Gap:
         Raises ScoreError if the files of scores are no longer those that were paired.
         """
         at = self.ranks(order, offset=offset, limit=limit)
-        with ThreadPoolExecutor(len(self.paths)) as pool:
-            found = list(pool.map(_read_rows, self.paths, (rows[at] for rows in self.rows)))
-        sop = self.pair.measure == "sop"
+        wanted = [(self.pair.dataset, int(example)) for example in self.examples[at]]
+        with ThreadPoolExecutor(len(self.files)) as pool:
+            first, second = pool.map(lambda file: file.rows(wanted), self.files)
         page = []
-        for number, position in enumerate(at):
-            first, second = (part[number] for part in found)
-            delta = float(self.deltas[position])
-            if first.key != second.key or delta != _delta(first.score, second.score, sop=sop):
-                raise ScoreError("the scores were replaced while they were read", where=str(self.paths[0]))
-            example, tokens, masked = first.key
-            # A run without a sentence-order head has no label.
-            label = second.label if first.label is None else first.label
+        for number, (position, key) in enumerate(zip(at, wanted, strict=True)):
             row = GapRow(
                 rank=offset + number + 1,
-                example=example,
-                tokens=tokens,
-                masked=masked,
-                sop_label=label,
-                delta=delta,
-                first=first.score,
-                second=second.score,
+                example=key[1],
+                delta=float(self.deltas[position]),
+                first=first.get(key, {}),
+                second=second.get(key, {}),
+                is_own=self.is_own,
             )
+            if _delta(row.of(self.pair.measure)) != row.delta:
+                raise ScoreError("the scores were replaced while they were read", where=str(self.files[0].path))
             page.append(row)
         return page
 
@@ -195,22 +206,16 @@ class Gap:
         return float(self.deltas[self.ranks(order, offset=0, limit=count)].sum()) / self.total if self.total else None
 
 
-class _Row(NamedTuple):
-    key: tuple[int, int, int]
-    label: int | None
-    score: Score
-
-
-def _delta(first: Score, second: Score, *, sop: bool) -> float:
-    if sop:
-        return (second.sop_nats or 0.0) - (first.sop_nats or 0.0)
-    return second.nats - first.nats
+def _delta(rows: tuple[ScoreRow, ScoreRow] | None) -> float | None:
+    if rows is None or rows[0].nats is None or rows[1].nats is None:
+        return None
+    return rows[1].nats - rows[0].nats
 
 
 def open_gap(study: Study, folder: StudyFolder, pair: Pair) -> Gap:
     """The gap between the newest scores of two runs of a study.
 
-    Raises UsageError for an unknown run or dataset, ScoreError for a run that was not scored.
+    Raises UsageError for an unknown run, dataset or objective, ScoreError for a run that was not scored.
     """
     if pair.first == pair.second:
         raise UsageError("a run is compared with itself", hint="Name two runs.")
@@ -222,59 +227,41 @@ def open_gap(study: Study, folder: StudyFolder, pair: Pair) -> Gap:
     for run in (pair.first, pair.second):
         if run not in paths:
             raise ScoreError(f"run {run!r} has no scores of this validation set", hint="Run `lossary evaluate`.")
-    return read_gap((paths[pair.first], paths[pair.second]), pair)
-
-
-_SCORED = """
-SELECT file_row_number AS row, example, masked, {nats} AS nats
-FROM read_parquet(?, hive_partitioning = false) WHERE dataset = ? AND isfinite({nats}) AND isfinite(mlm_nats)
-"""
-_ROWS = """
-SELECT file_row_number, example, tokens, masked, sop_label, mlm_nats, mlm_correct,
-       CASE WHEN isfinite(sop_nats) THEN sop_nats END, sop_correct,
-       position_nats, predicted
-FROM read_parquet(?, hive_partitioning = false) WHERE file_row_number IN ({rows})
-"""
-
-
-def read_gap(paths: tuple[Path, Path], pair: Pair) -> Gap:
-    """Pairs two files of scores on one dataset; an example counts as the same if its masked positions do."""
-    query = _SCORED.format(nats="mlm_nats" if pair.measure == "mlm" else "sop_nats")
-    with ThreadPoolExecutor(len(paths)) as pool:
-        first, second = pool.map(
-            lambda path: ask_arrays(query, [file_name(path), names_beside(path).drawn_as(pair.dataset)]), paths
+    files = (ScoreFile(paths[pair.first]), ScoreFile(paths[pair.second]))
+    both = [name for name in OBJECTIVES if all(name in file.objectives for file in files)]
+    if pair.measure not in ("", *OBJECTIVES):
+        raise UsageError(
+            f"no objective is called {pair.measure!r}", where="--measure", hint=f"Known: {', '.join(both)}."
         )
-    scored = len(first["row"]) + len(second["row"])
-    if not np.array_equal(first["example"], second["example"]):
-        _, left, right = np.intersect1d(first["example"], second["example"], assume_unique=True, return_indices=True)
-        first, second = _take(first, left), _take(second, right)
-    same = first["masked"] == second["masked"]
-    if not same.all():
-        first, second = _take(first, same), _take(second, same)
-    delta = np.asarray(second["nats"] - first["nats"], np.float64)
+    pair = replace(pair, measure=pair.measure or next(iter(both), files[0].objectives[0]))
+    own = read_validation_manifest(folder)["tokenizer_digest"]
+    is_own = OBJECTIVES[pair.measure].is_masked and all(file.header.pieces in ("", own) for file in files)
+    return _paired(files, pair, is_own=is_own)
+
+
+def _paired(files: tuple[ScoreFile, ScoreFile], pair: Pair, *, is_own: bool) -> Gap:
+    """An example counts as the same if its targets do, or their bytes across vocabularies."""
+    objective = OBJECTIVES[pair.measure]
+    is_scored = all(pair.measure in file.objectives for file in files)
+    across = objective.is_of_tokens and is_across(files[0].header, files[1].header)
+
+    def columns(file: ScoreFile) -> Columns:
+        found = file.columns(pair.measure, [pair.dataset] if is_scored else [])
+        return found.take(np.isfinite(found.nats))
+
+    with ThreadPoolExecutor(len(files)) as pool:
+        whole = list(pool.map(columns, files))
+    first, second = paired_rows(whole[0], whole[1], by="bytes" if across else "targets")
+    delta = second.nats - first.nats
     # Of equal differences the smaller example comes first where the largest come first.
-    order = np.lexsort((np.iinfo(np.uint64).max - first["example"], delta))
+    order = np.lexsort((np.iinfo(np.uint64).max - first.example, delta))
     return Gap(
         pair=pair,
-        paths=paths,
+        files=files,
         deltas=delta[order],
-        rows=(first["row"][order], second["row"][order]),
-        weight=int(first["masked"].sum()) if pair.measure == "mlm" else len(delta),
-        unmatched=scored - 2 * len(delta),
+        examples=first.example[order],
+        weight=float(first.bytes.sum()) * log(2) if across else float(first.targets.sum()),
+        unit="bits a byte" if across else f"nats a {objective.target}",
+        unmatched=len(whole[0]) + len(whole[1]) - 2 * len(first),
+        is_own=is_own,
     )
-
-
-def _take(columns: dict[str, NDArray[Any]], rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    return {name: column[rows] for name, column in columns.items()}
-
-
-def _read_rows(path: Path, rows: NDArray[np.int64]) -> list[_Row]:
-    """The scores at some rows of a file, in their order."""
-    if not len(rows):
-        return []
-    # Numbers of rows are ours; as literals they let DuckDB skip what holds none of them.
-    query = _ROWS.format(rows=", ".join(map(str, rows.tolist())))
-    found = {row[0]: row[1:] for row in ask(query, [file_name(path)])}
-    if len(found) < len(rows):
-        raise ScoreError("the scores were replaced while they were read", where=str(path))
-    return [_Row(found[row][:3], found[row][3], Score(*found[row][4:])) for row in rows.tolist()]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, read_header
-from lossary.tables.model import METRICS, DatasetRow, Metric, Table
+from lossary.results.scorefile import ScoreFile
+from lossary.tables.model import DatasetRow, Metric, Table
 from lossary.tables.scores import file_estimates
 
 __all__ = ["Evaluation", "evaluations"]
@@ -66,7 +67,7 @@ def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
 def _of_file(rows: Sequence[DatasetRow], found: tuple[Path, ScoreHeader]) -> list[Evaluation]:
     path, header = found
     names = [row.name for row in rows if row.validation_digest == header.part(row.name)]
-    estimates = file_estimates(path, names, has_sop="sop" in header.objectives)
+    estimates = file_estimates(ScoreFile(path), names)
     return [
         Evaluation(
             run=header.run,
@@ -81,6 +82,6 @@ def _of_file(rows: Sequence[DatasetRow], found: tuple[Path, ScoreHeader]) -> lis
             n=estimate.n,
         )
         for name in names
-        for metric in METRICS
-        if (estimate := estimates[name][metric]).value is not None
+        for metric, estimate in estimates[name].items()
+        if estimate.value is not None
     ]

@@ -17,15 +17,18 @@ import pyarrow as pa
 
 from lossary.errors import DataError, UsageError
 from lossary.files import read_json, write_json
+from lossary.objectives import metrics_of
 from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Mapped, Number
 from lossary.seals import read_sealed, write_sealed
 from lossary.tables.best import StepChoice
 from lossary.tables.import_steps import chosen_steps, mixed_steps, numbers_at
-from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table, Total, measure_of
+from lossary.tables.model import Cell, DatasetRow, Metric, RunColumn, Table, Total, is_across_vocabularies, measure_of
 from lossary.tables.totals import totals_of
 
 __all__ = ["CURVES", "IMPORTED", "imported_curves", "imported_table", "save_import"]
 
+# What every imported page has a place for.
+_ALWAYS = [metric for metric in metrics_of(("mlm", "sop")) if not is_across_vocabularies(metric)]
 IMPORTED, CURVES = "imported.json", "imported-curves.parquet"
 _SCHEMA = 2
 # Of a number and its text: six digits are written of a point of a curve.
@@ -291,7 +294,7 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
     names = dict.fromkeys([*described, *(n.dataset for n in numbers if n.dataset is not None)])
     rows = [_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in names]
     runs = _runs(numbers)
-    metrics = list(dict.fromkeys([*METRICS, *(number.metric for number in numbers)]))
+    metrics = list(dict.fromkeys([*_ALWAYS, *(number.metric for number in numbers)]))
     cells = _cells(numbers, runs, rows, metrics)
     totals = _totals(runs, rows, cells, metrics)
     return Table(

@@ -1,8 +1,11 @@
 """The table model: one for terminal, Markdown, CSV, JSON and LaTeX, so that a number cannot disagree with itself."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Literal
+
+from lossary.objectives import OBJECTIVES, metrics_of, objective_of
 
 __all__ = [
     "METRICS",
@@ -19,13 +22,15 @@ __all__ = [
     "Total",
     "Unit",
     "Weighting",
+    "is_across_vocabularies",
     "measure_of",
+    "with_objectives",
 ]
 
 # `[train_|test_][objective_]quantity`: `mlm_loss`, `accuracy`, `train_loss`, `nsp_accuracy`, `test_mlm_perplexity`.
 Metric = str
-# What studies that were made here are measured by; an imported table has what its pages have.
-METRICS: tuple[Metric, ...] = ("mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
+# What scores are measured by; an imported table has what its pages have.
+METRICS: tuple[Metric, ...] = tuple(metrics_of(OBJECTIVES))
 # `reported` is what an imported page calls its total: it does not say how it weights.
 Weighting = Literal["validation_share", "train_share", "macro", "reported"]
 WEIGHTINGS: tuple[Weighting, ...] = ("validation_share", "train_share", "macro")
@@ -60,15 +65,20 @@ def measure_of(metric: Metric) -> Measure:
     quantity = next((name for name in _QUANTITIES if plain.endswith(name)), "loss")
     objective = plain.removesuffix(quantity).rstrip("_")
     unit, shown = _QUANTITIES[quantity]
-    known = objective.upper() if objective in ("mlm", "sop", "nsp", "clm") else objective.replace("_", " ")
+    known = OBJECTIVES[objective].title if objective in OBJECTIVES else objective.replace("_", " ")
     return Measure(
         name=metric,
         title=" ".join(part for part in (split or "", known, shown) if part),
         unit=unit,
         lower_is_better=quantity != "accuracy",
-        objective=objective if objective in ("mlm", "sop", "nsp", "clm") else None,
+        objective=objective if objective in OBJECTIVES else None,
         split=split,
     )
+
+
+def is_across_vocabularies(metric: Metric) -> bool:
+    """Whether a metric is of the text, not of pieces: numbers of two vocabularies may be compared."""
+    return measure_of(metric).unit == "bits a byte"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +114,8 @@ class RunColumn:
     seed: int | None = None
     section: str | None = None  # of an imported page: runs that stood in one table
     tokenizer: str | None = None  # "same" where the checkpoint holds the study's vocabulary; None: nobody compared
+    vocabulary: str | None = None  # that it was scored in, for people and as a digest; None where nobody says
+    vocabulary_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +247,34 @@ class Table:
         others = [metric for metric in having if metric not in METRICS]
         return known + sorted(others, key=lambda metric: (measure_of(metric).split or "", metric != "loss", metric))
 
+    @cached_property
+    def measured(self) -> list[Metric]:
+        """The metrics that have a cell, with a value or the reason why there is none."""
+        return list(dict.fromkeys(cell.metric for cell in self.cells))
+
+    @property
+    def objectives(self) -> list[str]:
+        """What its runs were scored on."""
+        found = (objective_of(metric) for metric in self.measured)
+        return list(dict.fromkeys(objective.name for objective in found if objective is not None))
+
+    @property
+    def is_across_vocabularies(self) -> bool:
+        """Whether its runs were scored in several vocabularies: only bits a byte compare them all."""
+        return len({run.vocabulary_digest for run in self.runs if run.vocabulary_digest}) > 1
+
+    @property
+    def shown(self) -> list[Metric]:
+        """The metrics with a value that are shown unless others are asked for: bits a byte where they are needed."""
+        keeps = self.is_across_vocabularies or self.is_imported
+        return [metric for metric in self.metrics if keeps or not is_across_vocabularies(metric)]
+
+    @property
+    def compared(self) -> list[Metric]:
+        """The losses, and bits a byte where they are needed: what differences between runs are drawn of."""
+        found = [measure_of(metric) for metric in self.shown]
+        return [m.name for m in found if m.unit in ("nats", "bits a byte") and m.split is None]
+
     @property
     def losses(self) -> list[Metric]:
         """The losses of validation that have a value."""
@@ -243,7 +283,9 @@ class Table:
 
     @property
     def main_loss(self) -> Metric:
-        """The loss that runs are ranked by: of masked words, else the first that the table has."""
+        """What runs are ranked by: the loss of masked words, else the first that there is; bits across vocabularies."""
+        if self.is_across_vocabularies and (bits := [m for m in self.metrics if is_across_vocabularies(m)]):
+            return bits[0]
         others = [metric for metric in self.metrics if measure_of(metric).unit == "nats"]
         preferred = [metric for metric in ("mlm_loss", "clm_loss", "loss") if metric in self.losses]
         return next(iter([*preferred, *self.losses, *others, *self.metrics, "mlm_loss"]))
@@ -264,3 +306,32 @@ class Table:
     @cached_property
     def _deltas(self) -> dict[tuple[str, str | None, str], Delta]:
         return {(delta.run, delta.dataset, delta.metric): delta for delta in self.deltas}
+
+
+def with_objectives(table: Table, objectives: Sequence[str]) -> Table:
+    """The table with places for objectives that none of its runs was scored on, each with the reason."""
+    absent = [OBJECTIVES[name] for name in objectives if name not in table.objectives]
+    cells, totals = list(table.cells), list(table.totals)
+    for objective in absent:
+        nothing = {"value": None, "low": None, "high": None, "variance": None, "n": 0, "interval": "", "link": None}
+        nothing |= {"reason": objective.lacking}
+        for metric in objective.metrics:
+            unit = measure_of(metric).unit
+            cells += [
+                replace(cell, metric=metric, unit=unit, floor=None, standing=None, **nothing)  # type: ignore[arg-type]
+                for cell in table.cells
+                if cell.metric == table.measured[0]
+            ]
+            totals += [
+                replace(total, metric=metric, **nothing)  # type: ignore[arg-type]
+                for total in table.totals
+                if total.metric == table.measured[0]
+            ]
+    order = metrics_of(objectives)
+    rows = [row.name for row in table.datasets]
+    runs = [run.name for run in table.runs]
+    return replace(
+        table,
+        cells=sorted(cells, key=lambda c: (runs.index(c.run), rows.index(c.dataset), order.index(c.metric))),
+        totals=totals,
+    )

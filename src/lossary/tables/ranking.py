@@ -17,6 +17,8 @@ from typing import Literal
 from lossary.data.parts import present_validation
 from lossary.errors import ScoreError
 from lossary.folder import StudyFolder
+from lossary.objectives import objective_of
+from lossary.results.scorefile import ScoreFile
 from lossary.statistics.estimates import weighted_mean
 from lossary.statistics.ranking import NoiseFloor, Worse, noise_floor, worse_than_best
 from lossary.study import Study
@@ -145,7 +147,7 @@ def _totals(
             found.path: value
             for found in files
             if all(found.header.part(name) == parts[name] for name in weights)
-            and (value := total_of(found.path, found.header, weights, criterion.metric)) is not None
+            and (value := total_of(found.path, weights, criterion.metric)) is not None
         }
         if not usable:
             notes.append(f"{run}: no scores of all datasets that give a {criterion}; left out")
@@ -156,8 +158,11 @@ def _totals(
 def _differences(order: list[Path], weights: Mapping[str, float], criterion: Criterion) -> dict[Path, Worse | None]:
     """The paired difference of every other candidate to the best one seen."""
 
+    objective = objective_of(criterion.metric)
+    asked = [] if objective is None else [objective.name]
+
     def worse(path: Path) -> Worse | None:
-        estimates = compare_files(order[0], path, list(weights)).estimates
+        estimates = compare_files(ScoreFile(order[0]), ScoreFile(path), list(weights), asked).estimates
         parts = [(weight, estimates[name][criterion.metric]) for name, weight in weights.items()]
         total = weighted_mean([part for part in parts if part[1].value is not None])
         lower = measure_of(criterion.metric).lower_is_better

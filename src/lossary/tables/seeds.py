@@ -7,7 +7,7 @@ from lossary.folder import StudyFolder
 from lossary.statistics.seeds import seed_spread
 from lossary.study import NOT_OF_WEIGHTS, Study
 from lossary.tables.begun import begun_with
-from lossary.tables.model import METRICS, Cell, SeedSpreadRow, Total
+from lossary.tables.model import Cell, SeedSpreadRow, Total
 
 __all__ = ["configurations", "seed_spreads"]
 
@@ -18,7 +18,7 @@ def seed_spreads(
     """A row for each group of runs, dataset (None: the total by validation share) and metric that has values."""
     found = []
     for group in (group for group in configurations(opened, runs) if len(group) > 1):
-        for metric in METRICS:
+        for metric in dict.fromkeys(cell.metric for cell in cells):
             values: dict[str | None, list[float]] = {}
             for cell in cells:
                 if cell.run in group and cell.metric == metric and cell.value is not None:

@@ -16,6 +16,7 @@ from lossary.data.parts import find_examples, read_validation_manifest, refuse_e
 from lossary.data.tokenizer import StudyTokenizer, open_tokenizer
 from lossary.errors import LossaryError, ShardError
 from lossary.folder import StudyFolder
+from lossary.results.scorefile import ScoreRow
 from lossary.tables.examples import GapRow
 
 __all__ = [
@@ -113,26 +114,35 @@ class Texts:
 
     def _text(self, examples: Examples, index: int, row: GapRow) -> ExampleText:
         size, count = int(examples.lengths[index]), int(examples.masked[index])
-        if size != row.tokens or count != row.masked:
+        pair = row.by_token
+        if not row.is_own or pair is None:
+            return _without("the runs were scored on other pieces than the study's own")
+        if any(score.predicted is None or score.target_nats is None for score in pair):
+            return _without("the scores do not say what was predicted of each target")
+        if size != pair[0].tokens or count != pair[0].targets:
             return _without("the frozen validation set has another example of this number")
         ids = examples.token_ids[index, :size].tolist()
         positions, labels = examples.positions[index, :count].tolist(), examples.labels[index, :count].tolist()
         segments: list[list[TextPart]] = [[], []]
         for stretch in stretches(ids, positions, labels, self.tokenizer):
             slot = stretch.slot
-            masked = None if slot is None else self._masked(row, slot, labels[slot], ids[positions[slot]])
+            masked = None if slot is None else self._masked(pair, slot, labels[slot], ids[positions[slot]])
             segments[stretch.segment].append(TextPart(stretch.text, masked))
         return ExampleText(segments=[segment for segment in segments if segment])
 
-    def _masked(self, row: GapRow, number: int, label: int, piece: int) -> MaskedPiece:
-        scores = (row.first, row.second)
-        first, second = (self.tokenizer.texts[score.predicted[number]].strip() for score in scores)
+    def _masked(self, scores: tuple[ScoreRow, ScoreRow], number: int, label: int, piece: int) -> MaskedPiece:
+        pieces = self.tokenizer.texts
+        predicted, nats = ([each[number] for each in column] for column in zip(*map(_lists, scores), strict=True))
         return MaskedPiece(
-            target=self.tokenizer.texts[label].strip(),
-            seen="[MASK]" if piece == self.tokenizer.specials.mask else self.tokenizer.texts[piece].strip(),
-            predicted=(first, second),
-            nats=(row.first.position_nats[number], row.second.position_nats[number]),
+            target=pieces[label].strip(),
+            seen="[MASK]" if piece == self.tokenizer.specials.mask else pieces[piece].strip(),
+            predicted=(pieces[predicted[0]].strip(), pieces[predicted[1]].strip()),
+            nats=(nats[0], nats[1]),
         )
+
+
+def _lists(score: ScoreRow) -> tuple[list[int], list[float]]:
+    return score.predicted or [], score.target_nats or []
 
 
 def _without(reason: str) -> ExampleText:

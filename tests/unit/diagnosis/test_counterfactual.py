@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.schema1 import rows_of
 
 from lossary.diagnosis.counterfactual import (
     Printed,
@@ -23,7 +24,7 @@ from lossary.diagnosis.counterfactual import (
 )
 from lossary.diagnosis.rescoring import SCORINGS, Setting, as_computed, flipped_nats
 from lossary.errors import ScoreError
-from lossary.results.records import SCORE_SCHEMA, ScoreHeader, write_scores
+from lossary.results.records import ScoreHeader, write_scores
 
 V, SLOTS = 30000, 10
 DATASETS = ("old", "views", "web")
@@ -315,7 +316,7 @@ def test_files_are_read_back(tmp_path: Path) -> None:
         lossary="0",
     )
     path = tmp_path / "a.parquet"
-    write_scores(path, table.select(SCORE_SCHEMA.names), header)
+    write_scores(path, rows_of(table), header)
     for positions in (True, False):
         found = read_scores(path, list(DATASETS), positions=positions)
         for name, value in vars(scores).items():

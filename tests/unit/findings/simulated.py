@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tests.columns import RunColumns, columns_of, compare_columns, estimates_of_columns
 
 from lossary.findings.subject import DatasetFacts, LabelCounts, Subject
-from lossary.tables.deltas import compare_runs, with_deltas
-from lossary.tables.model import METRICS, Cell, DatasetRow, Metric, RunColumn, Table
-from lossary.tables.scores import ScoreColumns, dataset_estimates
+from lossary.objectives import metrics_of
+from lossary.tables.deltas import with_deltas
+from lossary.tables.model import Cell, DatasetRow, Metric, RunColumn, Table, measure_of
 from lossary.tables.totals import totals_of
 
 DATASETS = {"reform": 0.3, "views": 0.4, "dialogue": 0.3}
@@ -55,12 +56,13 @@ def simulate(plan: Plan, seed: int) -> Subject:
 
 
 def subject_of(
-    scores: dict[str, ScoreColumns], *, floors: dict[str, tuple[float, float]], shares: dict[str, float]
+    scores: dict[str, RunColumns], *, floors: dict[str, tuple[float, float]], shares: dict[str, float]
 ) -> Subject:
     """A subject of scores by run; `floors` are unigram and label entropies, `shares` those of validation."""
-    first = next(iter(scores.values()))
+    first = next(iter(scores.values()))["mlm"]
     counts = np.bincount(first.dataset, minlength=len(first.datasets))
     names = first.datasets
+    metrics = metrics_of(("mlm", "sop"))
     rows = [
         DatasetRow(
             name=name,
@@ -73,9 +75,9 @@ def subject_of(
         for name, count in zip(names, counts, strict=True)
     ]
     cells = [
-        _cell(run, name, metric, scores[run], floors[name]) for run in scores for name in names for metric in METRICS
+        _cell(run, name, metric, scores[run], floors[name]) for run in scores for name in names for metric in metrics
     ]
-    totals = [total for run in scores for total in totals_of(run, rows, cells)]
+    totals = [total for run in scores for total in totals_of(run, rows, cells, metrics=metrics)]
     columns = [
         RunColumn(
             name=run,
@@ -102,11 +104,11 @@ def subject_of(
         tokenizer_digest="blake2b:0",
     )
     base = Subject(table=table, where="study").best or next(iter(scores))
-    paired = {run: compare_runs(scores[base], found) for run, found in scores.items() if run != base}
+    paired = {run: compare_columns(scores[base], found) for run, found in scores.items() if run != base}
     return Subject(table=with_deltas(table, base, paired), where="study", vocabulary_size=8000)
 
 
-def _scores(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str, ScoreColumns]:
+def _scores(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str, RunColumns]:
     n = plan.examples
     masked = np.minimum(2 + rng.geometric(0.12, (len(names), n)), 40).astype(float)
     hard = rng.gamma(8, 1 / 8, (len(names), n))
@@ -123,21 +125,19 @@ def _scores(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str,
             level = plan.sop.get((run, name), 0.35)
             sop.append(level * (0.8 * order[index] + 0.2 * rng.gamma(1, 1, n)))
             sop_correct.append((rng.random(n) < 0.85).astype(float))
-        found[run] = ScoreColumns(
-            datasets=names,
-            dataset=np.repeat(np.arange(len(names)), n),
-            example=np.tile(np.arange(n, dtype=np.uint64), len(names)),
+        found[run] = columns_of(
+            names,
+            np.repeat(np.arange(len(names)), n),
+            np.tile(np.arange(n, dtype=np.uint64), len(names)),
             masked=masked.reshape(-1),
-            mlm_nats=np.concatenate(nats),
-            mlm_correct=np.concatenate(correct),
-            sop_nats=np.concatenate(sop),
-            sop_correct=np.concatenate(sop_correct),
+            mlm=(np.concatenate(nats), np.concatenate(correct)),
+            sop=(np.concatenate(sop), np.concatenate(sop_correct)),
         )
     return found
 
 
-def _cell(run: str, name: str, metric: Metric, scores: ScoreColumns, floors: tuple[float, float]) -> Cell:
-    estimate = dataset_estimates(scores)[name][metric]
+def _cell(run: str, name: str, metric: Metric, scores: RunColumns, floors: tuple[float, float]) -> Cell:
+    estimate = estimates_of_columns(scores)[name][metric]
     floor = {"mlm_loss": floors[0], "sop_loss": floors[1]}.get(metric)
     standing = None
     if floor is not None and estimate.low is not None and estimate.high is not None:
@@ -151,7 +151,7 @@ def _cell(run: str, name: str, metric: Metric, scores: ScoreColumns, floors: tup
         high=estimate.high,
         variance=estimate.variance,
         n=estimate.n,
-        unit="nats" if metric.endswith("loss") else "fraction",
+        unit=measure_of(metric).unit,
         interval=estimate.method,
         reason=estimate.reason,
         floor=floor,

@@ -58,7 +58,8 @@ def anchors(opened: OpenTable) -> Anchors:
 
 def test_every_cell_is_written_as_everywhere_else(opened: OpenTable, anchors: Anchors) -> None:
     view = losses_view(opened.table, anchors)
-    assert [block.metric for block in view.blocks] == ["mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy"]
+    expected = ["mlm_loss", "mlm_accuracy", "mlm_bits_per_byte", "sop_loss", "sop_accuracy"]
+    assert [block.metric for block in view.blocks] == expected
     for block in view.blocks:
         for row, dataset in zip(block.rows, opened.table.datasets, strict=True):
             for cell, run in zip(row.cells, opened.table.runs, strict=True):
@@ -88,7 +89,7 @@ def test_the_best_of_a_row_is_the_lowest_loss_and_the_highest_accuracy(opened: O
 
 
 def test_what_is_missing_has_a_reason_and_nothing_else(opened: OpenTable, anchors: Anchors) -> None:
-    cell = losses_view(opened.table, anchors).blocks[2].rows[1].cells[2]
+    cell = losses_view(opened.table, anchors).blocks[3].rows[1].cells[2]
     assert (cell.text, cell.value, cell.half, cell.chart) == ("—", None, "", None)
     assert cell.reason == "no example has two sentences"
 

@@ -51,8 +51,8 @@ def test_json_has_the_documented_fields(table: Table) -> None:
     assert {"name", "train_rows", "train_share", "validation_share"} <= value["datasets"][0].keys()
     assert {"run", "dataset", "metric", "value", "n", "low", "high"} <= value["cells"][0].keys()
     assert {"run", "metric", "weighting", "value"} <= value["totals"][0].keys()
-    assert len(value["cells"]) == 3 * 3 * 4
-    assert len(value["totals"]) == 3 * 4 * 3
+    assert len(value["cells"]) == 3 * 3 * 5
+    assert len(value["totals"]) == 3 * 5 * 3
     assert sum(row["train_share"] for row in value["datasets"]) == pytest.approx(1)
 
 

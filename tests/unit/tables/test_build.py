@@ -1,6 +1,7 @@
 """The table says what the scores add up to, and why a number is not there."""
 
 from collections.abc import Callable
+from math import log
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,14 @@ def test_values_are_sums_divided_once(synthetic: Callable[..., Any], planted: An
     table = build_table(study.study, study.folder, runs=["torch_xxl"])
     for dataset in ("reform", "views", "dialogue"):
         rows = scores.filter(pc.equal(scores["dataset"].cast("string"), dataset))
-        nats, masked, hits, sop_nats, sop_hits = (
-            rows[name].to_numpy() for name in ("mlm_nats", "masked", "mlm_correct", "sop_nats", "sop_correct")
+        nats, masked, hits, sop_nats, sop_hits, sizes = (
+            rows[name].to_numpy() for name in ("mlm_nats", "masked", "mlm_correct", "sop_nats", "sop_correct", "bytes")
         )
         cell = {
-            m: table.cell("torch_xxl", dataset, m) for m in ("mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
+            m: table.cell("torch_xxl", dataset, m)
+            for m in ("mlm_loss", "mlm_accuracy", "mlm_bits_per_byte", "sop_loss", "sop_accuracy")
         }
+        assert cell["mlm_bits_per_byte"].value == pytest.approx(nats.sum() / sizes.sum() / log(2), rel=1e-12)
         assert cell["mlm_loss"].value == pytest.approx(nats.sum() / masked.sum(), rel=1e-12)
         assert cell["mlm_accuracy"].value == pytest.approx(hits.sum() / masked.sum(), rel=1e-12)
         assert cell["sop_loss"].value == pytest.approx(sop_nats.mean(), rel=1e-12)

@@ -13,10 +13,10 @@ from lossary.data.validation import load_validation
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.results.records import read_header, write_scores
+from lossary.results.scorefile import ScoreFile
 from lossary.study import Study
-from lossary.tables.deltas import compare_runs
+from lossary.tables.deltas import compare_files
 from lossary.tables.examples import Gap, Pair, open_gap
-from lossary.tables.scores import read_columns
 from lossary.tables.texts import open_texts, texts_of
 
 PAIR = Pair(first="torch_a", second="tf_a", dataset="stories")
@@ -41,10 +41,10 @@ def gap_of(scored: tuple[Study, StudyFolder], pair: Pair = PAIR) -> Gap:
 @pytest.mark.parametrize("measure", ["mlm", "sop"])
 def test_the_gap_is_the_difference_that_compare_shows(scored: tuple[Study, StudyFolder], measure: str) -> None:
     study, folder = scored
-    pair = Pair(first="torch_a", second="tf_a", dataset="stories", measure=measure)  # type: ignore[arg-type]
+    pair = Pair(first="torch_a", second="tf_a", dataset="stories", measure=measure)
     gap = gap_of(scored, pair)
-    columns = [read_columns(folder.scores(run, 12), list(study.datasets)) for run in ("torch_a", "tf_a")]
-    expected = compare_runs(*columns).estimates["stories"]["mlm_loss" if measure == "mlm" else "sop_loss"]
+    files = [ScoreFile(folder.scores(run, 12)) for run in ("torch_a", "tf_a")]
+    expected = compare_files(files[0], files[1], list(study.datasets)).estimates["stories"][f"{measure}_loss"]
     assert gap.delta == pytest.approx(expected.value, rel=1e-12)
     assert len(gap) == expected.n
     assert gap.histogram is not None
@@ -59,11 +59,12 @@ def test_pages_are_in_order_without_holes_and_agree_with_the_files(scored: tuple
     assert [row.delta for row in pages] == sorted((row.delta for row in pages), reverse=True)
     assert len({row.example for row in pages}) == len(gap)
     table = pq.read_table(scored[1].scores("tf_a", 12)).to_pylist()
-    stored = {row["example"]: row for row in table if row["dataset"] == "stories"}
+    stored = {(row["objective"], row["example"]): row for row in table if row["dataset"] == "stories"}
     for row in pages:
-        assert row.second.nats == stored[row.example]["mlm_nats"]
-        assert row.second.predicted == stored[row.example]["predicted"]
-        assert row.delta == row.second.nats - row.first.nats
+        for objective, score in row.second.items():
+            assert score._asdict().items() <= stored[objective, row.example].items()
+        assert row.delta == row.second["mlm"].nats - row.first["mlm"].nats
+        assert set(row.second) == {name for name, example in stored if example == row.example}
     assert [row.delta for row in gap.page("better", limit=3)] == sorted(row.delta for row in pages)[:3]
     largest = [abs(row.delta) for row in gap.page("largest", limit=len(gap))]
     assert largest == sorted((abs(row.delta) for row in pages), reverse=True)
@@ -75,9 +76,9 @@ def test_an_example_with_other_masks_is_no_partner(scored: tuple[Study, StudyFol
     path = folder.scores("tf_a", 12)
     table, before = pq.read_table(path), gap_of(scored)
     at = table.column("dataset").to_pylist().index("stories")
-    masked = table.column("masked").to_pylist()
-    masked[at] += 1
-    changed = table.set_column(table.column_names.index("masked"), "masked", pa.array(masked, pa.int32()))
+    targets = table.column("targets").to_pylist()
+    targets[at] += 1
+    changed = table.set_column(table.column_names.index("targets"), "targets", pa.array(targets, pa.int32()))
     write_scores(path, changed, read_header(path))
     after = gap_of(scored)
     assert (len(after), after.unmatched) == (len(before) - 1, before.unmatched + 2)
@@ -104,15 +105,16 @@ def test_texts_are_those_of_the_validation_set_with_targets_in_their_places(scor
     at = {int(examples.example[i]): i for i in range(len(examples)) if examples.dataset[i] == index}
     for row, text in zip(rows, texts.of("stories", rows), strict=True):
         ids = examples.token_ids[at[row.example]].copy()
-        used = examples.positions[at[row.example], : row.masked]
-        ids[used] = examples.labels[at[row.example], : row.masked]
-        whole = texts.tokenizer.decode([int(i) for i in ids[: row.tokens] if i not in (2, 3)])
+        second = row.second["mlm"]
+        used = examples.positions[at[row.example], : second.targets]
+        ids[used] = examples.labels[at[row.example], : second.targets]
+        whole = texts.tokenizer.decode([int(i) for i in ids[: second.tokens] if i not in (2, 3)])
         assert text.plain.replace("\n", "").replace(" ", "") == whole.replace(" ", "")
         masked = [part.masked for segment in text.segments for part in segment if part.masked is not None]
-        assert len(masked) == row.masked
-        assert sum(piece.correct[1] for piece in masked) == row.second.correct
+        assert len(masked) == second.targets
+        assert sum(piece.correct[1] for piece in masked) == second.correct
         assert {piece.seen for piece in masked if piece.seen == "[MASK]"} <= {"[MASK]"}
-        assert len(text.segments) == (1 if row.sop_label is None else 2)
+        assert len(text.segments) == (1 if row.label is None else 2)
 
 
 def test_scores_outlive_the_texts_that_they_were_made_on(scored: tuple[Study, StudyFolder]) -> None:

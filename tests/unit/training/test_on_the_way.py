@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import TINY
@@ -22,6 +21,7 @@ from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints, load_checkpoint
 from lossary.results.records import read_steps
+from lossary.results.scorefile import ScoreFile
 from lossary.study import Study, parse_study
 from lossary.tables.best import Criterion, best_step
 from lossary.tables.build import build_table
@@ -186,9 +186,9 @@ def test_scores_are_of_the_weights_that_the_checkpoint_has(
         step = checkpoint_step(path)
         if step % 3 == 0:
             weight = load_checkpoint(path).parameters["albert.embeddings.word_embeddings.weight"][0, 0]
-            scores = pq.read_table(folder.scores("torch_a", step))
-            expected = np.array(scores["masked"]) * (20 + float(weight))
-            assert np.array(scores["mlm_nats"]) == pytest.approx(expected, rel=1e-6)
+            scores = ScoreFile(folder.scores("torch_a", step)).columns("mlm", ["pairs", "stories", "lines"])
+            expected = scores.targets * (20 + float(weight))
+            assert scores.nats == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from lossary.findings.bearing import LEAST, bears
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
 from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
+from lossary.objectives import OBJECTIVES
 from lossary.statistics.estimates import Estimate
 from lossary.statistics.paired import heterogeneity_p
 from lossary.tables.model import Metric
@@ -16,7 +17,6 @@ _ID = ("L105", "gap-dataset-specific")
 # Smaller spreads are real with enough examples and of no consequence.
 _LEAST_SPREAD = 0.1
 _LEAST_FRACTION = 0.05
-_METRICS: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
 def gaps(subject: Subject, run: str, base: str, metric: Metric) -> dict[str, Estimate]:
@@ -45,7 +45,7 @@ def _comparisons(subject: Subject) -> list[tuple[str, str, Metric, dict[str, Est
     """Runs against the base, each within the section of the page that it stands in."""
     found = []
     sections = dict.fromkeys(run.section for run in subject.table.runs)
-    for metric in _METRICS:
+    for metric in (objective.loss for objective in OBJECTIVES.values() if objective.loss in subject.table.measured):
         bases = {section: _base(subject, section, metric) for section in sections}
         for run in subject.table.runs:
             base = bases[run.section]

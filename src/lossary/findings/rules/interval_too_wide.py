@@ -6,13 +6,17 @@ from math import ceil
 from lossary.findings.model import Finding, Key, Rule, passed, skipped
 from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
+from lossary.objectives import OBJECTIVES
 from lossary.tables.model import Cell, Metric
 
 __all__ = ["RULE"]
 
 _ID = ("L205", "interval-too-wide")
 # Half widths, in nats: larger than what separates the runs that people compare.
-_WIDEST: Mapping[Metric, float] = {"mlm_loss": 0.2, "sop_loss": 0.1}
+_OF_TOKENS, _OF_PAIRS = 0.2, 0.1
+_WIDEST: Mapping[Metric, float] = {
+    objective.loss: _OF_TOKENS if objective.is_of_tokens else _OF_PAIRS for objective in OBJECTIVES.values()
+}
 
 
 def _half(cell: Cell) -> float:
@@ -43,7 +47,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
             measured=few((f"{c.run} {c.dataset} {metric_name(c.metric)} ±{_half(c):.2f} (n = {c.n})" for c in wide), 6),
             gist=f"{len(wide)} of {len(cells)} losses are known too roughly to compare runs by them; the worst: "
             f"{widest.run}, {metric_name(widest.metric)} on {widest.dataset} ±{_half(widest):.2f} (n = {widest.n})",
-            expected=", ".join(f"{metric_name(metric)} ±{half}" for metric, half in _WIDEST.items()),
+            expected=", ".join(f"{metric_name(m)} ±{half}" for m, half in _WIDEST.items() if m in subject.table.losses),
             test="half the width of the 95 % interval",
             means="differences smaller than that cannot be seen in these cells",
             ranked=tuple(
@@ -62,6 +66,6 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
 RULE = Rule(
     code=_ID[0],
     name=_ID[1],
-    about=f"95 % intervals wider than ±{_WIDEST['mlm_loss']} nats of MLM or ±{_WIDEST['sop_loss']} of SOP loss.",
+    about=f"95 % intervals wider than ±{_OF_TOKENS} nats a masked position or token, or ±{_OF_PAIRS} a pair.",
     conclude=_conclude,
 )

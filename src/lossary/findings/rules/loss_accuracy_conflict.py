@@ -17,10 +17,11 @@ from lossary.findings.bearing import LEAST, bears, loss_of
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
 from lossary.findings.sentences import metric_name
 from lossary.findings.subject import Subject
+from lossary.objectives import OBJECTIVES, objective_of
 from lossary.statistics.estimates import Estimate
 from lossary.statistics.missed import missed_positions
 from lossary.statistics.paired import one_sided_p
-from lossary.tables.model import Cell, Metric
+from lossary.tables.model import Cell
 
 __all__ = ["RULE", "calibrated_most"]
 
@@ -51,8 +52,7 @@ class _Pair:
 
 def _pairs(subject: Subject) -> list[_Pair]:
     found = []
-    kinds: tuple[tuple[Metric, Metric], ...] = (("mlm_loss", "mlm_accuracy"), ("sop_loss", "sop_accuracy"))
-    for loss, accuracy in kinds:
+    for loss, accuracy in ((objective.loss, objective.accuracy) for objective in OBJECTIVES.values()):
         for cell in subject.cells(loss):
             other = subject.table.cell(cell.run, cell.dataset, accuracy)
             if other.value is not None and (subject.table.is_imported or bears(_ID[0], cell, other)):
@@ -61,7 +61,9 @@ def _pairs(subject: Subject) -> list[_Pair]:
 
 
 def _choices(subject: Subject, pair: _Pair) -> int:
-    return 2 if pair.loss.metric == "sop_loss" else subject.vocabulary_size or _ALBERT_VOCABULARY
+    objective = objective_of(pair.loss.metric)
+    is_of_tokens = objective is None or objective.is_of_tokens
+    return subject.vocabulary_size or _ALBERT_VOCABULARY if is_of_tokens else 2
 
 
 def _most(accuracy: float, choices: int) -> float:
@@ -96,7 +98,7 @@ class _OnLine(NamedTuple):
 def _lines(pairs: list[_Pair]) -> dict[Key, _OnLine]:
     """Of each cell by the others, with its studentised residual; its own error (sampling, rounding) counts, too."""
     found: dict[Key, _OnLine] = {}
-    for metric in ("mlm_loss", "sop_loss"):
+    for metric in (objective.loss for objective in OBJECTIVES.values()):
         of_metric = [pair for pair in pairs if pair.loss.metric == metric]
         n = len(of_metric)
         x = np.array([pair.accuracy.value for pair in of_metric], float)

@@ -21,7 +21,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     best = best_weights(subject) if subject.table.is_imported else None
     expected = {metric: _expected(subject.table, metric) for metric in subject.table.metrics}
     for run in subject.table.runs:
-        for metric in subject.table.metrics:
+        for metric in subject.table.shown:
             if (run.name, metric) not in measured:
                 continue
             cells = [subject.table.cell(run.name, name, metric) for name in expected[metric]]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lossary.findings.bearing import LEAST, bears, loss_of
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
-from lossary.findings.sentences import few
+from lossary.findings.sentences import few, metric_name
 from lossary.findings.subject import Subject
 from lossary.statistics.estimates import Estimate
 from lossary.statistics.paired import one_sided_p
@@ -26,7 +26,7 @@ def profile(subject: Subject, run: str) -> tuple[frozenset[str], frozenset[str]]
     """
     par, worse = set(), set()
     for row in subject.table.datasets:
-        value = subject.table.cell(run, row.name, "mlm_loss").value
+        value = subject.table.cell(run, row.name, subject.main).value
         lowest, count = subject.lowest.get(row.name, (0.0, 0))
         if value is None or count < 2:
             continue
@@ -82,7 +82,7 @@ def _contrast(subject: Subject, run: str, worse: str, par: str) -> Estimate | No
     """By how much more a run is above the best one on one dataset than on another; as if runs were independent."""
     cells: list[Cell] = []
     for dataset in (worse, par):
-        of_dataset = [cell for cell in subject.cells("mlm_loss") if cell.dataset == dataset]
+        of_dataset = [cell for cell in subject.cells(subject.main) if cell.dataset == dataset]
         own = next(cell for cell in of_dataset if cell.run == run)
         cells += [own, min(of_dataset, key=lambda cell: cell.value or 0.0)]
     if not bears(_ID[0], *cells):
@@ -117,7 +117,7 @@ def _finding(subject: Subject, pair: _Shared, p: float | None) -> Finding:
     best = {name: subject.lowest[name][0] for name in par | common}
     shown = []
     for name in [*sorted(par), *sorted(common)]:
-        excess = [(subject.table.cell(run, name, "mlm_loss").value or 0.0) - best[name] for run in (first, second)]
+        excess = [(subject.table.cell(run, name, subject.main).value or 0.0) - best[name] for run in (first, second)]
         shown.append(f"{name} {excess[0]:+.2f} / {excess[1]:+.2f}")
     return Finding(
         code=_ID[0],
@@ -125,7 +125,8 @@ def _finding(subject: Subject, pair: _Shared, p: float | None) -> Finding:
         severity="warning",
         subject=f"{first} and {second}",
         measured=few(shown) + " (nats above the best run)",
-        gist=f"{first} and {second}: MLM loss of both is as good as the best run's on {few(sorted(par), 3)} and at "
+        gist=f"{first} and {second}: {metric_name(subject.main)} of both is as good as "
+        f"the best run's on {few(sorted(par), 3)} and at "
         f"least {_WORSE} nats worse on {few(sorted(common), 3)}",
         expected="failures of different runs to differ",
         test=f"at par within {_AT_PAR} nats on the same datasets, worse by {_WORSE} or more on the same others"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from lossary.findings.bearing import LEAST, bears
 from lossary.findings.model import LEVEL, Finding, Key, Rule, Test, passed, skipped
+from lossary.findings.sentences import metric_name
 from lossary.findings.subject import Subject
 from lossary.statistics.estimates import Estimate
 from lossary.statistics.paired import differs_p
@@ -29,7 +30,7 @@ def _rank(run: RunColumn) -> int | None:
 
 def _total(subject: Subject, run: str) -> Total | None:
     for weighting in ("reported", "validation_share", "macro"):
-        total = subject.table.find_total(run, "mlm_loss", weighting)
+        total = subject.table.find_total(run, subject.main, weighting)
         if total is not None and total.value is not None:
             return total
     return None
@@ -47,7 +48,7 @@ def _pairs(subject: Subject) -> list[tuple[RunColumn, RunColumn]]:
 
 
 def _difference(subject: Subject, small: str, large: str) -> Estimate | None:
-    delta = subject.table.delta(large, None, "mlm_loss") if subject.table.base == small else None
+    delta = subject.table.delta(large, None, subject.main) if subject.table.base == small else None
     if delta is not None and delta.value is not None:
         return Estimate(value=delta.value, variance=delta.variance, degrees=max(1, delta.n - 1), n=delta.n)
     first, second = _total(subject, small), _total(subject, large)
@@ -60,7 +61,7 @@ def _difference(subject: Subject, small: str, large: str) -> Estimate | None:
 
 
 def _bears(subject: Subject, run: str) -> bool:
-    cells = [cell for cell in subject.cells("mlm_loss") if cell.run == run]
+    cells = [cell for cell in subject.cells(subject.main) if cell.run == run]
     return bool(cells) and bears(_ID[0], *cells)
 
 
@@ -83,6 +84,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     if not pairs:
         return [skipped(_ID, "sizes", "no two sizes of one backend are known")]
     findings = []
+    loss = metric_name(subject.main)
     for small, large in pairs:
         difference = _difference(subject, small.name, large.name)
         if difference is None or difference.value is None:
@@ -99,8 +101,8 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                     name=_ID[1],
                     severity="warning",
                     subject=subject_text,
-                    measured=f"the larger model's MLM loss in total is {difference.value:.3f} higher",
-                    gist=f"{large.name}: its MLM loss in total is {difference.value:.3f} higher than that of the "
+                    measured=f"the larger model's {loss} in total is {difference.value:.3f} higher",
+                    gist=f"{large.name}: its {loss} in total is {difference.value:.3f} higher than that of the "
                     f"smaller model {small.name}",
                     expected="a larger model at least as good",
                     test="difference of totals, Holm over all tests of the check"

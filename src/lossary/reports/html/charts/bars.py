@@ -74,7 +74,7 @@ def histogram_spec(edges: Sequence[float], spreads: Sequence[Spread], all_runs: 
         altair.Chart(altair.NamedData("bins"))
         .mark_line(interpolate="step-after", strokeWidth=1.4)
         .encode(
-            x=altair.X("loss:Q", title="MLM loss of an example, nats", axis=altair.Axis(tickCount=6)),
+            x=altair.X("loss:Q", title="loss of an example, nats a target", axis=altair.Axis(tickCount=6)),
             y=altair.Y("share:Q", title="of examples", axis=altair.Axis(format=".0%", tickCount=4)),
             color=colour,
             strokeDash=dash,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.folder import StudyFolder
+from lossary.objectives import objective_of
 from lossary.reports.html.charts.curves import curves_spec, filled
 from lossary.reports.html.charts.theme import ChartView, DataTable
 from lossary.reports.html.decimation import min_max, pack
@@ -166,7 +167,8 @@ def _chart(
     having = {line.run for line in lines}
     of_chart = [p for p in evaluated.points if (p.dataset, p.metric) == (dataset, metric) and p.run in having]
     floor = next((cell.floor for cell in table.cells if (cell.dataset, cell.metric) == (dataset, metric)), None)
-    name = "unigram entropy" if metric == "mlm_loss" else "chance"
+    objective = objective_of(metric)
+    name = "chance" if objective is not None and not objective.is_of_tokens else "unigram entropy"
     scale = _scale(lines, of_chart, floor)
     groups = grouped(lines, lambda a, b: evaluated.same_axis(a.run, b.run) and scale.same(a.course, b.course))
     drawn = grouped(of_chart, lambda a, b: evaluated.same(a, b, scale))

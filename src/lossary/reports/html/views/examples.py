@@ -1,9 +1,9 @@
 """Examples: how the losses of a dataset are spread, and those that make the gap, with text, masks and predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import exp
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +13,15 @@ from lossary.data.parts import find_examples
 from lossary.data.shards import MANIFEST
 from lossary.data.tokenizer import StudyTokenizer, open_tokenizer
 from lossary.folder import StudyFolder
+from lossary.objectives import OBJECTIVES, Objective, objective_of
 from lossary.reports.html.charts.bars import Spread, histogram_spec
 from lossary.reports.html.charts.theme import ChartView, DataTable
 from lossary.reports.html.limits import largest_datasets, leading_runs
 from lossary.reports.html.links import Ids
 from lossary.reports.html.views.losses import RunHead
 from lossary.reports.text import number, plain
-from lossary.results.queries import BIN_NATS, BINS, ExampleScore, dearest, loss_spread, scores_of, widest_gaps
+from lossary.results.queries import BIN_NATS, BINS, dearest, loss_spread, widest_gaps
+from lossary.results.scorefile import ScoreFile, ScoreRow, Unit
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
 from lossary.tables.texts import stretches
@@ -27,6 +29,7 @@ from lossary.tables.texts import stretches
 __all__ = ["DatasetExamples", "ExampleView", "ExamplesView", "Piece", "example_views", "examples_view", "gap_pair"]
 
 _MOST_DATASETS, _MOST_RUNS = 12, 6
+_THREADS = 2
 _WORST = 5
 _POSITIONS = 6
 _BARS = 36
@@ -56,7 +59,7 @@ class RunScore:
     head: RunHead
     loss: str
     correct: str
-    sop: str
+    order: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,7 @@ def gap_pair(table: Table) -> tuple[str, str] | None:
         return None
     values = {}
     for run in table.runs:
-        total = table.find_total(run.name, "mlm_loss", "validation_share")
+        total = table.find_total(run.name, table.main_loss, "validation_share")
         if run.name != table.base and total is not None and total.value is not None:
             values[run.name] = total.value
     return (table.base, max(values, key=lambda name: values[name])) if values else None
@@ -120,23 +123,30 @@ def examples_view(opened: OpenTable, ids: Ids, heads: Sequence[RunHead]) -> Exam
         names[-1 if names[-1] != pair[0] else -2] = pair[1]
         run_note = f"{len(names)} of {len(table.runs)} runs: the first of the table, the baseline and the worst."
     part = largest_datasets(table, _MOST_DATASETS)
-    paths = {
-        run.name: folder.scores(run.name, run.step) for run in table.runs if run.name in names and run.step is not None
+    objective = main_objective(table)
+    files = {
+        run.name: ScoreFile(folder.scores(run.name, run.step))
+        for run in table.runs
+        if run.name in names and run.step is not None
     }
-    worst = widest_gaps(paths[pair[0]], paths[pair[1]], _WORST) if pair else dearest(paths[names[0]], _WORST)
+    worst = (
+        widest_gaps(files[pair[0]], files[pair[1]], objective.name, _WORST, by=_paired_by(table))
+        if pair
+        else dearest(files[names[0]], objective.name, _WORST)
+    )
     shown = {row.name: worst.get(row.name, []) for row in part.datasets}
     by_name = {run.name: head for run, head in zip(table.runs, heads, strict=True)}
-    views = example_views(folder, paths, shown, pair, by_name)
-    spread = loss_spread(paths)
+    views = example_views(folder, table, files, shown, pair, by_name)
+    spread = loss_spread(files, objective.name)
     all_runs = [run.name for run in table.runs]
     return ExamplesView(
-        ranked=_ranked(pair, names[0]),
+        ranked=_ranked(pair, names[0], objective),
         heads=[by_name[name] for name in names],
         datasets=[
             DatasetExamples(
                 id=ids.examples(name),
                 dataset=plain(name),
-                chart=_histogram(ids.examples(name), name, names, spread, all_runs),
+                chart=_histogram(ids.examples(name), name, objective, spread, all_runs),
                 examples=views.get(name, []),
             )
             for name in shown
@@ -145,20 +155,29 @@ def examples_view(opened: OpenTable, ids: Ids, heads: Sequence[RunHead]) -> Exam
     )
 
 
-def _ranked(pair: tuple[str, str] | None, run: str) -> str:
+def main_objective(table: Table) -> Objective:
+    """That of the loss that runs are ranked by."""
+    return objective_of(table.main_loss) or OBJECTIVES["mlm"]
+
+
+def _paired_by(table: Table) -> Unit:
+    return "bytes" if table.is_across_vocabularies else "targets"
+
+
+def _ranked(pair: tuple[str, str] | None, run: str, objective: Objective) -> str:
     if pair is None:
-        return f"those with the highest MLM loss of {plain(run)}"
+        return f"those with the highest {objective.title} loss of {plain(run)}"
     return f"those on which {plain(pair[1])} loses most nats more than {plain(pair[0])}"
 
 
 def _histogram(
     prefix: str,
     dataset: str,
-    runs: Sequence[str],
+    objective: Objective,
     spread: dict[tuple[str, str], dict[int, int]],
     all_runs: Sequence[str],
 ) -> ChartView | None:
-    fine = {run: np.zeros(BINS, np.int64) for run in runs if (run, dataset) in spread}
+    fine = {run: np.zeros(BINS, np.int64) for run, of in spread if of == dataset}
     for run, counts in fine.items():
         places = spread[run, dataset]
         counts[list(places)] = list(places.values())
@@ -174,7 +193,7 @@ def _histogram(
     return ChartView(
         id=f"{prefix}-spread",
         title=f"Losses of examples, {plain(dataset)}",
-        about=f"How the MLM losses of the examples of {plain(dataset)} are spread, by run",
+        about=f"How the {objective.title} losses of the examples of {plain(dataset)} are spread, by run",
         spec=histogram_spec(edges, spreads, [plain(run) for run in all_runs]),
         data=DataTable(
             columns=["run", *(f"{share} of examples below" for share in below), "examples"],
@@ -197,26 +216,57 @@ def _quartiles(counts: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> list[str
 
 def example_views(
     folder: StudyFolder,
-    paths: dict[str, Path],
+    table: Table,
+    files: Mapping[str, ScoreFile],
     wanted: dict[str, list[int]],
     pair: tuple[str, str] | None,
     heads: dict[str, RunHead],
 ) -> dict[str, list[ExampleView]]:
-    """By dataset: the wanted examples in their order, with what the runs of `paths` made of them."""
+    """By dataset: the wanted examples in their order, with what the runs made of them."""
     keys = {(dataset, example) for dataset, examples in wanted.items() for example in examples}
-    scores: dict[tuple[str, int], dict[str, ExampleScore]] = {}
-    for score in scores_of(paths, keys):
-        scores.setdefault((score.dataset, score.example), {})[score.run] = score
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = dict(zip(files, pool.map(lambda file: file.rows(keys), files.values()), strict=True))
     texts = _texts(folder, keys)
     tokenizer = open_tokenizer(folder) if texts else None
-    return {
-        dataset: [
-            _example(scores[dataset, example], texts.get((dataset, example)), tokenizer, pair, heads)
-            for example in examples
-            if (dataset, example) in scores
-        ]
-        for dataset, examples in wanted.items()
-    }
+    objective = main_objective(table).name
+    own = {run.name for run in table.runs if run.vocabulary_digest in (None, table.tokenizer_digest)}
+    views: dict[str, list[ExampleView]] = {dataset: [] for dataset in wanted}
+    for key in ((dataset, example) for dataset, examples in wanted.items() for example in examples):
+        scores = {run: rows[key] for run, rows in found.items() if key in rows}
+        scores = {run: of for run, of in scores.items() if objective in of and of[objective].nats is not None}
+        if scores:
+            told = Told(scores=scores, objective=objective, own=own, text=texts.get(key), tokenizer=tokenizer)
+            views[key[0]].append(_example(key[1], told, pair, heads))
+    return views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """All that is known of one example."""
+
+    scores: dict[str, dict[str, ScoreRow]]  # by run and objective
+    objective: str
+    own: set[str]  # runs that were scored in pieces of the study's own vocabulary
+    text: Examples | None
+    tokenizer: StudyTokenizer | None
+
+    def nats(self, run: str) -> float:
+        """What an example cost a run."""
+        return self.scores[run][self.objective].nats or 0.0
+
+    def by_target(self, run: str, count: int) -> ScoreRow | None:
+        """The row of a run whose lists are of the frozen example's own masked positions; None without."""
+        row = self.scores[run][self.objective]
+        fits = OBJECTIVES[self.objective].is_masked and run in self.own and row.targets == count
+        return row if fits and row.target_nats is not None and row.predicted is not None else None
+
+    @property
+    def order(self) -> str:
+        """Of its two segments."""
+        labels = [row.label for rows in self.scores.values() for row in rows.values() if row.label is not None]
+        frozen = -1 if self.text is None else int(self.text.sop_labels[0])
+        label = next(iter(labels), frozen)
+        return {-1: "one segment: no order to tell", 0: "in order", 1: "swapped"}[label]
 
 
 def _texts(folder: StudyFolder, keys: set[tuple[str, int]]) -> dict[tuple[str, int], Examples]:
@@ -231,28 +281,20 @@ def _texts(folder: StudyFolder, keys: set[tuple[str, int]]) -> dict[tuple[str, i
     return texts
 
 
-def _example(
-    scores: dict[str, ExampleScore],
-    text: Examples | None,
-    tokenizer: StudyTokenizer | None,
-    pair: tuple[str, str] | None,
-    heads: dict[str, RunHead],
-) -> ExampleView:
-    any_score = next(iter(scores.values()))
-    runs = [run for run in heads if run in scores]
-    pieces = _pieces(text, tokenizer) if text is not None and tokenizer is not None else []
-    positions, more = _positions(scores, runs, text, tokenizer, pair)
+def _example(example: int, told: Told, pair: tuple[str, str] | None, heads: dict[str, RunHead]) -> ExampleView:
+    runs = [run for run in heads if run in told.scores]
+    pieces = _pieces(told.text, told.tokenizer) if told.text is not None and told.tokenizer is not None else []
+    positions, more = _positions(told, runs, pair)
     gap = ""
-    if pair is not None and pair[0] in scores and pair[1] in scores:
-        gap = f"{scores[pair[1]].mlm_nats - scores[pair[0]].mlm_nats:+.1f} nats"
-    order = {None: "one segment: no order to tell", 0: "in order", 1: "swapped"}[any_score.sop_label]
+    if pair is not None and pair[0] in told.scores and pair[1] in told.scores:
+        gap = f"{told.nats(pair[1]) - told.nats(pair[0]):+.1f} nats"
     return ExampleView(
-        name=f"row {any_score.example >> 24:,}, span {any_score.example & 0xFFFFFF}",
+        name=f"row {example >> 24:,}, span {example & 0xFFFFFF}",
         gap=gap,
-        order=order,
+        order=told.order,
         pieces=pieces[:_FOLD],
         folded=pieces[_FOLD:],
-        scores=[_run_score(heads[run], scores[run]) for run in runs],
+        scores=[_run_score(heads[run], told.scores[run], told.objective) for run in runs],
         positions=positions,
         more_positions=more,
     )
@@ -262,12 +304,14 @@ def _example(
 _FOLD = 48
 
 
-def _run_score(head: RunHead, score: ExampleScore) -> RunScore:
-    sop = "—"
-    if score.sop_nats is not None:
-        sop = f"{'right' if score.sop_correct else 'wrong'}, {100 * exp(-score.sop_nats):.0f} %"
-    loss = number(score.mlm_nats / score.masked if score.masked else None, "mlm_loss")
-    return RunScore(head=head, loss=loss, correct=f"{score.mlm_correct} of {score.masked}", sop=sop)
+def _run_score(head: RunHead, scores: dict[str, ScoreRow], objective: str) -> RunScore:
+    order = "—"
+    for row in scores.values():
+        if not OBJECTIVES[row.objective].is_of_tokens and row.nats is not None:
+            order = f"{'right' if row.correct else 'wrong'}, {100 * exp(-row.nats):.0f} %"
+    row = scores[objective]
+    loss = number((row.nats or 0.0) / row.targets if row.targets else None, OBJECTIVES[objective].metrics[0])
+    return RunScore(head=head, loss=loss, correct=f"{row.correct} of {row.targets}", order=order)
 
 
 def _pieces(text: Examples, tokenizer: StudyTokenizer) -> list[Piece]:
@@ -300,36 +344,35 @@ def _seen(tokenizer: StudyTokenizer, shown: int, label: int) -> str:
 
 
 def _positions(
-    scores: dict[str, ExampleScore],
-    runs: Sequence[str],
-    text: Examples | None,
-    tokenizer: StudyTokenizer | None,
-    pair: tuple[str, str] | None,
+    told: Told, runs: Sequence[str], pair: tuple[str, str] | None
 ) -> tuple[list[tuple[int, str, str, list[Prediction | None]]], int]:
     """The masks that make the most of the gap (or of the loss), in the text's order, and how many there are more."""
-    nats = {run: scores[run].position_nats for run in runs}
-    if text is None or tokenizer is None or not any(nats.values()):
+    text, tokenizer = told.text, told.tokenizer
+    if text is None or tokenizer is None:
         return [], 0
     count = int(text.masked[0])
+    lists = {run: told.by_target(run, count) for run in runs}
+    if not any(lists.values()):
+        return [], 0
     cost = np.zeros(count)
     for run, sign in ((pair[1], 1.0), (pair[0], -1.0)) if pair else ((runs[0], 1.0),):
-        values = nats.get(run)
-        if values is not None and len(values) == count:
-            cost += sign * np.asarray(values)
+        row = lists.get(run)
+        if row is not None:
+            cost += sign * np.asarray(row.target_nats)
     chosen = sorted(np.argsort(-cost, kind="stable")[:_POSITIONS].tolist())
     rows = []
     for index in chosen:
         place, label = int(text.positions[0, index]), int(text.labels[0, index])
         shown = _seen(tokenizer, int(text.token_ids[0, place]), label)
-        predictions = [_prediction(scores[run], index, label, tokenizer) for run in runs]
+        predictions = [_prediction(lists[run], index, label, tokenizer) for run in runs]
         rows.append((place, _word(tokenizer, label).strip() or "␣", shown, predictions))
     return rows, count - len(chosen)
 
 
-def _prediction(score: ExampleScore, index: int, label: int, tokenizer: StudyTokenizer) -> Prediction | None:
-    if score.predicted is None or score.position_nats is None or index >= len(score.predicted):
+def _prediction(row: ScoreRow | None, index: int, label: int, tokenizer: StudyTokenizer) -> Prediction | None:
+    if row is None or row.predicted is None or row.target_nats is None:
         return None
-    piece = score.predicted[index]
+    piece = row.predicted[index]
     return Prediction(
-        text=_word(tokenizer, piece).strip() or "␣", nats=f"{score.position_nats[index]:.2f}", right=piece == label
+        text=_word(tokenizer, piece).strip() or "␣", nats=f"{row.target_nats[index]:.2f}", right=piece == label
     )

@@ -6,6 +6,7 @@ Numbers are written by `reports.text`, as in every other view; a cell also has i
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lossary.objectives import OBJECTIVES
 from lossary.reports.html.links import Links
 from lossary.reports.html.marks import Mark, marks_of
 from lossary.reports.text import (
@@ -40,10 +41,8 @@ from lossary.tables.model import (
 __all__ = ["Block", "CellView", "LossesView", "RunHead", "losses_view", "run_heads"]
 
 _UNITS: dict[Metric, str] = {
-    "mlm_loss": "nats a masked position",
-    "mlm_accuracy": "fraction of masked positions",
-    "sop_loss": "nats a pair",
-    "sop_accuracy": "fraction of pairs",
+    **{objective.loss: f"nats a {objective.target}" for objective in OBJECTIVES.values()},
+    **{objective.accuracy: f"fraction of {objective.targets}" for objective in OBJECTIVES.values()},
 }
 # Of a table with more cells than this no cell has a text of its own to hover over: it would be most of the page.
 _MOST_ABOUT = 8_000

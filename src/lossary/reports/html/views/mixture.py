@@ -110,15 +110,15 @@ def _shared_run(table: Table) -> str | None:
     """The base, else the first run, of those that have a loss on every dataset: of a part there is no share."""
     counted = [row.name for row in table.datasets if row.validation_share]
     for name in [*([table.base] if table.base else []), *(run.name for run in table.runs)]:
-        if counted and all(table.cell(name, dataset, "mlm_loss").value is not None for dataset in counted):
+        if counted and all(table.cell(name, dataset, table.main_loss).value is not None for dataset in counted):
             return name
     return None
 
 
 def _shares_of_loss(table: Table, run: str) -> dict[str, float]:
-    """By dataset: validation share × MLM loss over their sum, what the total by validation share is made of."""
+    """By dataset: validation share × loss over their sum, what the total by validation share is made of."""
     parts = {
-        row.name: (row.validation_share or 0.0) * (table.cell(run, row.name, "mlm_loss").value or 0.0)
+        row.name: (row.validation_share or 0.0) * (table.cell(run, row.name, table.main_loss).value or 0.0)
         for row in table.datasets
     }
     total = sum(parts.values())

@@ -13,11 +13,9 @@ from lossary.study import Study
 from lossary.tables.comparability import Check, comparability, differing_settings, run_settings
 from lossary.tables.equality import decide
 from lossary.tables.load import OpenTable
-from lossary.tables.model import Metric, RunColumn, Table
+from lossary.tables.model import RunColumn, Table
 
 __all__ = ["PairsView", "pairs_view"]
-
-_LOSSES: tuple[Metric, ...] = ("mlm_loss", "sop_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ class PairsView:
 def pairs_view(opened: OpenTable, links: Links, ids: Ids) -> PairsView:
     """The section of an opened table; differences are those the table has."""
     table = opened.table
-    found = [forest_chart(table, metric) for metric in _LOSSES]
+    found = [forest_chart(table, metric) for metric in table.compared]
     charts = [chart for chart in found if chart is not None]
     checks, all_same = _checks(opened)
     settings, names = _settings(opened)

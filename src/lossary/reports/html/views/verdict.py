@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from lossary.findings.engine import Checked
 from lossary.findings.model import SEVERITIES, Finding, Severity
-from lossary.reports.text import half_width, number, plain
-from lossary.tables.model import Metric, Table, Weighting
+from lossary.objectives import OBJECTIVES
+from lossary.reports.text import half_width, metric_title, number, plain
+from lossary.tables.model import Table, Weighting
 
 __all__ = ["VerdictView", "verdict_view"]
 
@@ -43,12 +44,12 @@ def _sentence(table: Table, worst: Finding | None) -> str:
         return plain(f"{worst.headline}.")
     best = _best(table)
     if best is None:
-        return "No run has an MLM loss in total, and there is nothing to warn of."
+        return f"No run has an {metric_title(table.main_loss)} in total, and there is nothing to warn of."
     run, text = best
     standing = [cell for cell in table.cells if cell.standing is not None]
     below = sum(cell.standing == "below" for cell in standing)
     learned = f", and {below} of {len(standing)} losses are below their floor" if standing else ""
-    return plain(f"Nothing to warn of: {run} has the lowest MLM loss, {text}{learned}.")
+    return plain(f"Nothing to warn of: {run} has the lowest {metric_title(table.main_loss)}, {text}{learned}.")
 
 
 def _best(table: Table) -> tuple[str, str] | None:
@@ -73,11 +74,11 @@ def _facts(table: Table, checked: Checked) -> list[tuple[str, str]]:
     ]
     if not table.is_imported:
         facts.append(("validation", f"{examples:,} frozen examples"))
-    floors: tuple[tuple[Metric, str], ...] = (("mlm_loss", "MLM below unigram"), ("sop_loss", "SOP below chance"))
-    for metric, title in floors:
-        of_metric = [cell for cell in table.cells if cell.metric == metric and cell.standing is not None]
+    for objective in OBJECTIVES.values():
+        of_metric = [cell for cell in table.cells if cell.metric == objective.loss and cell.standing is not None]
         if of_metric:
             below = sum(cell.standing == "below" for cell in of_metric)
+            title = f"{objective.title} below {'unigram' if objective.is_of_tokens else 'chance'}"
             facts.append((title, f"{below} of {len(of_metric)} cells"))
     if checked.tests:
         facts.append(("tests", f"Holm over {checked.tests:,}"))
