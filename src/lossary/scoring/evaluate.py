@@ -25,6 +25,7 @@ from lossary.results.records import ScoreHeader, read_header, write_score_window
 from lossary.scoring.api import Scorer, View
 from lossary.scoring.kept import KeptScores
 from lossary.scoring.ranks import ranked_tables
+from lossary.scoring.score import text_digests
 from lossary.scoring.views import open_view
 
 __all__ = ["Asked", "score_study"]
@@ -152,6 +153,7 @@ def _header(folder: StudyFolder, scorer: Scorer, view: View, asked: Asked) -> Sc
         lossary=__version__,
         tokenizer="same" if scorer.vocabulary is None else None,
         validation=dict(view.parts),
+        texts=text_digests(folder.as_drawn, view.datasets),
         vocabulary=view.vocabulary_title,
         vocabulary_digest=view.vocabulary_digest,
         view_digest=view.digest,

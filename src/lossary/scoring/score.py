@@ -43,6 +43,7 @@ __all__ = [
     "open_backend",
     "score_checkpoint",
     "score_windows",
+    "text_digests",
 ]
 
 _EVENT_EVERY_S = 0.5
@@ -108,7 +109,7 @@ def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
     whole = all(found.part(name) == validation["parts"][name] for name in validation["datasets"])
     # Scores of schema 1 stand as they are: their targets have no bytes.
     if whole and found.schema > 1:
-        whole = _texts(folder, validation["datasets"]).items() <= found.texts.items()
+        whole = text_digests(folder, validation["datasets"]).items() <= found.texts.items()
     return whole and all(getattr(found, name) == value for name, value in asked.items())
 
 
@@ -172,16 +173,16 @@ def _header(
         objectives=("mlm", "sop") if checkpoint.has_sop else ("mlm",),
         lossary=_version(),
         validation=validation.parts,
-        texts=_texts(folder, validation.datasets),
+        texts=text_digests(folder, validation.datasets),
         vocabulary=view.vocabulary_title,
         vocabulary_digest=view.vocabulary_digest,
         view_digest=view.digest,
     )
 
 
-def _texts(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
+def text_digests(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
     """The digest of the text of each dataset that has one: targets have bytes in it."""
-    found = {name: known_texts(folder, known_part(folder, name)) for name in names}
+    found = {name: knowntext_digests(folder, known_part(folder, name)) for name in names}
     return {name: manifest["digest"] for name, manifest in found.items() if manifest is not None}
 
 

@@ -18,8 +18,9 @@ from lossary.files import digest_file
 from lossary.folder import StudyFolder
 from lossary.naming import names_of
 from lossary.planning.plan import make_plan
-from lossary.results.queries import dearest, loss_spread, scores_of, widest_gaps
+from lossary.results.queries import dearest, loss_spread, widest_gaps
 from lossary.results.records import read_header
+from lossary.results.scorefile import ScoreFile
 from lossary.status import status_of
 from lossary.study import Study, load_study
 from lossary.tables.examples import Pair, open_gap
@@ -73,26 +74,31 @@ def test_only_the_study_file_changes_and_every_number_stays(done: StudyFolder) -
 
 
 def test_everybody_who_reads_scores_calls_it_by_its_present_name(done: StudyFolder) -> None:
-    paths = {run: done.scores(run, 12) for run in ("torch_a", "torch_stories")}
-    first, second = paths.values()
+    def files() -> list[ScoreFile]:
+        return [ScoreFile(done.scores(run, 12)) for run in ("torch_a", "torch_stories")]
 
     def answers() -> list[object]:
-        found = [loss_spread(paths), dearest(first, 2), widest_gaps(first, second, 2), read_header(first).validation]
+        first, second = files()
+        spread, worst = loss_spread({"a": first, "b": second}, "mlm"), dearest(first, "mlm", 2)
+        found = [spread, worst, widest_gaps(first, second, "mlm", 2), read_header(first.path).validation]
         return [{str(key): value for key, value in one.items()} for one in found]
 
     def as_lines(found: list[object]) -> list[object]:
         return [{key.replace("rows", "lines"): value for key, value in one.items()} for one in found]  # type: ignore[attr-defined]
 
-    before, example = answers(), dearest(first, 1)["lines"][0]
+    before, example = answers(), dearest(files()[0], "mlm", 1)["lines"][0]
     pair = partial(Pair, first="torch_a", second="torch_stories")
     gap_before = open_gap(load_study(done.study_file), done, pair(dataset="lines")).page()
     rename(done, "lines", "rows")
     assert as_lines(answers()) == before
     assert "lines" not in str(answers())
-    assert {score.dataset for score in scores_of(paths, {("rows", example)})} == {"rows"}
-    assert not scores_of(paths, {("lines", example)})
+    for file in files():
+        assert {row.dataset for row in file.rows({("rows", example)})["rows", example].values()} == {"rows"}
+        assert not file.rows({("lines", example)})
     page = open_gap(load_study(done.study_file), done, pair(dataset="rows")).page()
-    assert page == gap_before
+    for row, earlier in zip(page, gap_before, strict=True):
+        assert (row.rank, row.example, row.delta) == (earlier.rank, earlier.example, earlier.delta)
+        assert {name: score._replace(dataset="lines") for name, score in row.first.items()} == earlier.first
     texts = texts_of(lambda: open_texts(done), "rows", page)
     assert all(text.reason is None and text.plain for text in texts)
 
