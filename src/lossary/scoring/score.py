@@ -182,7 +182,7 @@ def _header(
 
 def text_digests(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
     """The digest of the text of each dataset that has one: targets have bytes in it."""
-    found = {name: knowntext_digests(folder, known_part(folder, name)) for name in names}
+    found = {name: known_texts(folder, known_part(folder, name)) for name in names}
     return {name: manifest["digest"] for name, manifest in found.items() if manifest is not None}
 
 
