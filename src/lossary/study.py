@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from lossary.errors import StudyError, UsageError
+from lossary.families import family_names, setting_names
 from lossary.naming import STUDY_FILE, Names, names_of
 from lossary.objectives import metrics_of
 from lossary.overrides import Override, override, parse_override
@@ -37,6 +38,7 @@ __all__ = [
     "Backend",
     "Check",
     "Dataset",
+    "EncoderModel",
     "Links",
     "Mixture",
     "Objective",
@@ -276,6 +278,64 @@ class ScaledSize(_Table):
         return f"{self.from_} ×{self.width:g}×{self.depth:g}"
 
 
+class EncoderModel(_Table):
+    """A masked language model of transformers, by its family or a configuration file; any of its settings beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    family: str | None = Field(None, description='`model_type` in transformers: "bert", "modernbert", …')
+    config: str | None = Field(None, description="Path of a config.json, from the study's folder.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of its configuration that the study file gives."""
+        return dict(self.model_extra or {})
+
+    @property
+    def label(self) -> str:
+        """As `modernbert 4×256`: layers, then width."""
+        sizes = [self.settings.get(key) for key in ("num_hidden_layers", "hidden_size")]
+        shown = "×".join(str(size) for size in sizes if size is not None)
+        return " ".join(part for part in (self.family, self.config, shown) if part)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.family is None and self.config is None:
+            raise ValueError('a model is family = "…" or config = "config.json"')
+        if self.family is not None:
+            check_family(self.family)
+            for key in self.settings:
+                check_setting(self.family, key)
+        return self
+
+
+class _Unknown(ValueError):
+    """A name that is not known, with what may be meant."""
+
+    def __init__(self, message: str, name: str, known: Sequence[str]) -> None:
+        super().__init__(message)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        self.hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(sorted(known))}."
+
+
+def check_family(family: str) -> None:
+    """Raises ValueError unless lossary trains it, as far as can be told here."""
+    if family == "albert":
+        error = _Unknown("ALBERT is given by its size, and not as a model", "size", ["size"])
+        error.hint = 'size = "base", or size = { from = "base", width = 0.25 }.'
+        raise error
+    known = family_names()
+    if known and family not in known:
+        raise _Unknown(f"transformers knows no masked language model of the family {family!r}", family, known)
+
+
+def check_setting(family: str, key: str) -> None:
+    """Raises ValueError unless the configuration of a family has a setting, as far as can be told here."""
+    known = setting_names(family)
+    if known and key not in known:
+        raise _Unknown(f"unknown key {key!r}: {family} has no such setting", key, sorted(known))
+
+
 def _overrides_of(model: type[BaseModel], name: str, **nested: Any) -> Any:
     """A table with the fields of `model`, each optional: what a run may change of it."""
     fields: dict[str, Any] = {
@@ -300,13 +360,35 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
     """One model trained by one recipe on one backend at one size; anything of the recipe may be overridden here."""
 
     backend: Backend
-    size: SizeName | ScaledSize
+    size: SizeName | ScaledSize | None = Field(None, description="Of an ALBERT; or `model`.")
+    model: EncoderModel | None = Field(None, description="Another encoder than ALBERT; it trains on torch, by MLM.")
     datasets: list[str] | None = Field(None, description="Train on part of the mixture; scored on all of it.")
     start: Start | None = Field(
         None, description="Go on from a checkpoint of another run: weights, moments and step, by the recipe given here."
     )
     link: str | None = Field(None, description="Where the run is kept; its name links there.")
     device: str | None = Field(None, description='"cpu", "cuda:1", …; the best there is if absent.')
+
+    @property
+    def size_label(self) -> str:
+        """Its size or model, for people."""
+        if self.model is not None:
+            return self.model.label
+        return self.size.label if isinstance(self.size, ScaledSize) else str(self.size)
+
+    @property
+    def size_value(self) -> Any:
+        """Its size or model, as the study file has it."""
+        chosen = self.size if self.model is None else self.model
+        return chosen.model_dump(by_alias=True, exclude_none=True) if isinstance(chosen, BaseModel) else chosen
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.size is None) == (self.model is None):
+            raise ValueError("a run has a size (of ALBERT) or a model (of transformers), one of them")
+        if self.model is not None and self.backend != "torch":
+            raise ValueError(f"another model than ALBERT trains on torch only; backend is {self.backend!r}")
+        return self
 
     @field_validator("device")
     @classmethod
@@ -686,5 +768,12 @@ def _check_runs(study: Study) -> None:
         except ValidationError as error:
             found = _study_error(error)
             raise StudyError(found.message, where=f"$.runs.{name}", hint=found.hint) from None
+        best = study.recipe_of(name).keep_best
+        if study.runs[name].model is not None and best is not None and best.startswith("sop"):
+            raise StudyError(
+                f"keep_best is {best!r}, and a model that is no ALBERT has no sentence-order head",
+                where=f"$.runs.{name}",
+                hint='keep_best = "mlm_loss".',
+            )
     for name in study.runs:
         _check_start(study, name)

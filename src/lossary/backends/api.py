@@ -9,15 +9,17 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from math import prod
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.examples import Examples
 from lossary.errors import MissingPackage, UsageError
-from lossary.models.parameters import Parameters
-from lossary.models.shapes import AlbertShape
+from lossary.models.architectures import EncoderShape, ModelShape
+from lossary.models.parameters import Parameters, initial_parameters, parameter_table
+from lossary.models.shapes import AlbertShape, operations
 from lossary.models.update_laws import Moments, UpdateLaw
 from lossary.study import Precision
 
@@ -28,10 +30,15 @@ __all__ = [
     "OutOfDeviceMemory",
     "RowSums",
     "ScoreOutput",
+    "Sizes",
     "StepOutput",
+    "initial_weights",
     "load_backend",
+    "new_backend",
     "require_packages",
+    "resolved",
     "row_sums",
+    "sizes_of",
 ]
 
 
@@ -74,12 +81,20 @@ class Logits:
     sop: NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large a model is; multiplications are those forward a token."""
+
+    parameters: int
+    operations: float
+
+
 # Masked positions and labelled pairs of the whole batch, by which the sums of its micro batches are divided.
 Denominators = tuple[float, float]
 
 
 class Backend(Protocol):
-    """An ALBERT model with its optimizer in one framework.
+    """A model with its optimizer in one framework: ALBERT, or on torch another encoder (by MLM alone).
 
     The loss of a step is Σ MLM nats / denominators[0] + Σ SOP nats / denominators[1] over all micro batches.
     """
@@ -134,6 +149,51 @@ def require_packages(name: str, what: str) -> None:
     if missing:
         extra = "tensorflow" if name == "keras" else name
         raise MissingPackage(f"{what} needs {', '.join(missing)}", hint=f'pip install "lossary[{extra}]" installs it.')
+
+
+def new_backend(
+    name: str, shape: ModelShape, *, precision: Precision = "fp32", device: str | None = None, seed: int = 0
+) -> Backend:
+    """A model of a shape on a backend; `seed` is of what it draws in training, dropout. Only in a worker process."""
+    kind = load_backend(name)
+    if isinstance(shape, AlbertShape):
+        return kind(shape, precision=precision, device=device)
+    made: Backend = _encoders().TorchEncoder(shape, precision=precision, device=device, seed=seed)
+    return made
+
+
+def resolved(shape: ModelShape) -> tuple[ModelShape, list[str]]:
+    """A shape with all settings that its family has, and notes where they are not those that were asked for.
+
+    Raises StudyError if transformers knows no such model or cannot make it.
+    """
+    if isinstance(shape, AlbertShape):
+        return shape, []
+    found: tuple[EncoderShape, list[str]] = _encoders().resolve(shape)
+    return found
+
+
+def initial_weights(shape: ModelShape, seed: int) -> Parameters:
+    """The weights that training begins with; of a shape that is resolved."""
+    if isinstance(shape, AlbertShape):
+        return initial_parameters(shape, seed)
+    found: Parameters = _encoders().initial_weights(shape, seed)
+    return found
+
+
+def sizes_of(shape: ModelShape) -> Sizes | None:
+    """How large a model is; None where transformers would have to say so and is not installed."""
+    if isinstance(shape, AlbertShape):
+        table = parameter_table(shape)
+        return Sizes(parameters=sum(prod(size) for size in table.values()), operations=operations(shape))
+    if any(importlib.util.find_spec(package) is None for package in _PACKAGES["torch"]):
+        return None
+    found: Sizes = _encoders().sizes(shape)
+    return found
+
+
+def _encoders() -> Any:
+    return importlib.import_module("lossary.backends.torch.encoders")
 
 
 def row_sums(

@@ -14,7 +14,8 @@ from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.session import SideSpec
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
-from lossary.models.shapes import AlbertShape, shape_of
+from lossary.models.architectures import run_shape
+from lossary.models.shapes import AlbertShape
 from lossary.study import BACKENDS, Study
 
 __all__ = ["REFERENCE", "Side", "resolve", "run_setup"]
@@ -45,7 +46,8 @@ def resolve(names: Sequence[str], study: Study, folder: StudyFolder, *, like: st
     runs = [name for name in names if name in study.runs]
     if like is not None and like not in study.runs:
         raise UsageError(f"no run is called {like!r}", where="--like", hint=f"Runs: {', '.join(study.runs)}.")
-    model = like or (runs[0] if runs else next(iter(study.runs)))
+    alberts = [run for run in study.runs if study.runs[run].model is None]
+    model = like or next(iter([*runs, *alberts, *study.runs]))
     return [_side(name, study, folder, name if name in study.runs else model, threads) for name in names]
 
 
@@ -84,12 +86,12 @@ def run_setup(study: Study, folder: StudyFolder, run: str, *, threads: int) -> S
             hint="Its runs can be trained, scored, compared and checked. Diagnose a study of the same sources that "
             "leaves out [tokenizer] model.",
         )
-    shape = shape_of(
-        study.runs[run].size,
-        vocabulary_size=tokenizer.vocabulary_size,
-        max_positions=max(recipe.sequence_length, study.recipe.sequence_length),
-        initializer_range=recipe.initializer_range,
-    )
+    shape = run_shape(study, folder, run, vocabulary_size=tokenizer.vocabulary_size)
+    if not isinstance(shape, AlbertShape):
+        raise UsageError(
+            f"run {run!r} trains {study.runs[run].size_label}, and diagnosis knows the laws of ALBERT",
+            hint="Name a run with a size.",
+        )
     return Setup(
         shape=shape,
         recipe=recipe,

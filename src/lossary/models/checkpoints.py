@@ -27,7 +27,8 @@ from lossary.data.json_tokenizer import JSON_FILES
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.errors import CheckpointError, DataError, UsageError
 from lossary.files import check_json, digest_file, read_json, write_directory_atomic, write_json, write_plain_json
-from lossary.models.parameters import Parameters, hf_config, parameter_table, shape_from_config
+from lossary.models.architectures import EncoderShape, ModelShape, config_of, shape_from, shape_value
+from lossary.models.parameters import Parameters, parameter_table, shape_from_config
 from lossary.models.shapes import AlbertShape
 from lossary.models.tensors import read_tensors, read_weights
 from lossary.models.tf_albert import read_tf_albert
@@ -51,7 +52,7 @@ __all__ = [
 _SCHEMA = 1
 _HINT = "Restore the checkpoint from a copy or delete it: `lossary run` goes on from the one before."
 _WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-_CONFIG, _VOCABULARY = "config.json", "spiece.model"
+_CONFIG, _VOCABULARY, _TOKENIZER = "config.json", "spiece.model", "tokenizer_config.json"
 _TRAINER_STATE = "trainer_state.json"
 _POOLER = ("albert.pooler.weight", "albert.pooler.bias")
 _SOP_HEAD = ("sop_classifier.classifier.weight", "sop_classifier.classifier.bias")
@@ -62,7 +63,7 @@ class Checkpoint:
     """Weights, and for lossary's own the moments and the state of training."""
 
     path: Path
-    shape: AlbertShape
+    shape: ModelShape
     parameters: Parameters
     moments: Moments | None
     state: dict[str, Any]
@@ -83,7 +84,7 @@ def weights_digest(parameters: Parameters) -> str:
 def save_checkpoint(
     path: Path,
     *,
-    shape: AlbertShape,
+    shape: ModelShape,
     parameters: Parameters,
     moments: Moments,
     state: dict[str, Any],
@@ -96,15 +97,19 @@ def save_checkpoint(
         both |= {f"v.{name}": value for name, value in moments.v.items()}
         save_file(both, temporary / _MOMENTS, {"format": "pt"})
         ends = {"bos_token_id": tokenizer.specials.cls, "eos_token_id": tokenizer.specials.sep}
-        write_plain_json(temporary / _CONFIG, hf_config(shape) | ends)
+        write_plain_json(temporary / _CONFIG, config_of(shape) | (ends if isinstance(shape, AlbertShape) else {}))
         for file in tokenizer.files:
             shutil.copyfile(file, temporary / file.name)
-        names = (_WEIGHTS, _MOMENTS, _CONFIG, *(file.name for file in tokenizer.files))
+        names = {_WEIGHTS, _MOMENTS, _CONFIG, *(file.name for file in tokenizer.files)}
+        if isinstance(shape, EncoderShape):
+            # config.json has its settings; this is what the study decided.
+            state = state | {"model": {k: v for k, v in shape_value(shape).items() if k != "settings"}}
+            names |= _write_tokenizer_config(temporary, shape)
         full = {
             **state,
             "schema": _SCHEMA,
             "weights_digest": weights_digest(parameters),
-            "files": {name: digest_file(temporary / name) for name in names},
+            "files": {name: digest_file(temporary / name) for name in sorted(names)},
         }
         write_json(temporary / _STATE, full)
     return full
@@ -118,7 +123,9 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     if path.exists():
         raise UsageError("it exists already", where=str(path), hint="Name a folder that does not.")
     unread = () if checkpoint.has_sop else (*_POOLER, *_SOP_HEAD)
-    config = hf_config(checkpoint.shape) | ({} if checkpoint.has_sop else {"architectures": ["AlbertForMaskedLM"]})
+    config = config_of(checkpoint.shape)
+    if isinstance(checkpoint.shape, AlbertShape) and not checkpoint.has_sop:
+        config |= {"architectures": ["AlbertForMaskedLM"]}
     own = [file for file in (checkpoint.path / name for name in MODELS) if file.is_file()]
     with write_directory_atomic(path) as temporary:
         save_file(
@@ -132,8 +139,31 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         for file in () if own else (checkpoint.path / name for name in JSON_FILES):
             if file.is_file():
                 shutil.copyfile(file, temporary / file.name)
+        if isinstance(checkpoint.shape, EncoderShape):
+            _write_tokenizer_config(temporary, checkpoint.shape)
         if "step" in checkpoint.state:
             write_plain_json(temporary / _TRAINER_STATE, {"global_step": checkpoint.state["step"]})
+
+
+def _write_tokenizer_config(folder: Path, shape: EncoderShape) -> set[str]:
+    """With which `AutoTokenizer` reads the study's SentencePiece model, whose family is not the model's.
+
+    Without it transformers takes the family's own tokenizer, finds no vocabulary, and every piece is unknown.
+    """
+    if not (folder / _VOCABULARY).is_file():
+        return set()
+    types = ["token_type_ids"] if shape.config.get("type_vocab_size", 0) > 1 else []
+    config = {
+        "tokenizer_class": "AlbertTokenizer",
+        # The model's own normaliser does what the study asked for.
+        "do_lower_case": False,
+        "keep_accents": True,
+        "remove_space": False,
+        "model_max_length": shape.max_positions,
+        "model_input_names": ["input_ids", *types, "attention_mask"],
+    }
+    write_plain_json(folder / _TOKENIZER, config)
+    return {_TOKENIZER}
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -178,6 +208,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if (path / _CONFIG).is_file():
         state = _read_state(path)
         config = _read_object(path / _CONFIG)
+        if "model" in state:
+            return _load_encoder(path, config, state)
         found = _canonical(read_weights(path))
     elif prefix := bundle_prefix(path):
         made = read_tf_albert(prefix)
@@ -215,6 +247,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state=state,
         has_sop=has_sop,
         vocabularies=vocabularies,
+    )
+
+
+def _load_encoder(path: Path, config: Mapping[str, Any], state: dict[str, Any]) -> Checkpoint:
+    """Another encoder that lossary trained; its names and shapes are compared where its model is made."""
+    shape = shape_from({**state["model"], "settings": {}})
+    assert isinstance(shape, EncoderShape)
+    parameters = read_weights(path)
+    _check_finite(parameters, path)
+    return Checkpoint(
+        path=path,
+        shape=shape.with_config(config),
+        parameters=parameters,
+        moments=None,
+        state=state,
+        has_sop=False,
     )
 
 

@@ -6,18 +6,17 @@ size as it is, of another size in proportion to the operations of a token. Runs 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from typing import NamedTuple
 
 import pyarrow.compute as pc
 
+from lossary.backends.api import sizes_of
 from lossary.data.parts import known_parts
 from lossary.data.shards import MANIFEST
 from lossary.errors import LossaryError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
-from lossary.models.parameters import parameter_table
-from lossary.models.shapes import AlbertShape, operations, shape_of
+from lossary.models.architectures import ModelShape, run_shape
 from lossary.results.records import read_steps
 from lossary.study import Study
 from lossary.tables.begun import begun_with
@@ -57,14 +56,15 @@ class RunEstimate:
 
     name: str
     backend: str
-    shape: AlbertShape
-    parameters: int
+    label: str
+    shape: ModelShape
+    parameters: int | None
     steps: int
     steps_left: int
     examples: int
     tokens: int | None
-    memory_bytes: int
-    disk_bytes: int
+    memory_bytes: int | None
+    disk_bytes: int | None
     seconds_left: float | None
     timed_by: str | None  # the run that the time is from; None where steps were timed for the plan
     scoring_seconds: float | None  # of all validation examples, once
@@ -120,21 +120,23 @@ def _datasets(study: Study, folder: StudyFolder) -> Iterator[DatasetEstimate]:
 
 def _run(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate]) -> RunEstimate:
     recipe, shape = study.recipe_of(run), shape_of_run(study, folder, run)
-    parameters = sum(prod(size) for size in parameter_table(shape).values())
+    sizes = sizes_of(shape)
+    parameters = None if sizes is None else sizes.parameters
     tokens = _tokens_an_example(study, folder, run, datasets)
     left = max(0, recipe.steps - (steps_done(folder, run) or _steps_before(study, folder, run)))
     return RunEstimate(
         name=run,
         backend=study.runs[run].backend,
+        label=study.runs[run].size_label,
         shape=shape,
         parameters=parameters,
         steps=recipe.steps,
         steps_left=left,
         examples=recipe.steps * recipe.batch_size,
         tokens=None if tokens is None else round(recipe.steps * recipe.batch_size * tokens),
-        memory_bytes=_COPIES * _FLOAT * parameters,
+        memory_bytes=None if parameters is None else _COPIES * _FLOAT * parameters,
         # Weights and two moments each; one checkpoint more while the oldest is still there.
-        disk_bytes=3 * _FLOAT * parameters * (recipe.keep_checkpoints + 1),
+        disk_bytes=None if parameters is None else 3 * _FLOAT * parameters * (recipe.keep_checkpoints + 1),
         seconds_left=None if left else 0.0,
         scoring_seconds=None,
         timed_by=None,
@@ -162,32 +164,31 @@ def _as_timed(study: Study, run: RunEstimate, timed: Timed, datasets: list[Datas
 
 def _as_others(study: Study, folder: StudyFolder, run: RunEstimate, rates: Mapping[str, float]) -> RunEstimate:
     """With the time that it took so far, or another run of its backend, in proportion to the operations of a token."""
-    other = _timed_by(study, folder, run, rates)
-    if other is None or run.tokens is None or not run.steps_left:
+    here = sizes_of(run.shape)
+    if here is None:
         return run
-    rate = rates[other] * operations(shape_of_run(study, folder, other)) / operations(run.shape)
+    other = _timed_by(study, folder, run, rates)
+    there = None if other is None else sizes_of(shape_of_run(study, folder, other))
+    if other is None or there is None or run.tokens is None or not run.steps_left:
+        return run
+    rate = rates[other] * there.operations / here.operations
     return replace(run, seconds_left=run.tokens * run.steps_left / run.steps / rate, timed_by=other)
 
 
 def _timed_by(study: Study, folder: StudyFolder, run: RunEstimate, rates: Mapping[str, float]) -> str | None:
     """The run whose time tells most of this one: itself, one of its size, one of its backend."""
     like = [other for other in rates if study.runs[other].backend == run.backend]
-    here = operations(run.shape)
-    distance = {other: abs(operations(shape_of_run(study, folder, other)) / here - 1.0) for other in like}
-    return min(like, key=lambda other: (other != run.name, distance[other]), default=None)
+    counted = {other: sizes_of(shape_of_run(study, folder, other)) for other in [*like, run.name]}
+    known = {other: sizes.operations for other, sizes in counted.items() if sizes is not None}
+    distance = {other: abs(known[other] / known[run.name] - 1.0) for other in like if other in known}
+    return min(distance, key=lambda other: (other != run.name, distance[other]), default=None)
 
 
-def shape_of_run(study: Study, folder: StudyFolder, run: str) -> AlbertShape:
+def shape_of_run(study: Study, folder: StudyFolder, run: str) -> ModelShape:
     """With the vocabulary that the tokenizer has, or is to have."""
-    recipe = study.recipe_of(run)
     manifest = folder.tokenizer / MANIFEST
     size = read_json(manifest)["vocabulary_size"] if manifest.is_file() else study.tokenizer.vocabulary_size
-    return shape_of(
-        study.runs[run].size,
-        vocabulary_size=size,
-        max_positions=max(recipe.sequence_length, study.recipe.sequence_length),
-        initializer_range=recipe.initializer_range,
-    )
+    return run_shape(study, folder, run, vocabulary_size=size)
 
 
 def _tokens_an_example(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate]) -> float | None:

@@ -201,9 +201,8 @@ class _Planner:
             if before is None:
                 continue
             recipe = self.study.recipe_of(run).model_dump()
-            size = self.study.runs[run].size
-            size_now = size if isinstance(size, str) else size.model_dump(by_alias=True)
-            if (before["backend"], before["size"]) == (self.study.runs[run].backend, size_now) and all(
+            settings = self.study.runs[run]
+            if (before["backend"], before["size"]) == (settings.backend, settings.size_value) and all(
                 recipe.get(key) == value for key, value in before["recipe"].items()
             ):
                 return other

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lossary.models.architectures import shape_value
+from lossary.models.shapes import AlbertShape
 from lossary.planning.estimates import Estimates
 from lossary.planning.model import Item, Plan
 from lossary.planning.seeing import Seeing
@@ -62,7 +64,9 @@ def estimate_lines(sizes: Estimates) -> list[str]:
         return [*lines, "no runs: checkpoints from elsewhere are scored", *(f"note: {note}" for note in sizes.notes)]
     runs = [_RUNS]
     for run in sizes.runs:
-        shape = f"{run.shape.num_layers} × {run.shape.hidden_size:,}, {run.shape.num_heads}"
+        shape = run.label
+        if isinstance(run.shape, AlbertShape):
+            shape = f"{run.shape.num_layers} × {run.shape.hidden_size:,}, {run.shape.num_heads}"
         numbers = (_count(run.parameters), _count(run.steps), _count(run.steps_left), _count(run.tokens))
         memory, disk = _bytes(run.memory_bytes), _bytes(run.disk_bytes)
         times = _duration(run.seconds_left), _duration(run.scoring_seconds)
@@ -91,7 +95,9 @@ def _count(value: int | None) -> str:
     return "—" if value is None else f"{value:,}"
 
 
-def _bytes(value: int) -> str:
+def _bytes(value: int | None) -> str:
+    if value is None:
+        return "—"
     size, unit = float(value), 0
     while size >= 1024 and unit < 4:
         size, unit = size / 1024, unit + 1
@@ -110,7 +116,7 @@ def plan_value(plan: Plan, sizes: Estimates) -> dict[str, Any]:
     """A plan as JSON."""
     return {
         "datasets": [asdict(dataset) for dataset in sizes.datasets],
-        "runs": [asdict(run) for run in sizes.runs],
+        "runs": [asdict(run) | {"shape": shape_value(run.shape)} for run in sizes.runs],
         "notes": sizes.notes,
         "schema": 1,
         "refused": bool(plan.refused),

@@ -11,16 +11,15 @@ from typing import Any
 
 from lossary.backends.process import StopRequest, run_worker, stop_on_signals
 from lossary.errors import Interrupted
-from lossary.models.shapes import AlbertShape
+from lossary.models.architectures import ModelShape, shape_value
 from lossary.planning.estimates import Timed
 from lossary.study import Study
-from lossary.training.timing import shape_value
 
 __all__ = ["time_runs"]
 
 
 def time_runs(
-    study: Study, shapes: Mapping[str, AlbertShape], *, steps: int, told: Callable[[str], None]
+    study: Study, shapes: Mapping[str, ModelShape], *, steps: int, told: Callable[[str], None]
 ) -> dict[str, Timed]:
     """Times runs one after another, each with all cores; runs that compute alike are timed once."""
     found: dict[tuple[Any, ...], Timed] = {}
@@ -53,7 +52,7 @@ def _unheard(event: Mapping[str, Any]) -> None:
     del event
 
 
-def _computes(study: Study, run: str, shape: AlbertShape) -> tuple[Any, ...]:
+def _computes(study: Study, run: str, shape: ModelShape) -> tuple[Any, ...]:
     """What the time of a run hangs on, but for its examples."""
     settings, recipe = study.runs[run], study.recipe_of(run)
     sizes = (recipe.sequence_length, recipe.batch_size, recipe.mask_rate, recipe.max_predictions)

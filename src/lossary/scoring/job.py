@@ -6,8 +6,8 @@ from typing import Any
 from lossary.backends.api import Backend
 from lossary.backends.process import Emit, worker_main
 from lossary.folder import StudyFolder
+from lossary.models.architectures import ModelShape
 from lossary.models.checkpoints import Checkpoint
-from lossary.models.shapes import AlbertShape
 from lossary.scoring.score import ScoreJob, open_backend, score_checkpoint
 
 __all__ = ["main"]
@@ -33,7 +33,7 @@ class _Models:
     """One model for all checkpoints of one shape: a framework takes longer to make it than to fill it."""
 
     def __init__(self) -> None:
-        self._shape: AlbertShape | None = None
+        self._shape: ModelShape | None = None
         self._backend: Backend | None = None
 
     def open(self, job: ScoreJob, checkpoint: Checkpoint) -> Backend:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.backends.api import Backend, OutOfDeviceMemory, ScoreOutput, load_backend
+from lossary.backends.api import Backend, OutOfDeviceMemory, ScoreOutput, new_backend
 from lossary.backends.process import Emit
 from lossary.data.batches import micro_batches
 from lossary.data.examples import Examples
@@ -24,6 +24,7 @@ from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import CheckpointError, RunError, ScoreError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
+from lossary.models.architectures import objectives_of
 from lossary.models.checkpoints import Checkpoint, load_checkpoint, weights_digest
 from lossary.models.vocabularies import compare_vocabulary
 from lossary.naming import names_of
@@ -77,7 +78,7 @@ def job_of_run(study: Study, run: str, checkpoint: Path, *, batch_size: int | No
         precision=study.recipe_of(run).precision,
         device=settings.device,
         batch_size=batch_size,
-        size=settings.size if isinstance(settings.size, str) else settings.size.label,
+        size=settings.size_label,
     )
 
 
@@ -115,7 +116,7 @@ def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
 
 def open_backend(job: ScoreJob, checkpoint: Checkpoint) -> Backend:
     """A new model with the weights of a checkpoint."""
-    backend = load_backend(job.backend)(checkpoint.shape, precision=job.precision, device=job.device)
+    backend = new_backend(job.backend, checkpoint.shape, precision=job.precision, device=job.device)
     backend.load_parameters(checkpoint.parameters)
     return backend
 
@@ -139,7 +140,7 @@ def score_checkpoint(
     if path.is_file() and _same(path, header):
         return {"scores": str(path), "step": step}
     backend = open_backend(job, checkpoint)
-    if not checkpoint.has_sop:
+    if not checkpoint.has_sop and "sop" in objectives_of(checkpoint.shape):
         emit({"event": "note", "text": f"{job.checkpoint} has no sentence-order head: SOP is not scored"})
     header = replace(header, device=backend.device)
     kept = KeptScores(path, header)

@@ -58,8 +58,7 @@ def _apart_from_the_seed(study: Study, folder: StudyFolder, run: str) -> str:
     """All that a run's weights depend on but its seed: of a run that was begun, its own mixture and schedules."""
     settings = study.runs[run]
     recipe = study.recipe_of(run).model_dump(exclude={"seed", *NOT_OF_WEIGHTS})
-    size = settings.size if isinstance(settings.size, str) else settings.size.label
     start = None if settings.start is None else settings.start.model_dump()
     begun = begun_with(folder, run)
     own = study.datasets_of(run) if begun is None else [begun.datasets, begun.shares, list(map(vars, begun.schedules))]
-    return json.dumps([settings.backend, size, start, own, recipe], sort_keys=True)
+    return json.dumps([settings.backend, settings.size_value, start, own, recipe], sort_keys=True)

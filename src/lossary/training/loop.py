@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -20,14 +21,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lossary.backends.api import Backend, OutOfDeviceMemory, RowSums, StepOutput, load_backend
+from lossary.backends.api import (
+    Backend,
+    OutOfDeviceMemory,
+    RowSums,
+    StepOutput,
+    initial_weights,
+    new_backend,
+    resolved,
+)
 from lossary.backends.process import Emit
 from lossary.data.batches import MicroBatch, TrainingData, micro_batches
 from lossary.data.examples import Examples
 from lossary.data.tokenizer import open_tokenizer
-from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError
+from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError, StudyError
 from lossary.files import clear_leftovers, write_json
 from lossary.folder import StudyFolder
+from lossary.models.architectures import EncoderShape, ModelShape, objectives_of, shape_value
 from lossary.models.checkpoints import (
     Checkpoint,
     checkpoint_step,
@@ -35,7 +45,6 @@ from lossary.models.checkpoints import (
     load_own_checkpoint,
     save_checkpoint,
 )
-from lossary.models.parameters import initial_parameters
 from lossary.models.update_laws import UpdateLaw, learning_rate
 from lossary.results.records import STEP_SCHEMA, read_steps, write_steps
 from lossary.study import Study
@@ -76,15 +85,30 @@ def train(study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, 
     for place in (folder.run(run), folder.checkpoints(run), folder.scores(run, 0).parent):
         clear_leftovers(place)
     start, branched = _newest(folder, run, emit), None
+    shape = start.shape if start is not None else _begun_shape(plan, folder, emit)
     if start is None:
-        start, branched = _branch(study, folder, plan)
-    settings = study.runs[run]
-    backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
-    loop = _Loop(plan, folder, TrainingData(study, folder, run, weights=plan.weights), backend, (on_the_way, emit))
+        start, branched = _branch(study, folder, plan, shape)
+    loop = _Loop(study, plan, folder, shape, (on_the_way, emit))
     first_step = int(start.state["step"]) if start else 0
-    record = run_record(study, plan, device=backend.device, first_step=first_step, start=branched)
+    record = run_record(study, plan, device=loop.backend.device, first_step=first_step, start=branched)
+    if isinstance(shape, EncoderShape):
+        record |= {"model": shape_value(shape), "model_digest": shape.digest}
     write_json(folder.run(run) / "run.json", record)
     return loop.run(start)
+
+
+def _begun_shape(plan: RunPlan, folder: StudyFolder, emit: Emit) -> ModelShape:
+    """The model of a run that begins, and what is to be said of it."""
+    try:
+        shape, notes = resolved(plan.shape)
+    except StudyError as error:
+        where = f"{folder.study_file}: $.runs.{plan.run}.model"
+        raise StudyError(error.message, where=where, hint=error.hint) from None
+    if plan.recipe.has_sop and "sop" not in objectives_of(shape):
+        notes = [*notes, "it has no sentence-order head: trained by MLM alone, on the same examples; SOP stays empty"]
+    for note in notes:
+        emit({"event": "note", "text": f"{plan.run}: {note}"})
+    return shape
 
 
 class _Nothing:
@@ -108,10 +132,8 @@ def time_steps(study: Study, folder: StudyFolder, run: str, *, steps: int, emit:
     The very first one, which may compile, is not among them.
     """
     plan = plan_run(study, folder, run)
-    settings = study.runs[run]
-    backend = load_backend(settings.backend)(plan.shape, precision=plan.recipe.precision, device=settings.device)
-    data = TrainingData(study, folder, run, weights=plan.weights)
-    return _Loop(plan, folder, data, backend, (_Nothing(), emit)).usual_step_s(steps)
+    shape, _ = resolved(plan.shape)
+    return _Loop(study, plan, folder, shape, (_Nothing(), emit)).usual_step_s(steps)
 
 
 def _newest(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
@@ -125,7 +147,9 @@ def _newest(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
     return None
 
 
-def _branch(study: Study, folder: StudyFolder, plan: RunPlan) -> tuple[Checkpoint, dict[str, Any]] | tuple[None, None]:
+def _branch(
+    study: Study, folder: StudyFolder, plan: RunPlan, shape: ModelShape
+) -> tuple[Checkpoint, dict[str, Any]] | tuple[None, None]:
     """The checkpoint of another run that this one starts from, if it does, and what is remembered of it."""
     path = branch_point(study, folder, plan.run)
     if path is None:
@@ -133,7 +157,7 @@ def _branch(study: Study, folder: StudyFolder, plan: RunPlan) -> tuple[Checkpoin
     checkpoint = load_own_checkpoint(path)
     where = f"{folder.study_file}: $.runs.{plan.run}"
     step = int(checkpoint.state["step"])
-    if checkpoint.shape != plan.shape:
+    if checkpoint.shape != shape:
         raise CheckpointError(f"its size is not that of {path}, which it starts from", where=where)
     if step >= plan.recipe.steps:
         raise CheckpointError(f"it starts at step {step:,} and has {plan.recipe.steps:,} steps", where=where)
@@ -144,21 +168,24 @@ def _branch(study: Study, folder: StudyFolder, plan: RunPlan) -> tuple[Checkpoin
 
 class _Loop:
     def __init__(
-        self,
-        plan: RunPlan,
-        folder: StudyFolder,
-        data: TrainingData,
-        backend: Backend,
-        told: tuple[OnTheWay, Emit],
+        self, study: Study, plan: RunPlan, folder: StudyFolder, shape: ModelShape, told: tuple[OnTheWay, Emit]
     ) -> None:
         self.plan = plan
         self.recipe = plan.recipe
         self.folder = folder
-        self.data = data
-        self.backend = backend
+        self.shape = shape
+        self.data = TrainingData(study, folder, plan.run, weights=plan.weights)
+        self.seed = plan.recipe.seed or 0
+        self.backend = backend = new_backend(
+            plan.backend,
+            shape,
+            precision=plan.recipe.precision,
+            device=study.runs[plan.run].device,
+            seed=self.seed,
+        )
         self.on_the_way, self.emit = told
         self.max_tokens = backend.max_tokens
-        self.records = _StepRecords(folder.steps(plan.run), plan.run, data.datasets)
+        self.records = _StepRecords(folder.steps(plan.run), plan.run, self.data.datasets)
         self.guard = _Guard(plan)
         self.stopping = False
         self.total_tokens = 0
@@ -219,8 +246,7 @@ class _Loop:
     def _restore(self, start: Checkpoint | None) -> int:
         self.backend.set_law(UpdateLaw.of(self.recipe.optimizer))
         if start is None:
-            assert self.recipe.seed is not None
-            self.backend.load_parameters(initial_parameters(self.plan.shape, self.recipe.seed))
+            self.backend.load_parameters(initial_weights(self.shape, self.seed))
             self.backend.load_moments(None)
             self.records.restore(0)
             return 0
@@ -239,6 +265,8 @@ class _Loop:
 
     def _step(self, step: int) -> tuple[StepOutput, Examples, list[MicroBatch]]:
         batch = self.data.batch(step)
+        if "sop" not in objectives_of(self.shape):
+            batch = replace(batch, sop_labels=np.full_like(batch.sop_labels, -1))
         denominators = (float(batch.masked.sum()) + 1e-5, float(np.count_nonzero(batch.sop_labels >= 0)))
         rate = learning_rate(step, self.recipe.optimizer, self.recipe.steps)
         while True:
@@ -277,7 +305,7 @@ class _Loop:
         path = self.folder.checkpoint(self.plan.run, step)
         return save_checkpoint(
             path,
-            shape=self.plan.shape,
+            shape=self.shape,
             parameters=parameters,
             moments=self.backend.moments(),
             state=state,

@@ -19,8 +19,8 @@ from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import CheckpointError
 from lossary.files import digest_json
 from lossary.folder import StudyFolder
+from lossary.models.architectures import ModelShape, run_shape, shape_value
 from lossary.models.checkpoints import list_checkpoints
-from lossary.models.shapes import AlbertShape, shape_of
 from lossary.study import NOT_OF_WEIGHTS, Recipe, Study
 
 __all__ = [
@@ -47,7 +47,7 @@ class RunPlan:
     run: str
     backend: str
     recipe: Recipe
-    shape: AlbertShape
+    shape: ModelShape
     weights: dict[str, float]
     description: dict[str, Any]
     before: Mapping[str, Any] | None  # its record, if it was begun
@@ -71,14 +71,7 @@ def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
     """The plan of a run of a prepared study."""
     recipe = study.recipe_of(run)
     tokenizer = open_tokenizer(folder)
-    longest = max(recipe.sequence_length, study.recipe.sequence_length)
-    shape = shape_of(
-        study.runs[run].size,
-        vocabulary_size=tokenizer.vocabulary_size,
-        pad_id=tokenizer.specials.pad,
-        max_positions=longest,
-        initializer_range=recipe.initializer_range,
-    )
+    shape = run_shape(study, folder, run, vocabulary_size=tokenizer.vocabulary_size, specials=tokenizer.specials)
     before = read_run_record(folder, run)
     weights = _weights(study, folder, run, before)
     spans = {
@@ -89,7 +82,7 @@ def plan_run(study: Study, folder: StudyFolder, run: str) -> RunPlan:
     start = study.runs[run].start
     description = {
         "recipe": recipe.model_dump(exclude={*NOT_OF_WEIGHTS, "precision", "steps"}),
-        "shape": shape.described,
+        "shape": shape_value(shape),
         "tokenizer": tokenizer.digest,
         "training_examples": spans,
         "datasets": study.runs[run].datasets,
@@ -199,13 +192,12 @@ def run_record(
 ) -> dict[str, Any]:
     """What `run.json` says once training begins at `first_step`; `start` tells of the checkpoint of another run."""
     settings, before = study.runs[plan.run], plan.before or {}
-    size = settings.size if isinstance(settings.size, str) else settings.size.model_dump(by_alias=True)
     record = {
         "schema": 1,
         "run": plan.run,
         "backend": settings.backend,
         "device": device,
-        "size": size,
+        "size": settings.size_value,
         "datasets": list(plan.weights),
         "weights": plan.weights,
         "recipe": plan.recipe.model_dump(),

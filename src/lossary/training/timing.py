@@ -6,25 +6,23 @@ JOB.json      {"study", "folder", "run", "steps"}         steps of a run whose e
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from lossary.backends.api import load_backend
+from lossary.backends.api import initial_weights, new_backend, resolved, sizes_of
 from lossary.backends.process import Emit, worker_main
 from lossary.data.batches import micro_batches
 from lossary.data.examples import Examples
 from lossary.folder import StudyFolder
-from lossary.models.parameters import initial_parameters
-from lossary.models.shapes import AlbertShape, operations
+from lossary.models.architectures import ModelShape, shape_from
 from lossary.models.update_laws import UpdateLaw, learning_rate
 from lossary.study import Recipe, Study, check_study
 from lossary.training.loop import time_steps
 
-__all__ = ["main", "random_examples", "shape_value"]
+__all__ = ["main", "random_examples"]
 
 # Multiplications forward of the rows that are timed: some seconds on a core.
 _OPERATIONS = 2e10
@@ -39,26 +37,22 @@ def main() -> None:
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     study, run, steps = check_study(job["study"]), job["run"], job["steps"]
     if job.get("shape"):
-        return _time_random(study, run, AlbertShape(**job["shape"]), steps)
+        shape, _ = resolved(shape_from(job["shape"]))
+        return _time_random(study, run, shape, steps)
     return {
         "step_s": time_steps(study.drawn(), StudyFolder(Path(job["folder"]), drawn=True), run, steps=steps, emit=emit)
     }
 
 
-def shape_value(shape: AlbertShape) -> dict[str, Any]:
-    """A shape as a job holds it."""
-    return asdict(shape)
-
-
-def _time_random(study: Study, run: str, shape: AlbertShape, steps: int) -> dict[str, Any]:
+def _time_random(study: Study, run: str, shape: ModelShape, steps: int) -> dict[str, Any]:
     """Median seconds of a step and of scoring an example, where every example is as long as it may be.
 
     A step is that of one micro batch, times how many a batch has: its update counts with each, which is little.
     """
     recipe, settings = study.recipe_of(run), study.runs[run]
-    backend = load_backend(settings.backend)(shape, precision=recipe.precision, device=settings.device)
+    backend = new_backend(settings.backend, shape, precision=recipe.precision, device=settings.device)
     backend.set_law(UpdateLaw.of(recipe.optimizer))
-    backend.load_parameters(initial_parameters(shape, 0))
+    backend.load_parameters(initial_weights(shape, 0))
     backend.load_moments(None)
     rows = _rows(recipe, shape, backend.max_tokens)
     [micro] = micro_batches(
@@ -83,9 +77,11 @@ def _time_random(study: Study, run: str, shape: AlbertShape, steps: int) -> dict
     }
 
 
-def _rows(recipe: Recipe, shape: AlbertShape, max_tokens: int) -> int:
+def _rows(recipe: Recipe, shape: ModelShape, max_tokens: int) -> int:
     """So few that a large model is timed in minutes, and no more than a micro batch has."""
-    quick = _OPERATIONS / (operations(shape) * recipe.sequence_length)
+    sizes = sizes_of(shape)
+    assert sizes is not None, "a worker has the framework of its run"
+    quick = _OPERATIONS / (sizes.operations * recipe.sequence_length)
     return max(1, min(recipe.batch_size, max_tokens // recipe.sequence_length, round(quick)))
 
 
@@ -100,7 +96,7 @@ def _usual_s(work: Callable[[int], None], steps: int) -> float:
     return median(seconds)
 
 
-def random_examples(recipe: Recipe, shape: AlbertShape, *, rows: int) -> Examples:
+def random_examples(recipe: Recipe, shape: ModelShape, *, rows: int) -> Examples:
     """Rows of random pieces, each as long as the recipe allows."""
     length = recipe.sequence_length
     masked = min(max(1, round(length * recipe.mask_rate)), recipe.max_predictions or length)

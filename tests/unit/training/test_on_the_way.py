@@ -44,7 +44,7 @@ def copied(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> Callable[[str
 
 
 def train(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, *, score_last: bool = True) -> Study:
-    monkeypatch.setattr(loop, "load_backend", lambda _: SimpleBackend)
+    monkeypatch.setattr(loop, "new_backend", lambda _, shape, **more: SimpleBackend(shape, **more))
     study = parse_study(folder.study_file.read_text())
     on_the_way = worker.ScoresOnTheWay(study, folder, "torch_a", score_last=score_last, emit=lambda _: None)
     loop.train(study, folder, "torch_a", on_the_way=on_the_way, emit=lambda _: None)

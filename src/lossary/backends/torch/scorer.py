@@ -35,7 +35,7 @@ from lossary.errors import UsageError
 from lossary.study import Precision
 from lossary.vocabulary.api import Vocabulary
 
-__all__ = ["HuggingFaceScorer", "Language", "language_of"]
+__all__ = ["HuggingFaceScorer", "Language", "language_of", "longest_input"]
 
 Language = Literal["mlm", "clm"]
 
@@ -105,7 +105,7 @@ class HuggingFaceScorer:
         self.device = str(first.device)
         if first.device.type == "cuda":
             self.device += f" {torch.cuda.get_device_name(first.device)}"
-        self.max_length = max_length or _max_length(self.model, self._config)
+        self.max_length = max_length or longest_input(self.model, self._config)
         self.max_tokens = max_tokens or self._tokens_at_once()
         self._pad_id = self._choose_pad()
         self._arguments = _arguments(self.model)
@@ -129,6 +129,19 @@ class HuggingFaceScorer:
     def weights_digest(self) -> str:
         """What the scores are of."""
         return weights_digest_of(self.model)
+
+    def targets(self, examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (N, V) and labels (N,) of all targets, row by row, for who trains the model as it stands.
+
+        In the graph where gradients are wanted, and under the caller's own autocast and generator.
+        """
+        examples = trimmed(examples)
+        self._check(examples)
+        if self._way is None:
+            with undisturbed(self.model, self._device, bf16=self._bf16):
+                self._way = self._find_way(examples)
+        inputs = inputs_of(examples, pad_id=self._pad_id, device=self._device)
+        return self._forward(inputs, self._way).logits, inputs.labels
 
     def _forward(self, inputs: Inputs, way: "_Way") -> "_Seen":
         with way.around(inputs.flat):
@@ -310,7 +323,7 @@ def _output_head(model: Any) -> Any:
     return head
 
 
-def _max_length(model: nn.Module, config: Any) -> int | None:
+def longest_input(model: nn.Module, config: Any) -> int | None:
     """Tokens of the longest example: the config's, less what RoBERTa and its like leave for the pad id."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:

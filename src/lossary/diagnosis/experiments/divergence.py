@@ -23,6 +23,7 @@ from lossary.diagnosis.session import Session, SideSpec
 from lossary.diagnosis.sides import Side, run_setup
 from lossary.models.arbiter import Architecture, forward
 from lossary.models.checkpoints import Checkpoint, list_checkpoints, load_own_checkpoint
+from lossary.models.shapes import AlbertShape
 from lossary.results.records import read_steps
 
 __all__ = ["DIVERGENCE"]
@@ -127,6 +128,7 @@ def _telemetry(pair: Pair, run: str) -> Iterator[dict[str, Any]]:
     feed = Feed.of(examples.take(np.linspace(0, len(examples) - 1, min(_EXAMPLES, len(examples))).astype(int)))
     for path in list_checkpoints(pair.folder.checkpoints(run)):
         checkpoint = load_own_checkpoint(path)
+        assert isinstance(checkpoint.shape, AlbertShape), "sides of other models are refused"
         outputs = forward(
             checkpoint.parameters,
             Architecture.of(checkpoint.shape),
