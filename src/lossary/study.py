@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -103,7 +104,7 @@ class Dataset(_Table):
 
     source: str | list[str] = Field(
         description="Parquet, Arrow, JSON (Lines), CSV, TSV, WebDataset or plain text (.gz, .zst), or a folder that is "
-        "a dataset: path, glob, URL or builtin:NAME."
+        "a dataset: path, glob, URL, yt://CLUSTER/TABLE or builtin:NAME."
     )
     text: str | list[str] = Field(
         "text",
@@ -170,6 +171,15 @@ class Dataset(_Table):
     @property
     def fields(self) -> tuple[str, ...]:
         return (self.text,) if isinstance(self.text, str) else tuple(self.text)
+
+    @property
+    def page(self) -> str | None:
+        """Where the dataset is described: its link, else the page of its cluster for a table of YTsaurus."""
+        found = re.fullmatch(r"yt://([^/]+)/(.+?)/*", self.sources[0])
+        if self.link is not None or found is None:
+            return self.link
+        scheme = "http" if ":" in found[1] else "https"
+        return f"{scheme}://{found[1]}/?page=navigation&path=//{quote(found[2])}"
 
     @property
     def is_pair(self) -> bool:

@@ -73,6 +73,9 @@ def _stamp(file: SourceFile) -> tuple[str, int]:
 def _digest(file: SourceFile) -> str:
     if file.kind == "builtin":
         return f"builtin:{file.stamp}:{file.bytes}"
+    if file.kind == "yt":
+        # The cluster counts changes of a table's content.
+        return f"yt:{file.stamp}"
     try:
         with file.open() as handle:
             return digest_stream(handle)

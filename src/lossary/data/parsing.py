@@ -325,6 +325,22 @@ def _parse_parquet(block: Block) -> Iterator[ParsedBlock]:
         raise SourceError(f"the row group is damaged: {first_line(error)}", where=where) from None
 
 
+def _parse_yt(block: Block) -> Iterator[ParsedBlock]:
+    from lossary.data.tables import read_columns
+    from lossary.data.yt_source import read_rows
+
+    layout, number = block.layout, block.first_row
+    part, size = ParsedBlock(has=set(block.reading.optional)), 0
+    for whole in read_rows(layout, layout["start"], layout["end"], block.reading.columns, where=block.file):
+        batch = read_columns(whole, block.reading, block.file)
+        size += _add_batch(part, block, batch, number)
+        number += len(batch)
+        if size > BLOCK_BYTES:
+            yield part
+            part, size = ParsedBlock(has=set(block.reading.optional)), 0
+    yield part
+
+
 def _batch_rows(block: Block, group: Any) -> int:
     """Rows at once: as many short ones as are worth asking a condition of together."""
     if block.reading.where is None:
@@ -423,4 +439,5 @@ _PARSERS: dict[str, Callable[[Block], Iterator[ParsedBlock]]] = {
     "jsonl": _parse_json,
     "text": _parse_text,
     "tokens": _parse_tokens,
+    "yt": _parse_yt,
 }

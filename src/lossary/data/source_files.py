@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "SourceFile", "list_files"]
 
 Kind = Literal[
-    "parquet", "jsonl", "json", "csv", "text", "table", "arrow", "tar", "mds", "megatron", "tokens", "beside", "builtin"
+    "parquet",
+    "jsonl",
+    "json",
+    "csv",
+    "text",
+    "table",
+    "arrow",
+    "tar",
+    "mds",
+    "megatron",
+    "tokens",
+    "yt",
+    "beside",
+    "builtin",
 ]
 _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
@@ -61,6 +74,7 @@ class SourceFile:
     bytes: int
     stamp: str  # changes when the file does
     layout: Mapping[str, Any] = field(default_factory=dict)  # what an index beside it says of it
+    held: object = field(default=None, compare=False, repr=False)  # what has to live while it is read
 
     def open(self) -> BinaryIO:
         """The file's bytes as they lie there."""
@@ -77,8 +91,7 @@ def list_files(dataset: "Dataset", root: Path, *, where: str, waits: bool = True
     for source in dataset.sources:
         if not waits and not _is_quick(source):
             raise UnreadSource("it takes long to list", where=where)
-        found = [_builtin_file(source, where)] if source.startswith("builtin:") else _found(source, root, where)
-        for file in found:
+        for file in _of_source(source, root, where):
             files.setdefault(file.path, file)
     return _with_tokenizer(list(files.values()), dataset, root, where)
 
@@ -104,6 +117,16 @@ def _with_tokenizer(files: list[SourceFile], dataset: "Dataset", root: Path, whe
     named = {"tokenizer": (beside.path, beside.stamp, where)}
     full = [replace(file, layout={**file.layout, **named}) if file.kind == "megatron" else file for file in files]
     return [*full, beside]
+
+
+def _of_source(source: str, root: Path, where: str) -> list[SourceFile]:
+    if source.startswith("builtin:"):
+        return [_builtin_file(source, where)]
+    if source.startswith("yt://"):
+        from lossary.data.yt_source import yt_files
+
+        return yt_files(source, where=where)
+    return _found(source, root, where)
 
 
 def _found(source: str, root: Path, where: str) -> list[SourceFile]:

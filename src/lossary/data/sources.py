@@ -90,6 +90,8 @@ def _blocks_of(file: SourceFile, dataset: "Dataset", reading: Reading) -> Iterat
         yield from _row_blocks(file, reading)
     elif file.kind == "megatron":
         yield from _token_blocks(file, reading)
+    elif file.kind == "yt":
+        yield from _range_blocks(file, reading)
     elif file.kind == "csv":
         yield from _tables(file, reading)
     elif file.kind == "json":
@@ -152,6 +154,15 @@ def _row_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
     for num_rows, data in cut_lines(rows, reading.fields):
         yield _block(file, "jsonl", reading, num_rows=num_rows, data=data, skipped=dict(archive.skipped))
         archive.skipped.clear()
+
+
+def _range_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
+    from lossary.data.yt_source import check_table, row_ranges
+
+    check_table(file, reading)
+    for start, end in row_ranges(file):
+        layout = {**file.layout, "start": start, "end": end}
+        yield _block(file, "yt", reading, num_rows=end - start, layout=layout)
 
 
 def _token_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:

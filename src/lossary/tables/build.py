@@ -244,7 +244,7 @@ def _dataset_rows(study: Study, folder: StudyFolder, validation: dict[str, Any])
             train_share=shares.get(name),
             validation_share=validation["per_dataset"][name]["share"],
             validation_examples=validation["per_dataset"][name]["examples"],
-            link=study.datasets[name].link,
+            link=study.datasets[name].page,
             validation_digest=validation["parts"][name],
         )
         for name in names
