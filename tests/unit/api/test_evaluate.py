@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def losses(table: lossary.TableResult, run: str, metric: str) -> dict[str, float
     }
 
 
-@pytest.mark.parametrize(("family", "objective"), [("bert", "mlm"), ("roberta", "mlm")])
+@pytest.mark.parametrize(("family", "objective"), [("bert", "mlm"), ("roberta", "mlm"), ("gpt2", "clm")])
 def test_a_model_is_scored_on_the_text_in_its_own_vocabulary(
     family: str, objective: str, folder: StudyFolder, tmp_path: Path
 ) -> None:
@@ -96,6 +97,12 @@ def test_a_model_is_scored_on_the_text_in_its_own_vocabulary(
     assert dict(os.environ) == environment
     expected = by_hand(model.eval(), folder, place, objective)
     assert losses(table, "mine", f"{objective}_loss") == pytest.approx(expected, rel=1e-5)
+    scores = pq.read_table(folder.scores("mine", 500)).to_pylist()
+    for name, bits in losses(table, "mine", f"{objective}_bits_per_byte").items():
+        mine = [row for row in scores if row["dataset"] == name]
+        nats, size = sum(row["nats"] for row in mine), sum(row["bytes"] for row in mine)
+        assert bits == pytest.approx(nats / size / log(2), rel=1e-9)
+    assert len(losses(table, "mine", f"{objective}_bits_per_byte")) == 3
     header = read_header(folder.scores("mine", 500))
     assert (header.objectives, header.backend, header.precision) == ((objective,), "transformers", "fp32")
 
