@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.small_vocabularies import SmallVocabulary
+from tests.vocabularies import save_family
 
 from lossary.data.examples import concatenate
 from lossary.data.frozen_texts import read_texts, texts_folder
@@ -18,9 +19,9 @@ from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import load_validation, prepare_examples
 from lossary.errors import ShardError, UsageError, VocabularyError
 from lossary.folder import StudyFolder
-from lossary.scoring import view_making, views
+from lossary.scoring import views
 from lossary.scoring.api import View, Window
-from lossary.scoring.view_making import LOST
+from lossary.scoring.view_making import LOST, UNKNOWN
 from lossary.scoring.views import TOO_LONG, WITHOUT_TEXT, open_view
 from lossary.study import Study
 from lossary.verify import verify
@@ -118,6 +119,37 @@ def test_two_vocabularies_have_the_same_bytes_of_targets(study: StudyFolder) -> 
     assert texts == bytes_by_example(open_view(study, SmallVocabulary("spaced words", causal=True, bos=True), "clm"))
 
 
+@pytest.mark.frameworks
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "xlmr"])
+def test_families_hide_the_same_bytes_or_count_what_they_lose(study: StudyFolder, tmp_path: Path, family: str) -> None:
+    own = bytes_by_example(open_view(study, None, "mlm"))
+    view = open_view(study, open_vocabulary(save_family(family, tmp_path / family)), "mlm")
+    found = bytes_by_example(view)
+    assert found.keys() == own.keys()
+    assert all(found[key] <= own[key] for key in own)
+    less = sum(found[key] < own[key] for key in own)
+    lost = sum(counts.get(UNKNOWN, 0) + counts.get(LOST, 0) for counts in view.left_out.values())
+    assert less <= lost
+    if family in ("roberta", "modernbert"):
+        assert found == own
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_causal_families_read_all_of_the_text(study: StudyFolder, tmp_path: Path, family: str) -> None:
+    vocabulary = open_vocabulary(save_family(family, tmp_path / family))
+    view = open_view(study, vocabulary, "clm")
+    for window in view.windows():
+        (texts,) = read_texts(study, window.dataset) or []
+        assert window.target_bytes is not None
+        for row in range(5):
+            data, ids = texts.bytes_of(row), window.examples.token_ids[row, : window.examples.lengths[row]]
+            pieces = vocabulary.encode([data.decode()])[0]
+            front = [vocabulary.specials.bos] if family == "llama" else []
+            assert ids.tolist() == [*front, *pieces.ids.tolist()]
+            assert window.target_bytes[row] == len(data) - (0 if front else pieces.end[0] - pieces.begin[0])
+
+
 def test_the_own_vocabulary_reads_the_text_too(study: StudyFolder) -> None:
     view = open_view(study, None, "clm")
     own = open_vocabulary(study.tokenizer)
@@ -153,7 +185,7 @@ def test_what_is_left_out_is_of_the_examples_that_are_scored(study: StudyFolder)
     few = open_view(study, vocabulary, "mlm", max_length=10)
 
     def lost(view: View) -> int:
-        return sum(counts.get(view_making.UNKNOWN, 0) for counts in view.left_out.values())
+        return sum(counts.get(UNKNOWN, 0) for counts in view.left_out.values())
 
     def words(view: View) -> int:
         return sum(int(window.examples.masked.sum()) for window in view.windows())
