@@ -3,14 +3,18 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.frozen import EXPANDING, STUDY, WORDS, documents_of, frozen, make, train_tokenizer
 
-from lossary.data.cut_texts import NotTheSame, TextCutter
+from lossary.data.cut_texts import TextCutter
 from lossary.data.examples import Examples
 from lossary.data.frozen_texts import HIDDEN, KEPT, RANDOM
+from lossary.data.piece_places import NotTheSame, PiecePlaces
+from lossary.data.shards import Shard
 from lossary.data.tokenizer import MASK, UNK, TokenizerModel
 from lossary.study import parse_study
 
@@ -57,7 +61,11 @@ def test_bytes_say_what_the_pieces_say(
         ids[examples.positions[row, : examples.masked[row]]] = examples.labels[row, : examples.masked[row]]
         in_second = examples.segment_ids[row, used] > 0
         parts = ids[used][~in_second], ids[used][in_second]
-        if examples.sop_labels[row] >= 0:
+        assert bool(second) <= (examples.sop_labels[row] >= 0)
+        if examples.sop_labels[row] >= 0 and not (first and second):
+            # One of them is part of a character alone, and has no byte.
+            assert data == first + second
+        elif examples.sop_labels[row] >= 0:
             assert spoken(tokenizer, parts[0][:-1].tolist()).fullmatch(normal(tokenizer, given_first))
             assert spoken(tokenizer, parts[1].tolist()).fullmatch(normal(tokenizer, given_second))
         else:
@@ -113,6 +121,39 @@ def test_words_are_whole_apart_and_in_order(
             label = examples.labels[row, examples.positions[row].tolist().index(position)]
             assert done == (HIDDEN if seen == MASK else KEPT if seen == label else RANDOM)
         assert texts.target_bytes[row] == sum(end - begin)
+
+
+class Again(PiecePlaces):
+    """Takes no text for spelled by its pieces."""
+
+    def _spelled(self, _: Shard, texts: list[str], *__: object) -> NDArray[np.bool_]:
+        return np.zeros(len(texts), bool)
+
+
+@SLOW
+@given(documents_of([*WORDS, *EXPANDING, "house", "fish.", "<unk>", "▁a", "ΣΑΣ"]), st.sampled_from([12, 40]))
+def test_counted_places_are_those_that_the_tokenizer_tells(
+    tokenizer: TokenizerModel, raw: list[tuple[str, ...]], length: int
+) -> None:
+    raw = [texts for texts in raw if all(text.strip() for text in texts)]
+    assume(raw)
+    study = parse_study(STUDY.format(length=length, seed=3, objective='["mlm", "sop"]'))
+    examples, shard = frozen(study, tokenizer, raw)
+    cutter = TextCutter(study, "d", tokenizer)
+    counted = cutter.texts(examples, shard, raw)
+    cutter._places = Again(tokenizer)
+    for name, values in vars(cutter.texts(examples, shard, raw)).items():
+        np.testing.assert_array_equal(getattr(counted, name), values, err_msg=name)
+
+
+def test_plain_text_is_not_tokenised_again(tokenizer: TokenizerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(TokenizerModel, "places", again)
+    text = "house fish house.\nhouse a b 1 2 fish"
+    _, texts = make(tokenizer, [(text,), ("a b",)])
+    assert len(texts) > 1
 
 
 def test_line_breaks_and_spaces_stand_as_they_were_written(tokenizer: TokenizerModel) -> None:

@@ -20,19 +20,13 @@ from lossary.data.examples import Examples
 from lossary.data.freeze import Cut
 from lossary.data.frozen_texts import HIDDEN, KEPT, RANDOM, FrozenTexts
 from lossary.data.philox import stream_key
+from lossary.data.piece_places import NotTheSame, PiecePlaces, Places
 from lossary.data.segments import choose_segments
 from lossary.data.shards import Shard, offsets_of, ranges
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.study import Study
 
-__all__ = ["NotTheSame", "TextCutter", "Trimmer"]
-
-# Offsets are Python's numbers for a while: so many bytes at a time.
-_BYTES_A_CALL = 1 << 18
-
-
-class NotTheSame(Exception):
-    """Documents are not what examples were frozen from; the message says how that is known."""
+__all__ = ["TextCutter", "Trimmer"]
 
 
 class _Bytes(NamedTuple):
@@ -70,6 +64,7 @@ class TextCutter:
 
     def __init__(self, study: Study, dataset: str, tokenizer: StudyTokenizer) -> None:
         self._tokenizer = tokenizer
+        self._places = PiecePlaces(tokenizer)
         self._settings = Settings.of(study.recipe)
         self._added = tokenizer.template.num_added[1]
         self._before, self._between = tokenizer.template.places
@@ -80,25 +75,25 @@ class TextCutter:
         """The texts of examples (B,) of some documents. NotTheSame if they are not of these documents."""
         first, second = self._segments(examples, documents)
         words = self._words(examples, documents, first, second)
-        buffer, places = self._places(documents, raw)
-        trim = Trimmer(buffer, self._tokenizer.is_blank)
+        places = self._places.of(documents, raw)
+        trim = Trimmer(places.buffer, self._tokenizer.is_blank)
         swapped = examples.sop_labels == 1
         earlier, later = second.where(swapped, first), first.where(swapped, second)
         a, b = trim(_bytes_of(places, earlier)), trim(_bytes_of(places, later))
-        none, adjoin = later.size == 0, later.start == earlier.start + earlier.size
+        both, adjoin = (a.begin < a.end) & (b.begin < b.end), later.start == earlier.start + earlier.size
         # Where pieces were cut between the segments, a space stands for what is not shown.
-        gap = np.where(none, 0, np.where(adjoin, b.begin - a.end, 1))
+        gap = np.where(both, np.where(adjoin, b.begin - a.end, 1), 0)
         first_end = a.end - a.begin
         second_begin = first_end + gap
-        sizes = second_begin + np.where(none, 0, b.end - b.begin)
+        sizes = second_begin + b.end - b.begin
         found = trim(_bytes_of(places, words.pieces))
         row = words.row
-        is_later = ~none[row] & (words.pieces.start >= later.start[row])
+        is_later = (later.size[row] > 0) & (words.pieces.start >= later.start[row])
         shift = np.where(is_later, second_begin[row] - b.begin[row], -a.begin[row])
         # A word of blank pieces may lie outside of what was trimmed.
         low, high = np.where(is_later, second_begin[row], 0), np.where(is_later, sizes[row], first_end[row])
         return FrozenTexts(
-            text=_text(buffer, a, b, none, adjoin),
+            text=_text(places.buffer, a, b, both, adjoin),
             offsets=offsets_of(sizes),
             first_end=first_end,
             second_begin=second_begin,
@@ -158,53 +153,27 @@ class TextCutter:
         pieces = _Stretches(piece[at][order], np.diff(at, append=len(row))[order])
         return _Words(row[at][order], pieces, treatment[order])
 
-    def _places(self, documents: Shard, raw: Sequence[tuple[str, ...]]) -> tuple[bytes, NDArray[np.int64]]:
-        """The raw texts, one after another, and where in them (N, 2) each piece of the documents is from."""
-        # Both fields of a pair, and the lines of other texts, were tokenised apart.
-        lines = [line for texts in raw for text in texts for line in ([text] if documents.pair else text.split("\n"))]
-        data = [line.encode() for line in lines]
-        starts = offsets_of(np.array([len(line) + 1 for line in data], np.int64))
-        ids, places = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int64)]
-        for batch in _batches(data):
-            for start, (pieces, found) in zip(starts[batch], self._tokenizer.places(data[batch]), strict=True):
-                ids.append(pieces)
-                places.append(found + start)
-        if not np.array_equal(np.concatenate(ids), documents.ids):
-            raise NotTheSame("its texts are no longer tokenised as they were")
-        return b"\n".join(data), np.concatenate(places)
 
-
-def _batches(lines: Sequence[bytes]) -> list[slice]:
-    """Lines of so many bytes together, one at least."""
-    cuts, size = [0], 0
-    for number, line in enumerate(lines):
-        if size and size + len(line) > _BYTES_A_CALL:
-            cuts.append(number)
-            size = 0
-        size += len(line) + 1
-    return [slice(*pair) for pair in zip(cuts, [*cuts[1:], len(lines)], strict=True)]
-
-
-def _bytes_of(places: NDArray[np.int64], pieces: _Stretches) -> _Bytes:
+def _bytes_of(places: Places, pieces: _Stretches) -> _Bytes:
     """From the first byte of the first piece to the last one of the last; nothing where there is no piece."""
-    if not len(places):
+    if not len(places.begin):
         return _Bytes(np.zeros(len(pieces.start), np.int64), np.zeros(len(pieces.start), np.int64))
-    inside = np.minimum(pieces.start, len(places) - 1)
-    last = np.maximum(pieces.start + pieces.size - 1, 0)
-    begin = places[inside, 0]
-    return _Bytes(begin, np.where(pieces.size > 0, places[np.minimum(last, len(places) - 1), 1], begin))
+    most = len(places.begin) - 1
+    begin = places.begin[np.minimum(pieces.start, most)]
+    end = places.end[np.clip(pieces.start + pieces.size - 1, 0, most)]
+    return _Bytes(begin, np.where(pieces.size > 0, end, begin))
 
 
-def _text(buffer: bytes, a: _Bytes, b: _Bytes, none: NDArray[np.bool_], adjoin: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _text(buffer: bytes, a: _Bytes, b: _Bytes, both: NDArray[np.bool_], adjoin: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The texts of all examples: the earlier segment, what is between, the later one."""
     parts = []
-    for start, end, again, stop, ends_there, goes_on in zip(
-        a.begin.tolist(), a.end.tolist(), b.begin.tolist(), b.end.tolist(), none.tolist(), adjoin.tolist(), strict=True
+    for start, end, again, stop, are_two, goes_on in zip(
+        a.begin.tolist(), a.end.tolist(), b.begin.tolist(), b.end.tolist(), both.tolist(), adjoin.tolist(), strict=True
     ):
-        if ends_there:
-            parts.append(buffer[start:end])
+        if are_two and goes_on:
+            parts.append(buffer[start:stop])
         else:
-            parts += [buffer[start:stop]] if goes_on else [buffer[start:end], b" ", buffer[again:stop]]
+            parts += [buffer[start:end], b" " if are_two else b"", buffer[again:stop]]
     return np.frombuffer(b"".join(parts), np.uint8)
 
 

@@ -8,14 +8,16 @@ and these those of the frozen examples. Sources and shards are gone through once
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lossary.data.blocks import BlockWriter
+from lossary.data.blocks import Blocks, BlockWriter
 from lossary.data.changes import reading
 from lossary.data.contents import Contents, same_contents
-from lossary.data.cut_texts import NotTheSame, TextCutter
+from lossary.data.cut_texts import TextCutter
 from lossary.data.examples import Examples, unpacked_examples
 from lossary.data.frozen_texts import (
     TEXTS,
@@ -27,6 +29,7 @@ from lossary.data.frozen_texts import (
 from lossary.data.manifests import SCHEMA, write_manifest
 from lossary.data.parsing import Block, ParsedBlock, parse
 from lossary.data.parts import EXAMPLES, known_part, part_blocks
+from lossary.data.piece_places import NotTheSame
 from lossary.data.prepare import Progress
 from lossary.data.shards import PreparedDataset, Shard, open_dataset
 from lossary.data.source_files import SourceFile, list_files
@@ -69,8 +72,9 @@ def _write(study: Study, folder: StudyFolder, part: dict[str, Any], progress: Pr
     dataset = open_dataset(folder, name)
     files = _sources(study, folder, dataset)
     cutter = TextCutter(study, name, open_tokenizer(folder))
-    documents = _Documents(dataset, read_blocks(study.datasets[name], files))
     blocks = part_blocks(folder, part, EXAMPLES)
+    raw = _RawTexts(read_blocks(study.datasets[name], files), _rows_of(blocks))
+    documents = _Documents(dataset, raw)
     counts = [block[2] for block in part["files"][EXAMPLES]]
     size = words = 0
     with write_directory_atomic(texts_folder(folder, name)) as temporary:
@@ -108,13 +112,22 @@ def _sources(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> lis
     return files
 
 
+def _rows_of(blocks: Blocks) -> NDArray[np.uint64]:
+    """The rows of the documents of all examples, ascending, each once."""
+    found = [np.zeros(0, np.uint64)]
+    for number in range(len(blocks)):
+        found.append(np.unique(example_rows(blocks.read(number)["example"])))
+        blocks.forget()
+    return np.unique(np.concatenate(found))
+
+
 class _Documents:
     """Documents with their shards and their raw texts."""
 
-    def __init__(self, dataset: PreparedDataset, blocks: Iterator[Block]) -> None:
+    def __init__(self, dataset: PreparedDataset, raw: "_RawTexts") -> None:
         self._shards = iter(dataset.shards)
         self._shard: Shard | None = None
-        self._raw = _RawTexts(blocks)
+        self._raw = raw
 
     def of(self, examples: Examples) -> Iterator[tuple[Examples, Shard, list[tuple[str, ...]]]]:
         """Some examples, their documents, and the texts of these, shard by shard; in ascending order over all calls."""
@@ -128,7 +141,9 @@ class _Documents:
             if not np.array_equal(documents.row, wanted):
                 raise NotTheSame("its documents are not those of its examples")
             texts = [self._raw.at(row) for row in wanted.tolist()]
-            if [normalised_hash(one) for one in texts] != documents.text_hash.tolist():
+            sizes = [sum(len(text.encode()) for text in one) for one in texts]
+            hashes = [normalised_hash(one) for one in texts]
+            if sizes != documents.bytes.tolist() or hashes != documents.text_hash.tolist():
                 raise NotTheSame(_CHANGED)
             yield examples.take(np.arange(done, count)), documents, texts
             done = count
@@ -142,10 +157,11 @@ class _Documents:
 
 
 class _RawTexts:
-    """Texts by ascending row; blocks that hold no wanted one are not parsed."""
+    """Texts by ascending row; only those that are wanted are parsed."""
 
-    def __init__(self, blocks: Iterator[Block]) -> None:
+    def __init__(self, blocks: Iterator[Block], wanted: NDArray[np.uint64]) -> None:
         self._blocks = blocks
+        self._wanted = wanted
         self._end = 0
         self._parts: Iterator[ParsedBlock] = iter(())
         self._part: ParsedBlock | None = None
@@ -156,8 +172,7 @@ class _RawTexts:
             if block is None:
                 raise NotTheSame(_CHANGED)
             self._end = block.first_row + block.num_rows
-            if row < self._end:
-                self._parts, self._part = parse(block), None
+            self._parts, self._part = parse(self._less(block)), None
         while self._part is None or not self._part.rows or self._part.rows[-1] < row:
             self._part = next(self._parts, None)
             if self._part is None:
@@ -166,3 +181,10 @@ class _RawTexts:
         if self._part.rows[place] != row:
             raise NotTheSame(_CHANGED)
         return self._part.texts[place]
+
+    def _less(self, block: Block) -> Block:
+        # Which document is the last one is counted among all.
+        if block.most is not None:
+            return block
+        first, stop = np.searchsorted(self._wanted, np.array([block.first_row, self._end], np.uint64))
+        return replace(block, only=self._wanted[first:stop])

@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from lossary.data.fields import MISSING, absent, column_of, value_of
 from lossary.data.source_files import Kind
@@ -74,7 +75,8 @@ class Reading:
 class Block:
     """A piece of work: rows of one file. Reading ends with the document `most`.
 
-    `skipped` are parts of the file that were passed over since the block before: how many of which kind.
+    `skipped` are parts of the file that were passed over since the block before: how many of which kind. Where only
+    some rows are wanted, `only` are their numbers, ascending, and others may be passed over.
     """
 
     file: str
@@ -88,6 +90,7 @@ class Block:
     most: int | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
     layout: Mapping[str, Any] = field(default_factory=dict)  # how `data` is to be read
+    only: NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +173,9 @@ def _parse_json(block: Block) -> Iterator[ParsedBlock]:
 
 def _objects(part: ParsedBlock, block: Block) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
     keys = Keys(block.reading)
+    only = None if block.only is None else set(block.only.tolist())
     for number, line in enumerate(block.data.split(b"\n"), block.first_row):
-        if line.strip():
+        if (only is None or number in only) and line.strip():
             values = _object(part, block, number, line, keys)
             if values is not None:
                 yield number, line, values
@@ -283,6 +287,14 @@ def _decoded(part: ParsedBlock, block: Block) -> Iterator[tuple[int, str]]:
 
 def _documents(block: Block) -> Iterator[tuple[int, bytes]]:
     """Documents of plain text, each with the number of its first line."""
+    every = _all_documents(block)
+    if block.only is None:
+        return every
+    only = set(block.only.tolist())
+    return (found for found in every if found[0] in only)
+
+
+def _all_documents(block: Block) -> Iterator[tuple[int, bytes]]:
     if block.documents == "file":
         yield block.first_row, block.data
         return
@@ -352,6 +364,11 @@ def _batch_rows(block: Block, group: Any) -> int:
 def _add_batch(part: ParsedBlock, block: Block, batch: pa.RecordBatch, first_row: int) -> int:
     """Adds the rows of a batch of columns; returns the bytes of the texts that were looked at."""
     numbers = np.arange(first_row, first_row + len(batch))
+    if block.only is not None:
+        within = slice(*np.searchsorted(block.only, [first_row, first_row + len(batch)]))
+        wanted = np.zeros(len(batch), bool)
+        wanted[block.only[within].astype(np.int64) - first_row] = True
+        numbers, batch = numbers[wanted], batch.filter(pa.array(wanted))
     if block.reading.where is not None:
         verdict = _filter(block.reading.where).judge_columns(
             [column_of(batch, name) for name in block.reading.filtered_by]

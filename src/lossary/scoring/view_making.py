@@ -9,7 +9,6 @@ apart: a word without a piece, or with an unknown one, is left as it is and coun
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from lossary.data.blocks import narrow
 from lossary.data.examples import Examples
 from lossary.data.frozen_texts import HIDDEN, RANDOM, FrozenTexts
 from lossary.data.philox import stream_key, uniforms
+from lossary.data.piece_places import white_codes
 from lossary.data.shards import offsets_of, ranges
 from lossary.vocabulary.api import Vocabulary
 
@@ -262,15 +262,8 @@ def _framed(
     return _Framed(np.concatenate(ids), np.concatenate(type_ids), lengths, counts, start)
 
 
-@lru_cache(maxsize=1)
-def _is_white() -> NDArray[np.bool_]:
-    # No white space has a larger number than the ideographic space.
-    return np.array([chr(code).isspace() for code in range(0x3002)])
-
-
 def _white_bytes(text: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Bytes (N,) of UTF-8 that are of white space."""
     codes = np.frombuffer(text.tobytes().decode().encode("utf-32-le"), np.uint32)
     sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-    white: NDArray[np.bool_] = _is_white()[np.minimum(codes, len(_is_white()) - 1)]
-    return np.repeat(white, sizes)
+    return np.repeat(white_codes(codes), sizes)

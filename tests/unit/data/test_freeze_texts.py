@@ -200,7 +200,7 @@ def test_a_text_of_several_blocks_goes_on_where_a_block_of_examples_ends(
     monkeypatch.setattr("lossary.data.freeze._EXAMPLES_A_BLOCK", 7)
     monkeypatch.setattr("lossary.data.sources.BLOCK_BYTES", 2000)
     monkeypatch.setattr("lossary.data.parsing.BLOCK_BYTES", 500)
-    monkeypatch.setattr("lossary.data.cut_texts._BYTES_A_CALL", 50)
+    monkeypatch.setattr("lossary.data.piece_places._BYTES_A_CALL", 50)
     assert make(tiny_study, tiny_folder) == []
     assert len(known_part(tiny_folder, "stories")["files"]["examples.arrow"]) > 3
     assert {name: texts_of(tiny_folder, name) for name in tiny_study.datasets} == expected
