@@ -100,3 +100,12 @@ def test_noise_of_an_imported_curve_training_and_few_points_are_not(tmp_path: Pa
     rising = np.linspace(2, 4, 30)
     assert [f.severity for f in imported(tmp_path / "train", split="train", wiki=rising)] == ["skipped"]
     assert [f.severity for f in imported(tmp_path / "few", wiki=rising[:5])] == ["skipped"]
+
+
+def test_curves_that_only_wander_are_hardly_told_of_and_risen_ones_are() -> None:
+    from benchmarks.best_steps import share_told
+
+    wandering = [share_told(40, points, noise, 0.9, 0.0) for points in (30, 200) for noise in (0.05, 0.1)]
+    assert max(wandering) <= 0.1
+    assert share_told(40, 200, 0.2, 0.0, 0.0) <= 0.05
+    assert min(share_told(40, points, 0.02, 0.0, 0.5) for points in (30, 200)) >= 0.9
