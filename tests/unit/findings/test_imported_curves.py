@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from lossary.cli.main import app
 from lossary.findings.folder import check_folder
 from lossary.findings.model import Finding
 from lossary.findings.sentences import metric_name
@@ -45,3 +47,21 @@ def test_metrics_have_names_that_can_be_read() -> None:
         "loss",
         "train loss",
     ]
+
+
+@pytest.mark.parametrize("name", ["sound", "jump", "broken"])
+def test_hundreds_of_curves_of_a_run_are_one_finding_in_every_format(tmp_path: Path, name: str) -> None:
+    base = np.full(60, 3.0)
+    special = {"sound": 3.0, "jump": 9.0, "broken": np.nan}[name]
+    loss = np.where(np.arange(60) == 50, special, base)
+    curves = [
+        Curve(run="torch", dataset=f"data{at}", metric="mlm_loss", split="eval", step=np.arange(1, 61), value=loss)
+        for at in range(200)
+    ]
+    save_import(tmp_path, "runs", [Imported(path=str(tmp_path / "log.csv"), kind="csv", curves=curves)])
+    checked = check_folder(tmp_path)
+    assert len([finding for finding in checked.findings if finding.code == "L402"]) == 1
+    for form in ("full", "concise", "json", "sarif", "github"):
+        said = CliRunner().invoke(app, ["check", str(tmp_path), "--format", form]).output
+        assert said.count("data150") <= 3, form
+        assert "data0" in said or name == "sound", form

@@ -1,6 +1,7 @@
 """Losses that are no numbers, and sudden jumps of the training loss."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +45,15 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
         elif jumps:
             findings.append(_jumps(run, run, jumps))
         else:
-            findings.append(passed(_ID, run, *_sound(len(table), "step")))
+            findings.append(passed(_ID, run, *_sound([len(table)], "step")))
     return findings
 
 
-def _sound(count: int, what: str) -> tuple[str, str]:
+def _sound(counts: Iterable[int], what: str) -> tuple[str, str]:
     """What was looked at, and for what: of a short curve nobody can say that it does not jump."""
-    shown = f"{count:,} {what}{'' if count == 1 else 's'}"
-    if count > _WINDOW:
+    least, most = min(counts := list(counts)), max(counts)
+    shown = f"{least:,} {what}{'' if least == 1 else 's'}" if least == most else f"{least:,} to {most:,} {what}s"
+    if least > _WINDOW:
         return shown, "finite, no jump"
     return f"{shown}, too few to look for jumps", f"finite; jumps are looked for from {_WINDOW + 1} {what}s on"
 
@@ -69,20 +71,36 @@ def _by_step(path: Path) -> NDArray[np.float64]:
 
 
 def _imported(subject: Subject) -> list[Finding]:
-    """Of imported curves each is looked at for itself: nobody knows how they add up."""
+    """Of imported curves each is looked at for itself: nobody knows how they add up. Alike ones are said once a run."""
     findings = []
     for run, curves in subject.curves.items():
+        broken: dict[str, NDArray[np.float64]] = {}
+        jumping: dict[str, list[tuple[int, float]]] = {}
+        sound: dict[bool, dict[str, int]] = {}
         for name, curve in curves.items():
-            broken = curve.step[~np.isfinite(curve.loss)]
+            missing = curve.step[~np.isfinite(curve.loss)]
             jumps = _spikes(curve.step, curve.loss)
-            if len(broken):
-                text = f"{len(broken)} points that are no number, first at {int(broken[0]):,}"
-                gist = f"{run}: {curve.title} on {name} is no finite number at {len(broken)} points of its curve"
-                findings.append(_finding("error", f"{run} · {name}", text, [run], gist))
+            if len(missing):
+                broken[name] = missing
             elif jumps:
-                findings.append(_jumps(run, f"{run} · {name}", jumps, curve.title))
+                jumping[name] = jumps
             else:
-                findings.append(passed(_ID, f"{run} · {name}", *_sound(len(curve.step), "point")))
+                sound.setdefault(len(curve.step) > _WINDOW, {})[name] = len(curve.step)
+        if broken:
+            first = min(int(steps[0]) for steps in broken.values())
+            count = sum(map(len, broken.values()))
+            text = f"{count} points that are no number, first at {first:,}"
+            title = curves[next(iter(broken))].title
+            gist = f"{run}: {title} on {few(broken, 3)} is no finite number at {count} points of its curve"
+            findings.append(_finding("error", f"{run} · {few(broken, 3)}", text, [run], gist))
+        if jumping:
+            highest = max(jumping, key=lambda name: max(loss for _, loss in jumping[name]))
+            found = _jumps(run, f"{run} · {highest}", jumping[highest], curves[highest].title)
+            others = few((name for name in jumping if name != highest), 3)
+            findings.append(replace(found, gist=f"{found.gist}; so does it on {others}") if others else found)
+        findings += [
+            passed(_ID, f"{run} · {few(counts, 3)}", *_sound(counts.values(), "point")) for counts in sound.values()
+        ]
     return findings
 
 
