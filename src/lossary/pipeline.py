@@ -577,7 +577,8 @@ def _raise(stage: str, errors: dict[str, LossaryError], stop: StopRequest) -> No
         run, error = next(iter(errors.items()))
         if isinstance(error, UsageError | DataError):
             raise error
-        raise type(error)(f"{run}: {error.message}", where=error.where, hint=error.hint)
+        message = error.message if error.where == run else f"{run}: {error.message}"
+        raise type(error)(message, where=error.where, hint=error.hint)
     if errors:
         lines = "\n".join(f"  {run}: {error}" for run, error in errors.items())
         if all(isinstance(error, BusyError) for error in errors.values()):

@@ -110,3 +110,17 @@ def test_names_of_one_beginning_can_be_told_apart(visit: Open, width: int) -> No
         [labels] = page.evaluate(_LABELS)
         assert len(set(labels)) == len(labels) == len(LONG_NAMES) + 1
         found.drawn()
+
+
+# Names that a narrow column breaks into pieces of a letter or two: many lines for few letters.
+_BROKEN_NAMES = """() => [...document.querySelectorAll('th[scope="row"] .run')]
+  .filter((name) => name.offsetParent && name.textContent.trim().length > 3
+    && name.getBoundingClientRect().height > 20 * Math.max(2, name.textContent.trim().length / 5))
+  .map((name) => name.textContent)"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_names_are_not_broken_letter_by_letter(visit: Open, width: int) -> None:
+    page = visit("plain", viewport={"width": width, "height": 850}).page
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert page.evaluate(_BROKEN_NAMES) == []

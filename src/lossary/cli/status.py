@@ -76,7 +76,7 @@ def _datasets(found: "Status") -> list[str]:
 
 
 def _runs(found: "Status") -> list[str]:
-    from lossary.reports.progress import duration
+    from lossary.reports.progress import duration, state_word
     from lossary.reports.text import aligned, plain
 
     rows = [("run", "state", "step", "of", "mlm", "sop", "tokens/s", "left", "checkpoint", "scored at")]
@@ -85,7 +85,7 @@ def _runs(found: "Status") -> list[str]:
         rows.append(
             (
                 plain(run.run),
-                _state(run),
+                state_word(run),
                 f"{run.step:,}",
                 f"{run.steps:,}",
                 _nats(run.micro.mlm),
@@ -97,13 +97,6 @@ def _runs(found: "Status") -> list[str]:
             )
         )
     return aligned(rows)
-
-
-def _state(run: "RunProgress") -> str:
-    """What a run does or, where nobody works on it, how it ended."""
-    if run.ending is not None:
-        return "interrupted" if run.ending.is_interruption else "failed"
-    return "killed" if run.killed else run.state
 
 
 def _nats(value: float | None) -> str:

@@ -27,6 +27,7 @@ from lossary.dashboard.guard import Guard, host_names, is_loopback
 from lossary.dashboard.pages import PAGES, Content
 from lossary.dashboard.site import Rendered, Site
 from lossary.dashboard.snapshots import Snapshot
+from lossary.dashboard.views import failed_runs, with_code
 from lossary.errors import LossaryError, ScoreError, UsageError
 from lossary.reports.html.engine import chart_engine
 from lossary.reports.html.file import chart_data, html_report
@@ -291,7 +292,7 @@ def _environment() -> "Environment":
     assert base.loader is not None
     own = base.overlay(loader=ChoiceLoader([PackageLoader("lossary.dashboard"), base.loader]))
     # Options of a form hold a name as it is, and show it without what could turn the direction of text.
-    own.filters = base.filters | {"plain": plain}
+    own.filters = base.filters | {"plain": plain, "with_code": with_code, "failed": failed_runs}
     return own
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from markupsafe import Markup, escape
+
 from lossary.dashboard.addresses import Addresses
 from lossary.findings.engine import Checked
 from lossary.reports.comparison import own_mixture_text
 from lossary.reports.html.views.losses import CellView, Row, RunHead, losses_view, run_heads
-from lossary.reports.progress import ending_text, killed_text, progress_text
+from lossary.reports.progress import ending_text, killed_text, progress_text, state_word
 from lossary.reports.text import percent, plain, safe_link, short_count, trained_on
 from lossary.results.progress import RunProgress
 from lossary.study import Study
@@ -123,7 +125,7 @@ def progress_rows(progress: Collection[RunProgress], links: Addresses) -> list[P
     """Progress in words."""
     return [
         ProgressRow(
-            name=plain(run.run), href=links.run(run.run), state=run.state, part=run.part, text=_progress_text(run)
+            name=plain(run.run), href=links.run(run.run), state=state_word(run), part=run.part, text=_progress_text(run)
         )
         for run in progress
     ]
@@ -132,6 +134,20 @@ def progress_rows(progress: Collection[RunProgress], links: Addresses) -> list[P
 def _progress_text(run: RunProgress) -> str:
     more = ending_text(run.ending) if run.ending else killed_text(run.killed) if run.killed else ""
     return "; ".join(part for part in (progress_text(run), more) if part)
+
+
+def failed_runs(progress: Collection[RunProgress]) -> str:
+    """How many runs failed, in words; empty if none did."""
+    failed = [run for run in progress if state_word(run) == "failed"]
+    return f"{len(failed):,} of {len(progress):,} runs failed" if failed else ""
+
+
+def with_code(text: str) -> Markup:
+    """A message whose commands stand between backticks, as HTML."""
+    parts = (
+        f"<code>{escape(part)}</code>" if number % 2 else escape(part) for number, part in enumerate(text.split("`"))
+    )
+    return Markup("".join(map(str, parts))) if text.count("`") % 2 == 0 else escape(text)
 
 
 def about_findings(checked: Checked, *, run: str | None = None, dataset: str | None = None) -> Checked:

@@ -7,7 +7,7 @@ from lossary.reports.text import plain
 from lossary.results.endings import Ending
 from lossary.results.progress import RunProgress
 
-__all__ = ["duration", "ending_text", "holder_text", "killed_text", "moment", "progress_text"]
+__all__ = ["duration", "ending_text", "holder_text", "killed_text", "moment", "progress_text", "state_word"]
 
 _STAGES = {"prepare": "prepares", "train": "trains", "evaluate": "scores", "time": "times steps of"}
 
@@ -39,6 +39,13 @@ def progress_text(run: RunProgress) -> str:
     if run.scored:
         parts.append(f"scored at step {run.scored[-1]:,}")
     return ", ".join(parts)
+
+
+def state_word(run: RunProgress) -> str:
+    """What a run does or, where nobody works on it, how it ended."""
+    if run.ending is not None:
+        return "interrupted" if run.ending.is_interruption else "failed"
+    return "killed" if run.killed else run.state
 
 
 def holder_text(holder: Holder) -> str:

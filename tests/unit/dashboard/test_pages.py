@@ -14,6 +14,8 @@ from tests.scored import score_run
 from tests.unit.dashboard.studies import HOSTILE, imported_study
 
 from lossary.dashboard.app import create_app
+from lossary.dashboard.views import with_code
+from lossary.files import write_json
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
@@ -224,6 +226,24 @@ def test_a_study_that_is_not_prepared_says_what_to_do_and_fills_in(
     assert asked.get("/s/new/state.json").json()["version"] != before["version"]
     assert "tf_a" in asked.get("/s/new/").text
     assert "A single run has no gap" in asked.get("/s/new/examples").text
+
+
+def test_a_run_that_failed_is_called_so(write_study: Callable[..., None], tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    write_study(root)
+    told = {"kind": "DivergenceError", "message": "the loss is <nan>", "where": None, "hint": None}
+    write_json(StudyFolder(root).ending("tf_a", "train"), {"schema": 1, "time": 0.0, "stage": "train", **told})
+    page = client(root).get("/s/new/").text
+    assert page.count('class="state failed"') == 1
+    assert page.count('class="state waiting"') == 2
+    assert "the loss is &lt;nan&gt;" in page
+    # Commands in what is to be done are set as commands.
+    assert "Run <code>lossary run</code>" in page
+
+
+def test_what_stands_between_backticks_is_code_and_nothing_else_is_html() -> None:
+    assert with_code("Run `a <b>` & go.") == "Run <code>a &lt;b&gt;</code> &amp; go."
+    assert with_code("a ` alone <b>") == "a ` alone &lt;b&gt;"
 
 
 def test_a_study_file_that_breaks_leaves_the_last_good_page_with_a_note(scored: Path, tmp_path: Path) -> None:

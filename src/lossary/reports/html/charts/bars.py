@@ -24,7 +24,7 @@ def shares_spec(rows: Sequence[dict[str, Any]], order: Sequence[str]) -> dict[st
 
     kinds = [kind for kind in _KINDS if any(row["kind"] == kind for row in rows)]
     legend = altair.Legend(
-        orient="top", title=None, labelColor="currentColor", symbolSize=60, columns=2, labelLimit=200
+        orient="top", title=None, labelColor="currentColor", symbolSize=60, columns=2, columnPadding=30, labelLimit=200
     )
     axis = name_axis(altair, order)
     y = altair.Y("dataset:N", sort=list(order), title=None, scale=altair.Scale(domain=list(order)), axis=axis)
