@@ -91,7 +91,7 @@ class ScoreHeader:
     size: str = ""
     tokens: int | None = None  # trained on when the checkpoint was written, if known
     lossary: str = ""  # the version that scored
-    tokenizer: str | None = None  # the checkpoint's own vocabulary: "same", "unknown"; None where nobody compared it
+    tokenizer: str | None = None  # the checkpoint's vocabulary: "same", "unknown", "own"; None where nobody compared it
     # The digest of each dataset's part; empty where an earlier lossary scored the set in one piece.
     validation: dict[str, str] = field(default_factory=dict)
     # The digest of the text of each dataset in which the bytes of targets were counted.

@@ -27,6 +27,7 @@ from lossary.scoring.kept import KeptScores
 from lossary.scoring.ranks import ranked_tables
 from lossary.scoring.score import text_digests
 from lossary.scoring.views import open_view
+from lossary.vocabulary.open import open_vocabulary
 
 __all__ = ["Asked", "score_study"]
 
@@ -139,6 +140,7 @@ def _header(folder: StudyFolder, scorer: Scorer, view: View, asked: Asked) -> Sc
     from lossary.version import __version__
 
     known: Any = scorer
+    own = None if scorer.vocabulary is None else scorer.vocabulary.digest
     return ScoreHeader(
         run=asked.run,
         step=asked.step,
@@ -151,7 +153,7 @@ def _header(folder: StudyFolder, scorer: Scorer, view: View, asked: Asked) -> Sc
         precision=getattr(scorer, "precision", ""),
         tokens=asked.tokens,
         lossary=__version__,
-        tokenizer="same" if scorer.vocabulary is None else None,
+        tokenizer="same" if own in (None, open_vocabulary(folder.tokenizer).digest) else "own",
         validation=dict(view.parts),
         texts=text_digests(folder.as_drawn, view.datasets),
         vocabulary=view.vocabulary_title,

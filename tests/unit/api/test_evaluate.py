@@ -103,6 +103,7 @@ def test_a_model_is_scored_on_the_text_in_its_own_vocabulary(
         nats, size = sum(row["nats"] for row in mine), sum(row["bytes"] for row in mine)
         assert bits == pytest.approx(nats / size / log(2), rel=1e-9)
     assert len(losses(table, "mine", f"{objective}_bits_per_byte")) == 3
+    assert not any("tokenizer unknown" in note for note in table.model.notes)
     header = read_header(folder.scores("mine", 500))
     assert (header.objectives, header.backend, header.precision) == ((objective,), "transformers", "fp32")
 
