@@ -99,6 +99,7 @@ class ScoreHeader:
     # What was scored: the vocabulary that the text was cut by, for people and as a digest, and its view of the set.
     vocabulary: str = ""
     vocabulary_digest: str = ""
+    vocabulary_size: int | None = None
     view_digest: str = ""
     # By dataset: how many examples or hidden words the vocabulary or the model could not hold, by what it is.
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -158,6 +158,7 @@ def _header(folder: StudyFolder, scorer: Scorer, view: View, asked: Asked) -> Sc
         texts=text_digests(folder.as_drawn, view.datasets),
         vocabulary=view.vocabulary_title,
         vocabulary_digest=view.vocabulary_digest,
+        vocabulary_size=None if scorer.vocabulary is None else scorer.vocabulary.size,
         view_digest=view.digest,
         left_out={name: dict(counts) for name, counts in view.left_out.items()},
     )

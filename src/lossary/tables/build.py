@@ -267,6 +267,7 @@ def _run_column(study: Study, folder: StudyFolder, header: ScoreHeader) -> RunCo
         seed=study.recipe_of(header.run).seed if of_study else None,
         tokenizer=header.tokenizer,
         vocabulary=header.vocabulary or None,
+        vocabulary_size=header.vocabulary_size,
         vocabulary_digest=header.pieces or None,
     )
 
@@ -363,7 +364,9 @@ def _course_notes(study: Study, folder: StudyFolder, scored: list[Scored]) -> li
 def _tokenizer_notes(scored: list[Scored]) -> list[str]:
     """Runs whose pieces may be others than the study's."""
     silent = [found.header.run for found in scored if found.header.tokenizer == "unknown"]
-    older = [found.header.run for found in scored if found.header.tokenizer is None]
+    # Whoever brought a vocabulary of its own was scored in that.
+    of_study = [found.header for found in scored if found.header.pieces == found.header.tokenizer_digest]
+    older = [header.run for header in of_study if header.tokenizer is None]
     notes = []
     if silent:
         notes.append(f"tokenizer unknown of {', '.join(silent)}: the checkpoint holds no vocabulary to compare")

@@ -116,6 +116,7 @@ class RunColumn:
     tokenizer: str | None = None  # "same" where the checkpoint holds the study's vocabulary; None: nobody compared
     vocabulary: str | None = None  # that it was scored in, for people and as a digest; None where nobody says
     vocabulary_digest: str | None = None
+    vocabulary_size: int | None = None  # of one that is not the study's
 
 
 @dataclass(frozen=True, kw_only=True)

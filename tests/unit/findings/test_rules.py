@@ -11,6 +11,7 @@ from tests.unit.findings.simulated import DATASETS, HEALTHY_FACTS, Plan, simulat
 
 from lossary.errors import UsageError
 from lossary.findings.engine import Checked, check
+from lossary.findings.model import Finding
 from lossary.findings.rules import RULES
 from lossary.findings.rules.loss_accuracy_conflict import calibrated_most
 from lossary.findings.subject import DatasetFacts, LabelCounts, Subject
@@ -256,3 +257,21 @@ def test_facts_that_nobody_counted_are_skipped_with_the_reason() -> None:
     uncounted = DatasetFacts(documents=10**9, tokens=1, unknown_tokens=0, pairs=None, identical_pairs=0)
     checked = check(simulate(Plan(facts=uncounted), 8))
     assert severities(checked, "duplicate-documents") == {"skipped"}
+
+
+def test_a_loss_is_held_against_the_pieces_that_its_own_model_chooses_from() -> None:
+    """Near ln V at no accuracy is an untrained model, whatever the study's own vocabulary is."""
+    subject = simulate(Plan(mlm={("tf_xxl", name): 3.0 for name in DATASETS}, runs=("torch_xxl", "tf_xxl")), seed=1)
+    other = [
+        replace(run, vocabulary_digest="other", vocabulary_size=30_000) if run.name == "tf_xxl" else run
+        for run in subject.table.runs
+    ]
+    small = replace(subject, vocabulary_size=40)
+    mixed = replace(small, table=replace(small.table, runs=other))
+    warned = [{run for found in rule_l104(case) for run in found.runs} for case in (small, mixed)]
+    assert "tf_xxl" in warned[0]
+    assert "tf_xxl" not in warned[1]
+
+
+def rule_l104(subject: Subject) -> list[Finding]:
+    return [found for found in check(subject).findings if found.code == "L104" and found.severity == "warning"]

@@ -5,7 +5,7 @@ h(a) + (1 − a)·ln(V − 1), h the binary entropy, by concavity. Against the o
 and accuracies, leaving the cell out, with Student's t for a new point.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import log
 from typing import NamedTuple
@@ -62,8 +62,17 @@ def _pairs(subject: Subject) -> list[_Pair]:
 
 def _choices(subject: Subject, pair: _Pair) -> int:
     objective = objective_of(pair.loss.metric)
-    is_of_tokens = objective is None or objective.is_of_tokens
-    return subject.vocabulary_size or _ALBERT_VOCABULARY if is_of_tokens else 2
+    if objective is not None and not objective.is_of_tokens:
+        return 2
+    return _pieces(subject, pair.loss.run) or _ALBERT_VOCABULARY
+
+
+def _pieces(subject: Subject, run: str) -> int | None:
+    """How many pieces a run chooses from, if that is known."""
+    column = next(column for column in subject.table.runs if column.name == run)
+    if column.vocabulary_digest in (None, subject.table.tokenizer_digest):
+        return subject.vocabulary_size
+    return column.vocabulary_size
 
 
 def _most(accuracy: float, choices: int) -> float:
@@ -95,11 +104,19 @@ class _OnLine(NamedTuple):
     p: float
 
 
-def _lines(pairs: list[_Pair]) -> dict[Key, _OnLine]:
+def _alike(subject: Subject, pairs: list[_Pair]) -> Iterable[list[_Pair]]:
+    """Cells of one metric, whose runs choose from the same pieces."""
+    vocabularies = {run.name: run.vocabulary_digest for run in subject.table.runs}
+    groups: dict[tuple[str, str | None], list[_Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.loss.metric, vocabularies[pair.loss.run]), []).append(pair)
+    return groups.values()
+
+
+def _lines(subject: Subject, pairs: list[_Pair]) -> dict[Key, _OnLine]:
     """Of each cell by the others, with its studentised residual; its own error (sampling, rounding) counts, too."""
     found: dict[Key, _OnLine] = {}
-    for metric in (objective.loss for objective in OBJECTIVES.values()):
-        of_metric = [pair for pair in pairs if pair.loss.metric == metric]
+    for of_metric in _alike(subject, pairs):
         n = len(of_metric)
         x = np.array([pair.accuracy.value for pair in of_metric], float)
         y = np.array([pair.loss.value for pair in of_metric], float)
@@ -127,7 +144,7 @@ def _error(cell: Cell) -> float:
 
 def _tests(subject: Subject) -> list[Test]:
     pairs = _pairs(subject)
-    tests = [Test(key=(*key, "line"), p=found.p) for key, found in _lines(pairs).items()]
+    tests = [Test(key=(*key, "line"), p=found.p) for key, found in _lines(subject, pairs).items()]
     if subject.table.is_imported:
         return tests
     beyond = [(pair, _beyond_p(subject, pair)) for pair in pairs]
@@ -148,7 +165,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
             why += f" with intervals and {LEAST[_ID[0]].n} examples or more"
         return [skipped(_ID, "losses", why)]
     findings = []
-    lines = _lines(pairs)
+    lines = _lines(subject, pairs)
     for pair in pairs:
         predicted = lines.get(pair.key)
         distance = None if predicted is None else (pair.loss.value or 0.0) - predicted.loss
@@ -168,7 +185,8 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
 def _finding(subject: Subject, pair: _Pair, predicted: _OnLine | None, adjusted: Mapping[Key, float]) -> Finding:
     loss, accuracy = pair.loss.value or 0.0, pair.accuracy.value or 0.0
     choices = _choices(subject, pair)
-    assumed = " (vocabulary size assumed)" if choices == _ALBERT_VOCABULARY and subject.vocabulary_size is None else ""
+    is_assumed = choices == _ALBERT_VOCABULARY and _pieces(subject, pair.loss.run) is None
+    assumed = " (vocabulary size assumed)" if is_assumed else ""
     means = "the loss and the accuracy were not computed on the same positions, or a part of them has wrong labels"
     if predicted is not None:
         means = _always_missed(subject, pair) or means
