@@ -5,7 +5,10 @@ size as it is, of another size in proportion to the operations of a token. Runs 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.compute as pc
@@ -21,6 +24,7 @@ from lossary.results.records import read_steps
 from lossary.study import Study
 from lossary.tables.begun import begun_with
 from lossary.training.plan import steps_done
+from lossary.vocabulary import open_vocabulary
 
 __all__ = ["DatasetEstimate", "Estimates", "RunEstimate", "Timed", "estimate", "shape_of_run"]
 
@@ -186,9 +190,23 @@ def _timed_by(study: Study, folder: StudyFolder, run: RunEstimate, rates: Mappin
 
 def shape_of_run(study: Study, folder: StudyFolder, run: str) -> ModelShape:
     """With the vocabulary that the tokenizer has, or is to have."""
+    return run_shape(study, folder, run, vocabulary_size=_vocabulary_size(study, folder))
+
+
+def _vocabulary_size(study: Study, folder: StudyFolder) -> int:
     manifest = folder.tokenizer / MANIFEST
-    size = read_json(manifest)["vocabulary_size"] if manifest.is_file() else study.tokenizer.vocabulary_size
-    return run_shape(study, folder, run, vocabulary_size=size)
+    if manifest.is_file():
+        return int(read_json(manifest)["vocabulary_size"])
+    if study.tokenizer.model is not None:
+        # What is wrong with the file is said where it is taken.
+        with suppress(LossaryError):
+            return _size_of(folder.root / study.tokenizer.model)
+    return study.tokenizer.vocabulary_size
+
+
+@lru_cache(maxsize=4)
+def _size_of(path: Path) -> int:
+    return open_vocabulary(path).size
 
 
 def _tokens_an_example(study: Study, folder: StudyFolder, run: str, datasets: list[DatasetEstimate]) -> float | None:

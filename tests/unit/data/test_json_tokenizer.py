@@ -24,6 +24,7 @@ from lossary.models.checkpoints import check_checkpoint, load_own_checkpoint, sa
 from lossary.models.parameters import initial_parameters
 from lossary.models.update_laws import Moments
 from lossary.models.vocabularies import compare_vocabulary
+from lossary.planning.estimates import shape_of_run
 from lossary.study import Study, parse_study
 from lossary.tables.texts import stretches
 from lossary.training.plan import plan_run
@@ -232,6 +233,14 @@ def test_what_cannot_be_trained_is_said_before_anything_is_made(tmp_path: Path) 
     study, folder = make_study(tmp_path / "none", "bert", model="elsewhere")
     with pytest.raises(StudyError, match="no such file"):
         prepare_datasets(study, folder, workers=1)
+
+
+def test_a_plan_counts_with_the_files_pieces_before_anything_is_made(tmp_path: Path) -> None:
+    study, folder = make_study(tmp_path, "bert")
+    assert shape_of_run(study, folder, "torch_a").vocabulary_size == open_vocabulary(tmp_path / "tok").size
+    (tmp_path / "tok" / "tokenizer.json").write_text("{")
+    other = parse_study(TINY.replace("vocabulary_size = 120", 'model = "tok"\nvocabulary_size = 120'))
+    assert shape_of_run(other, StudyFolder(tmp_path / "tok"), "torch_a").vocabulary_size == 120
 
 
 def test_a_changed_file_of_the_tokenizer_is_found(tmp_path: Path) -> None:
