@@ -71,7 +71,7 @@ def test_tensorboard_itself_reads_it(study: Path, tmp_path: Path) -> None:
     table = lossary.table(study, step=50)
     assert found["eval/views/mlm_loss", 50] == table.value("torch_xxl", "views", "mlm_loss")
     assert found["eval/total/mlm_loss", 50] == table.total("torch_xxl", "mlm_loss").value
-    assert len(found) == len(STEPS) * 4 * 4
+    assert len(found) == len(STEPS) * 4 * 5
 
 
 @pytest.mark.filterwarnings("default")
