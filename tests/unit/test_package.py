@@ -10,10 +10,14 @@ import pytest
 import lossary
 
 FRAMEWORKS = ("torch", "transformers", "tensorflow", "keras", "keras_hub", "jax")
+# Whose classes are subclasses of a framework's: who imports them has it.
+CALLBACKS = ("transformers", "keras", "lightning")
+OF_FRAMEWORKS = ("lossary.backends.torch", "lossary.backends.keras", "lossary.__main__")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(lossary.__path__, "lossary.")
-    if not module.name.startswith(("lossary.backends.torch", "lossary.backends.keras", "lossary.__main__"))
+    if not module.name.startswith(OF_FRAMEWORKS)
+    and module.name not in [f"lossary.integrations.{name}" for name in CALLBACKS]
 )
 
 
