@@ -168,6 +168,7 @@ class SyntheticStudy:
         self.study = parse_study(text)
         self.folder = StudyFolder(root)
         self.digest = "blake2b:0123456789abcdef0123456789abcdef"
+        self.tokenizer_digest = "blake2b:tokenizer"
         self.wide: dict[tuple[str, int], pa.Table] = {}
         self._manifests()
 
@@ -230,7 +231,7 @@ class SyntheticStudy:
             run=run,
             step=step,
             validation_digest=digest or self.digest,
-            tokenizer_digest="blake2b:tokenizer",
+            tokenizer_digest=self.tokenizer_digest,
             weights_digest=f"blake2b:{run}",
             backend=self.study.runs[run].backend if run in self.study.runs else "torch",
             device="cpu",

@@ -42,7 +42,7 @@ def test_examples_are_shown_in_every_format(root: str, tmp_path: Path) -> None:
         (["torch_a", "nobody", "--dataset", "stories"], "no run is called"),
         (["torch_a", "torch_a", "--dataset", "stories"], "compared with itself"),
         (["torch_a", "tf_a", "--dataset", "stories", "--order", "best"], "--order: 'best' is not known"),
-        (["torch_a", "tf_a", "--dataset", "stories", "--measure", "acc"], "--measure: 'acc' is not known"),
+        (["torch_a", "tf_a", "--dataset", "stories", "--measure", "acc"], "--measure: no objective is called 'acc'"),
     ],
 )
 def test_a_mistake_has_one_message(root: str, more: list[str], message: str) -> None:

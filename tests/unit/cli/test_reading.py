@@ -55,6 +55,7 @@ def other_study(study: Any, planted: Any, tmp_path: Path, **changed: str) -> Pat
     shutil.rmtree(root / "runs")
     moved = type(study).__new__(type(study))
     moved.study, moved.folder, moved.digest = study.study, type(study.folder)(root), changed["digest"]
+    moved.wide, moved.tokenizer_digest = {}, changed["tokenizer_digest"]
     moved.score("torch_xxl", {name: planted() for name in ("reform", "views", "dialogue")})
     return root
 

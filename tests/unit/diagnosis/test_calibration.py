@@ -12,6 +12,7 @@ PLAIN = (0, 1, 2, -1)  # nothing, the tolerance itself, a pair, the last
 # What is compared and judges nothing: alphabets, how probes are drawn, what a cache keeps, numbers that overflow.
 ALLOWED = {
     "covariates.py": "letters of an alphabet",
+    "scorer.py": "dimensions of an array",
     "probes.py": "probes are drawn",
     "laws/probes.py": "probes are drawn",
     "laws/scored.py": "positions of a probe are drawn",
