@@ -128,8 +128,8 @@ def test_what_a_run_leaves_is_read_by_all_that_reads_runs(make: Callable[..., St
     for run in study.runs:
         cells = {cell.metric: cell for cell in table.cells if (cell.run, cell.dataset) == (run, "pairs")}
         assert cells["mlm_loss"].value is not None
-        assert cells["sop_loss"].value is None
-        assert "no sentence-order head" in str(cells["sop_loss"].reason)
+        # No run of the study has a head for the order of segments, so that no column of it stands there empty.
+        assert not any(metric.startswith("sop") for metric in cells)
 
     record = read_json(folder.run("modern") / "run.json")
     assert record["model"]["settings"]["num_hidden_layers"] == 2
