@@ -36,7 +36,9 @@ LEAST: Mapping[str, Least] = {
     "L105": Least(12, "Cochran's Q of paired differences", "Q weighs by variances that are themselves estimated"),
     "L106": Least(8, "one-sided t, the worst contrast of both runs", _T),
     "L107": Least(8, "t of the difference of totals", "each dataset's part has to have a variance of its own"),
-    "L108": Least(12, "two one-sided t, a least effect", "the spread of a difference has to be estimated"),
+    "L108": Least(
+        12, "none", "decisions of equality are tested in a family of their own; a spread has to be estimated"
+    ),
     "L201": Least(0, "none", "own totals are computed from their parts; printed ones are judged by their digits"),
     "L202": Least(0, "none", "shares are settings, not samples"),
     "L203": Least(0, "none", _COUNTED),
