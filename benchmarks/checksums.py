@@ -96,7 +96,7 @@ def measure(job: dict[str, Any]) -> float:
     from lossary.data.validation import prepare_examples
     from lossary.models.checkpoints import list_checkpoints
     from lossary.scoring.score import job_of_run, score_checkpoint
-    from lossary.study import load_study
+    from lossary.study_file import load_study
     from lossary.tables.build import build_table
     from lossary.training import loop
 

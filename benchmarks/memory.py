@@ -24,7 +24,7 @@ from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, write_score_windows
 from lossary.scoring.score import score_windows
 from lossary.scoring.views import open_view
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 LIMIT_MB = 500
 STAGES = ("prepare", "freeze", "evaluate")

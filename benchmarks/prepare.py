@@ -17,7 +17,7 @@ from benchmarks.common import PeakMemory, alternate, arguments, clock, in_proces
 from lossary.data.prepare import prepare_datasets
 from lossary.data.tokenizer import open_tokenizer
 from lossary.folder import StudyFolder
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 VOCABULARY = 8000
 # datasets.map is slow and its speed does not depend on the size: it is measured on so much at most.

@@ -20,7 +20,7 @@ from benchmarks.common import arguments, in_process, neighbours, prepared_study,
 from lossary.data.batches import TrainingData, micro_batches
 from lossary.folder import StudyFolder
 from lossary.models.shapes import AlbertShape
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 SHAPE = AlbertShape(
     vocabulary_size=1000,

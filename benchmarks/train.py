@@ -18,7 +18,7 @@ from benchmarks.common import alternate, arguments, clock, in_process, prepared_
 from lossary.data.batches import TrainingData, micro_batches
 from lossary.folder import StudyFolder
 from lossary.models.shapes import AlbertShape
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 VOCABULARY = 8000
 LENGTH = 128

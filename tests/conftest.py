@@ -17,7 +17,8 @@ from lossary.data.validation import prepare_examples
 from lossary.files import write_json
 from lossary.folder import StudyFolder
 from lossary.results.records import ScoreHeader, write_scores
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 
 # Made-up words of two or three syllables: enough of them for a vocabulary of 120 pieces.
 _SYLLABLES = ["ba", "ke", "lo", "mi", "nu", "pra", "sto", "vel", "zan", "qui", "rof", "tis"]

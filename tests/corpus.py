@@ -10,7 +10,7 @@ from typing import Any
 
 from lossary.data.prepare import prepare_datasets
 from lossary.folder import StudyFolder
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 __all__ = ["ROWS", "SCRIPTS", "jsonl", "prepared", "study_text", "tokenizer_model"]
 

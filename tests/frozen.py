@@ -18,7 +18,8 @@ from lossary.data.shards import Shard
 from lossary.data.tokenise import tokenise_rows
 from lossary.data.tokenizer import TokenizerModel
 from lossary.files import digest_file
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 
 STUDY = """
 name = "texts"

@@ -18,7 +18,8 @@ from lossary.data.builtin import builtin_rows
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
 from lossary.folder import StudyFolder
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 
 __all__ = ["DATASETS", "SHARES", "benchmark_study"]
 

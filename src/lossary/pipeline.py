@@ -8,28 +8,24 @@ the stage ends with an error that names all that failed.
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from graphlib import TopologicalSorter
 from pathlib import Path
 from threading import Thread
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from lossary.backends.devices import lacking_device
-from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_worker, stop_on_signals
+from lossary.backends.process import WarmWorkers
 from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.parts import read_validation_manifest
 from lossary.data.prepare import prepare_datasets
 from lossary.data.source_files import list_files
 from lossary.data.validation import prepare_examples
 from lossary.errors import (
-    BusyError,
     ChangeRefused,
     CheckpointError,
-    DataError,
     Interrupted,
     LossaryError,
     RunError,
@@ -38,13 +34,13 @@ from lossary.errors import (
 )
 from lossary.files import clear_leftovers, read_json, write_json
 from lossary.folder import StudyFolder
+from lossary.launcher import Listener, Tools, each_run, share_cores
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
 from lossary.reports.closing import Page, kept_page, load_ahead, make_page
-from lossary.results.endings import remembered
 from lossary.scoring.foreign import Foreign, foreign_request
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.study import Study
@@ -53,10 +49,8 @@ from lossary.training.plan import course_of, is_finished, plan_run, steps_done
 
 __all__ = [
     "Allowed",
-    "Listener",
     "Page",
     "Settings",
-    "Silent",
     "StepTime",
     "Which",
     "chosen_runs",
@@ -68,32 +62,10 @@ __all__ = [
     "train",
 ]
 
-_CORES_A_RUN = 8
 # Bytes of sources that are prepared about as soon as a framework is imported.
 _LITTLE_TEXT = 64 << 20
 # Which of the checkpoints that are kept of a run.
 Which = Literal["newest", "all"]
-
-
-class Listener(Protocol):
-    """Who is told what happens."""
-
-    def progress(self, text: str, done: float, total: float | None) -> None: ...
-    def event(self, run: str, event: Mapping[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def progress(self, text: str, done: float, total: float | None) -> None:
-        pass
-
-    def event(self, run: str, event: Mapping[str, Any]) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +119,6 @@ def _clear(folder: StudyFolder) -> None:
         clear_leftovers(folder.root, path.name)
     prepared = folder.root / "prepared"
     for place in (folder.generations, folder.validation, prepared, *folder.validation.glob("*/"), *prepared.glob("*/")):
-        clear_leftovers(place)
-
-
-def _clear_run(folder: StudyFolder, run: str) -> None:
-    """As `_clear`, for what training and scoring left."""
-    for place in (folder.run(run), folder.checkpoints(run), folder.scores(run, 0).parent):
         clear_leftovers(place)
 
 
@@ -223,7 +189,7 @@ def train(
     Raises RunError if one failed, Interrupted if asked to stop.
     """
 
-    def job(run: str, tools: "_Tools") -> None:
+    def job(run: str, tools: Tools) -> None:
         recipe = study.recipe_of(run)
         scored = score_last or recipe.evaluate_every is not None
         last = folder.checkpoint(run, recipe.steps)
@@ -242,9 +208,7 @@ def train(
     _check_courses(study, folder, chosen)
     _check_devices(study, folder, [run for run in chosen if not is_finished(study.drawn(), folder.as_drawn, run)])
     after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
-    _each_run(
-        "train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, warm=warm, listener=listener
-    )
+    each_run("train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, warm=warm, listener=listener)
 
 
 def time_steps(
@@ -258,14 +222,14 @@ def time_steps(
     """How long a step of each run takes here while `jobs` of them go on, and a run until it begins; nothing is kept."""
     times: dict[str, StepTime] = {}
 
-    def job(run: str, tools: "_Tools") -> None:
+    def job(run: str, tools: Tools) -> None:
         resolved = study.model_dump(mode="json", by_alias=True)
         request = {"study": resolved, "folder": str(folder.root), "run": run, "steps": steps}
         began = time.monotonic()
         step_s = float(tools.run("lossary.training.timing", request, study.runs[run].backend)["step_s"])
         times[run] = StepTime(step_s, max(0.0, time.monotonic() - began - steps * step_s))
 
-    _each_run("time", list(study.runs), job, folder=folder, jobs=jobs, listener=listener)
+    each_run("time", list(study.runs), job, folder=folder, jobs=jobs, listener=listener)
     return {run: times[run] for run in study.runs}
 
 
@@ -308,7 +272,7 @@ def evaluate(
     What is scored already is left alone.
     """
 
-    def job(run: str, tools: "_Tools") -> None:
+    def job(run: str, tools: Tools) -> None:
         checkpoints = _checkpoints(folder, run, which)
         of_run = [job_of_run(study, run, checkpoint, batch_size=batch_size) for checkpoint in checkpoints]
         wanted = [job for job in of_run if not is_scored(folder.as_drawn, job)]
@@ -319,7 +283,7 @@ def evaluate(
     if isinstance(which, int):
         _refuse_step(folder, chosen, which)
     begun = partial(_refuse_without_checkpoint, folder)
-    _each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
+    each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
 
 
 def _some_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) -> list[str]:
@@ -347,7 +311,7 @@ def evaluate_foreign(
         named.setdefault(found.name, []).append(found)
     steps: dict[str, list[int]] = {}
 
-    def job(name: str, tools: "_Tools") -> None:
+    def job(name: str, tools: Tools) -> None:
         steps[name] = []
         for found in (found for found in named[name] if found.kind != "transformers"):
             steps[name] += _score_by_backend(folder, [found.job(batch_size)], tools)
@@ -358,11 +322,11 @@ def evaluate_foreign(
         origins = [*_origins(folder, name), *(str(found.origin) for found in named[name])]
         write_json(folder.origin(name), {"checkpoints": list(dict.fromkeys(origins))})
 
-    _each_run("evaluate", list(named), job, folder=folder, jobs=jobs, listener=listener)
+    each_run("evaluate", list(named), job, folder=folder, jobs=jobs, listener=listener)
     return steps
 
 
-def _score_by_backend(folder: StudyFolder, jobs: Sequence[ScoreJob], tools: "_Tools") -> list[int]:
+def _score_by_backend(folder: StudyFolder, jobs: Sequence[ScoreJob], tools: Tools) -> list[int]:
     """Scores checkpoints that differ in nothing else, in one process; returns their steps."""
     request = {key: value for key, value in vars(jobs[0]).items() if key != "checkpoint"}
     request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in jobs]}
@@ -462,30 +426,11 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     return page
 
 
-class _Tools(NamedTuple):
-    """What a job needs to start its worker."""
-
-    run: Callable[[str, dict[str, Any], str], dict[str, Any]]
-
-
-class _Shared(NamedTuple):
-    """Runs at once, and cores of each."""
-
-    at_once: int
-    cores_each: int
-
-
-def _shared(runs: int, jobs: int | None) -> _Shared:
-    cores = os.cpu_count() or 1
-    at_once = min(runs, jobs or max(1, cores // _CORES_A_RUN)) or 1
-    return _Shared(at_once, max(1, cores // at_once))
-
-
 def _warmed(study: Study, folder: StudyFolder, settings: Settings) -> WarmWorkers:
     """Workers that import their frameworks while a small study is prepared; a large one may need the memory."""
     warm = WarmWorkers()
     runs = chosen_runs(study, settings.runs)
-    at_once, cores_each = _shared(len(runs), settings.jobs)
+    at_once, cores_each = share_cores(len(runs), settings.jobs)
     waiting = [
         run for run in runs if study.runs[run].start is None and steps_done(folder, run) < study.recipe_of(run).steps
     ]
@@ -505,82 +450,3 @@ def _has_little_text(study: Study, folder: StudyFolder) -> bool:
                 # Far away, or missing; that is told later.
                 return False
     return size <= _LITTLE_TEXT
-
-
-def _each_run(
-    stage: str,
-    runs: Sequence[str],
-    job: Callable[[str, _Tools], None],
-    *,
-    folder: StudyFolder,
-    jobs: int | None,
-    threads: int | None = None,
-    after: Mapping[str, str] | None = None,
-    warm: WarmWorkers | None = None,
-    begin: Callable[[str], None] = lambda _: None,
-    listener: Listener,
-) -> None:
-    """Does a job for each run, `jobs` at a time, a run after the one that it waits for; collects failures.
-
-    What `begin` raises of a run is no failure of it, and nothing to remember.
-    """
-    at_once, cores_each = _shared(len(runs), jobs)
-    stop = StopRequest()
-    errors: dict[str, LossaryError] = {}
-
-    def work(run: str) -> None:
-        if stop.asked:
-            return
-        emit: Emit = lambda event: listener.event(run, event)  # noqa: E731
-        tools = _Tools(
-            lambda module, request, backend: run_worker(
-                module,
-                request,
-                backend=backend,
-                threads=threads or cores_each,
-                log=folder.log(run, stage),
-                emit=emit,
-                stop=stop,
-                warm=warm,
-            )
-        )
-        try:
-            with hold(folder, run_lease(run), doing=stage):
-                begin(run)
-                with remembered(folder, run, stage):
-                    _clear_run(folder, run)
-                    job(run, tools)
-        except LossaryError as error:
-            errors[run] = error
-            if isinstance(error, BusyError) and len(runs) > 1:
-                # Others go on, for hours perhaps.
-                listener.note(f"{run}: left out, {error.message}")
-
-    order = TopologicalSorter({run: [after[run]] if after and run in after else [] for run in runs})
-    order.prepare()
-    going: dict[Future[None], str] = {}
-    with stop_on_signals(stop), ThreadPoolExecutor(at_once) as pool:
-        while order.is_active():
-            for run in sorted(order.get_ready(), key=list(runs).index):
-                going[pool.submit(work, run)] = run
-            for future in wait(going, return_when=FIRST_COMPLETED).done:
-                future.result()
-                order.done(going.pop(future))
-    _raise(stage, errors, stop)
-
-
-def _raise(stage: str, errors: dict[str, LossaryError], stop: StopRequest) -> None:
-    if stop.asked:
-        kept = "; ".join(f"{run}: {error.message}" for run, error in errors.items())
-        raise Interrupted(kept or "interrupted")
-    if len(errors) == 1:
-        run, error = next(iter(errors.items()))
-        if isinstance(error, UsageError | DataError):
-            raise error
-        message = error.message if error.where == run else f"{run}: {error.message}"
-        raise type(error)(message, where=error.where, hint=error.hint)
-    if errors:
-        lines = "\n".join(f"  {run}: {error}" for run, error in errors.items())
-        if all(isinstance(error, BusyError) for error in errors.values()):
-            raise BusyError(f"{len(errors)} runs are worked on by others:\n{lines}")
-        raise RunError(f"{len(errors)} runs failed to {stage}:\n{lines}")

@@ -23,7 +23,8 @@ from lossary.planning.model import Plan
 from lossary.planning.plan import make_plan
 from lossary.reports.closing import kept_page
 from lossary.results.progress import RunProgress, run_progress
-from lossary.study import Study, load_study
+from lossary.study import Study
+from lossary.study_file import load_study
 
 __all__ = ["DatasetStatus", "NextStep", "Problem", "Stand", "Status", "next_step", "status_of"]
 

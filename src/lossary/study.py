@@ -8,9 +8,7 @@ It checks the file and resolves what a run overrides; it opens no source and kno
 
 import difflib
 import re
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote
 
@@ -19,19 +17,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
     ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-from lossary.errors import StudyError, UsageError
 from lossary.families import family_names, setting_names
-from lossary.naming import STUDY_FILE, Names, names_of
 from lossary.objectives import metrics_of
-from lossary.overrides import Override, override, parse_override
 
 __all__ = [
     "BACKENDS",
@@ -53,11 +46,6 @@ __all__ = [
     "Study",
     "Tokenizer",
     "Validation",
-    "check_name",
-    "check_study",
-    "find_study_file",
-    "load_study",
-    "parse_study",
     "study_schema",
 ]
 
@@ -73,7 +61,6 @@ _DEVICES = {
 }
 SizeName = Literal["base", "large", "xlarge", "xxlarge"]
 # Names become parts of paths and of series such as eval/<dataset>/mlm_loss.
-_NAME = re.compile(r"[^\W_][\w.\-]{0,99}")
 Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -524,266 +511,3 @@ class Study(_Table):
 def study_schema() -> dict[str, Any]:
     """The JSON schema of a study file."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Study.model_json_schema(by_alias=True)
-
-
-def find_study_file(path: Path) -> Path:
-    """The study file that `path` means: itself, or `study.toml` in it if it is a folder."""
-    file = path / "study.toml" if path.is_dir() else path
-    if not file.is_file():
-        raise StudyError(
-            "no such study file",
-            where=str(file),
-            hint="`lossary init` writes one; every verb takes a study file or the folder that holds study.toml.",
-        )
-    return file
-
-
-def load_study(path: Path, changes: Sequence[str] = ()) -> Study:
-    """Reads and checks a study file, or the `study.toml` of a folder; `changes` as of `--set` override its keys.
-
-    Raises StudyError: `where` is the file and the path in it (`study.toml: $.datasets.wiki.source`).
-    """
-    file = find_study_file(path)
-    try:
-        study = parse_study(file.read_text(encoding="utf-8-sig"), changes)
-        if changes or file.name != STUDY_FILE:
-            _check_renamed(study, names_of(file.resolve().parent))
-        return study
-    except UnicodeDecodeError as error:
-        raise StudyError(f"not UTF-8 at byte {error.start}", where=str(file), hint="Save the file as UTF-8.") from None
-    except StudyError as error:
-        where = f"{file}: {error.where}" if error.where else str(file)
-        raise StudyError(error.message, where=where, hint=error.hint) from None
-
-
-def _check_renamed(study: Study, names: Names) -> None:
-    """Files are read by the names that study.toml in their folder gives: nothing else may rename."""
-    for name, dataset in study.datasets.items():
-        drawn = dataset.drawn_as or name
-        if drawn != names.drawn_as(name):
-            raise StudyError(
-                f"{STUDY_FILE} does not say that dataset {name!r} is drawn as {drawn!r}",
-                where=f"$.datasets.{name}.drawn_as",
-                hint=f"drawn_as counts in a file called {STUDY_FILE} alone, and not with --set.",
-            )
-
-
-def parse_study(text: str, changes: Sequence[str] = ()) -> Study:
-    """Checks the text of a study file, `changes` made. Raises UsageError where one of these is wrong."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"not TOML: {error}") from None
-    except RecursionError:
-        raise StudyError("not a study file: nested too deeply") from None
-    overrides = [parse_override(change) for change in changes]
-    try:
-        return check_study(override(raw, overrides))
-    except StudyError as error:
-        raise _blame(error, overrides) from None
-
-
-def check_study(raw: dict[str, Any]) -> Study:
-    """Checks the tables of a study file."""
-    try:
-        study = Study.model_validate(raw)
-    except ValidationError as error:
-        raise _study_error(error) from None
-    _check_names(study)
-    _check_references(study)
-    _check_runs(study)
-    return study
-
-
-def _blame(error: StudyError, overrides: Sequence[Override]) -> UsageError:
-    """An error of a key that a command sets says so, and not that the file is wrong."""
-    where = error.where or "$"
-    for change in overrides:
-        path = _json_path(change.key)
-        if where == path or where.startswith((f"{path}.", f"{path}[")):
-            return UsageError(error.message, where=change.where, hint=error.hint)
-        if path.startswith(f"{where}."):
-            return StudyError(error.message, where=where, hint=f"With {change.where}. {error.hint or ''}".strip())
-    return error
-
-
-def _study_error(error: ValidationError) -> StudyError:
-    # Of a union, the member that came furthest says most: $.validation.shares.wiki before $.validation.shares.
-    details = sorted(error.errors(), key=lambda detail: (detail["type"] != "extra_forbidden", -len(detail["loc"])))
-    first = details[0]
-    hint = None
-    if first["type"] == "extra_forbidden":
-        message, hint = _unknown_key(first)
-    elif first["type"] == "missing":
-        message = f"{first['loc'][-1]!r} is missing"
-    else:
-        message = f"{first['msg'].removeprefix('Value error, ')}; found {_shorten(first['input'])}"
-        if first["type"] == "value_error":
-            message = first["msg"].removeprefix("Value error, ")
-            hint = getattr(first["ctx"]["error"], "hint", None)
-    where = _json_path(first["loc"])
-    others = sorted({path for detail in details if not where.startswith(path := _json_path(detail["loc"]))})
-    if others:
-        more = f"{len(others)} more: {', '.join(others[:5])}"
-        hint = f"{hint} ({more})" if hint else more
-    return StudyError(message, where=where, hint=hint)
-
-
-def _unknown_key(detail: ErrorDetails) -> tuple[str, str]:
-    model = _model_at(detail["loc"][:-1])
-    known = sorted(field.alias or name for name, field in model.model_fields.items())
-    key = str(detail["loc"][-1])
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
-    return f"unknown key {key!r}", hint
-
-
-def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The table that stands at a location of the study file."""
-    model: type[BaseModel] = Study
-    for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            # A key of a dict of tables, or pydantic's own mark of which member of a union it tried.
-            continue
-        tables = [kind for kind in _types_in(field.annotation) if issubclass(kind, BaseModel)]
-        if not tables:
-            break
-        model = tables[0]
-    return model
-
-
-def _types_in(annotation: Any) -> list[type]:
-    arguments = get_args(annotation)
-    if not arguments:
-        return [annotation] if isinstance(annotation, type) else []
-    return [kind for argument in arguments for kind in _types_in(argument)]
-
-
-def _json_path(location: tuple[int | str, ...]) -> str:
-    path = "$"
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif re.fullmatch(r"[\w\-]+", part) and part not in _UNION_MARKS:
-            path += f".{part}"
-        elif part not in _UNION_MARKS and not re.match(r"(literal|list|dict|function-)", part):
-            path += f'["{part}"]'
-    return path
-
-
-_UNION_MARKS = frozenset({"ScaledSize", "str", "int", "float", "bool"})
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
-def check_name(name: str, *, where: str) -> None:
-    """Raises StudyError unless the name can be part of a path and of a series."""
-    if not _NAME.fullmatch(name) or name.endswith("."):
-        raise StudyError(
-            f"the name {_shorten(name)} cannot be the name of a folder",
-            where=where,
-            hint="A name starts with a letter or digit; letters, digits, '_', '-' and '.' follow, at most 99.",
-        )
-
-
-def _check_names(study: Study) -> None:
-    for kind, names in (("datasets", study.datasets), ("runs", study.runs)):
-        folded: dict[str, str] = {}
-        for name in names:
-            where = f"$.{kind}.{name}"
-            check_name(name, where=f'$.{kind}["{name}"]')
-            # Two names that differ in case only would share a folder on some file systems.
-            other = folded.setdefault(name.casefold(), name)
-            if other != name:
-                raise StudyError(f"{name!r} and {other!r} differ in case only", where=where, hint="Rename one of them.")
-    _check_drawn(study)
-
-
-def _check_drawn(study: Study) -> None:
-    """Every dataset has draws and files of its own."""
-    holders: dict[str, str] = {}
-    for name, dataset in study.datasets.items():
-        drawn, where = dataset.drawn_as or name, f"$.datasets.{name}"
-        check_name(drawn, where=f"{where}.drawn_as")
-        other = holders.setdefault(drawn.casefold(), name)
-        if other == name:
-            continue
-        renamed, same = (name, other) if dataset.drawn_as is not None else (other, name)
-        raise StudyError(
-            f"datasets {other!r} and {name!r} are both drawn as {drawn!r}, and share no draws and no files",
-            where=f"$.datasets.{renamed}.drawn_as",
-            hint=f"What was made as {drawn!r} belongs to one of them; "
-            f'for a new {same!r} write drawn_as = "{same}-2" (or a name of your own) in [datasets.{same}].',
-        )
-
-
-def _check_references(study: Study) -> None:
-    known = list(study.datasets)
-    weights = [("$.validation.shares", study.validation.shares), ("$.mixture.shares", study.mixture.shares)]
-    for where, shares in weights:
-        if isinstance(shares, str):
-            continue
-        for name in shares:
-            _check_dataset(name, known, f"{where}.{name}")
-        missing = [name for name in known if name not in shares]
-        if missing:
-            raise StudyError(
-                f"no share for {', '.join(missing)}",
-                where=where,
-                hint="Every dataset of the study needs a share; weights need not add up to 1.",
-            )
-    for run, settings in study.runs.items():
-        for position, name in enumerate(settings.datasets or []):
-            _check_dataset(name, known, f"$.runs.{run}.datasets[{position}]")
-        if settings.datasets == []:
-            raise StudyError(
-                "no dataset is named", where=f"$.runs.{run}.datasets", hint="Leave the key out for all of them."
-            )
-
-
-def _check_start(study: Study, run: str) -> None:
-    start, seen = study.runs[run].start, [run]
-    while start is not None:
-        where = f"$.runs.{run}.start.run"
-        if start.run not in study.runs:
-            near = difflib.get_close_matches(start.run, study.runs, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Runs: {', '.join(study.runs)}."
-            raise StudyError(f"no run is called {start.run!r}", where=where, hint=hint)
-        if start.run in seen:
-            raise StudyError("a run cannot start from itself", where=where)
-        if start.step is not None and len(seen) == 1 and start.step >= study.recipe_of(run).steps:
-            steps = study.recipe_of(run).steps
-            raise StudyError(
-                f"it starts at step {start.step:,} and has {steps:,} steps", where=f"$.runs.{run}.start.step"
-            )
-        seen.append(start.run)
-        start = study.runs[start.run].start
-
-
-def _check_dataset(name: str, known: list[str], where: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Datasets: {', '.join(known)}."
-        raise StudyError(f"no dataset is called {name!r}", where=where, hint=hint)
-
-
-def _check_runs(study: Study) -> None:
-    for name in study.runs:
-        try:
-            study.recipe_of(name)
-        except ValidationError as error:
-            found = _study_error(error)
-            raise StudyError(found.message, where=f"$.runs.{name}", hint=found.hint) from None
-        best = study.recipe_of(name).keep_best
-        if study.runs[name].model is not None and best is not None and best.startswith("sop"):
-            raise StudyError(
-                f"keep_best is {best!r}, and a model that is no ALBERT has no sentence-order head",
-                where=f"$.runs.{name}",
-                hint='keep_best = "mlm_loss".',
-            )
-    for name in study.runs:
-        _check_start(study, name)

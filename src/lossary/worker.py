@@ -11,7 +11,8 @@ from lossary.backends.api import Backend, load_backend
 from lossary.backends.process import Emit, worker_main
 from lossary.folder import StudyFolder
 from lossary.scoring.score import job_of_run, score_checkpoint
-from lossary.study import Study, check_study
+from lossary.study import Study
+from lossary.study_file import check_study
 from lossary.training.loop import train
 
 __all__ = ["main"]

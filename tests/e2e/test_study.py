@@ -17,7 +17,7 @@ import pytest
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import list_checkpoints
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 LOSSARY = [sys.executable, "-m", "lossary"]
 ONE_RUN = "[runs.tf_a]"

@@ -16,7 +16,7 @@ from lossary.data.frozen_texts import HIDDEN, KEPT, RANDOM
 from lossary.data.piece_places import NotTheSame, PiecePlaces
 from lossary.data.shards import Shard
 from lossary.data.tokenizer import MASK, UNK, TokenizerModel
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 SLOW = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 

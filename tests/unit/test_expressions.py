@@ -4,7 +4,7 @@ import pytest
 
 from lossary.errors import StudyError
 from lossary.expressions import ConditionError, connection, parse_condition
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 KNOWN = {
     "lang = 'de' and length(text) > 200": ("lang", "text"),

@@ -20,7 +20,7 @@ from lossary.files import read_json, write_atomic, write_directory_atomic, write
 from lossary.findings.folder import check_table
 from lossary.folder import StudyFolder
 from lossary.reports.page import write_report
-from lossary.study import load_study
+from lossary.study_file import load_study
 from lossary.tables.load import open_paired
 
 _STAMP = re.compile(rb'"(stamp|checksum|seal)": "[^"]*"')

@@ -10,7 +10,8 @@ from tests.conftest import TINY
 
 from lossary.errors import UsageError
 from lossary.overrides import override, parse_override
-from lossary.study import Study, check_study, parse_study
+from lossary.study import Study
+from lossary.study_file import check_study, parse_study
 
 
 @pytest.mark.parametrize(

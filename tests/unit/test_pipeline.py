@@ -3,7 +3,7 @@
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,15 @@ import pytest
 from lossary import pipeline
 from lossary.errors import CheckpointError, RunError, UsageError
 from lossary.folder import StudyFolder
+from lossary.launcher import NotesOnly, each_run
 from lossary.results.endings import read_ending
-from lossary.study import Study, load_study
-
-
-class Silent:
-    """A listener that hears nothing."""
-
-    def progress(self, text: str, done: float, total: float | None) -> None: ...
-    def event(self, run: str, event: Mapping[str, Any]) -> None: ...
-    def note(self, text: str) -> None: ...
+from lossary.study import Study
+from lossary.study_file import load_study
 
 
 def each(folder: Path, runs: list[str], job: Callable[[str, Any], None], **settings: Any) -> None:
     """What stages do runs with."""
-    pipeline._each_run("train", runs, job, folder=StudyFolder(folder), listener=Silent(), **settings)
+    each_run("train", runs, job, folder=StudyFolder(folder), listener=NotesOnly(), **settings)
 
 
 def test_the_third_of_three_runs_takes_the_place_that_becomes_free(tmp_path: Path) -> None:
@@ -103,7 +97,7 @@ def test_an_unknown_run_is_refused_before_anything_is_made(
     before = sorted(tiny_folder.root.rglob("*"))
     asked = {"settings": pipeline.Settings(runs=["nope"])} if stage == "run_study" else {"runs": ["torch_a", "nope"]}
     with pytest.raises(UsageError, match="no run is called 'nope'"):
-        getattr(pipeline, stage)(tiny_study, tiny_folder, listener=Silent(), **asked)
+        getattr(pipeline, stage)(tiny_study, tiny_folder, listener=NotesOnly(), **asked)
     assert sorted(tiny_folder.root.rglob("*")) == before
 
 
@@ -117,10 +111,10 @@ def test_a_step_that_is_not_kept_is_a_mistake_of_who_asks_and_no_failure_of_the_
     tiny_folder.checkpoint("torch_a", 4).rename(tiny_folder.checkpoint("torch_a", 8))
     for runs, step, said in ((None, 7, "torch_a 8; tf_a 4"), (["torch_a", "tf_a"], 4, "tf_a would be scored")):
         with pytest.raises(UsageError, match=f"no checkpoint of step {step} is kept of torch_a") as error:
-            pipeline.evaluate(tiny_study, tiny_folder, runs=runs, which=step, listener=Silent())
+            pipeline.evaluate(tiny_study, tiny_folder, runs=runs, which=step, listener=NotesOnly())
         assert said in (error.value.hint or "")
     with pytest.raises(CheckpointError, match="run 'torch_stories' has no checkpoint"):
-        pipeline.evaluate(tiny_study, tiny_folder, runs=["torch_stories"], listener=Silent())
+        pipeline.evaluate(tiny_study, tiny_folder, runs=["torch_stories"], listener=NotesOnly())
     assert [read_ending(tiny_folder, run) for run in tiny_study.runs] == [None] * 3
 
 
@@ -152,7 +146,7 @@ def test_a_column_of_a_checkpoint_is_never_taken_over_by_another_folder_of_its_n
 
     def evaluate(checkpoint: Path, name: str | None = None) -> None:
         found = pipeline.Foreign(name=name or "out", checkpoint=checkpoint, backend="torch", is_named=name is not None)
-        pipeline.evaluate_foreign(folder, [found], listener=Silent())
+        pipeline.evaluate_foreign(folder, [found], listener=NotesOnly())
 
     first, second = tmp_path / "a" / "out" / "checkpoint-500", tmp_path / "b" / "out" / "checkpoint-500"
     evaluate(first)
@@ -171,9 +165,9 @@ def test_a_column_of_a_checkpoint_is_never_taken_over_by_another_folder_of_its_n
 def test_a_device_that_is_not_here_is_said_before_anything_is_written(tiny_folder: StudyFolder) -> None:
     study = load_study(tiny_folder.root, [f"runs.torch_stories.device={'cuda' if sys.platform == 'darwin' else 'mps'}"])
     for do in (
-        lambda: pipeline.run_study(study, tiny_folder, settings=pipeline.Settings(), listener=Silent()),
+        lambda: pipeline.run_study(study, tiny_folder, settings=pipeline.Settings(), listener=NotesOnly()),
         lambda: pipeline.run_study(
-            study, tiny_folder, settings=pipeline.Settings(runs=["torch_stories"]), listener=Silent()
+            study, tiny_folder, settings=pipeline.Settings(runs=["torch_stories"]), listener=NotesOnly()
         ),
     ):
         with pytest.raises(RunError, match="is not here") as caught:

@@ -7,7 +7,8 @@ import jsonschema
 import pytest
 
 from lossary.errors import StudyError
-from lossary.study import Recipe, Run, load_study, parse_study, study_schema
+from lossary.study import Recipe, Run, study_schema
+from lossary.study_file import load_study, parse_study
 
 BASE = """
 name = "x"

@@ -7,7 +7,7 @@ In this process no framework is imported that the model does not bring, and no e
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,13 @@ def evaluate(
     Where `torch.distributed` runs, every rank calls it alike, each scores a part, and the first stores the scores; with
     `distributed=False` this process scores alone. `note` is told what a reader of the scores should know.
     """
+    from lossary.launcher import NotesOnly
     from lossary.pipeline import evaluate_foreign
     from lossary.scoring.evaluate import Asked, score_study
     from lossary.scoring.foreign import foreign_of
-    from lossary.study import check_name
+    from lossary.study_file import check_name
 
-    opened = open_study(study)
+    opened, listener = open_study(study), NotesOnly(note)
     check_name(run, where="run")
     if run in opened.study.runs:
         raise UsageError(f"{run!r} is a run of the study", where="run", hint="Give the model another name.")
@@ -56,7 +57,7 @@ def evaluate(
         raise UsageError(f"step is {step!r}; a whole number from 0 is expected", where="step")
     if isinstance(model, str | os.PathLike):
         found = foreign_of(Path(model), run, precision=precision, tokenizer=_path_of(tokenizer), step=step)
-        steps = evaluate_foreign(opened.folder, [found], batch_size=batch_size, listener=_Quiet(note))
+        steps = evaluate_foreign(opened.folder, [found], batch_size=batch_size, listener=listener)
         return table(opened, runs=[run], step=steps[run][0])
     scorer = scorer_of(model, tokenizer, opened, precision=precision)
     asked = Asked(run=run, step=step or 0, batch_size=batch_size)
@@ -65,22 +66,9 @@ def evaluate(
         scorer,
         asked,
         ranks=_ranks() if distributed else OneRank(),
-        emit=lambda event: _tell(event, note),
+        emit=lambda event: listener.event(run, event),
     )
     return table(opened, runs=[run], step=asked.step)
-
-
-class _Quiet:
-    """Tells notes and nothing else."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.note = tell
-
-    def progress(self, text: str, done: float, total: float | None) -> None: ...
-
-    def event(self, run: str, event: Mapping[str, Any]) -> None:
-        del run
-        _tell(event, self.note)
 
 
 def _path_of(tokenizer: Any) -> Path | None:
@@ -146,8 +134,3 @@ def _ranks() -> Ranks:
         if is_launched():
             return TorchRanks()
     return OneRank()
-
-
-def _tell(event: Mapping[str, Any], note: Callable[[str], None]) -> None:
-    if event.get("event") == "note":
-        note(str(event["text"]))

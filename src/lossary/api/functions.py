@@ -35,7 +35,7 @@ Step = int | str | None
 def open_study(study: PathLike | OpenStudy = ".") -> OpenStudy:
     """A study by its file or folder; its file is checked. StudyError if there is none, or where it is wrong."""
     from lossary.folder import StudyFolder
-    from lossary.study import find_study_file, load_study
+    from lossary.study_file import find_study_file, load_study
 
     if isinstance(study, OpenStudy):
         return study
@@ -60,13 +60,14 @@ def new_study(
     """
     from lossary import pipeline
     from lossary.editing.new import new_study_file, write_new_study
+    from lossary.launcher import NotesOnly
 
     root = Path(folder)
     title = root.resolve().name if name is None else name
     text = new_study_file(title, datasets, root, examples=examples, sequence_length=sequence_length)
     write_new_study(root, text)
     opened = open_study(root)
-    pipeline.prepare(opened.study, opened.folder, listener=pipeline.Silent())
+    pipeline.prepare(opened.study, opened.folder, listener=NotesOnly())
     return opened
 
 

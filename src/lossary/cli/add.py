@@ -25,7 +25,7 @@ def add(
     from lossary.editing.add import added
     from lossary.editing.document import parse_settings, parse_target
     from lossary.lease import STUDY, hold
-    from lossary.study import find_study_file
+    from lossary.study_file import find_study_file
 
     opened = open_study(study)
     kind, name = parse_target(target)

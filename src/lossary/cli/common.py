@@ -107,7 +107,7 @@ class OpenStudy(NamedTuple):
 def open_study(path: Path, changes: Sequence[str] | None = None) -> OpenStudy:
     """Loads the study at `path`, with what `--set` changes of it; StudyError if it is missing or wrong."""
     from lossary.folder import StudyFolder
-    from lossary.study import find_study_file, load_study
+    from lossary.study_file import find_study_file, load_study
 
     file = find_study_file(path)
     return OpenStudy(load_study(file, changes or ()), StudyFolder(file.resolve().parent))

@@ -110,7 +110,8 @@ def _foreign(checkpoints: list[Path], names: list[str], like: _Like, runs: list[
     """Checkpoints from elsewhere, each with a column of its own, or as steps of one."""
     from lossary.errors import UsageError
     from lossary.scoring.foreign import Foreign, foreign_of
-    from lossary.study import BACKENDS, check_name
+    from lossary.study import BACKENDS
+    from lossary.study_file import check_name
 
     if len(names) not in (0, 1, len(checkpoints)):
         raise UsageError(

@@ -24,7 +24,8 @@ def init(
 
     from lossary.errors import UsageError
     from lossary.files import write_atomic
-    from lossary.study import parse_study, study_schema
+    from lossary.study import study_schema
+    from lossary.study_file import parse_study
 
     if schema:
         typer.echo(json.dumps(study_schema(), indent=1))
@@ -52,7 +53,7 @@ def init(
 def _of_texts(title: str, given: list[str], folder: Path) -> str:
     from lossary.editing.new import new_study_file
     from lossary.errors import UsageError
-    from lossary.study import check_name
+    from lossary.study_file import check_name
 
     datasets: dict[str, str] = {}
     for text in given:

@@ -22,7 +22,7 @@ def mv(
     from lossary.editing.document import parse_target
     from lossary.editing.move import Move, move
     from lossary.lease import STUDY, hold, refuse_beside_runs
-    from lossary.study import find_study_file
+    from lossary.study_file import find_study_file
 
     folder = open_study(study).folder
     kind, old = parse_target(target)

@@ -46,8 +46,8 @@ def plan(
     from lossary.errors import UsageError
     from lossary.planning.estimates import estimate
     from lossary.planning.plan import make_plan
-    from lossary.planning.seeing import examples_to_see
-    from lossary.planning.text import estimate_lines, plan_lines, plan_value, seeing_lines
+    from lossary.planning.sample_size import sample_sizes
+    from lossary.planning.text import estimate_lines, plan_lines, plan_value, sample_lines
 
     if format not in ("text", "json"):
         raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
@@ -55,9 +55,9 @@ def plan(
     found = make_plan(opened.study, opened.folder, keep=keep_prepared or (), looks=True)
     timed = _timed(opened) if time else None
     sizes = estimate(opened.study, opened.folder, timed)
-    seeing = None if see is None else examples_to_see(opened.study, opened.folder, see, sizes)
+    samples = None if see is None else sample_sizes(opened.study, opened.folder, see, sizes)
     if format == "json":
-        more = {} if seeing is None else {"see": asdict(seeing) | {"validation": seeing.validation}}
+        more = {} if samples is None else {"see": asdict(samples) | {"validation": samples.validation}}
         typer.echo(json.dumps(plan_value(found, sizes) | more, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         for line in plan_lines(found.items):
@@ -69,7 +69,7 @@ def plan(
             for way in item.ways:
                 typer.echo(f"  - {way}")
         typer.echo("")
-        for line in [*estimate_lines(sizes), *([] if seeing is None else ["", *seeing_lines(seeing)])]:
+        for line in [*estimate_lines(sizes), *([] if samples is None else ["", *sample_lines(samples)])]:
             typer.echo(line)
     if found.refused:
         raise typer.Exit(2)

@@ -19,7 +19,7 @@ def rm(
     from lossary.editing.document import parse_target
     from lossary.editing.remove import remove
     from lossary.lease import STUDY, hold, refuse_beside_runs
-    from lossary.study import find_study_file
+    from lossary.study_file import find_study_file
 
     folder = open_study(study).folder
     kind, name = parse_target(target)

@@ -26,7 +26,7 @@ def verify(
 
     from lossary.errors import UsageError
     from lossary.folder import StudyFolder
-    from lossary.study import find_study_file
+    from lossary.study_file import find_study_file
     from lossary.tables.imported import IMPORTED
     from lossary.verify import verify as verified
 

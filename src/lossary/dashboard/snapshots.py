@@ -26,7 +26,8 @@ from lossary.folder import StudyFolder
 from lossary.lease import Holder, who_works
 from lossary.results.inputs import INPUTS, identities
 from lossary.results.progress import RunProgress, run_progress
-from lossary.study import Study, find_study_file, load_study
+from lossary.study import Study
+from lossary.study_file import find_study_file, load_study
 from lossary.tables.imported import CURVES
 from lossary.tables.load import OpenTable, is_imported, open_paired
 

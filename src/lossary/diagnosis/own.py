@@ -21,7 +21,7 @@ from lossary.folder import StudyFolder
 from lossary.models.checkpoints import load_own_checkpoint
 from lossary.models.parameters import Parameters, initial_parameters
 from lossary.models.update_laws import UpdateLaw, learning_rate
-from lossary.study import load_study
+from lossary.study_file import load_study
 
 __all__ = ["OwnSide", "examples_of", "own_side"]
 

@@ -18,7 +18,8 @@ from tomlkit.items import AbstractTable, Array
 
 from lossary.errors import DataError, StudyError, UsageError
 from lossary.files import write_atomic
-from lossary.study import Dataset, Run, Study, check_name, load_study, parse_study
+from lossary.study import Dataset, Run, Study
+from lossary.study_file import check_name, load_study, parse_study
 
 __all__ = ["KINDS", "StudyDocument", "parse_settings", "parse_target"]
 

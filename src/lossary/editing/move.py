@@ -14,7 +14,7 @@ from lossary.data.parts import known_parts, read_run_record
 from lossary.editing.document import StudyDocument
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
-from lossary.study import check_name
+from lossary.study_file import check_name
 
 __all__ = ["Move", "move"]
 

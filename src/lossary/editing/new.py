@@ -12,7 +12,8 @@ from typing import Any
 import tomlkit
 
 from lossary.errors import UsageError
-from lossary.study import Dataset, Study, parse_study
+from lossary.study import Dataset, Study
+from lossary.study_file import parse_study
 
 __all__ = ["Source", "new_study_file", "write_new_study"]
 

@@ -13,7 +13,8 @@ from typing import Any
 from lossary.api.functions import PathLike, open_study
 from lossary.api.results import OpenStudy, TableResult
 from lossary.errors import UsageError
-from lossary.study import Precision, check_name
+from lossary.study import Precision
+from lossary.study_file import check_name
 
 __all__ = ["TOTAL", "LiveScores", "numbers_of"]
 
@@ -52,26 +53,30 @@ class LiveScores:
                 where=str(self.study.path),
                 hint="Rename the dataset.",
             )
-        self._step: int | None = None
-        self._numbers: dict[str, float] = {}
+        self._model: Any = None
+        self._scorer: Any = None
+        # By the digest of weights, or the step of a scorer that has none.
+        self._known: dict[str | int, dict[str, float]] = {}
 
     def score(self, model: Any, step: int) -> dict[str, float]:
-        """The numbers of a model at a step. A step that was asked for last is not scored again."""
-        if step != self._step:
-            from lossary.api.evaluate import evaluate
+        """The numbers of a model at a step.
 
+        Weights that were scored before keep their numbers and their step: a Trainer that loads its best checkpoint at
+        the end is still at its last step.
+        """
+        from lossary.api.evaluate import evaluate, scorer_of
+
+        if self._model is not model:
+            scorer = scorer_of(model, self.tokenizer, self.study, precision=self.precision)
+            self._model, self._scorer = model, scorer
+        has_digest = hasattr(self._scorer, "weights_digest")
+        weights = self._scorer.weights_digest() if has_digest else step
+        if weights not in self._known:
             found = evaluate(
-                model,
-                self.study,
-                run=self.run,
-                step=step,
-                tokenizer=self.tokenizer,
-                precision=self.precision,
-                batch_size=self.batch_size,
-                note=self._note,
+                self._scorer, self.study, run=self.run, step=step, batch_size=self.batch_size, note=self._note
             )
-            self._step, self._numbers = step, numbers_of(found)
-        return dict(self._numbers)
+            self._known[weights] = numbers_of(found)
+        return dict(self._known[weights])
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

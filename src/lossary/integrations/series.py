@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
-from lossary.study import find_study_file, load_study
+from lossary.study_file import find_study_file, load_study
 from lossary.tables.build import build_table
 from lossary.tables.load import is_imported
 from lossary.tables.model import RunColumn, Table

@@ -8,10 +8,10 @@ from lossary.models.architectures import shape_value
 from lossary.models.shapes import AlbertShape
 from lossary.planning.estimates import Estimates
 from lossary.planning.model import Item, Plan
-from lossary.planning.seeing import Seeing
+from lossary.planning.sample_size import SampleSizes
 from lossary.reports.text import aligned
 
-__all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal", "seeing_lines"]
+__all__ = ["estimate_lines", "plan_lines", "plan_value", "refusal", "sample_lines"]
 
 
 _RUNS = (
@@ -127,7 +127,7 @@ def plan_value(plan: Plan, sizes: Estimates) -> dict[str, Any]:
     }
 
 
-def seeing_lines(found: Seeing) -> list[str]:
+def sample_lines(found: SampleSizes) -> list[str]:
     """What it takes to see a difference, and the table [validation] that has it."""
     rows: list[tuple[str, ...]] = [("dataset", "pilot", "deviation", "needed", "at most")]
     for need in found.datasets:

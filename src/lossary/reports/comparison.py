@@ -2,9 +2,9 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as Grid
 
 from lossary.reports.equality import print_decisions
+from lossary.reports.grids import titled_grid
 from lossary.reports.terminal import print_table
 from lossary.reports.text import metric_title, plain, short_count
 from lossary.tables.comparison import Comparison
@@ -23,7 +23,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     if found.table is not None and found.table.is_imported:
         console.print("Nothing else is on record; the differences are of printed numbers, without intervals.")
     elif found.settings:
-        grid = _grid("Settings that differ", ("setting", found.first, found.second))
+        grid = titled_grid("Settings that differ", ("setting", found.first, found.second))
         for setting in found.settings:
             grid.add_row(*(escape(plain(text)) for text in (setting.name, *setting.values)))
         console.print(grid)
@@ -42,15 +42,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
         print_decisions(found.decisions, (found.first, found.second), found.margins, console)
 
 
-def _grid(title: str, names: tuple[str, ...]) -> Grid:
-    grid = Grid(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for name in names:
-        grid.add_column(escape(plain(name)), overflow="fold")
-    return grid
-
-
 def _print_checks(found: Comparison, console: Console) -> None:
-    grid = _grid(f"{escape(plain(found.second))} against {escape(plain(found.first))}: comparable?", ("", "", "", ""))
+    grid = titled_grid(f"{found.second} against {found.first}: comparable?", ("", "", "", ""))
     grid.show_header = False
     for check in found.checks.checks:
         values = (check.first,) if check.verdict == "same" else (check.first, check.second)
@@ -71,7 +64,7 @@ def _print_bits(found: Comparison, console: Console) -> None:
     if not any(check.what == "tokenizer" for check in found.checks.refused):
         console.print("No difference is shown; --force shows it, labelled.")
         return
-    grid = _grid(
+    grid = titled_grid(
         "Bits a byte of text instead (MLM, comparable between tokenizers)", ("dataset", found.first, found.second)
     )
     for name, values in found.bits_per_byte.items():
@@ -86,7 +79,7 @@ def _print_power(table: Table, console: Console) -> None:
     if not rows:
         return
     console.print()
-    grid = _grid(
+    grid = titled_grid(
         "Examples that would show a difference of this size (power 0.8)", ("", "", "had", "paired", "unpaired")
     )
     for delta in rows:

@@ -6,16 +6,15 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as Grid
 
 from lossary.reports.findings import github_escape
-from lossary.reports.text import metric_title, plain, short_count
+from lossary.reports.grids import titled_grid
+from lossary.reports.text import TOTAL, metric_title, plain, short_count
 from lossary.tables.equality import Decision, Margins
 
 __all__ = ["EQUALITY_FORMATS", "all_equal", "answer_text", "decision_place", "print_decisions", "verdict_sentence"]
 
 _STYLES = {"equal": "green", "differs": "bold red", "undecided": "bold yellow", None: "dim"}
-TOTAL = "total by validation share"
 
 
 def all_equal(decisions: Sequence[Decision]) -> bool:
@@ -77,10 +76,8 @@ def _name(margins: Margins) -> str:
 def print_decisions(decisions: Sequence[Decision], names: tuple[str, str], margins: Margins, console: Console) -> None:
     """A line a decision, then the sentence for all."""
     first, second = names
-    title = f"{plain(second)} − {plain(first)}: equal within {_name(margins)}?"
-    grid = Grid(title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading in ("", "", "difference, 95 %", "n", "answer (Holm over all)"):
-        grid.add_column(heading, overflow="fold", justify="right" if heading in ("n",) else "left")
+    title = f"{second} − {first}: equal within {_name(margins)}?"
+    grid = titled_grid(title, ("", "", "difference, 95 %", "n", "answer (Holm over all)"), right=("n",))
     for found in decisions:
         metric, _, place = decision_place(found).partition(" · ")
         style = _STYLES[found.answer]

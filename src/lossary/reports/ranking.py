@@ -7,19 +7,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from lossary.reports.grids import titled_grid
 from lossary.reports.text import metric_title, number, plain
 from lossary.tables.ranking import Candidate, Ranking
 
 __all__ = ["print_ranking", "ranking_sentence", "ranking_value"]
 
-_TOLD = {"apart": "yes", "covered by noise": "no", None: ""}
-
-
-def _grid(title: str, *headings: str) -> Grid:
-    grid = Grid(title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
-        grid.add_column(heading, overflow="fold", justify="left" if heading in ("run", "runs") else "right")
-    return grid
+_EXCEEDS = {True: "yes", False: "no", None: ""}
 
 
 def print_ranking(found: Ranking, console: Console) -> None:
@@ -38,11 +32,12 @@ def print_ranking(found: Ranking, console: Console) -> None:
 def _candidates(found: Ranking) -> Grid:
     metric = found.criterion.metric
     headings = ["run", "step", metric_title(metric), "worse than the best, 95 % at once", "may be best"]
-    grid = _grid(f"By {found.criterion}", *headings, *(["more than seeds"] if found.floor else []))
+    headings += ["more than seeds"] if found.floor else []
+    grid = titled_grid(f"By {found.criterion}", headings, right=headings[1:])
     for candidate in found.candidates:
         cells = [escape(plain(candidate.run)), f"{candidate.step:,}", number(candidate.value, metric)]
         cells += [_worse(candidate), "●" if candidate.may_be_best else ""]
-        grid.add_row(*cells, *([_TOLD[candidate.told]] if found.floor else []))
+        grid.add_row(*cells, *([_EXCEEDS[candidate.exceeds_noise]] if found.floor else []))
     return grid
 
 
@@ -56,11 +51,12 @@ def _worse(candidate: Candidate) -> str:
 
 def _configurations(found: Ranking) -> Grid:
     metric = found.criterion.metric
-    grid = _grid("Configurations, means over seeds", "runs", metric_title(metric), "worse", "more than seeds")
+    headings = ("runs", metric_title(metric), "worse", "more than seeds")
+    grid = titled_grid("Configurations, means over seeds", headings, right=headings[1:])
     for configuration in found.configurations:
         names = ", ".join(map(plain, configuration.runs))
         worse = f"{configuration.worse:.4f}" if configuration.worse else ""
-        grid.add_row(escape(names), number(configuration.value, metric), worse, _TOLD[configuration.told])
+        grid.add_row(escape(names), number(configuration.value, metric), worse, _EXCEEDS[configuration.exceeds_noise])
     return grid
 
 

@@ -8,6 +8,7 @@ from lossary.study import Study
 from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, RunColumn, Table, Total, Weighting, measure_of
 
 __all__ = [
+    "TOTAL",
     "WEIGHTING_TITLES",
     "aligned",
     "delta_text",
@@ -26,6 +27,8 @@ __all__ = [
     "weightings",
 ]
 
+# What charts and lists call the number over all datasets that differences are of.
+TOTAL = "total by validation share"
 WEIGHTING_TITLES: dict[Weighting, str] = {
     "validation_share": "by validation share",
     "train_share": "by train share",

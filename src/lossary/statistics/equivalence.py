@@ -9,17 +9,17 @@ runs are equal for whoever named the margin. Sources: Schuirmann (J. Pharmacokin
 two one-sided tests; Murphy and Myors (J. Applied Psychology 1999) for tests of a least effect.
 """
 
-from math import ceil, sqrt
+from math import sqrt
 from typing import Literal, NamedTuple
 
-from scipy.special import ndtri, stdtr
+from scipy.special import stdtr
 
 from lossary.statistics.estimates import LEVEL, Estimate
+from lossary.statistics.power import POWER, examples_for
 
 __all__ = ["Answer", "MarginTests", "examples_to_decide", "margin_tests"]
 
 Answer = Literal["equal", "differs", "undecided"]
-_POWER = 0.8
 # A difference that lies so near the margin takes more examples than anybody has.
 _MOST = 1e12
 
@@ -55,11 +55,9 @@ def examples_to_decide(estimate: Estimate, margin: float, *, tests: int = 1) -> 
     if estimate.value is None or not estimate.variance or estimate.n < 2:
         return None
     distance = abs(margin - abs(estimate.value))
-    level = (1 - LEVEL) / max(1, tests)
-    # Equality of a difference near 0 has to hold against both edges.
-    power = 1 - (1 - _POWER) / (2 if abs(estimate.value) < margin / 10 else 1)
-    quantiles = float(ndtri(1 - level) + ndtri(power))
     spread = estimate.variance * estimate.n
-    if distance * sqrt(_MOST) <= quantiles * sqrt(spread):
+    if distance * sqrt(_MOST) <= sqrt(spread):
         return None
-    return max(2, ceil((quantiles / distance) ** 2 * spread))
+    # Equality of a difference near 0 has to hold against both edges.
+    power = 1 - (1 - POWER) / (2 if abs(estimate.value) < margin / 10 else 1)
+    return examples_for(distance, spread, level=(1 - LEVEL) / max(1, tests), power=power)

@@ -1,6 +1,6 @@
 """How many examples it takes to see a difference: as it is, with the runs paired, and if they were not.
 
-n = ((z_{1−α/2} + z_{power}) / δ)² · σ²,   σ² = n·Var, the variance that one example contributes
+n = ((z_{1−α} + z_{power}) / δ)² · σ² at a one-sided level α,   σ² = n·Var, the variance that one example contributes
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ from scipy.special import ndtri
 
 from lossary.statistics.estimates import LEVEL, Estimate
 
-__all__ = ["Power", "examples_needed"]
+__all__ = ["POWER", "Power", "examples_for", "examples_needed"]
+
+POWER = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +24,18 @@ class Power:
     power: float
 
 
-def examples_needed(delta: Estimate, first: Estimate, second: Estimate, *, power: float = 0.8) -> Power:
+def examples_needed(delta: Estimate, first: Estimate, second: Estimate, *, power: float = POWER) -> Power:
     """From a paired difference and the two estimates that it lies between."""
     paired = _needed(delta.value, (delta.variance or 0.0) * delta.n, power)
     apart = (first.variance or 0.0) * first.n + (second.variance or 0.0) * second.n
     return Power(paired=paired, unpaired=_needed(delta.value, apart, power), power=power)
 
 
-def _needed(delta: float | None, variance: float, power: float) -> int | None:
-    if not delta:
-        return None
-    factor = float(ndtri(0.5 + LEVEL / 2) + ndtri(power)) / delta
-    return max(2, ceil(factor * factor * variance))
+def examples_for(difference: float, spread: float, *, level: float, power: float = POWER) -> int:
+    """Examples that show a difference (not 0) at a one-sided level; `spread` is what one of them adds to a variance."""
+    factor = float(ndtri(1 - level) + ndtri(power)) / difference
+    return max(2, ceil(factor * factor * spread))
+
+
+def _needed(delta: float | None, spread: float, power: float) -> int | None:
+    return examples_for(delta, spread, level=(1 - LEVEL) / 2, power=power) if delta else None

@@ -364,9 +364,7 @@ def _course_notes(study: Study, folder: StudyFolder, scored: list[Scored]) -> li
 def _tokenizer_notes(scored: list[Scored]) -> list[str]:
     """Runs whose pieces may be others than the study's."""
     silent = [found.header.run for found in scored if found.header.tokenizer == "unknown"]
-    # Whoever brought a vocabulary of its own was scored in that.
-    of_study = [found.header for found in scored if found.header.pieces == found.header.tokenizer_digest]
-    older = [header.run for header in of_study if header.tokenizer is None]
+    older = [found.header.run for found in scored if found.header.tokenizer is None]
     notes = []
     if silent:
         notes.append(f"tokenizer unknown of {', '.join(silent)}: the checkpoint holds no vocabulary to compare")

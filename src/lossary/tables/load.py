@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from lossary.errors import StudyError, UsageError
 from lossary.folder import StudyFolder
-from lossary.study import Study, find_study_file, load_study
+from lossary.study import Study
+from lossary.study_file import find_study_file, load_study
 from lossary.tables.best import Best, Criterion, StepChoice
 from lossary.tables.build import best_run, build_table
 from lossary.tables.imported import IMPORTED, imported_table

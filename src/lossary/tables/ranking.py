@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lossary.data.parts import present_validation
 from lossary.errors import ScoreError
@@ -28,11 +27,9 @@ from lossary.tables.deltas import compare_files
 from lossary.tables.model import measure_of
 from lossary.tables.seeds import configurations
 
-__all__ = ["Candidate", "Configuration", "Ranking", "Told", "rank"]
+__all__ = ["Candidate", "Configuration", "Ranking", "rank"]
 
 _THREADS = 2
-# Whether the spread between seeds explains a difference to the best; None: nobody knows that spread.
-Told = Literal["apart", "covered by noise"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ class Candidate:
     high: float | None
     p: float | None  # that it is no worse, after Bonferroni
     may_be_best: bool
-    told: Told
+    exceeds_noise: bool | None  # whether seeds do not explain the difference; None where their spread is not known
 
     @property
     def name(self) -> str:
@@ -61,7 +58,7 @@ class Configuration:
     runs: list[str]
     value: float
     worse: float  # than the best mean; 0 of that one
-    told: Told
+    exceeds_noise: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +100,7 @@ def rank(
     floor = noise_floor([[totals[path] for path in group.values()] for group in groups])
     found = _differences(order, weights, criterion)
     candidates = [
-        _candidate(path, totals[path], found.get(path), _told(floor, sign * (totals[path] - totals[order[0]])))
+        _candidate(path, totals[path], found.get(path), _exceeds(floor, sign * (totals[path] - totals[order[0]])))
         for path in order
     ]
     return Ranking(
@@ -116,7 +113,7 @@ def rank(
     )
 
 
-def _candidate(path: Path, value: float, worse: Worse | None, told: Told) -> Candidate:
+def _candidate(path: Path, value: float, worse: Worse | None, exceeds_noise: bool | None) -> Candidate:
     return Candidate(
         run=path.parent.parent.name,
         step=int(path.stem),
@@ -126,7 +123,7 @@ def _candidate(path: Path, value: float, worse: Worse | None, told: Told) -> Can
         high=None if worse is None else worse.high,
         p=None if worse is None else worse.p,
         may_be_best=worse is None or worse.may_be_best,
-        told=None if worse is None else told,
+        exceeds_noise=None if worse is None else exceeds_noise,
     )
 
 
@@ -184,10 +181,10 @@ def _groups(opened: tuple[Study, StudyFolder], totals: Mapping[Path, float], *, 
     return [group for group in groups if len({path.stem for path in group.values()}) == 1]
 
 
-def _told(floor: NoiseFloor | None, difference: float, first: int = 1, second: int = 1) -> Told:
+def _exceeds(floor: NoiseFloor | None, difference: float, first: int = 1, second: int = 1) -> bool | None:
     if floor is None:
         return None
-    return "apart" if difference > floor.least_difference(first, second) else "covered by noise"
+    return difference > floor.least_difference(first, second)
 
 
 def _configurations(
@@ -203,9 +200,9 @@ def _configurations(
             runs=list(groups[index]),
             value=means[index],
             worse=sign * (means[index] - means[best]),
-            told=None
+            exceeds_noise=None
             if index == best
-            else _told(floor, sign * (means[index] - means[best]), len(groups[best]), len(groups[index])),
+            else _exceeds(floor, sign * (means[index] - means[best]), len(groups[best]), len(groups[index])),
         )
         for index in order
     ]

@@ -19,7 +19,8 @@ from lossary.data.examples import Examples
 from lossary.folder import StudyFolder
 from lossary.models.architectures import ModelShape, shape_from
 from lossary.models.update_laws import UpdateLaw, learning_rate
-from lossary.study import Recipe, Study, check_study
+from lossary.study import Recipe, Study
+from lossary.study_file import check_study
 from lossary.training.loop import time_steps
 
 __all__ = ["main", "random_examples"]

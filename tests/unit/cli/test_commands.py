@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.command import lossary
 
-from lossary.study import load_study
+from lossary.study_file import load_study
 
 VERBS = (
     "demo",

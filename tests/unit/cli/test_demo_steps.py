@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lossary.cli.demo_steps import BUDGET_S, FULL, choose, fits, has_choice, with_choice
 from lossary.pipeline import StepTime
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 TEMPLATE = files("lossary.cli").joinpath("demo.toml").read_text(encoding="utf-8")
 TIMES = st.builds(StepTime, st.floats(1e-4, 10), st.floats(0.1, 100))

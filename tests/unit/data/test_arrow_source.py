@@ -19,7 +19,8 @@ from lossary.data.source_files import list_files
 from lossary.data.sources import read_blocks
 from lossary.errors import LossaryError, SourceError
 from lossary.folder import StudyFolder
-from lossary.study import Dataset, parse_study
+from lossary.study import Dataset
+from lossary.study_file import parse_study
 
 TABLE = pa.Table.from_pylist(ROWS)
 

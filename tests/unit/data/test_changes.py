@@ -15,7 +15,8 @@ from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import SourceError
 from lossary.files import digest_file
 from lossary.folder import StudyFolder
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 
 NAMES = ("pairs", "stories", "lines")
 

@@ -25,7 +25,8 @@ from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import SourceError, StudyError
 from lossary.files import digest_file, digest_json, read_json
 from lossary.folder import StudyFolder
-from lossary.study import Dataset, Study, parse_study
+from lossary.study import Dataset, Study
+from lossary.study_file import parse_study
 
 ROWS: list[dict[str, Any]] = [
     {

@@ -25,7 +25,8 @@ from lossary.models.parameters import initial_parameters
 from lossary.models.update_laws import Moments
 from lossary.models.vocabularies import compare_vocabulary
 from lossary.planning.estimates import shape_of_run
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 from lossary.tables.texts import stretches
 from lossary.training.plan import plan_run
 from lossary.vocabulary import open_vocabulary

@@ -17,7 +17,7 @@ from tests.corpus import ROWS, jsonl, prepared, study_text
 from lossary.data.prepare import prepare_datasets
 from lossary.errors import LossaryError
 from lossary.folder import StudyFolder
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 COLUMNS = {
     "text": "str",

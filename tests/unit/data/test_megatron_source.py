@@ -15,7 +15,7 @@ from tests.corpus import ROWS, jsonl, prepared, study_text
 from lossary.data.prepare import prepare_datasets
 from lossary.errors import LossaryError
 from lossary.folder import StudyFolder
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 TEXTS = [row["text"] for row in ROWS]
 KINDS = {8: "<u2", 4: "<i4", 5: "<i8"}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lossary.data.prepare import prepare_datasets
 from lossary.errors import LossaryError, SourceError
 from lossary.folder import StudyFolder
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 WORDS = [
     a + b + c for a in ("ba", "ke", "lo", "mi") for b in ("nu", "pra", "sto") for c in ("vel", "zan", "qui", "rof")

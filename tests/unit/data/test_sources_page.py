@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from lossary.expressions import FUNCTIONS, parse_condition
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 
 PAGE = Path(__file__).parents[3] / "docs" / "sources.md"
 

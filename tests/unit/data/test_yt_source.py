@@ -24,7 +24,8 @@ from lossary.data.source_files import list_files
 from lossary.data.sources import read_blocks
 from lossary.errors import LossaryError, MissingPackage, SourceError, UnreadSource
 from lossary.folder import StudyFolder
-from lossary.study import Dataset, parse_study
+from lossary.study import Dataset
+from lossary.study_file import parse_study
 
 # The client's own pauses between tries are seconds.
 QUICK = '{proxy={retries={count=2;backoff={policy="constant_time";constant_time=10}}}}'
@@ -222,7 +223,7 @@ from pathlib import Path
 from lossary.data import yt_source
 from lossary.data.prepare import prepare_datasets
 from lossary.folder import StudyFolder
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 yt_source._RANGE_BYTES = 500
 yt_source._FIRST_PAUSE_S = 0.001
 prepare_datasets(parse_study(Path(sys.argv[1], "study.toml").read_text()), StudyFolder(Path(sys.argv[1])), workers=1)

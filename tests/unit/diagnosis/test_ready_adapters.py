@@ -20,7 +20,8 @@ from lossary.diagnosis.model import Diagnosis
 from lossary.diagnosis.session import Channel, SideSpec, launch_process
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
-from lossary.study import Study, load_study
+from lossary.study import Study
+from lossary.study_file import load_study
 
 HERE = Path(__file__).parent
 DOCS = (HERE.parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")

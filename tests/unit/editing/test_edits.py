@@ -15,7 +15,8 @@ from lossary.errors import StudyError, UsageError
 from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.planning.plan import make_plan
-from lossary.study import Study, load_study
+from lossary.study import Study
+from lossary.study_file import load_study
 from lossary.tables.load import open_table
 
 COMMENTED = "# head\n" + TINY.replace("[datasets.stories]", "# why stories\n[datasets.stories]  # beside") + "# end\n"

@@ -13,7 +13,8 @@ from lossary.editing.move import Move, move
 from lossary.errors import DataError, StudyError, UsageError
 from lossary.files import digest_file, write_json
 from lossary.folder import StudyFolder
-from lossary.study import Study, load_study
+from lossary.study import Study
+from lossary.study_file import load_study
 from lossary.tables.load import open_table
 
 MORE = """

@@ -22,7 +22,8 @@ from lossary.results.queries import dearest, loss_spread, widest_gaps
 from lossary.results.records import read_header
 from lossary.results.scorefile import ScoreFile
 from lossary.status import status_of
-from lossary.study import Study, load_study
+from lossary.study import Study
+from lossary.study_file import load_study
 from lossary.tables.examples import Pair, open_gap
 from lossary.tables.load import open_table
 from lossary.tables.texts import open_texts, texts_of

@@ -134,6 +134,11 @@ def test_early_stopping_stops_where_it_should(study: Path, model: Any, tokenizer
     LossaryCallback(study, run="mine").attach(trainer)
     trainer.train()
     assert trainer.state.global_step == 4
+    # The best model was loaded, and the Trainer is still at its last step: the numbers are the best one's.
+    files = {path: path.read_bytes() for path in (study / "runs" / "mine" / "scores").glob("*.parquet")}
+    values = logged(trainer, "eval_total_mlm_loss")
+    assert trainer.evaluate()["eval_total_mlm_loss"] == values[2] == min(values.values()) != values[4]
+    assert {path: path.read_bytes() for path in files} == files
 
 
 def test_training_that_goes_on_repeats_no_score(study: Path, model: Any, tokenizer: Any, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from lossary.planning.model import Plan
 from lossary.planning.plan import make_plan
 from lossary.planning.text import estimate_lines, plan_lines, refusal
 from lossary.status import status_of
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 from lossary.tables.load import open_table
 from lossary.training.plan import branch_point, course_of, plan_run, run_record
 

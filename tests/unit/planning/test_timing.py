@@ -12,7 +12,8 @@ from lossary.folder import StudyFolder
 from lossary.planning import timing
 from lossary.planning.estimates import Timed, estimate, shape_of_run
 from lossary.planning.text import estimate_lines
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 from lossary.training.timing import random_examples
 
 

@@ -13,7 +13,8 @@ from tests.scored import score_run
 from lossary.api.functions import report
 from lossary.folder import StudyFolder
 from lossary.reports.closing import kept_page, make_page
-from lossary.study import Study, load_study
+from lossary.study import Study
+from lossary.study_file import load_study
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ import sys
 from pathlib import Path
 from lossary.folder import StudyFolder
 from lossary.reports.closing import kept_page
-from lossary.study import load_study
+from lossary.study_file import load_study
 root = Path({os.fspath(written)!r})
 assert kept_page(load_study(root), StudyFolder(root))
 heavy = [name for name in ("duckdb", "scipy", "altair", "pandas") if name in sys.modules]

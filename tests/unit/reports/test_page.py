@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lossary.errors import MissingPackage
 from lossary.findings.folder import check_table, with_base
 from lossary.reports.html.charts.dots import dots_chart
-from lossary.reports.html.charts.forest import TOTAL, forest_chart
+from lossary.reports.html.charts.forest import forest_chart
 from lossary.reports.html.charts.svg import file_svg, inline_svg
 from lossary.reports.html.charts.theme import short_names
 from lossary.reports.html.decimation import min_max, pack
@@ -32,7 +32,7 @@ from lossary.reports.html.views.examples import gap_pair
 from lossary.reports.html.views.losses import losses_view
 from lossary.reports.html.views.mixture import mixture_view
 from lossary.reports.page import ReportOptions, write_report
-from lossary.reports.text import number
+from lossary.reports.text import TOTAL, number
 from lossary.tables.build import build_table
 from lossary.tables.load import OpenTable
 

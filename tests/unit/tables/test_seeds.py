@@ -7,7 +7,7 @@ import pytest
 
 from lossary.files import write_json
 from lossary.reports.terminal import terminal_text
-from lossary.study import parse_study
+from lossary.study_file import parse_study
 from lossary.tables.build import build_table
 
 

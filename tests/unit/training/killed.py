@@ -20,7 +20,7 @@ import lossary.training.loop as loop
 from lossary import worker
 from lossary.folder import StudyFolder
 from lossary.scoring import score
-from lossary.study import load_study
+from lossary.study_file import load_study
 
 _KILLED = 17
 

@@ -23,7 +23,8 @@ from lossary.models.checkpoints import check_checkpoint, checkpoint_step, list_c
 from lossary.planning.estimates import estimate
 from lossary.planning.plan import make_plan
 from lossary.results.records import read_header, read_steps
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 from lossary.tables.build import build_table
 from lossary.training.loop import train
 from lossary.training.plan import course_of, plan_run

@@ -22,7 +22,8 @@ from lossary.folder import StudyFolder
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints, load_checkpoint
 from lossary.results.records import read_steps
 from lossary.results.scorefile import ScoreFile
-from lossary.study import Study, parse_study
+from lossary.study import Study
+from lossary.study_file import parse_study
 from lossary.tables.best import Criterion, best_step
 from lossary.tables.build import build_table
 from lossary.tables.history import evaluations

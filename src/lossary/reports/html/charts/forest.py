@@ -5,16 +5,15 @@ from typing import Any
 from lossary.reports.html.charts.theme import ChartView, DataTable, name_axis, run_scales, specification
 from lossary.reports.html.limits import largest_datasets
 from lossary.reports.html.marks import marks_of
-from lossary.reports.text import metric_title, plain
+from lossary.reports.text import TOTAL, metric_title, plain
 from lossary.tables.model import Delta, Metric, Table
 
-__all__ = ["TOTAL", "forest_chart"]
+__all__ = ["forest_chart"]
 
 # Rows of marks that still fit a screen or two.
 _MOST_MARKS = 180
 _WIDTH = 370
 _STEP, _GAP = 10, 9
-TOTAL = "total by validation share"
 
 
 def forest_chart(table: Table, metric: Metric) -> tuple[ChartView, str] | None:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lossary.reports.equality import TOTAL, answer_text
+from lossary.reports.equality import answer_text
 from lossary.reports.html.charts.forest import forest_chart
 from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.links import Ids, Links
 from lossary.reports.html.views.losses import RunHead, run_heads
-from lossary.reports.text import metric_title, plain, short_count, trained_on
+from lossary.reports.text import TOTAL, metric_title, plain, short_count, trained_on
 from lossary.study import Study
 from lossary.tables.comparability import Check, comparability, differing_settings, run_settings
 from lossary.tables.equality import decide

@@ -1,34 +1,32 @@
 """How many validation examples would show a difference of a size: from the paired spread of runs that were scored.
 
-    found = examples_to_see(study, folder, 0.005)
+    found = sample_sizes(study, folder, 0.005)
     found.validation                  # the table [validation] that has them
 
-n = ((z_{1−α/(2D)} + z_{power}) / δ)² · σ² for each of D datasets: σ² is what one example contributes to the variance of
-a paired difference, the largest of all pairs with the base; the level is the first one of Holm over the datasets.
+By `statistics/power.py`, for each of D datasets: the spread is the largest of all pairs with the base, the level is
+α/(2D), the first one of Holm over the datasets.
 """
 
 from dataclasses import dataclass
 from math import ceil
 
-from scipy.special import ndtri
-
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.planning.estimates import Estimates
 from lossary.statistics.estimates import LEVEL
+from lossary.statistics.power import examples_for
 from lossary.study import Study
 from lossary.tables.build import best_run, build_table
 from lossary.tables.model import Delta, Metric, Table
 
-__all__ = ["DatasetNeed", "Seeing", "examples_to_see"]
+__all__ = ["DatasetSample", "SampleSizes", "sample_sizes"]
 
-_POWER = 0.8
 # A spread that is estimated from fewer examples says nothing of so small a part of it.
 _LEAST_PILOT = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetNeed:
+class DatasetSample:
     """What one dataset needs; `needed` None where the pilot has too few examples of it."""
 
     name: str
@@ -40,12 +38,12 @@ class DatasetNeed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seeing:
+class SampleSizes:
     """Examples by dataset, and the ways to have them; costs are of one evaluation of one run, where one was timed."""
 
     difference: float
     metric: Metric
-    datasets: list[DatasetNeed]
+    datasets: list[DatasetSample]
     keeping_shares: int | None  # examples in all, if validation shares stay
     own_shares: int | None  # in all, if every dataset has just what it needs
     seconds: dict[str, tuple[float, float]]  # by run: of both
@@ -60,7 +58,7 @@ class Seeing:
         return f"[validation]\nexamples = {self.own_shares}\nshares = {{ {weights} }}\n"
 
 
-def examples_to_see(study: Study, folder: StudyFolder, difference: float, sizes: Estimates) -> Seeing:
+def sample_sizes(study: Study, folder: StudyFolder, difference: float, sizes: Estimates) -> SampleSizes:
     """What it takes to see `difference` (nats) of the main loss. ScoreError where no two runs were scored."""
     if not 0 < difference < float("inf"):
         raise UsageError(f"{difference} is no difference", where="--see", hint="Expected nats above 0, as 0.005.")
@@ -79,7 +77,7 @@ def examples_to_see(study: Study, folder: StudyFolder, difference: float, sizes:
     whole = len(known) == len(needs)
     keeping = max(ceil((need.needed or 0) / shares[need.name]) for need in needs) if whole else None
     own = sum(need.needed or 0 for need in needs) if whole else None
-    return Seeing(
+    return SampleSizes(
         difference=difference,
         metric=metric,
         datasets=needs,
@@ -92,7 +90,7 @@ def examples_to_see(study: Study, folder: StudyFolder, difference: float, sizes:
 
 def _need(
     table: Table, metric: Metric, name: str, difference: float, sizes: Estimates, max_fraction: float
-) -> DatasetNeed:
+) -> DatasetSample:
     deltas = [delta for run in table.runs if (delta := table.delta(run.name, name, metric)) is not None]
     usable = [delta for delta in deltas if delta.variance is not None and delta.n >= _LEAST_PILOT]
     widest = max(usable, key=_spread, default=None)
@@ -100,8 +98,8 @@ def _need(
     count = None
     if widest is not None:
         level = (1 - LEVEL) / (2 * len(table.datasets))
-        count = max(2, ceil(((ndtri(1 - level) + ndtri(_POWER)) / difference) ** 2 * _spread(widest)))
-    return DatasetNeed(
+        count = examples_for(difference, _spread(widest), level=level)
+    return DatasetSample(
         name=name,
         pilot=max((delta.n for delta in deltas), default=0),
         runs="" if widest is None else f"{widest.run} − {widest.base}",
@@ -129,7 +127,7 @@ def _seconds(sizes: Estimates, *totals: int | None) -> dict[str, tuple[float, fl
     }
 
 
-def _notes(needs: list[DatasetNeed], keeping: int | None, shares: dict[str, float]) -> list[str]:
+def _notes(needs: list[DatasetSample], keeping: int | None, shares: dict[str, float]) -> list[str]:
     notes = [
         f"{need.name}: {need.pilot:,} common examples are too few to know its spread ({_LEAST_PILOT} at least)"
         for need in needs

@@ -16,8 +16,8 @@ from lossary.cli.main import app
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.planning.estimates import Estimates
-from lossary.planning.seeing import Seeing, examples_to_see
-from lossary.study import load_study
+from lossary.planning.sample_size import SampleSizes, sample_sizes
+from lossary.study_file import load_study
 
 DATASETS = ("reform", "views", "dialogue")
 # What manifests say is nothing to how many examples it takes.
@@ -26,7 +26,7 @@ UNKNOWN = Estimates(datasets=[], runs=[], notes=[])
 
 @pytest.fixture
 def study(synthetic: Callable[..., Any], planted: Any) -> Path:
-    made = synthetic({"torch_xxl": "torch", "tf_xxl": "tensorflow"}, name="seeing")
+    made = synthetic({"torch_xxl": "torch", "tf_xxl": "tensorflow"}, name="samples")
     for run in ("torch_xxl", "tf_xxl"):
         made.score(run, {name: planted() for name in DATASETS})
     path: Path = made.folder.root
@@ -43,8 +43,8 @@ def scored(prepared: tuple[Any, StudyFolder], tmp_path: Path) -> Path:
     return folder.root
 
 
-def seen(path: Path, difference: float) -> Seeing:
-    return examples_to_see(load_study(path), StudyFolder(path), difference, UNKNOWN)
+def seen(path: Path, difference: float) -> SampleSizes:
+    return sample_sizes(load_study(path), StudyFolder(path), difference, UNKNOWN)
 
 
 def test_a_smaller_difference_takes_more_by_its_square(study: Path) -> None:
@@ -66,13 +66,13 @@ def test_a_pilot_that_is_too_small_is_not_relied_on(study: Path) -> None:
 
 
 def test_what_it_proposes_is_a_validation_table() -> None:
-    from lossary.planning.seeing import DatasetNeed
+    from lossary.planning.sample_size import DatasetSample
 
     needs = [
-        DatasetNeed(name=name, pilot=50, runs="b − a", deviation=1.0, needed=needed, available=None)
+        DatasetSample(name=name, pilot=50, runs="b − a", deviation=1.0, needed=needed, available=None)
         for name, needed in (("wiki", 4_000), ("code", 900))
     ]
-    found = Seeing(
+    found = SampleSizes(
         difference=0.01,
         metric="mlm_loss",
         datasets=needs,
