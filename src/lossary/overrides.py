@@ -66,6 +66,9 @@ def _key(text: str) -> tuple[str, ...] | None:
         return None
     parts: list[str] = []
     while isinstance(found, dict):
+        if len(found) != 1:
+            # A comment is TOML without a key.
+            return None
         ((part, found),) = found.items()
         parts.append(part)
     return tuple(parts)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.conftest import TINY
 
@@ -78,6 +78,7 @@ def test_a_mistake_of_the_file_is_the_files() -> None:
     assert caught.value.where == "$.sead"
 
 
+@example("#", 0)
 @given(st.text(min_size=1, max_size=20).filter(lambda text: "=" not in text), st.integers(-9, 9))
 def test_any_key_is_set_or_refused(key: str, value: int) -> None:
     tables: dict[str, Any] = {"a": {"b": 1}}
