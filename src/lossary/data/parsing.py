@@ -319,20 +319,13 @@ def _parse_table(block: Block) -> Iterator[ParsedBlock]:
 
 
 def _parse_parquet(block: Block) -> Iterator[ParsedBlock]:
-    number = block.first_row
     where = f"{block.file}, row group {block.row_group}"
     try:
         with fsspec.open(block.file, "rb").open() as handle:
             parquet = pq.ParquetFile(handle)
-            part, size = ParsedBlock(has=set(block.reading.optional)), 0
             rows = _batch_rows(block, parquet.metadata.row_group(block.row_group))
-            for batch in parquet.iter_batches(rows, row_groups=[block.row_group], columns=list(block.reading.columns)):
-                size += _add_batch(part, block, batch, number)
-                number += len(batch)
-                if size > BLOCK_BYTES:
-                    yield part
-                    part, size = ParsedBlock(has=set(block.reading.optional)), 0
-            yield part
+            names = list(block.reading.columns)
+            yield from _in_parts(block, parquet.iter_batches(rows, row_groups=[block.row_group], columns=names))
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"the row group is damaged: {first_line(error)}", where=where) from None
 
@@ -341,10 +334,16 @@ def _parse_yt(block: Block) -> Iterator[ParsedBlock]:
     from lossary.data.tables import read_columns
     from lossary.data.yt_source import read_rows
 
-    layout, number = block.layout, block.first_row
+    layout = block.layout
+    found = read_rows(layout, layout["start"], layout["end"], block.reading.columns, where=block.file)
+    yield from _in_parts(block, (read_columns(whole, block.reading, block.file) for whole in found))
+
+
+def _in_parts(block: Block, batches: Iterable[pa.RecordBatch]) -> Iterator[ParsedBlock]:
+    """The rows of batches that follow one another, so many at a time as a block has of text."""
+    number = block.first_row
     part, size = ParsedBlock(has=set(block.reading.optional)), 0
-    for whole in read_rows(layout, layout["start"], layout["end"], block.reading.columns, where=block.file):
-        batch = read_columns(whole, block.reading, block.file)
+    for batch in batches:
         size += _add_batch(part, block, batch, number)
         number += len(batch)
         if size > BLOCK_BYTES:

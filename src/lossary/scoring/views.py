@@ -5,8 +5,8 @@
     view.left_out                       # {"wiki": {"hidden words without a piece": 3}}
 
 A view is made when it is first asked for, and kept below `views/`; in a folder that cannot be written to, for as long
-as this process needs it. One is kept for all lengths: examples that are
-longer than a model takes are passed over when it is read.
+as this process needs it. One is kept for all lengths: examples that are longer than a model takes are passed over when
+it is read.
 """
 
 import errno
