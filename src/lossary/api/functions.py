@@ -128,12 +128,13 @@ def rank(
     study: PathLike | OpenStudy = ".",
     *,
     runs: Sequence[str] | None = None,
-    by: str = "mlm_loss:validation_share",
+    by: str | None = None,
     every_step: bool = False,
 ) -> RankingResult:
     """Runs by a total, best first: which may be best, and which differ by more than seeds do.
 
-    `by`: `METRIC` or `METRIC:WEIGHTING`. `every_step`: every scored checkpoint, instead of each run's newest.
+    `by`: `METRIC` or `METRIC:WEIGHTING`; the loss if None, bits a byte across vocabularies. `every_step`: every scored
+    checkpoint, instead of each run's newest.
     """
     from lossary.tables.best import Criterion
     from lossary.tables.load import is_imported
@@ -142,7 +143,7 @@ def rank(
     if is_imported(path := _path(study)):
         raise UsageError("imported numbers have no scores to pair", where=str(path), hint="Rank runs of a study.")
     opened = open_study(study)
-    criterion = Criterion.parse(by, where="by")
+    criterion = None if by is None else Criterion.parse(by, where="by")
     found = rank_files(opened.study, opened.folder, criterion, runs=_names(runs), every_step=every_step)
     return RankingResult(found)
 

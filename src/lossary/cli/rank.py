@@ -14,8 +14,12 @@ def rank(
     study: StudyArgument = Path(),
     runs: RunsOption = None,
     by: Annotated[
-        str, typer.Option(help="METRIC[:WEIGHTING]: the total that is ranked by.")
-    ] = "mlm_loss:validation_share",
+        str | None,
+        typer.Option(
+            help="METRIC[:WEIGHTING]: the total that is ranked by.",
+            show_default="the loss by validation share; bits a byte across vocabularies",
+        ),
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every scored checkpoint, instead of each run's newest.")
     ] = False,

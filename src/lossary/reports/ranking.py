@@ -43,7 +43,7 @@ def _candidates(found: Ranking) -> Grid:
 
 def _worse(candidate: Candidate) -> str:
     if candidate.worse is None:
-        return ""
+        return "no difference: see the note" if candidate.reason else ""
     if candidate.low is None or candidate.high is None:
         return f"{candidate.worse:.4f}"
     return f"{candidate.worse:.4f}  [{candidate.low:.4f}, {candidate.high:.4f}]"

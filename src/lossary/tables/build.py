@@ -35,7 +35,16 @@ from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import seed_spreads
 from lossary.tables.totals import totals_of
 
-__all__ = ["Scored", "best_run", "build_table", "scored_files", "scored_runs"]
+__all__ = [
+    "Scored",
+    "best_run",
+    "build_table",
+    "has_several_vocabularies",
+    "left_out_notes",
+    "ranked_by",
+    "scored_files",
+    "scored_runs",
+]
 
 _THREADS = 2
 # Names that a note spells out.
@@ -101,7 +110,7 @@ def build_table(
             *_course_notes(study, folder, scored),
             *_tokenizer_notes(scored),
             *_vocabulary_notes(scored),
-            *_left_out_notes(datasets, scored),
+            *left_out_notes(validation, [row.name for row in datasets], [found.header for found in scored]),
             *_total_notes(totals),
             *_standing_notes(cells),
         ],
@@ -128,7 +137,7 @@ def best_run(
         for name, row in validation["per_dataset"].items()
         if all(found.header.part(name) == validation["parts"][name] for found in scored)
     }
-    for metric in _ranked_by([found.header for found in scored]):
+    for metric in ranked_by([found.header for found in scored]):
         losses = {found.header.run: total_of(found.path, shares, metric) for found in scored}
         known = {run: loss for run, loss in losses.items() if loss is not None}
         if len(known) > 1:
@@ -136,11 +145,16 @@ def best_run(
     return None
 
 
-def _ranked_by(headers: Sequence[ScoreHeader]) -> list[Metric]:
+def ranked_by(headers: Sequence[ScoreHeader]) -> list[Metric]:
     """What runs are ranked by, the first that two of them have: losses, or bits a byte across vocabularies."""
-    across = len({header.pieces for header in headers if header.pieces}) > 1
+    across = has_several_vocabularies(headers)
     names = {name for header in headers for name in header.objectives}
     return [m for m in metrics_of(names) if measure_of(m).unit == ("bits a byte" if across else "nats")]
+
+
+def has_several_vocabularies(headers: Sequence[ScoreHeader]) -> bool:
+    """Whether scores are of pieces of more than one vocabulary, as far as anybody knows."""
+    return len({header.pieces for header in headers if header.pieces}) > 1
 
 
 def scored_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None = None) -> list[Scored]:
@@ -386,17 +400,16 @@ def _vocabulary_notes(scored: list[Scored]) -> list[str]:
     return [f"vocabularies differ, so that only bits a byte compare these runs. {runs}"]
 
 
-def _left_out_notes(datasets: list[DatasetRow], scored: list[Scored]) -> list[str]:
+def left_out_notes(validation: Mapping[str, Any], datasets: Sequence[str], headers: Sequence[ScoreHeader]) -> list[str]:
     """What vocabularies and models could not hold of the frozen text."""
     notes = []
-    for header in (found.header for found in scored):
-        for row in datasets:
-            counted = [(what, count) for what, count in header.left_out.get(row.name, {}).items() if count]
-            if counted and header.part(row.name) == row.validation_digest:
+    for header in headers:
+        for name in datasets:
+            counted = [(what, count) for what, count in header.left_out.get(name, {}).items() if count]
+            if counted and header.part(name) == validation["parts"][name]:
                 what = ", ".join(f"{count:,} {what}" for what, count in counted)
-                notes.append(
-                    f"{header.run}: of the {row.validation_examples:,} examples of {row.name} {what}: left out"
-                )
+                examples = validation["per_dataset"][name]["examples"]
+                notes.append(f"{header.run}: of the {examples:,} examples of {name} {what}: left out")
     return notes
 
 

@@ -19,7 +19,7 @@ from lossary.tables.model import Delta, Metric, Table, Unit, measure_of
 __all__ = ["Decision", "Margins", "check_margin", "decide", "parse_margins"]
 
 _LEVEL = 0.05
-# By metric; "" is for every loss in nats or bits a byte that has no margin of its own.
+# By metric; "" is for every loss that has no margin of its own: of nats, or across vocabularies of bits a byte.
 Margins = Mapping[Metric, float]
 
 
@@ -96,9 +96,8 @@ def decide(table: Table, margins: Margins) -> list[Decision]:
 def _margin(metric: Metric, margins: Margins, *, is_across: bool) -> float | None:
     if metric in margins:
         return margins[metric]
-    # In one vocabulary bits a byte are the losses once more.
-    of_all = ("nats", "bits a byte") if is_across else ("nats",)
-    return margins.get("") if measure_of(metric).unit in of_all else None
+    # In one vocabulary bits a byte are the losses once more; across vocabularies nats have no difference.
+    return margins.get("") if measure_of(metric).unit == ("bits a byte" if is_across else "nats") else None
 
 
 def _estimate(delta: Delta) -> Estimate:

@@ -1,35 +1,40 @@
 """Runs, or all their checkpoints, by one total: what may be best, and what the noise of training covers.
 
+    found = rank(study, folder)                                  # by the loss; by bits a byte across vocabularies
     found = rank(study, folder, Criterion.parse("mlm_loss:macro", where="--by"))
     [c.name for c in found.candidates if c.may_be_best]
 
-Candidates are compared on the examples that all were scored on, each paired with the best one seen. That another
+Each candidate is paired with the best one seen, on the examples that both were scored on. That another
 checkpoint would be measured as well says nothing of what another seed would have done: that is a floor of its own, from
 runs that differ in their seed alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lossary.data.parts import present_validation
-from lossary.errors import ScoreError
+from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.objectives import objective_of
+from lossary.results.records import ScoreHeader
 from lossary.results.scorefile import ScoreFile
-from lossary.statistics.estimates import weighted_mean
+from lossary.statistics.estimates import Estimate, weighted_mean
 from lossary.statistics.ranking import NoiseFloor, Worse, noise_floor, worse_than_best
 from lossary.study import Study
-from lossary.tables.best import Criterion, total_of, weights_of
-from lossary.tables.build import scored_files
+from lossary.tables.best import Criterion, weights_of
+from lossary.tables.build import Scored, has_several_vocabularies, left_out_notes, ranked_by, scored_files
 from lossary.tables.deltas import compare_files
-from lossary.tables.model import measure_of
+from lossary.tables.model import Metric, is_across_vocabularies, measure_of
+from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import configurations
 
 __all__ = ["Candidate", "Configuration", "Ranking", "rank"]
 
 _THREADS = 2
+_NOTHING = Estimate(value=None, reason="not what it was scored on")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,8 @@ class Candidate:
     low: float | None
     high: float | None
     p: float | None  # that it is no worse, after Bonferroni
-    may_be_best: bool
+    may_be_best: bool  # never without a difference to the best one seen
+    reason: str | None  # why there is no difference
     exceeds_noise: bool | None  # whether seeds do not explain the difference; None where their spread is not known
 
     @property
@@ -76,44 +82,71 @@ class Ranking:
 def rank(
     study: Study,
     folder: StudyFolder,
-    criterion: Criterion,
+    criterion: Criterion | None = None,
     *,
     runs: Sequence[str] | None = None,
     every_step: bool = False,
 ) -> Ranking:
-    """Ranks the newest scores of runs, or every scored checkpoint.
+    """Ranks the newest scores of runs, or every scored checkpoint; by what tables are ranked by if nothing is said.
 
-    UsageError for unknown runs, ScoreError where fewer than two have such a total.
+    UsageError for unknown runs, and for what is of other pieces in each of several vocabularies; ScoreError where fewer
+    than two have such a total.
     """
     validation = present_validation(study, folder)
-    weights = weights_of(study, folder, criterion.weighting, validation)
-    totals, notes = _totals(study, folder, criterion, (runs, every_step), (weights, validation["parts"]))
+    weighting = criterion.weighting if criterion else Criterion().weighting
+    weights = weights_of(study, folder, weighting, validation)
+    notes: list[str] = []
+    scored = _candidates(scored_files(study, folder, runs), validation["parts"], weights, notes, every_step=every_step)
+    criterion = criterion or Criterion(_ranked_by([found.header for found in scored]), weighting)
+    used, totals = _totals(scored, weights, criterion.metric, notes)
+    headers = [found.header for found in scored if found.path in totals]
+    if has_several_vocabularies(headers) and not is_across_vocabularies(criterion.metric):
+        raise UsageError(
+            f"{criterion.metric} is of other pieces in each vocabulary",
+            where="--by",
+            hint=f"Rank by {_ranked_by(headers)}, or name runs of one vocabulary with --run.",
+        )
     if len(totals) < 2:
         raise ScoreError(
             f"{len(totals)} scored checkpoints have a {criterion}; two are the fewest that can be ranked",
             where=str(folder.root),
             hint="; ".join(notes) or "Run `lossary evaluate`.",
         )
+    notes += list(dict.fromkeys(left_out_notes(validation, list(used), headers)))
     sign = 1 if measure_of(criterion.metric).lower_is_better else -1
     order = sorted(totals, key=lambda path: sign * totals[path])
     groups = _groups((study, folder), totals, newest=not every_step)
     floor = noise_floor([[totals[path] for path in group.values()] for group in groups])
-    found = _differences(order, weights, criterion)
-    candidates = [
-        _candidate(path, totals[path], found.get(path), _exceeds(floor, sign * (totals[path] - totals[order[0]])))
-        for path in order
+    found = _differences(order, used, criterion.metric)
+    candidates = [_first(order[0], totals[order[0]])] + [
+        _candidate(path, totals[path], found[path], _exceeds(floor, sign * (totals[path] - totals[order[0]])))
+        for path in order[1:]
     ]
     return Ranking(
         criterion=criterion,
-        datasets=list(weights),
+        datasets=list(used),
         candidates=candidates,
         configurations=_configurations(groups, totals, floor, sign),
         floor=floor,
-        notes=notes,
+        notes=[*notes, *_difference_notes(candidates, found)],
     )
 
 
-def _candidate(path: Path, value: float, worse: Worse | None, exceeds_noise: bool | None) -> Candidate:
+class _Difference(NamedTuple):
+    """A candidate's paired difference to the best one seen, or why there is none; examples that one of both lacks."""
+
+    worse: Worse | None
+    reason: str | None
+    unmatched: int
+
+
+def _first(path: Path, value: float) -> Candidate:
+    found = _candidate(path, value, _Difference(None, None, 0), None)
+    return replace(found, may_be_best=True)
+
+
+def _candidate(path: Path, value: float, difference: _Difference, exceeds_noise: bool | None) -> Candidate:
+    worse = difference.worse
     return Candidate(
         run=path.parent.parent.name,
         step=int(path.stem),
@@ -122,51 +155,92 @@ def _candidate(path: Path, value: float, worse: Worse | None, exceeds_noise: boo
         low=None if worse is None else worse.low,
         high=None if worse is None else worse.high,
         p=None if worse is None else worse.p,
-        may_be_best=worse is None or worse.may_be_best,
+        may_be_best=worse is not None and worse.may_be_best,
+        reason=difference.reason,
         exceeds_noise=None if worse is None else exceeds_noise,
     )
 
 
+def _ranked_by(headers: Sequence[ScoreHeader]) -> Metric:
+    """The first loss, or bits a byte across vocabularies, that two candidates may have."""
+    having = [name for header in headers for name in header.objectives]
+    asked = [(metric, measure_of(metric).objective or "") for metric in ranked_by(headers)]
+    twice = [metric for metric, objective in asked if having.count(objective) > 1]
+    return next(iter([*twice, *(metric for metric, _ in asked), Criterion().metric]))
+
+
+def _candidates(
+    scored: Mapping[str, list[Scored]],
+    parts: Mapping[str, str],
+    datasets: Iterable[str],
+    notes: list[str],
+    *,
+    every_step: bool,
+) -> list[Scored]:
+    """The newest, or all, files of each run that hold scores of the present examples of all datasets."""
+    found = []
+    for run, files in scored.items():
+        whole = [file for file in files if all(file.header.part(name) == parts[name] for name in datasets)]
+        if not whole:
+            notes.append(f"{run}: " + ("no scores of all datasets" if files else "not scored yet") + "; left out")
+        found += whole if every_step else whole[-1:]
+    return found
+
+
 def _totals(
-    study: Study,
-    folder: StudyFolder,
-    criterion: Criterion,
-    which: tuple[Sequence[str] | None, bool],
-    wanted: tuple[dict[str, float], Mapping[str, str]],
-) -> tuple[dict[Path, float], list[str]]:
-    """Totals by file of scores; and why some have none."""
-    runs, every_step = which
-    weights, parts = wanted
+    scored: Sequence[Scored], weights: Mapping[str, float], metric: Metric, notes: list[str]
+) -> tuple[dict[str, float], dict[Path, float]]:
+    """The weights of datasets that can have such a number, and the totals of files that have one of each of them.
+
+    What has no number anywhere, as the order of sentences in single ones, is in no total. A dataset that others have
+    is in all: without one that is hard for it a checkpoint would look better than it is.
+    """
+    known = {found.path: file_estimates(ScoreFile(found.path), list(weights)) for found in scored}
+    cells = {path: {name: of.get(metric, _NOTHING) for name, of in found.items()} for path, found in known.items()}
+    used = {n: weight for n, weight in weights.items() if any(of[n].value is not None for of in cells.values())}
+    if used and len(used) < len(weights):
+        notes.append(f"without {', '.join(name for name in weights if name not in used)}: no candidate has a number")
     totals: dict[Path, float] = {}
-    notes = []
-    for run, files in scored_files(study, folder, runs).items():
-        usable = {
-            found.path: value
-            for found in files
-            if all(found.header.part(name) == parts[name] for name in weights)
-            and (value := total_of(found.path, weights, criterion.metric)) is not None
-        }
-        if not usable:
-            notes.append(f"{run}: no scores of all datasets that give a {criterion}; left out")
-        totals |= usable if every_step else dict(list(usable.items())[-1:])
-    return totals, notes
+    for file in scored:
+        of_file = cells[file.path]
+        total = weighted_mean([(weight, of_file[name]) for name, weight in used.items()])
+        if total.value is not None:
+            totals[file.path] = total.value
+            continue
+        lacking = [name for name in used or weights if of_file[name].value is None]
+        notes.append(f"{file.header.run}@{file.header.step:,}: {', '.join(lacking)}: {total.reason}; left out")
+    return used, totals
 
 
-def _differences(order: list[Path], weights: Mapping[str, float], criterion: Criterion) -> dict[Path, Worse | None]:
+def _differences(order: list[Path], weights: Mapping[str, float], metric: Metric) -> dict[Path, _Difference]:
     """The paired difference of every other candidate to the best one seen."""
-
-    objective = objective_of(criterion.metric)
+    objective = objective_of(metric)
     asked = [] if objective is None else [objective.name]
 
-    def worse(path: Path) -> Worse | None:
-        estimates = compare_files(ScoreFile(order[0]), ScoreFile(path), list(weights), asked).estimates
-        parts = [(weight, estimates[name][criterion.metric]) for name, weight in weights.items()]
-        total = weighted_mean([part for part in parts if part[1].value is not None])
-        lower = measure_of(criterion.metric).lower_is_better
-        return worse_than_best(total, candidates=len(order), lower_is_better=lower)
+    def difference(path: Path) -> _Difference:
+        paired = compare_files(ScoreFile(order[0]), ScoreFile(path), list(weights), asked)
+        total = weighted_mean([(weight, paired.estimates[name][metric]) for name, weight in weights.items()])
+        lower = measure_of(metric).lower_is_better
+        worse = worse_than_best(total, candidates=len(order), lower_is_better=lower)
+        unmatched = sum(of_dataset[metric] for of_dataset in paired.unmatched.values())
+        return _Difference(worse, None if worse else total.reason, unmatched)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        return dict(zip(order[1:], pool.map(worse, order[1:]), strict=True))
+        return dict(zip(order[1:], pool.map(difference, order[1:]), strict=True))
+
+
+def _difference_notes(candidates: Sequence[Candidate], found: Mapping[Path, _Difference]) -> list[str]:
+    """Differences that could not be made, and those that do not rest on all examples."""
+    best, notes = candidates[0], []
+    for candidate, difference in zip(candidates[1:], found.values(), strict=True):
+        if difference.worse is None:
+            notes.append(
+                f"{candidate.name} has no difference to {best.name} and may not be the best: {difference.reason}"
+            )
+        if difference.unmatched:
+            what = f"{difference.unmatched:,} examples that only one of both has"
+            notes.append(f"{candidate.name} is compared with {best.name} without {what}")
+    return notes
 
 
 def _groups(opened: tuple[Study, StudyFolder], totals: Mapping[Path, float], *, newest: bool) -> list[dict[str, Path]]:

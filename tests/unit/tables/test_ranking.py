@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from tests.schema1 import rows_of
 from typer.testing import CliRunner
 
 import lossary
 from lossary.cli.main import app
 from lossary.errors import ScoreError, UsageError
+from lossary.results.records import ScoreHeader, write_scores
 from lossary.statistics.estimates import RatioSums, ratio
 from lossary.statistics.ranking import noise_floor, worse_than_best
 
@@ -64,6 +67,108 @@ def test_one_checkpoint_cannot_be_ranked(study: Path) -> None:
         lossary.rank(study, runs=["nobody"])
     with pytest.raises(UsageError, match="no total is called"):
         lossary.rank(study, by="mlm_lost")
+
+
+class TwoVocabularies:
+    """A study with `own` and `mine` in its vocabulary; `rescore` writes a run's rows in pieces of another one."""
+
+    def __init__(self, study: Any, planted: Any) -> None:
+        self.study = study
+        study.score("own", {name: planted() for name in DATASETS})
+        study.score("mine", {name: planted(mlm=6.0) for name in DATASETS})
+
+    def rescore(self, run: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Writes `run`: the rows of `own` with twice as many pieces, as `change` gives them, without those it drops."""
+        wide = self.study.wide["own", 100]
+        rows = [
+            row | {"masked": 2 * row["masked"], "position_nats": None, "predicted": None} for row in wide.to_pylist()
+        ]
+        kept = [found for row in rows if (found := change(row)) is not None]
+        header = ScoreHeader(
+            run=run,
+            step=100,
+            objectives=("mlm", "sop"),
+            validation_digest=self.study.digest,
+            vocabulary_digest="sha256:1",
+            left_out={"views": {"examples longer than the model takes": 10}},
+        )
+        table = rows_of(pa.Table.from_pylist(kept, schema=wide.schema))
+        write_scores(self.study.folder.scores(run, 100), table, header)
+
+    @property
+    def path(self) -> Path:
+        path: Path = self.study.folder.root
+        return path
+
+
+@pytest.fixture
+def two(synthetic: Callable[..., Any], planted: Any) -> TwoVocabularies:
+    return TwoVocabularies(synthetic({"own": "torch", "mine": "torch"}, name="two"), planted)
+
+
+def test_across_vocabularies_bits_a_byte_rank_and_what_is_left_out_is_said(two: TwoVocabularies) -> None:
+    two.rescore("theirs", lambda row: None if row["dataset"] == "views" and row["example"] < 10 else row)
+    found = lossary.rank(two.path)
+    assert found.model.criterion.metric == "mlm_bits_per_byte"
+    # The same nats of the same bytes: no test tells them apart.
+    assert {name.partition("@")[0] for name in found.may_be_best} == {"own", "theirs"}
+    notes = "\n".join(found.model.notes)
+    assert "theirs: of the 1,950 examples of views 10 examples longer than the model takes: left out" in notes
+    assert "without 10 examples that only one of both has" in notes
+
+
+@pytest.mark.parametrize("by", ["mlm_loss", "mlm_accuracy:macro", "sop_accuracy"])
+def test_what_is_of_other_pieces_ranks_no_runs_of_several_vocabularies(two: TwoVocabularies, by: str) -> None:
+    two.rescore("theirs", lambda row: row)
+    shown = CliRunner().invoke(app, ["rank", str(two.path), "--by", by])
+    assert isinstance(shown.exception, UsageError)
+    metric = by.partition(":")[0]
+    assert shown.exception.message == f"{metric} is of other pieces in each vocabulary"
+    assert shown.exception.where == "--by"
+    assert "mlm_bits_per_byte" in str(shown.exception.hint)
+    within = lossary.rank(two.path, by=by, runs=["own", "mine"])
+    assert len(within.model.candidates) == 2
+
+
+def test_across_vocabularies_a_margin_for_all_losses_is_of_bits_alone(two: TwoVocabularies) -> None:
+    two.rescore("theirs", lambda row: row)
+    decided = lossary.compare("own", "theirs", two.path, within=0.01)
+    assert {decision.metric for decision in decided.decisions} == {"mlm_bits_per_byte"}
+    assert {decision.answer for decision in decided.decisions} == {"equal"}
+    alone = lossary.compare("own", "mine", two.path, within=0.01)
+    assert {decision.metric for decision in alone.decisions} == {"mlm_loss", "sop_loss"}
+
+
+def test_what_has_no_difference_to_the_best_one_may_not_be_the_best(two: TwoVocabularies) -> None:
+    # Of reform both have other examples, so that the total has no paired difference.
+    two.rescore("theirs", lambda row: row | {"example": row["example"] + 10_000} if row["dataset"] == "reform" else row)
+    found = lossary.rank(two.path)
+    first, *others = found.model.candidates
+    by_run = {candidate.run: candidate for candidate in others}
+    apart = by_run["theirs" if first.run == "own" else "own"]
+    assert first.may_be_best
+    assert (apart.worse, apart.may_be_best, apart.exceeds_noise) == (None, False, None)
+    assert apart.reason
+    assert f"{apart.name} has no difference to {first.name}" in "\n".join(found.model.notes)
+    assert "no difference: see the note" in str(found)
+
+
+def test_a_total_without_a_dataset_that_others_have_is_none(study: Path, synthetic: Any, planted: Any) -> None:
+    made = synthetic({"torch_xxl": "torch", "tf_xxl": "tensorflow", "odd": "torch"}, name="ranking")
+    # It would be the best by far, if the dataset whose losses are no numbers did not count.
+    made.score("odd", {name: planted(mlm=float("nan") if name == "views" else 0.1) for name in DATASETS}, step=200)
+    found = lossary.rank(study, every_step=True)
+    assert 200 not in {candidate.step for candidate in found.model.candidates}
+    assert "odd@200: views: 1,950 of 1,950 examples gave no finite loss; left out" in found.model.notes
+
+
+def test_a_dataset_without_such_a_number_is_in_no_total(study: Path, synthetic: Any, planted: Any) -> None:
+    made = synthetic({"torch_xxl": "torch", "tf_xxl": "tensorflow", "odd": "torch"}, name="ranking")
+    for run in made.study.runs:
+        made.score(run, {name: planted(sop=None if name == "views" else 0.5) for name in DATASETS}, step=300)
+    found = lossary.rank(study, by="sop_loss")
+    assert set(found.model.datasets) == {"reform", "dialogue"}
+    assert "without views: no candidate has a number" in found.model.notes
 
 
 def test_the_best_is_left_out_in_one_study_of_twenty_at_most() -> None:
