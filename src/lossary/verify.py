@@ -24,6 +24,7 @@ from lossary.reports.diagnosis import read_diagnosis_markdown
 from lossary.results.whole_scores import check_scores
 from lossary.seals import check_sealed, read_sealed
 from lossary.tables.imported import CURVES, IMPORTED
+from lossary.tables.imported_examples import EXAMPLES
 
 __all__ = ["REMEDIES", "VerifiedFile", "verify"]
 
@@ -97,8 +98,9 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
         yield _Check("scores", path, partial(_scores, path))
     if (root / IMPORTED).is_file():
         yield _Check("import", root / IMPORTED, partial(check_json, root / IMPORTED))
-    if (root / CURVES).is_file():
-        yield _Check("import", root / CURVES, partial(_parquet, root / CURVES))
+    for name in (CURVES, EXAMPLES):
+        if (root / name).is_file():
+            yield _Check("import", root / name, partial(_parquet, root / name))
     for path in sorted(folder.diagnosis.glob("*.json")):
         yield _Check("diagnosis", path, partial(check_json, path))
     for path in sorted(folder.diagnosis.glob("*.md")):

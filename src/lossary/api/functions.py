@@ -110,7 +110,7 @@ def compare(
     if is_imported(path := _path(study)):
         if other is not None or bootstrap_seed is not None:
             raise UsageError("imported numbers have no scores to pair", where=str(path), hint="Name two of its runs.")
-        imported = compare_imported(open_table(path, step=choice).table, first, second)
+        imported = compare_imported(open_table(path, step=choice).table, path, first, second, force=force)
         return ComparisonResult(_decided(imported, within))
     opened = open_study(study)
     theirs = opened if other is None else open_study(other)

@@ -129,7 +129,7 @@ def _compare(first: tuple[Snapshot, str], second: tuple[Snapshot, str]) -> Compa
     assert opened[0] is not None
     assert opened[1] is not None
     if opened[0].study is None or opened[1].study is None:
-        return compare_imported(opened[0].table, first[1], second[1])
+        return compare_imported(opened[0].table, opened[0].folder.root, first[1], second[1])
     sides = [
         Side(study=table.study, folder=table.folder, run=run)
         for table, run in ((opened[0], first[1]), (opened[1], second[1]))

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lossary.errors import UsageError
 from lossary.findings.engine import Checked, check
 from lossary.findings.subject import Subject, subject_of_study, subject_of_table
 from lossary.tables.best import StepChoice
 from lossary.tables.deltas import add_deltas
 from lossary.tables.imported import CURVES
-from lossary.tables.load import OpenTable, open_table
+from lossary.tables.load import OpenTable, open_table, with_pairs
 
 __all__ = ["check_folder", "check_table", "subject_of", "with_base"]
 
@@ -36,22 +35,23 @@ def check_table(
 
 def subject_of(opened: OpenTable, *, where: str, base: str | None = None) -> Subject:
     """What rules look at: with paired differences to `base`, else to the run with the lowest MLM loss."""
-    table, study, folder = opened
+    study, folder = opened.study, opened.folder
     if study is None:
-        if base is not None:
-            raise UsageError("imported numbers cannot be paired", where="--base", hint="Leave it out.")
         curves = folder.root / CURVES
-        return subject_of_table(table, where, curves if curves.is_file() else None)
+        paired = with_pairs(opened, base=base).table
+        return subject_of_table(paired, where, curves if curves.is_file() else None)
     return subject_of_study(study, folder, with_base(opened, base=base).table)
 
 
 def with_base(opened: OpenTable, *, base: str | None = None) -> OpenTable:
     """The table with paired differences to `base`, else to the run with the lowest MLM loss.
 
-    It stays as it is if it has them already, if there is nothing to pair, or if it was imported.
+    It stays as it is if it has them already, if there is nothing to pair, or if printed numbers were imported.
     """
     table, study, folder = opened
-    if study is None or table.base is not None or len(table.runs) < 2:
+    if study is None:
+        return with_pairs(opened, base=base)
+    if table.base is not None or len(table.runs) < 2:
         return opened
     chosen = base or Subject(table=table, where=str(folder.root)).best or table.runs[0].name
     paths = {run.name: folder.scores(run.name, run.step) for run in table.runs if run.step is not None}

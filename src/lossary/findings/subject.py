@@ -28,7 +28,7 @@ from lossary.tables.comparability import realised_shares
 from lossary.tables.history import Evaluation, evaluations
 from lossary.tables.imported import imported_curves
 from lossary.tables.model import Cell, Metric, Table, measure_of
-from lossary.tables.totals import estimate_of
+from lossary.tables.totals import best_in_total, estimate_of
 
 __all__ = ["DatasetFacts", "Subject", "TrainingCurve", "subject_of_study", "subject_of_table"]
 
@@ -115,13 +115,7 @@ class Subject:
     @cached_property
     def best(self) -> str | None:
         """The run with the lowest loss in total, by validation share or as the page reports it."""
-        found = []
-        for run in self.table.runs:
-            totals = [self.table.find_total(run.name, self.main, w) for w in ("reported", "validation_share", "macro")]
-            values = [total.value for total in totals if total is not None and total.value is not None]
-            if values:
-                found.append((values[0], run.name))
-        return min(found)[1] if found else None
+        return best_in_total(self.table, self.main)
 
     @property
     def main(self) -> Metric:

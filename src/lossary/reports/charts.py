@@ -11,7 +11,7 @@ from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.views.curves import CurveChart, CurvesView, static_charts
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import metric_title
-from lossary.tables.model import METRICS, Metric
+from lossary.tables.model import Metric
 
 __all__ = ["write_curves", "write_forests"]
 
@@ -42,11 +42,11 @@ def write_curves(out: Path, curves: CurvesView, *, png: bool = False) -> str:
     return "\n\n".join(shown)
 
 
-def write_forests(out: Path, charts: Sequence[ChartView], *, png: bool = False) -> list[str]:
-    """Writes a forest of each objective, differences to the base; returns Markdown that shows them."""
+def write_forests(out: Path, charts: Sequence[ChartView], metrics: Sequence[Metric], *, png: bool = False) -> list[str]:
+    """Writes a forest of each metric that has one, differences to the base; returns Markdown that shows them."""
     shown = []
     for chart in charts:
-        metric = next(metric for metric in METRICS if chart.id.endswith(metric))
+        metric = max((metric for metric in metrics if chart.id.endswith(metric)), key=len)
         file = _write_picture(out, f"forest-{_short(metric)}", chart.spec, png=png)
         shown.append(f"![{metric_title(metric)}, paired differences by dataset]({file})")
     return shown

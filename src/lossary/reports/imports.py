@@ -65,12 +65,14 @@ def _table(kept: Sequence[Mapped]) -> list[str]:
 def _counts(found: Imported, left: Sequence[Mapped]) -> str:
     datasets = {dataset.name for dataset in found.datasets}
     datasets |= {curve.dataset for curve in found.curves} | {n.dataset for n in found.numbers if n.dataset}
+    datasets |= {scores.dataset for scores in found.examples}
     counts = Counter(
         {
-            "runs": len({curve.run for curve in found.curves} | {number.run for number in found.numbers}),
+            "runs": len(found.runs),
             "datasets": len(datasets),
             "numbers": len(found.numbers),
             "curves": len(found.curves),
+            "scores of examples": sum(len(scores.example) for scores in found.examples),
         }
     )
     conflicts = sum(mapped.conflict for mapped in found.mapping)

@@ -155,7 +155,7 @@ def _differences_to_base(table: Table, out: Path, view: PageView | None, *, png:
         f"Differences to {escape_markdown(table.base or '')}, paired by example: ● differs after Holm, "
         "○ not shown to differ, = too small for the digits shown."
     )
-    pictures = [] if view is None else write_forests(out, view.pairs.charts, png=png)
+    pictures = [] if view is None else write_forests(out, view.pairs.charts, table.compared, png=png)
     return "\n\n".join([about, "\n".join(lines), *pictures])
 
 

@@ -74,7 +74,7 @@ def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] | N
 def _print_blocks(table: Table, console: Console, runs: Sequence[str], metrics: Sequence[Metric]) -> None:
     measured = {(cell.run, cell.metric) for cell in table.cells if cell.value is not None}
     having = {metric: [run for run in runs if (run, metric) in measured] for metric in metrics}
-    if len(runs) <= 2 and table.base is None and not table.is_imported:
+    if len(runs) <= 2 and table.base is None and not table.has_own_metrics:
         for run in runs:
             console.print()
             console.print(_run_block(table, run, [metric for metric in metrics if run in having[metric]]))
@@ -111,7 +111,9 @@ def _print_seeds(table: Table, console: Console, metrics: Sequence[Metric]) -> N
 def _print_legend(table: Table, console: Console) -> None:
     lines = []
     if not table.is_imported:
-        lines.append("± 95 %, sampling of validation examples · floor: unigram entropy (MLM), label entropy (SOP)")
+        floors = any(cell.floor is not None for cell in table.cells)
+        floor = " · floor: unigram entropy (MLM), label entropy (SOP)" if floors else ""
+        lines.append(f"± 95 %, sampling of validation examples{floor}")
     if any(cell.standing in ("at", "above") for cell in table.cells):
         lines.append("≈ not shown to differ from the floor · ▲ above the floor")
     if any(total_mark(total) for total in table.totals):
@@ -173,8 +175,11 @@ def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
         )
         if table.base not in (None, run):
             grid.add_column("Δ base", justify="right", no_wrap=True, min_width=9)
+    having = {cell.dataset for cell in table.cells if cell.metric == metric and cell.n}
     for row, dataset in zip(_rows(table), table.datasets, strict=True):
         cells = [table.cell(run, dataset.name, metric) for run in runs]
+        if table.has_own_metrics and not table.is_imported and dataset.name not in having:
+            continue
         texts = (text for cell in cells for text in _with_delta(table, cell, cell.run, dataset.name))
         grid.add_row(*row, *([number(cells[0].floor, metric)] if with_floor else []), *texts)
     grid.add_section()

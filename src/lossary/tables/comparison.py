@@ -18,6 +18,7 @@ from lossary.study import Study
 from lossary.tables.best import Criterion
 from lossary.tables.build import build_table
 from lossary.tables.comparability import (
+    Check,
     Comparability,
     Setting,
     bits_per_byte,
@@ -29,6 +30,7 @@ from lossary.tables.comparability import (
 )
 from lossary.tables.deltas import add_deltas, compare_forced, with_deltas
 from lossary.tables.equality import Decision, Margins
+from lossary.tables.imported import imported_table
 from lossary.tables.model import Delta, Table, with_objectives
 
 __all__ = ["Comparison", "Side", "compare", "compare_imported"]
@@ -104,10 +106,10 @@ def compare(
     )
 
 
-def compare_imported(table: Table, first: str, second: str) -> Comparison:
-    """Two columns of imported tables: nobody knows whether they may be subtracted, so numbers differ as printed.
+def compare_imported(table: Table, root: Path, first: str, second: str, *, force: bool = False) -> Comparison:
+    """Two runs of a folder of imports: paired by example where those are known, else subtracted as printed.
 
-    Raises UsageError for unknown runs.
+    Of printed numbers nobody knows whether they may be subtracted. Raises UsageError for unknown runs.
     """
     known = [run.name for run in table.runs]
     for name in (first, second):
@@ -115,6 +117,8 @@ def compare_imported(table: Table, first: str, second: str) -> Comparison:
             raise UsageError(f"no run is called {name!r}", hint=f"Runs: {', '.join(known)}.")
     if first == second:
         raise UsageError("a run is compared with itself", hint=f"Runs: {', '.join(known)}.")
+    if not table.is_imported:
+        return _compare_examples(root, first, second, force=force)
     kept = replace(
         table,
         runs=[replace(run, section=None) for name in (first, second) for run in table.runs if run.name == name],
@@ -131,6 +135,42 @@ def compare_imported(table: Table, first: str, second: str) -> Comparison:
         own_mixture=None,
         bootstrap={},
         forced=False,
+    )
+
+
+def _compare_examples(root: Path, first: str, second: str, *, force: bool) -> Comparison:
+    """Two runs whose scores of examples others made, on the datasets of which both were asked the same.
+
+    Refused, with the first example that differs, where there is no such dataset; forced, examples of one name are the
+    same.
+    """
+    table = imported_table(root, runs=[first, second], base=first)
+    having = [{cell.dataset for cell in table.cells if cell.run == run and cell.n} for run in (first, second)]
+    both = [row.name for row in table.datasets if all(row.name in names for names in having)]
+    odd = {d.dataset: d.reason for d in table.deltas if d.dataset in both and d.value is None and d.reason and not d.n}
+    same = [name for name in both if name not in odd]
+    why = next((reason or "" for reason in odd.values()), "no dataset of both")
+    examples = Check(
+        what="validation set",
+        verdict="same" if same else "differs",
+        first=", ".join(same),
+        second=", ".join(same) or why,
+        forbids=True,
+    )
+    forced = force and not same
+    if forced:
+        table = imported_table(root, runs=[first, second], base=first, forced=True)
+    checks = comparability((table, first, None), (table, second, None))
+    return Comparison(
+        first=first,
+        second=second,
+        checks=replace(checks, checks=[examples, *checks.checks[1:]]),
+        settings=[],
+        table=table if same or forced else None,
+        bits_per_byte={},
+        own_mixture=None,
+        bootstrap={},
+        forced=forced,
     )
 
 

@@ -1,7 +1,8 @@
 """Tables of numbers that others printed, kept in a folder as `imported.json` and curves in `imported-curves.parquet`.
 
-There is no n and so no interval: a cell holds the number as it was printed, and its rounding; of a curve, the last
-finite point, or that of a step that is asked for. A folder may take several imports; one of the same path replaces the
+Of printed numbers there is no n and so no interval: a cell holds the number as it was printed, and its rounding; of a
+curve, the last finite point, or that of a step that is asked for. Where scores of single examples were imported, cells
+have intervals, and runs are paired by example. A folder may take several imports; one of the same path replaces the
 older one.
 """
 
@@ -16,12 +17,23 @@ import numpy as np
 import pyarrow as pa
 
 from lossary.errors import DataError, UsageError
-from lossary.files import read_json, write_json
+from lossary.files import digest_json, read_json, write_json
 from lossary.objectives import metrics_of
-from lossary.results.importers.model import ALL, Curve, Imported, ImportedDataset, Mapped, Number
+from lossary.results.importers.model import ALL, Curve, ExampleScores, Imported, ImportedDataset, Mapped, Number
 from lossary.seals import read_sealed, write_sealed
 from lossary.tables.best import StepChoice
+from lossary.tables.deltas import with_deltas
 from lossary.tables.import_steps import chosen_steps, mixed_steps, numbers_at
+from lossary.tables.imported_examples import (
+    OF_EXAMPLES,
+    examples_table,
+    number_of,
+    paired_examples,
+    read_examples,
+    with_counts,
+    with_intervals,
+    write_examples,
+)
 from lossary.tables.model import Cell, DatasetRow, Metric, RunColumn, Table, Total, is_across_vocabularies, measure_of
 from lossary.tables.totals import totals_of
 
@@ -53,6 +65,7 @@ class _Source:
     datasets: list[ImportedDataset]
     numbers: list[Number]
     curves: list[Curve]
+    examples: list[ExampleScores]
     notes: list[str]
 
 
@@ -71,6 +84,8 @@ def save_import(root: Path, name: str, found: Sequence[Imported]) -> None:
         write_sealed(root / CURVES, curves)
     elif (root / CURVES).is_file():
         (root / CURVES).unlink()
+    examples = [(_identity(imported), scores) for imported in found for scores in imported.examples]
+    write_examples(root, examples_table(examples), new)
     write_json(root / IMPORTED, {"schema": _SCHEMA, "name": name, "sources": sources})
 
 
@@ -145,15 +160,28 @@ def _curve_table(found: Sequence[Imported]) -> pa.Table:
     return pa.concat_tables(parts) if parts else _CURVE_SCHEMA.empty_table()
 
 
-def imported_table(root: Path, *, runs: Sequence[str] | None = None, step: StepChoice = None) -> Table:
+def imported_table(
+    root: Path,
+    *,
+    runs: Sequence[str] | None = None,
+    step: StepChoice = None,
+    base: str | None = None,
+    forced: bool = False,
+) -> Table:
     """The table of a folder of imports, of curves at their last finite point or at `step`.
 
-    Raises DataError if there is none or it is damaged, UsageError if no run is called so or no curve has the step.
+    With `base`, the differences to that run of all whose scores of examples are known; forced, of examples of one name
+    whatever was asked. Raises DataError if there is none or it is damaged, UsageError if no run is called so, no curve
+    has the step, or nothing can be paired.
     """
     value = _read(root)
+    if base is not None and runs is not None and base not in runs:
+        runs = [base, *runs]
     try:
         sources = _sources(root, value)
-        return _table(value["name"], sources if runs is None else _only(sources, runs), step)
+        sources = sources if runs is None else _only(sources, runs)
+        table = _table(value["name"], sources, step)
+        return table if base is None else _paired(table, sources, base, forced=forced)
     except (KeyError, TypeError) as error:
         raise DataError(f"damaged: {error}", where=str(root / IMPORTED), hint="Delete it and import again.") from None
 
@@ -168,14 +196,17 @@ def _only(sources: Sequence[_Source], runs: Sequence[str]) -> list[_Source]:
             source,
             numbers=[number for number in source.numbers if number.run in runs],
             curves=[curve for curve in source.curves if curve.run in runs],
+            examples=[scores for scores in source.examples if scores.run in runs],
         )
         for source in sources
     ]
-    return [source for source in kept if source.numbers or source.curves]
+    return [source for source in kept if source.numbers or source.curves or source.examples]
 
 
 def _runs_of(source: _Source) -> dict[str, None]:
-    return dict.fromkeys([*(n.run for n in source.numbers), *(c.run for c in source.curves)])
+    return dict.fromkeys(
+        [*(n.run for n in source.numbers), *(c.run for c in source.curves), *(e.run for e in source.examples)]
+    )
 
 
 def imported_curves(root: Path) -> list[Curve]:
@@ -184,7 +215,7 @@ def imported_curves(root: Path) -> list[Curve]:
 
 
 def _sources(root: Path, value: Any) -> list[_Source]:
-    curves = _read_curves(root / CURVES)
+    curves, examples = _read_curves(root / CURVES), read_examples(root)
     sources = [
         _Source(
             path=source["path"],
@@ -193,6 +224,7 @@ def _sources(root: Path, value: Any) -> list[_Source]:
             datasets=[ImportedDataset(**dataset) for dataset in source["datasets"]],
             numbers=[Number(**number) for number in source["numbers"]],
             curves=curves.get(source["path"], []),
+            examples=examples.get(source["path"], []),
             notes=source["notes"],
         )
         for source in value["sources"]
@@ -248,6 +280,7 @@ def _named_apart(sources: list[_Source]) -> list[_Source]:
             source,
             numbers=[replace(n, run=names.get((index, n.run), n.run)) for n in source.numbers],
             curves=[replace(c, run=names.get((index, c.run), c.run)) for c in source.curves],
+            examples=[replace(e, run=names.get((index, e.run), e.run)) for e in source.examples],
             mapping=[replace(m, run=names.get((index, m.run), m.run)) for m in source.mapping],
         )
         for index, source in enumerate(sources)
@@ -291,11 +324,15 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
             )
             for n in found
         ]
+        of_examples = [number_of(scores) for scores in source.examples]
+        numbers += [replace(n, reading=_reading(source.kind, called, n)) for n in of_examples]
+    examples = [scores for source in sources for scores in source.examples]
     names = dict.fromkeys([*described, *(n.dataset for n in numbers if n.dataset is not None)])
-    rows = [_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in names]
+    rows = with_counts([_row(described.get(dataset, ImportedDataset(name=dataset))) for dataset in names], examples)
     runs = _runs(numbers)
-    metrics = list(dict.fromkeys([*_ALWAYS, *(number.metric for number in numbers)]))
-    cells = _cells(numbers, runs, rows, metrics)
+    is_measured = len(examples) == len(numbers) > 0
+    metrics = list(dict.fromkeys([*([] if is_measured else _ALWAYS), *(number.metric for number in numbers)]))
+    cells = with_intervals(_cells(numbers, runs, rows, metrics), examples)
     totals = _totals(runs, rows, cells, metrics)
     return Table(
         study=name,
@@ -304,10 +341,28 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
         cells=cells,
         totals=[*_reported(numbers), *totals],
         notes=list(dict.fromkeys([*notes, *_mixed_notes(numbers)])),
-        signature="as imported: no n, no intervals",
-        validation_digest=None,
+        signature=OF_EXAMPLES if is_measured else "as imported: no n, no intervals",
+        validation_digest=digest_json([[row.name, row.validation_digest] for row in rows]) if is_measured else None,
         tokenizer_digest=None,
     )
+
+
+def _paired(table: Table, sources: Sequence[_Source], base: str, *, forced: bool) -> Table:
+    """The table with the differences of its runs to one of them; those without scores of examples have a reason."""
+    examples = [scores for source in sources for scores in source.examples]
+    if base not in {scores.run for scores in examples}:
+        known = dict.fromkeys(scores.run for scores in examples)
+        hint = f"Runs with scores of examples: {', '.join(known)}." if known else "Leave it out."
+        raise UsageError(f"nothing is known of single examples of {base!r}: it cannot be paired", hint=hint)
+    others = [run.name for run in table.runs if run.name != base]
+    paired = {run: paired_examples(table, examples, base, run, forced=forced) for run in others}
+    found = with_deltas(table, base, paired)
+    without = [
+        f"{delta.run}, {delta.dataset}: no difference to {base}: {delta.reason}"
+        for delta in found.deltas
+        if delta.dataset and delta.value is None and delta.reason and not delta.n
+    ]
+    return replace(found, notes=[*found.notes, *dict.fromkeys(without)])
 
 
 def _reading(kind: str, called: Mapping[tuple[str, str, str], list[tuple[int, str]]], number: Number) -> str:

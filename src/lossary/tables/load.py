@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lossary.errors import StudyError, UsageError
+from lossary.errors import StudyError
 from lossary.folder import StudyFolder
 from lossary.study import Study
 from lossary.study_file import find_study_file, load_study
@@ -12,8 +12,9 @@ from lossary.tables.best import Best, Criterion, StepChoice
 from lossary.tables.build import best_run, build_table
 from lossary.tables.imported import IMPORTED, imported_table
 from lossary.tables.model import Table
+from lossary.tables.totals import best_in_total
 
-__all__ = ["OpenTable", "is_imported", "open_paired", "open_table", "step_of_study"]
+__all__ = ["OpenTable", "is_imported", "open_paired", "open_table", "step_of_study", "with_pairs"]
 
 
 class OpenTable(NamedTuple):
@@ -34,10 +35,7 @@ def open_table(
 ) -> OpenTable:
     """The table of a study or of a folder of imports. Raises StudyError if the path holds neither."""
     if is_imported(path):
-        if base is not None:
-            raise UsageError("an imported table has no scores to pair", where="--base", hint="Leave it out.")
-        folder = StudyFolder(path.resolve())
-        return OpenTable(imported_table(path, runs=runs, step=step), None, folder)
+        return OpenTable(imported_table(path, runs=runs, step=step, base=base), None, StudyFolder(path.resolve()))
     if path.is_dir() and not (path / "study.toml").is_file():
         raise StudyError(
             "neither a study nor imported tables",
@@ -64,7 +62,21 @@ def open_paired(
 
     Scores are read once, while differences that are added later read them again.
     """
-    if base is None and not is_imported(path) and (path.is_file() or (path / "study.toml").is_file()):
+    if base is None and is_imported(path):
+        return with_pairs(open_table(path, runs=runs, step=step))
+    if base is None and (path.is_file() or (path / "study.toml").is_file()):
         file = find_study_file(path)
         base = best_run(load_study(file), StudyFolder(file.resolve().parent), runs=runs, step=step_of_study(step))
     return open_table(path, runs=runs, step=step, base=base)
+
+
+def with_pairs(opened: OpenTable, *, base: str | None = None) -> OpenTable:
+    """A table of imported scores of examples, with paired differences to `base`, else to the best run.
+
+    It stays as it is if it has them already, if there is nothing to pair, or if its numbers are printed ones.
+    """
+    table = opened.table
+    chosen = base or best_in_total(table, table.main_loss)
+    if chosen is None or table.base is not None or (base is None and (table.is_imported or len(table.runs) < 2)):
+        return opened
+    return opened._replace(table=imported_table(opened.folder.root, runs=[run.name for run in table.runs], base=chosen))

@@ -267,14 +267,18 @@ class Table:
     @property
     def shown(self) -> list[Metric]:
         """The metrics with a value that are shown unless others are asked for: bits a byte where they are needed."""
-        keeps = self.is_across_vocabularies or self.is_imported
+        keeps = self.is_across_vocabularies or self.has_own_metrics
         return [metric for metric in self.metrics if keeps or not is_across_vocabularies(metric)]
 
     @property
     def compared(self) -> list[Metric]:
-        """The losses, and bits a byte where they are needed: what differences between runs are drawn of."""
+        """The losses, and bits a byte where they are needed: what differences between runs are drawn of.
+
+        Tasks that others evaluated may have accuracies only.
+        """
         found = [measure_of(metric) for metric in self.shown]
-        return [m.name for m in found if m.unit in ("nats", "bits a byte") and m.split is None]
+        units = {"nats", "bits a byte"} | ({"fraction"} if self.has_own_metrics and not self.is_imported else set())
+        return [m.name for m in found if m.unit in units and m.split is None]
 
     @property
     def losses(self) -> list[Metric]:
@@ -295,6 +299,11 @@ class Table:
     def is_imported(self) -> bool:
         """Whether its numbers come from somebody's page rather than from scores."""
         return self.validation_digest is None
+
+    @property
+    def has_own_metrics(self) -> bool:
+        """Whether each dataset has metrics of its own, as pages and tasks do; those of a study have the same."""
+        return self.tokenizer_digest is None
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str, str], Cell]:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from lossary.statistics.estimates import Estimate, weighted_mean, within
-from lossary.tables.model import METRICS, WEIGHTINGS, Cell, DatasetRow, Metric, Total, Weighting
+from lossary.tables.model import METRICS, WEIGHTINGS, Cell, DatasetRow, Metric, Table, Total, Weighting, measure_of
 
-__all__ = ["estimate_of", "totals_of", "weight_of"]
+__all__ = ["best_in_total", "estimate_of", "totals_of", "weight_of"]
 
 Link = Callable[[Metric], str | None]
+_HEADLINES: tuple[Weighting, ...] = ("reported", "validation_share", "macro")
 
 
 def totals_of(
@@ -33,6 +34,17 @@ def estimate_of(cell: Cell) -> Estimate:
     return Estimate(
         value=cell.value, low=cell.low, high=cell.high, n=cell.n, variance=cell.variance, degrees=cell.n - 1
     )
+
+
+def best_in_total(table: Table, metric: Metric) -> str | None:
+    """The run that is the best in total, as the page reports it or by validation share; None if none has a total."""
+    found = []
+    for run in table.runs:
+        totals = [table.find_total(run.name, metric, weighting) for weighting in _HEADLINES]
+        values = [total.value for total in totals if total is not None and total.value is not None]
+        if values:
+            found.append((values[0] if measure_of(metric).lower_is_better else -values[0], run.name))
+    return min(found)[1] if found else None
 
 
 def _total(

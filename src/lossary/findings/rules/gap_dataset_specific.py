@@ -45,7 +45,8 @@ def _comparisons(subject: Subject) -> list[tuple[str, str, Metric, dict[str, Est
     """Runs against the base, each within the section of the page that it stands in."""
     found = []
     sections = dict.fromkeys(run.section for run in subject.table.runs)
-    for metric in (objective.loss for objective in OBJECTIVES.values() if objective.loss in subject.table.measured):
+    measured = [objective.loss for objective in OBJECTIVES.values() if objective.loss in subject.table.measured]
+    for metric in measured if subject.table.is_imported else subject.table.losses:
         bases = {section: _base(subject, section, metric) for section in sections}
         for run in subject.table.runs:
             base = bases[run.section]

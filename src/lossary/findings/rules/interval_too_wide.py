@@ -27,7 +27,10 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
     del adjusted
     cells = [c for c in subject.table.cells if c.metric in _WIDEST and c.low is not None and c.high is not None]
     if not cells:
-        return [skipped(_ID, "intervals", "the numbers come without n, so that no interval is known")]
+        why = "the numbers come without n, so that no interval is known"
+        if not subject.table.is_imported:
+            why = f"no {' or '.join(_WIDEST)} has an interval"
+        return [skipped(_ID, "intervals", why)]
     wide = [cell for cell in cells if _half(cell) > _WIDEST[cell.metric]]
     if not wide:
         widest = max(cells, key=lambda cell: _half(cell) / _WIDEST[cell.metric])

@@ -35,7 +35,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
 def _expected(table: Table, metric: Metric) -> list[str]:
     """Datasets that ought to have the metric. Of an import: those that any run has it of, and empty rows."""
     names = [row.name for row in table.datasets]
-    if not table.is_imported:
+    if not table.has_own_metrics:
         return names
     having = {cell.dataset for cell in table.cells if cell.metric == metric and cell.value is not None}
     anything = {cell.dataset for cell in table.cells if cell.value is not None}

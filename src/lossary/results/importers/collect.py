@@ -161,6 +161,6 @@ def merged(parts: Iterable[Imported], path: Path) -> Imported:
     kinds = list(dict.fromkeys(part.kind for part in parts if part.kind))
     whole = Imported(path=str(path), kind=", ".join(kinds))
     for part in parts:
-        for name in ("datasets", "numbers", "curves", "mapping", "notes"):
+        for name in ("datasets", "numbers", "curves", "examples", "mapping", "notes"):
             getattr(whole, name).extend(getattr(part, name))
     return whole

@@ -25,7 +25,7 @@ def one_of_all(parts: Sequence[Imported], folder: Path) -> Imported:
     whole = _once(merged(apart, folder))
     for run in sorted(runs):
         places = [f"{dataset or 'total'} {metric}" for at, dataset, metric in clashes if at == run]
-        first, second, *_ = (_label(part, parts, folder) for part in parts if _has_run(part, run))
+        first, second, *_ = (_label(part, parts, folder) for part in parts if run in part.runs)
         whole.notes.append(
             f"{run}: {first} and {second} have different values of {', '.join(places[:3])}; each is a run of its own. "
             "Import only one of them, or decide with --map NAME=ignore"
@@ -40,10 +40,6 @@ def _curve_place(curve: Curve) -> _Place:
 
 def _number_place(number: Number) -> _Place:
     return number.run, number.dataset, number.metric
-
-
-def _has_run(part: Imported, run: str) -> bool:
-    return run in {curve.run for curve in part.curves} | {number.run for number in part.numbers}
 
 
 def _clashes(parts: Sequence[Imported]) -> list[_Place]:
@@ -84,6 +80,7 @@ def _renamed(part: Imported, names: dict[str, str]) -> Imported:
         part,
         numbers=[replace(item, run=names.get(item.run, item.run)) for item in part.numbers],
         curves=[replace(item, run=names.get(item.run, item.run)) for item in part.curves],
+        examples=[replace(item, run=names.get(item.run, item.run)) for item in part.examples],
         mapping=[mapped(item) for item in part.mapping],
     )
 

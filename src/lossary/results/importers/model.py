@@ -14,6 +14,7 @@ __all__ = [
     "ALL",
     "Axis",
     "Curve",
+    "ExampleScores",
     "Imported",
     "ImportedDataset",
     "Mapped",
@@ -107,6 +108,23 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExampleScores:
+    """What a run got on each example of a dataset under one metric, whose number is Σ y / Σ x; (N,) each, by `example`.
+
+    `content` digests what was asked: an example of two runs is the same one if its name and its content are.
+    """
+
+    run: str
+    dataset: str
+    metric: str
+    example: list[str]
+    content: list[str]
+    y: NDArray[np.float64]  # NaN where the evaluation gave no number
+    x: NDArray[np.float64]  # 1 of a mean over examples
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportedDataset:
     """A row of a table: what it says of the dataset."""
 
@@ -144,5 +162,12 @@ class Imported:
     datasets: list[ImportedDataset] = field(default_factory=list)
     numbers: list[Number] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    examples: list[ExampleScores] = field(default_factory=list)
     mapping: list[Mapped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def runs(self) -> set[str]:
+        """The runs that it has anything of."""
+        of_points = {curve.run for curve in self.curves} | {number.run for number in self.numbers}
+        return of_points | {scores.run for scores in self.examples}

@@ -13,6 +13,7 @@ from lossary.results.importers.aim import is_aim, read_aim
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.databases import open_database
 from lossary.results.importers.drawn import read_aligned_grids, read_boxed_grids
+from lossary.results.importers.example_scores import latest_of_each, runs_by_folder
 from lossary.results.importers.folders import one_of_all
 from lossary.results.importers.grids import (
     Grid,
@@ -22,6 +23,7 @@ from lossary.results.importers.grids import (
     read_markdown_grids,
 )
 from lossary.results.importers.headers import joined_headers
+from lossary.results.importers.inspect_logs import is_inspect, read_inspect
 from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import has_rows, read_line_log
 from lossary.results.importers.lines import python_value, read_json_text, read_text
@@ -57,6 +59,7 @@ from lossary.results.importers.records import (
     read_json_records,
     read_parquet,
 )
+from lossary.results.importers.samples import is_samples, read_samples
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trackio import is_trackio, read_trackio
@@ -69,6 +72,7 @@ KINDS = (
     "Markdown, CSV, HTML, LaTeX and Excel tables, tables of wikis and of plain text, notebooks, "
     "TensorBoard, MLflow (file store, SQLite), "
     "W&B (exports, run folders), Trackio, Aim, Parquet and JSON lines of records with a step, "
+    "samples of lm-evaluation-harness, logs of Inspect, "
     "transformers' trainer_state.json, Keras' CSVLogger, Lightning's metrics.csv, "
     "logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, "
     "and any log whose lines say a step or epoch and a loss: step 100 | loss 2.3 | val_loss 2.4"
@@ -82,6 +86,14 @@ _FAIRSEQ = re.compile(
     r"|^\|?\s*epoch\s+\d+:\s+\d+\s*/\s*\d+ \w*loss=|^\|?\s*epoch \d+ \| (train|valid) loss",
     re.MULTILINE,
 )
+# What is looked at in a folder.
+_NAMES = ("trainer_state.json", "train.txt", "log.txt", "output.txt")
+_SUFFIXES = (
+    ".csv", ".tsv", ".md", ".tex", ".log", ".out", ".jsonl", ".html", ".xlsx",
+    ".wandb", ".db", ".sqlite", ".parquet", ".eval",
+)  # fmt: skip
+# As Inspect calls its logs in JSON.
+_INSPECT = re.compile(r"\d{4}-\d\d-\d\dT[\d+-]+_.+\.json")
 _TABLE = re.compile(r"<table\b", re.IGNORECASE)
 _RULER = re.compile(r"^\s*\|?(?=[^\n]*\|)\s*:?-+:?\s*(\|\s*:?-*:?\s*)*$", re.MULTILINE)
 
@@ -92,7 +104,7 @@ def read_any(path: Path, maps: Maps) -> Imported:
     Raises SourceError if it is missing, of no known kind or damaged, or if no number of it is understood.
     """
     found = _read_folder(path, maps.at(path)) if path.is_dir() else _read_file(path, maps)
-    if not found.numbers and not found.curves:
+    if not found.numbers and not found.curves and not found.examples:
         names = ", ".join(repr(mapped.source) for mapped in found.mapping[:8])
         raise SourceError(
             f"no number in it is understood ({found.kind})",
@@ -130,6 +142,8 @@ def _read_content(path: Path, maps: Maps) -> Imported:
         return read_wandb_file(path, maps)
     if head.startswith(b"PK\x03\x04") and path.suffix.lower() in (".xlsx", ".xlsm"):
         return read_grids(read_excel_grids(path), path, "Excel tables", maps)
+    if head.startswith(b"PK\x03\x04") and path.suffix == ".eval":
+        return read_inspect(path, maps)
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _unknown(path)
     return _read_text_file(path, head, maps)
@@ -173,7 +187,7 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
             where=str(path),
             hint=tried[:600] or f"Known: {KINDS}.",
         )
-    return one_of_all(parts, path)
+    return one_of_all(latest_of_each(runs_by_folder(parts, path), path), path)
 
 
 def _is_of_mlflow(folder: Path) -> bool:
@@ -190,10 +204,10 @@ def _other_files(path: Path) -> list[Path]:
             file = Path(folder) / name
             if name in ("debug.log", "debug-internal.log", "debug-core.log") and "wandb" in Path(folder).parts:
                 continue
-            wanted = name == "trainer_state.json" or file.suffix.lower() in (
-                ".csv", ".tsv", ".md", ".tex", ".log", ".out", ".jsonl", ".html", ".xlsx",
-                ".wandb", ".db", ".sqlite", ".parquet",
-            ) or name.endswith("results.txt") or name in ("train.txt", "log.txt", "output.txt")  # fmt: skip
+            wanted = (
+                name in _NAMES or file.suffix.lower() in _SUFFIXES or name.endswith("results.txt")
+                or _INSPECT.fullmatch(name) is not None
+            )  # fmt: skip
             if wanted and not file.is_symlink() and "tfevents" not in name:
                 found.append(file)
             if len(found) > _MOST_FILES:
@@ -219,6 +233,10 @@ def _newest_states(files: list[Path]) -> Iterator[Path]:
 def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
     text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
     first = text.lstrip("﻿ \r\n").split("\n", 1)[0].strip()
+    if is_samples(first):
+        return read_samples(path, maps)
+    if is_inspect(text):
+        return read_inspect(path, maps)
     if has_latex_tables(text) and not _RULER.search(text):
         return read_grids(read_latex_grids(read_text(path)), path, "LaTeX tables", maps)
     if first[:1] in "{[" and (found := _read_json(path, first, maps)) is not None:
