@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from typing import Any, NamedTuple, Protocol
 
-from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_worker, stop_on_signals
+from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_ranks, run_worker, stop_on_signals
 from lossary.errors import BusyError, DataError, Interrupted, LossaryError, RunError, UsageError
 from lossary.files import clear_leftovers
 from lossary.folder import StudyFolder
@@ -49,6 +49,7 @@ class Tools(NamedTuple):
     """What a job needs to start its worker."""
 
     run: Callable[[str, dict[str, Any], str], dict[str, Any]]
+    run_ranks: Callable[[str, dict[str, Any], int], dict[str, Any]]  # several processes that work together
 
 
 class Cores(NamedTuple):
@@ -100,7 +101,16 @@ def each_run(
                 emit=emit,
                 stop=stop,
                 warm=warm,
-            )
+            ),
+            lambda module, request, ranks: run_ranks(
+                module,
+                request,
+                ranks=ranks,
+                threads=max(1, (threads or cores_each) // ranks),
+                log=folder.log(run, stage),
+                emit=emit,
+                stop=stop,
+            ),
         )
         try:
             with hold(folder, run_lease(run), doing=stage):

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, Literal, NamedTuple
 
 from lossary.backends.devices import lacking_device
-from lossary.backends.process import WarmWorkers
+from lossary.backends.process import Emit, WarmWorkers
 from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.parts import read_validation_manifest
 from lossary.data.prepare import prepare_datasets
@@ -41,6 +41,7 @@ from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
 from lossary.reports.closing import Page, kept_page, load_ahead, make_page
+from lossary.results.endings import remembered
 from lossary.scoring.foreign import Foreign, foreign_request
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.study import Study
@@ -202,13 +203,43 @@ def train(
             if score_last:
                 # The worker imports its framework meanwhile; the page is not far.
                 Thread(target=load_ahead, name="load ahead").start()
-            tools.run("lossary.worker", request, study.runs[run].backend)
+            settings = study.runs[run]
+            if settings.ranks > 1:
+                tools.run_ranks("lossary.worker", request, settings.ranks)
+            else:
+                tools.run("lossary.worker", request, settings.backend)
 
     chosen = _some_runs(study, folder, runs)
     _check_courses(study, folder, chosen)
     _check_devices(study, folder, [run for run in chosen if not is_finished(study.drawn(), folder.as_drawn, run)])
     after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
     each_run("train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, warm=warm, listener=listener)
+
+
+def train_launched(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None, listener: Listener) -> None:
+    """Trains one run in this process, one of those that `torchrun` started; it starts them again if one is lost.
+
+    UsageError if it is not one run of torch.
+    """
+    chosen = _some_runs(study, folder, runs)
+    if len(chosen) != 1 or study.runs[chosen[0]].backend != "torch":
+        named = f"{len(chosen)} runs" if len(chosen) != 1 else f"a run of {study.runs[chosen[0]].backend}"
+        hint = "Name it by --run; `lossary train` alone starts as many processes as `ranks` in the study file says."
+        raise UsageError(f"torchrun starts one run of torch, and {named} would be trained", hint=hint)
+    [run] = chosen
+    _check_courses(study, folder, chosen)
+    # Imports of a worker process: this is one, of a launcher of its own.
+    from lossary.backends.api import join_ranks
+    from lossary.worker import train_as_rank
+
+    ranks = join_ranks(0, 0, "")
+    with ExitStack() as held:
+        if ranks.rank == 0:
+            held.enter_context(hold(folder, run_lease(run), doing="train"))
+            held.enter_context(remembered(folder, run, "train"))
+        scored = study.recipe_of(run).evaluate_every is not None
+        emit: Emit = lambda event: listener.event(run, event)  # noqa: E731
+        train_as_rank(study, folder, run, score_last=scored, ranks=ranks, emit=emit)
 
 
 def time_steps(
@@ -432,7 +463,11 @@ def _warmed(study: Study, folder: StudyFolder, settings: Settings) -> WarmWorker
     runs = chosen_runs(study, settings.runs)
     at_once, cores_each = share_cores(len(runs), settings.jobs)
     waiting = [
-        run for run in runs if study.runs[run].start is None and steps_done(folder, run) < study.recipe_of(run).steps
+        run
+        for run in runs
+        if study.runs[run].start is None
+        and study.runs[run].ranks == 1
+        and steps_done(folder, run) < study.recipe_of(run).steps
     ]
     if (os.cpu_count() or 1) > 1 and waiting and _has_little_text(study, folder):
         for run in waiting[:at_once]:

@@ -365,6 +365,12 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
     )
     link: str | None = Field(None, description="Where the run is kept; its name links there.")
     device: str | None = Field(None, description='"cpu", "cuda:1", …; the best there is if absent.')
+    ranks: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes that train it together, each its rows of a batch, a GPU each. On torch.",
+    )
 
     @property
     def size_label(self) -> str:
@@ -385,6 +391,16 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
             raise ValueError("a run has a size (of ALBERT) or a model (of transformers), one of them")
         if self.model is not None and self.backend != "torch":
             raise ValueError(f"another model than ALBERT trains on torch only; backend is {self.backend!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> Self:
+        if self.ranks > 1 and self.backend != "torch":
+            raise ValueError(f"{self.ranks} processes train together on torch only; backend is {self.backend!r}")
+        if self.ranks > 1 and ":" in (self.device or ""):
+            raise ValueError(
+                f"device {self.device!r} is one device, and {self.ranks} ranks have one each: leave it out"
+            )
         return self
 
     @field_validator("device")

@@ -277,7 +277,12 @@ def _check_runs(study: Study) -> None:
         except ValidationError as error:
             found = _study_error(error)
             raise StudyError(found.message, where=f"$.runs.{name}", hint=found.hint) from None
-        best = study.recipe_of(name).keep_best
+        recipe, ranks = study.recipe_of(name), study.runs[name].ranks
+        if ranks > recipe.batch_size:
+            raise StudyError(
+                f"{ranks} ranks cannot share a batch of {recipe.batch_size} examples", where=f"$.runs.{name}.ranks"
+            )
+        best = recipe.keep_best
         if study.runs[name].model is not None and best is not None and best.startswith("sop"):
             raise StudyError(
                 f"keep_best is {best!r}, and a model that is no ALBERT has no sentence-order head",

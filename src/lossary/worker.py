@@ -1,21 +1,23 @@
 """What the worker process of a run does: it trains and, with the same model in the same process, scores on the way.
 
-python -m lossary.worker JOB.json      {"study", "folder", "run", "score_last"}
+python -m lossary.worker JOB.json      {"study", "folder", "run", "score_last"}; as one of several also {"rank",
+                                       "ranks", "store"}
 """
 
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from lossary.backends.api import Backend, load_backend
+from lossary.backends.api import Backend, join_ranks, load_backend
 from lossary.backends.process import Emit, worker_main
+from lossary.backends.ranks import OneRank, Ranks
 from lossary.folder import StudyFolder
 from lossary.scoring.score import job_of_run, score_checkpoint
 from lossary.study import Study
 from lossary.study_file import check_study
 from lossary.training.loop import train
 
-__all__ = ["main"]
+__all__ = ["main", "train_as_rank"]
 
 
 class ScoresOnTheWay:
@@ -51,6 +53,13 @@ class ScoresOnTheWay:
         return frozenset() if best is None else frozenset({best.step})
 
 
+class WaitsOnTheWay(ScoresOnTheWay):
+    """Of a rank but the first: it knows when the first one scores, and waits for it in the next step."""
+
+    def at(self, checkpoint: Path, backend: Backend) -> None:
+        del checkpoint, backend
+
+
 def main() -> None:
     """Trains the run that the job names."""
     worker_main(_work, warm_up=load_backend)
@@ -58,8 +67,18 @@ def main() -> None:
 
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     study, folder = check_study(job["study"]), StudyFolder(Path(job["folder"]))
-    on_the_way = ScoresOnTheWay(study, folder, job["run"], score_last=job["score_last"], emit=emit)
-    return train(study.drawn(), folder.as_drawn, job["run"], on_the_way=on_the_way, emit=emit)
+    ranks = join_ranks(job["rank"], job["ranks"], job["store"]) if "ranks" in job else OneRank()
+    return train_as_rank(study, folder, job["run"], score_last=job["score_last"], ranks=ranks, emit=emit)
+
+
+def train_as_rank(
+    study: Study, folder: StudyFolder, run: str, *, score_last: bool, ranks: Ranks, emit: Emit
+) -> dict[str, Any]:
+    """Trains a run in this process, as one of its ranks; the first one tells how it goes."""
+    tell: Emit = emit if ranks.rank == 0 else lambda _: None
+    kind = WaitsOnTheWay if ranks.rank else ScoresOnTheWay
+    on_the_way = kind(study, folder, run, score_last=score_last, emit=tell)
+    return train(study.drawn(), folder.as_drawn, run, on_the_way=on_the_way, ranks=ranks, emit=tell)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.backends.ranks import Ranks
 from lossary.data.examples import Examples
 from lossary.errors import MissingPackage, UsageError
 from lossary.models.architectures import EncoderShape, ModelShape
@@ -33,6 +34,7 @@ __all__ = [
     "Sizes",
     "StepOutput",
     "initial_weights",
+    "join_ranks",
     "load_backend",
     "new_backend",
     "require_packages",
@@ -152,14 +154,39 @@ def require_packages(name: str, what: str) -> None:
 
 
 def new_backend(
-    name: str, shape: ModelShape, *, precision: Precision = "fp32", device: str | None = None, seed: int = 0
+    name: str,
+    shape: ModelShape,
+    *,
+    precision: Precision = "fp32",
+    device: str | None = None,
+    seed: int = 0,
+    ranks: Ranks | None = None,
 ) -> Backend:
-    """A model of a shape on a backend; `seed` is of what it draws in training, dropout. Only in a worker process."""
+    """A model of a shape on a backend. Only in a worker process.
+
+    `seed` is of what it draws in training, dropout; with several `ranks`, which torch alone has, it is one of them.
+    """
     kind = load_backend(name)
+    if ranks is None or ranks.size == 1:
+        return _made(kind, shape, precision, device, seed)
+    of_rank = importlib.import_module("lossary.backends.torch.ranks").device_of_rank(device)
+    made: Any = _made(kind, shape, precision, of_rank, seed)
+    made.join(ranks)
+    joined: Backend = made
+    return joined
+
+
+def _made(kind: type[Backend], shape: ModelShape, precision: Precision, device: str | None, seed: int) -> Backend:
     if isinstance(shape, AlbertShape):
         return kind(shape, precision=precision, device=device)
     made: Backend = _encoders().TorchEncoder(shape, precision=precision, device=device, seed=seed)
     return made
+
+
+def join_ranks(rank: int, size: int, store: str) -> Ranks:
+    """This process as one of several that train together, on torch; `store` "" leaves their meeting to `torchrun`."""
+    joined: Ranks = importlib.import_module("lossary.backends.torch.ranks").join(rank, size, store)
+    return joined
 
 
 def resolved(shape: ModelShape) -> tuple[ModelShape, list[str]]:

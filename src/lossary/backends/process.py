@@ -5,6 +5,7 @@ standard output; what frameworks print goes to a log file. A worker dies with it
 SIGTERM lets the worker finish its step and write a checkpoint, one that comes more than a second later kills it.
 
 `WarmWorkers` are started before there is a job: they import their framework while the parent does something else.
+`run_ranks` runs one job by several workers, and begins again from the last checkpoint where one of them is lost.
 A `Conversation` is a worker that stays: it answers one request after another, read from its standard input.
 """
 
@@ -13,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +34,7 @@ __all__ = [
     "WarmWorkers",
     "converse",
     "emit_events",
+    "run_ranks",
     "run_worker",
     "stop_on_signals",
     "worker_main",
@@ -43,6 +46,8 @@ _LOG_TAIL = 12
 _PATIENCE_S = 10.0
 # `timeout` signals a command and then its group: two signals so close are one request.
 _ONE_REQUEST_S = 1.0
+# So often in a row ranks are started again that came no further than those before.
+_ATTEMPTS = 3
 # In place of a job, on the command line of a worker that is to wait for one.
 _WAIT = "--wait"
 
@@ -179,6 +184,104 @@ def run_worker(
         if worker.stdout is not None:
             worker.stdout.close()
     return _outcome(last, code, log, stop)
+
+
+def run_ranks(
+    module: str, job: Mapping[str, Any], *, ranks: int, threads: int, log: Path, emit: Emit, stop: StopRequest
+) -> dict[str, Any]:
+    """Runs a job on torch by several workers that work together; as `run_worker`, of the first of them.
+
+    A job knows its place by `rank`, `ranks` and `store`, the file where they meet. Where a worker dies, all are started
+    again: the job has to go on from what it kept. WorkerError if that happens time after time without progress.
+    """
+    reached, failures = -1, 0
+    while True:
+        group = _Group(emit)
+        with tempfile.TemporaryDirectory(prefix="lossary-ranks-") as place:
+            for rank in range(ranks):
+                own = {**job, "rank": rank, "ranks": ranks, "store": str(Path(place) / "store")}
+                own_log = log if rank == 0 else log.with_name(f"{log.stem}.rank{rank}{log.suffix}")
+                kind = _Kind(module, "torch", threads)
+                group.begin(_start(kind, own, log=own_log, stdin=subprocess.DEVNULL), own_log, stop)
+            lost = group.ended()
+        if lost is None:
+            return group.outcome(stop)
+        failures = failures + 1 if group.step <= reached else 1
+        reached = max(reached, group.step)
+        if failures == _ATTEMPTS or stop.asked:
+            return group.outcome(stop)
+        emit({"event": "note", "text": f"rank {lost} of {ranks} was lost: all go on from the last checkpoint"})
+
+
+class _Group:
+    """Workers that work together: the first one that fails ends the others."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.step = -1  # the furthest that was told
+        self._emit = emit
+        self._workers: list[tuple[subprocess.Popen[str], Path]] = []
+        self._readers: list[threading.Thread] = []
+        self._ends: list[tuple[int, dict[str, Any]]] = []  # ranks and their last events, as they ended
+        self._lock = threading.Lock()
+        self._over = False
+        self._stop: StopRequest | None = None
+
+    def begin(self, worker: "subprocess.Popen[str]", log: Path, stop: StopRequest) -> None:
+        """Takes up the next rank."""
+        with self._lock:
+            rank = len(self._workers)
+            self._workers.append((worker, log))
+            if self._over:
+                _signal(worker, signal.SIGKILL)
+        self._stop = stop
+        stop.add(worker)
+        reader = threading.Thread(target=self._follow, args=(rank, worker), name=f"rank {rank}")
+        self._readers.append(reader)
+        reader.start()
+
+    def ended(self) -> int | None:
+        """Waits for all of them; the rank that died without a word before any other failed, None if there is none."""
+        try:
+            for reader in self._readers:
+                reader.join()
+        except BaseException:
+            self._kill()
+            raise
+        failed = next(((rank, last) for rank, last in self._ends if self._failed(rank, last)), None)
+        return None if failed is None or failed[1].get("event") == "error" else failed[0]
+
+    def outcome(self, stop: StopRequest) -> dict[str, Any]:
+        """What the first rank said last; raises the error of the rank that failed first."""
+        rank, last = next(
+            ((r, e) for r, e in self._ends if self._failed(r, e)), min(self._ends, key=lambda end: end[0])
+        )
+        worker, log = self._workers[rank]
+        return _outcome(last, worker.returncode, log, stop)
+
+    def _follow(self, rank: int, worker: "subprocess.Popen[str]") -> None:
+        last: dict[str, Any] = {}
+        for last in _events(worker):
+            if rank == 0:
+                self.step = max(self.step, int(last.get("step") or 0))
+                self._emit(last)
+        worker.wait()
+        assert worker.stdout is not None
+        assert self._stop is not None
+        worker.stdout.close()
+        self._stop.remove(worker)
+        with self._lock:
+            self._ends.append((rank, last))
+            # Ranks that are interrupted end by themselves, the first one once its checkpoint is written.
+            if self._failed(rank, last) and last.get("kind") != Interrupted.__name__:
+                self._kill()
+
+    def _failed(self, rank: int, last: Mapping[str, Any]) -> bool:
+        return last.get("event") != "done" or self._workers[rank][0].returncode != 0
+
+    def _kill(self) -> None:
+        self._over = True
+        for worker, _ in self._workers:
+            _signal(worker, signal.SIGKILL)
 
 
 def _start(

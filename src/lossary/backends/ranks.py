@@ -4,7 +4,10 @@ said = ranks.exchange(Word.HERE, b"what rank 0 is handed")
 """
 
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lossary.errors import RunError
 
@@ -36,6 +39,14 @@ class Ranks(Protocol):
         """What every rank says now, in their order; payloads are empty but on rank 0. All ranks call it alike."""
         ...
 
+    def add(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over ranks of an array that each has in one shape: the same bits on all. All ranks call it alike."""
+        ...
+
+    def add_tensors(self, tensors: list[Any]) -> None:
+        """Sums tensors of the ranks' framework over ranks, in place. All ranks call it alike."""
+        ...
+
 
 class OneRank:
     """A process of its own."""
@@ -45,6 +56,12 @@ class OneRank:
 
     def exchange(self, word: Word, payload: bytes = b"") -> list[Said]:
         return [Said(word, payload)]
+
+    def add(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values
+
+    def add_tensors(self, tensors: list[Any]) -> None:
+        del tensors
 
 
 class OtherFailed(RunError):

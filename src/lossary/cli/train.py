@@ -16,9 +16,14 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Train the runs of a prepared study; each goes on from its last checkpoint."""
+    import os
+
     from lossary import pipeline
     from lossary.cli.progress import listener_of
 
     opened = open_study(study, changes)
     with listener_of(progress, quiet=quiet) as listener:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            pipeline.train_launched(opened.study, opened.folder, runs=runs, listener=listener)
+            return
         pipeline.train(opened.study, opened.folder, runs=runs, jobs=jobs, listener=listener)

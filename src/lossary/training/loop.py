@@ -2,39 +2,30 @@
 
 A run goes on from its newest whole checkpoint and ends with the same weights, to the bit, as one that was never
 stopped. A checkpoint of another backend is as good; the bits are then those of the new backend from there on.
+
+Several ranks train one run: each makes the same batch, computes on its rows of it, and has the same sums and weights
+after each step as the others. The first one alone writes. How many there are changes nothing but rounding.
 """
 
-import math
 import shutil
 import signal
 import time
-from collections import deque
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from lossary.backends.api import (
-    Backend,
-    OutOfDeviceMemory,
-    RowSums,
-    StepOutput,
-    initial_weights,
-    new_backend,
-    resolved,
-)
+from lossary.backends.api import Backend, OutOfDeviceMemory, initial_weights, new_backend, resolved
 from lossary.backends.process import Emit
-from lossary.data.batches import MicroBatch, TrainingData, micro_batches
+from lossary.backends.ranks import OneRank, Ranks
+from lossary.data.batches import TrainingData, micro_batches
 from lossary.data.examples import Examples
 from lossary.data.tokenizer import open_tokenizer
-from lossary.errors import CheckpointError, DivergenceError, Interrupted, RunError, StudyError
+from lossary.errors import CheckpointError, Interrupted, RunError, StudyError, UsageError
 from lossary.files import clear_leftovers, write_json
 from lossary.folder import StudyFolder
 from lossary.models.architectures import EncoderShape, ModelShape, objectives_of, shape_value
@@ -44,18 +35,17 @@ from lossary.models.checkpoints import (
     list_checkpoints,
     load_own_checkpoint,
     save_checkpoint,
+    weights_digest,
 )
 from lossary.models.update_laws import UpdateLaw, learning_rate
-from lossary.results.records import STEP_SCHEMA, read_steps, write_steps
 from lossary.study import Study
+from lossary.training.guard import Guard
+from lossary.training.meter import Meter
 from lossary.training.plan import RunPlan, branch_point, course_of, plan_run, run_record
+from lossary.training.step_records import StepRecords
+from lossary.training.sums import Sums, by_dataset
 
 __all__ = ["OnTheWay", "time_steps", "train"]
-
-_EVENT_EVERY_S = 0.5
-_STEPS_EVERY_S = 10.0
-# Of the running means that progress shows, in steps.
-_WINDOW = 50
 
 
 class OnTheWay(Protocol):
@@ -66,10 +56,13 @@ class OnTheWay(Protocol):
     def kept(self, step: int) -> Set[int]: ...  # steps up to this one whose checkpoints stay
 
 
-def train(study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, emit: Emit) -> dict[str, Any]:
+def train(
+    study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, ranks: Ranks | None = None, emit: Emit
+) -> dict[str, Any]:
     """Trains a run to its last step, or goes on with it; returns step and digest of its last checkpoint.
 
-    Where `on_the_way` is due a checkpoint is written first, so that a run that is stopped takes it up there.
+    Where `on_the_way` is due a checkpoint is written first, so that a run that is stopped takes it up there. Of several
+    `ranks` all call it alike.
 
     Raises CheckpointError if the run was begun with another recipe, DivergenceError if the loss is no number or stays
     far above that of a uniform guess, Interrupted after a checkpoint if a signal asked to stop.
@@ -82,18 +75,25 @@ def train(study: Study, folder: StudyFolder, run: str, *, on_the_way: OnTheWay, 
             where=str(folder.run(run)),
             hint="Undo the change, or let the changed run have another name; `lossary plan` says what else there is.",
         )
-    for place in (folder.run(run), folder.checkpoints(run), folder.scores(run, 0).parent):
-        clear_leftovers(place)
-    start, branched = _newest(folder, run, emit), None
+    ranks = OneRank() if ranks is None else ranks
+    if ranks.size > plan.recipe.batch_size:
+        raise UsageError(f"{ranks.size} ranks cannot share a batch of {plan.recipe.batch_size} examples", where=run)
+    if ranks.rank == 0:
+        for place in (folder.run(run), folder.checkpoints(run), folder.scores(run, 0).parent):
+            clear_leftovers(place)
+    start, branched = _newest(folder, run, ranks, emit), None
     shape = start.shape if start is not None else _begun_shape(plan, folder, emit)
     if start is None:
         start, branched = _branch(study, folder, plan, shape)
-    loop = _Loop(study, plan, folder, shape, (on_the_way, emit))
+    loop = _Loop(study, plan, folder, shape, (on_the_way, ranks, emit))
     first_step = int(start.state["step"]) if start else 0
     record = run_record(study, plan, device=loop.backend.device, first_step=first_step, start=branched)
     if isinstance(shape, EncoderShape):
         record |= {"model": shape_value(shape), "model_digest": shape.digest}
-    write_json(folder.run(run) / "run.json", record)
+    if ranks.size > 1:
+        record |= {"ranks": ranks.size}
+    if ranks.rank == 0:
+        write_json(folder.run(run) / "run.json", record)
     return loop.run(start)
 
 
@@ -133,10 +133,18 @@ def time_steps(study: Study, folder: StudyFolder, run: str, *, steps: int, emit:
     """
     plan = plan_run(study, folder, run)
     shape, _ = resolved(plan.shape)
-    return _Loop(study, plan, folder, shape, (_Nothing(), emit)).usual_step_s(steps)
+    return _Loop(study, plan, folder, shape, (_Nothing(), OneRank(), emit)).usual_step_s(steps)
 
 
-def _newest(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
+def _newest(folder: StudyFolder, run: str, ranks: Ranks, emit: Emit) -> Checkpoint | None:
+    """The newest whole checkpoint, which the first rank finds."""
+    found = _newest_whole(folder, run, emit) if ranks.rank == 0 else None
+    step = -1 if found is None else int(found.state["step"])
+    told = int(ranks.add(np.array([step if ranks.rank == 0 else 0.0]))[0])
+    return found if ranks.rank == 0 or told < 0 else load_own_checkpoint(folder.checkpoint(run, told))
+
+
+def _newest_whole(folder: StudyFolder, run: str, emit: Emit) -> Checkpoint | None:
     """The newest whole checkpoint; damaged ones are passed over and said."""
     for path in reversed(list_checkpoints(folder.checkpoints(run))):
         try:
@@ -166,9 +174,18 @@ def _branch(
     return checkpoint, {"run": start.run, "step": step, "weights_digest": checkpoint.state["weights_digest"]}
 
 
+class _Stepped(NamedTuple):
+    """What all ranks know of a step once it is done."""
+
+    sums: Sums
+    tokens: int
+    gradient_norm: float
+    stopping: bool  # whether one of them was asked to stop
+
+
 class _Loop:
     def __init__(
-        self, study: Study, plan: RunPlan, folder: StudyFolder, shape: ModelShape, told: tuple[OnTheWay, Emit]
+        self, study: Study, plan: RunPlan, folder: StudyFolder, shape: ModelShape, told: tuple[OnTheWay, Ranks, Emit]
     ) -> None:
         self.plan = plan
         self.recipe = plan.recipe
@@ -176,17 +193,18 @@ class _Loop:
         self.shape = shape
         self.data = TrainingData(study, folder, plan.run, weights=plan.weights)
         self.seed = plan.recipe.seed or 0
+        self.on_the_way, self.ranks, self.emit = told
         self.backend = backend = new_backend(
             plan.backend,
             shape,
             precision=plan.recipe.precision,
             device=study.runs[plan.run].device,
             seed=self.seed,
+            ranks=self.ranks,
         )
-        self.on_the_way, self.emit = told
         self.max_tokens = backend.max_tokens
-        self.records = _StepRecords(folder.steps(plan.run), plan.run, self.data.datasets)
-        self.guard = _Guard(plan)
+        self.records = StepRecords(folder.steps(plan.run), plan.run, self.data.datasets)
+        self.guard = Guard(plan)
         self.stopping = False
         self.total_tokens = 0
 
@@ -196,25 +214,24 @@ class _Loop:
         every = self.recipe.checkpoint_every or max(1, steps // 10)
         for kind in (signal.SIGINT, signal.SIGTERM):
             signal.signal(kind, self._ask_to_stop)
-        meter = _Meter(self.emit, self.plan.run, steps)
+        meter = Meter(self.emit, self.plan.run, steps)
         state = start.state if start else {}
         if start is not None and start.path == self.folder.checkpoint(self.plan.run, step):
-            self._at(step)
+            self._at(step, stopping=False)
         while step < steps:
             meter.begin()
-            output, batch, micro = self._step(step)
+            done = self._step(step)
             step += 1
-            self.total_tokens += batch.tokens
-            sums = _by_dataset(batch, output, micro, len(self.data.datasets))
+            self.total_tokens += done.tokens
             rate = learning_rate(step - 1, self.recipe.optimizer, steps)
-            self.guard.check(step, sums, output.gradient_norm, rate, self.data.called)
-            self.records.add(step, sums, (rate, output.gradient_norm, self.total_tokens))
-            meter.show(step, sums, self.data.called, batch.tokens)
+            self.guard.check(step, done.sums, done.gradient_norm, rate, self.data.called)
+            self.records.add(step, done.sums, (rate, done.gradient_norm, self.total_tokens))
+            meter.show(step, done.sums, self.data.called, done.tokens)
             due = step in self.plan.branches or self.on_the_way.due(step)
-            if step % every == 0 or step == steps or self.stopping or due:
+            if step % every == 0 or step == steps or done.stopping or due:
                 state = self._save(step)
-                self._at(step)
-            if self.stopping and step < steps:
+                self._at(step, stopping=done.stopping)
+            if done.stopping and step < steps:
                 raise Interrupted(f"stopped after step {step:,} of {steps:,}; `lossary run` goes on from there")
         return {"step": step, "weights_digest": state.get("weights_digest"), "tokens": self.total_tokens}
 
@@ -228,12 +245,14 @@ class _Loop:
             seconds.append(time.monotonic() - began)
         return median(seconds[1:])
 
-    def _at(self, step: int) -> None:
+    def _at(self, step: int, *, stopping: bool) -> None:
         """What is due at a step whose checkpoint is written; then old checkpoints go."""
         # Who is asked to stop does so soon: the run takes it up at this step when it goes on.
-        if self.on_the_way.due(step) and not self.stopping:
+        if self.on_the_way.due(step) and not stopping:
             with self.records.paused():
                 self.on_the_way.at(self.folder.checkpoint(self.plan.run, step), self.backend)
+        if self.ranks.rank:
+            return
         kept = {*self.plan.branches, *self.on_the_way.kept(step)}
         for old in list_checkpoints(self.folder.checkpoints(self.plan.run))[: -self.recipe.keep_checkpoints]:
             if checkpoint_step(old) not in kept:
@@ -263,22 +282,27 @@ class _Loop:
         self.total_tokens = int(start.state["tokens"])
         return step
 
-    def _step(self, step: int) -> tuple[StepOutput, Examples, list[MicroBatch]]:
+    def _step(self, step: int) -> _Stepped:
+        """One step: each rank computes on its rows, and all know the sums of the whole batch."""
         batch = self.data.batch(step)
         if "sop" not in objectives_of(self.shape):
             batch = replace(batch, sop_labels=np.full_like(batch.sop_labels, -1))
         denominators = (float(batch.masked.sum()) + 1e-5, float(np.count_nonzero(batch.sop_labels >= 0)))
         rate = learning_rate(step, self.recipe.optimizer, self.recipe.steps)
+        mine = _rows_of_rank(batch, self.ranks)
         while True:
             micro = micro_batches(
-                batch,
+                mine,
                 max_tokens=self.max_tokens,
                 sequence_length=self.recipe.sequence_length,
                 few_shapes=self.backend.few_shapes,
             )
             try:
                 parts = [part.examples for part in micro]
-                return self.backend.train_step(parts, denominators, step=step, rate=rate), batch, micro
+                output = self.backend.train_step(parts, denominators, step=step, rate=rate)
+                sums = by_dataset(mine, output, micro, len(self.data.datasets))
+                sums, stopping = self._agreed(sums)
+                return _Stepped(sums, batch.tokens, output.gradient_norm, stopping)
             except OutOfDeviceMemory as error:
                 if self.max_tokens <= self.recipe.sequence_length:
                     raise RunError(
@@ -289,9 +313,18 @@ class _Loop:
                 text = f"out of memory: micro batches of {self.max_tokens:,} tokens from here on (same result)"
                 self.emit({"event": "note", "text": text})
 
+    def _agreed(self, sums: Sums) -> tuple[Sums, bool]:
+        """Sums over all ranks, and whether any was asked to stop: all do so at one step."""
+        told = np.concatenate([*sums.values(), [float(self.stopping)]])
+        added = self.ranks.add(told)
+        return dict(zip(sums, np.split(added[:-1], len(sums)), strict=True)), bool(added[-1])
+
     def _save(self, step: int) -> dict[str, Any]:
         parameters = self.backend.parameters()
         self.guard.check_weights(step, parameters)
+        self._check_equal(step, parameters)
+        if self.ranks.rank:
+            return {"weights_digest": None}
         self.records.write()
         state = {
             "step": step,
@@ -312,189 +345,26 @@ class _Loop:
             tokenizer=open_tokenizer(self.folder),
         )
 
+    def _check_equal(self, step: int, parameters: dict[str, Any]) -> None:
+        """RunError unless all ranks hold the same weights, to the bit."""
+        if self.ranks.size == 1:
+            return
+        # So many bits of a digest are a whole number in double precision, added up over a thousand ranks too.
+        own = float(int(weights_digest(parameters)[-10:], 16))
+        low, high = self.ranks.add(np.array([own, own * (self.ranks.rank == 0)]))
+        if low != high * self.ranks.size:
+            raise RunError(
+                f"step {step:,}: the {self.ranks.size} ranks no longer hold the same weights; nothing is stored",
+                hint="Are their devices and libraries the same? The last checkpoint is whole.",
+            )
 
-_SUMS = ("examples", "tokens", "masked", "mlm_nats", "mlm_correct", "sop_pairs", "sop_nats", "sop_correct")
-Sums = dict[str, Any]  # of arrays (D,)
 
-
-def _by_dataset(batch: Examples, output: StepOutput, micro: list[MicroBatch], datasets: int) -> Sums:
-    """Sums of a step by dataset (D,)."""
-    rows = np.concatenate([part.rows for part in micro])
-
-    def in_order(field: str) -> np.ndarray[Any, Any]:
-        values = np.empty(len(batch))
-        parts = zip(output.rows, micro, strict=True)
-        values[rows] = np.concatenate([getattr(row, field)[: len(part.rows)] for row, part in parts])
-        return values
-
-    columns: dict[str, Any] = {
-        "examples": np.ones(len(batch)),
-        "tokens": batch.lengths,
-        "masked": batch.masked,
-        "sop_pairs": batch.sop_labels >= 0,
-        **{field: in_order(field) for field in RowSums.__dataclass_fields__},
-    }
-    return {name: np.bincount(batch.dataset, columns[name], minlength=datasets) for name in _SUMS}
+def _rows_of_rank(batch: Examples, ranks: Ranks) -> Examples:
+    """The rows of a batch that a rank computes on: about as many tokens as any other."""
+    if ranks.size == 1:
+        return batch
+    return batch.take(np.argsort(-batch.lengths, kind="stable")[ranks.rank :: ranks.size])
 
 
 def _started_from(start: Checkpoint) -> str:
     return f"starts from step {start.state['step']:,} of {start.path.parent.parent.name}"
-
-
-class _StepRecords:
-    """The step records of a run, kept in memory and written now and then."""
-
-    def __init__(self, path: Path, run: str, datasets: list[str]) -> None:
-        self.path = path
-        self.run = run
-        self.datasets = datasets
-        self._kept = STEP_SCHEMA.empty_table()
-        self._rows: list[dict[str, Any]] = []
-        self._started = self._written = time.monotonic()
-        self._before_s = 0.0
-
-    def restore(self, step: int) -> None:
-        """Takes up the records of steps that the checkpoint has seen."""
-        table = read_steps(self.path, as_drawn=True)
-        self._kept = table.filter(pc.less_equal(table["step"], step))
-        self._before_s = pc.max(self._kept["elapsed_s"]).as_py() or 0.0
-        self._started = time.monotonic()
-
-    def add(self, step: int, sums: Sums, measured: tuple[float, float, int]) -> None:
-        rate, norm, total_tokens = measured
-        now = time.monotonic()
-        for number, name in enumerate(self.datasets):
-            if sums["examples"][number]:
-                row = {key: values[number] for key, values in sums.items()}
-                counts = {key: row[key] if key.endswith("_nats") else int(row[key]) for key in row}
-                self._rows.append(
-                    {
-                        "run": self.run,
-                        "step": step,
-                        "dataset": name,
-                        **counts,
-                        "learning_rate": rate,
-                        "gradient_norm": norm,
-                        "total_tokens": total_tokens,
-                        "elapsed_s": self._before_s + now - self._started,
-                    }
-                )
-        if now - self._written > _STEPS_EVERY_S:
-            self.write()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """While it lasts, nothing is trained."""
-        began = time.monotonic()
-        yield
-        self._started += time.monotonic() - began
-
-    def write(self) -> None:
-        fresh = pa.Table.from_pylist(self._rows, schema=STEP_SCHEMA)
-        self._kept = pa.concat_tables([self._kept, fresh], promote_options="permissive").combine_chunks()
-        self._rows.clear()
-        write_steps(self.path, self._kept)
-        # Writing all records again must not come to dominate a long run.
-        self._written = time.monotonic() + self._kept.num_rows / 1e5
-
-
-class _Guard:
-    """Stops a run that cannot come to anything, before its checkpoint is overwritten."""
-
-    # So many steps in a row above the loss of a uniform guess, by this factor, are no beginning of learning.
-    _patience = 50
-    _factor = 3.0
-
-    def __init__(self, plan: RunPlan) -> None:
-        self.plan = plan
-        self.uniform = math.log(plan.shape.vocabulary_size)
-        self.bad_steps = 0
-
-    def check(self, step: int, sums: Sums, norm: float, rate: float, datasets: list[str]) -> None:
-        loss = float(sums["mlm_nats"].sum() / max(1.0, sums["masked"].sum()))
-        if not (math.isfinite(loss) and math.isfinite(norm) and np.isfinite(sums["sop_nats"]).all()):
-            self._stop(f"step {step:,}: the loss is {loss:g}, the gradient norm {norm:g}", sums, rate, datasets)
-        self.bad_steps = self.bad_steps + 1 if loss > self._factor * self.uniform else 0
-        if self.bad_steps >= self._patience:
-            seen = f"the MLM loss was above {self._factor:g} times a uniform guess for {self.bad_steps} steps"
-            self._stop(f"step {step:,}: {seen}, now {loss:.3g}", sums, rate, datasets)
-
-    def check_weights(self, step: int, parameters: dict[str, Any]) -> None:
-        bad = [name for name, value in parameters.items() if not np.isfinite(value).all()]
-        if bad:
-            raise DivergenceError(f"step {step:,}: {len(bad)} parameters hold no numbers, {bad[0]} first", hint=_LOWER)
-
-    def _stop(self, seen: str, sums: Sums, rate: float, datasets: list[str]) -> None:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = sums["mlm_nats"] / sums["masked"]
-        losses = ", ".join(f"{name} {mean:.3g}" for name, mean in zip(datasets, means, strict=True) if mean == mean)
-        raise DivergenceError(
-            f"{seen}; learning rate {rate:.3g}; MLM by dataset: {losses or 'no number'}",
-            where=self.plan.run,
-            hint=_LOWER,
-        )
-
-
-_LOWER = (
-    "The last good checkpoint is kept. Lower the learning rate: a rate for one batch size is √(b/B) times as "
-    "large for another; or warm up longer."
-)
-
-
-class _Meter:
-    """Progress events at a bounded rate: speed, time left, losses over the last steps.
-
-    A backend's first step is not counted, since it may compile; steps that compile another shape later, or wait, do
-    not move the median. Between steps checkpoints are written and scored: as much of that is expected as there was.
-    """
-
-    def __init__(self, emit: Emit, run: str, steps: int) -> None:
-        self.emit = emit
-        self.run = run
-        self.steps = steps
-        self._window: list[Sums] = []
-        self._seconds: deque[float] = deque(maxlen=_WINDOW)
-        self._tokens: deque[int] = deque(maxlen=_WINDOW)
-        self._done = 0
-        self._between = 0.0
-        self._began = self._ended = time.monotonic()
-        self._shown = 0.0
-
-    def begin(self) -> None:
-        """A step begins."""
-        self._began = time.monotonic()
-        if self._done:
-            self._between += self._began - self._ended
-
-    def show(self, step: int, sums: Sums, datasets: list[str], tokens: int) -> None:
-        """A step ended."""
-        self._ended = now = time.monotonic()
-        self._window = [*self._window[-_WINDOW + 1 :], sums]
-        if self._done:
-            self._seconds.append(max(now - self._began, 1e-9))
-            self._tokens.append(tokens)
-        self._done += 1
-        if now - self._shown < _EVENT_EVERY_S and step < self.steps:
-            return
-        self._shown = now
-        usual = median(self._seconds) if self._seconds else None
-        pooled = {key: np.sum([part[key] for part in self._window], axis=0) for key in _SUMS}
-        self.emit(
-            {
-                "event": "progress",
-                "run": self.run,
-                "step": step,
-                "steps": self.steps,
-                "tokens_per_s": None if usual is None else float(np.mean(self._tokens)) / usual,
-                "eta_s": None if usual is None else (usual + self._between / self._done) * (self.steps - step),
-                "loss": {name: _means(pooled, number) for number, name in enumerate(datasets)},
-            }
-        )
-
-
-def _means(pooled: Sums, number: int) -> dict[str, float | None]:
-    masked, pairs = pooled["masked"][number], pooled["sop_pairs"][number]
-    return {
-        "mlm": float(pooled["mlm_nats"][number] / masked) if masked else None,
-        "sop": float(pooled["sop_nats"][number] / pairs) if pairs else None,
-    }

@@ -1,19 +1,54 @@
-"""The processes of `torchrun` and accelerate as ranks that score together, over gloo, whatever they train over."""
+"""Processes that `torch.distributed` knows as ranks: those of `torchrun`, of accelerate, and lossary's own.
 
+What they say to each other goes over gloo, whatever gradients go over.
+"""
+
+import os
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed
 
 from lossary.backends.ranks import Said, Word
+from lossary.errors import RunError
 
-__all__ = ["TorchRanks", "is_launched"]
+__all__ = ["TorchRanks", "device_of_rank", "is_launched", "join"]
+
+# Others wait while the first rank stores a checkpoint or joins scores; one that is gone is noticed at once.
+_PATIENCE = timedelta(days=1)
+# Numbers that are added up at a time: 64 MB of single precision.
+_AT_ONCE = 1 << 24
 
 
 def is_launched() -> bool:
     """Whether this process is one of several that `torch.distributed` knows."""
     return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
+
+
+def join(rank: int, size: int, store: str) -> "TorchRanks":
+    """Makes this process rank `rank` of `size`; they meet in the file `store`, or as `torchrun` tells if it is ""."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if store:
+        where: dict[str, Any] = {"init_method": f"file://{store}", "rank": rank, "world_size": size}
+    else:
+        where = {"init_method": "env://"}
+    try:
+        distributed.init_process_group(backend, timeout=_PATIENCE, **where)
+    except (RuntimeError, ValueError) as error:
+        raise RunError(f"rank {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}") from None
+    return TorchRanks()
+
+
+def device_of_rank(asked: str | None) -> str | None:
+    """The device of this rank: of several GPUs its own, else what is asked for."""
+    if asked in (None, "cuda") and torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", distributed.get_rank()))
+        return f"cuda:{local % torch.cuda.device_count()}"
+    return asked
 
 
 class TorchRanks:
@@ -40,6 +75,25 @@ class TorchRanks:
             if parts is not None:
                 payloads = [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
         return [Said(Word(word), payload) for word, payload in zip(words, payloads, strict=True)]
+
+    def add(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over ranks, on all of them."""
+        total = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(total, group=self._group)
+        summed: NDArray[np.float64] = total.numpy()
+        return summed
+
+    def add_tensors(self, tensors: list[torch.Tensor]) -> None:
+        """Sums tensors of one device and type over ranks, in place; some of them at a time, as one."""
+        some: list[torch.Tensor] = []
+        for number, tensor in enumerate(tensors):
+            some.append(tensor)
+            if number + 1 == len(tensors) or sum(map(torch.numel, some)) >= _AT_ONCE:
+                together = torch.cat([part.reshape(-1) for part in some])
+                distributed.all_reduce(together)
+                sums = together.split([part.numel() for part in some])
+                torch._foreach_copy_(some, [total.view_as(part) for total, part in zip(sums, some, strict=True)])
+                some = []
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from lossary.backends.api import Denominators, OutOfDeviceMemory, RowSums, StepOutput, row_sums
+from lossary.backends.ranks import OneRank, Ranks
 from lossary.backends.torch.law import LawState, update
 from lossary.backends.torch.targets import usable_device
 from lossary.data.examples import Examples
@@ -52,6 +53,11 @@ class TorchTraining(ABC):
         self._parameters: list[torch.Tensor] = []
         self._adapted: list[bool] = []
         self._fixed: dict[str, torch.Tensor] = {}
+        self._ranks: Ranks = OneRank()
+
+    def join(self, ranks: Ranks) -> None:
+        """From now on a step's micro batches are those of this rank; gradients are summed over all ranks."""
+        self._ranks = ranks
 
     def _take(
         self, trained: Mapping[str, torch.Tensor], adapted: Sequence[bool], fixed: Mapping[str, torch.Tensor]
@@ -103,7 +109,9 @@ class TorchTraining(ABC):
             self.load_moments(None)
         assert self._state is not None
         seen = self._accumulate(micro, denominators, step)
-        norm = update(self._law, self._state, self._gradients(), step=step, rate=rate)
+        gradients = self._gradients()
+        self._ranks.add_tensors(gradients)
+        norm = update(self._law, self._state, gradients, step=step, rate=rate)
         return StepOutput(gradient_norm=float(norm), rows=[rows_of(*item) for item in seen])
 
     def gradients(self, micro: Sequence[Examples], denominators: Denominators) -> Parameters:
@@ -130,7 +138,8 @@ class TorchTraining(ABC):
         seen = []
         try:
             for part, examples in enumerate(micro):
-                with self._begin(step, part):
+                # Of parts that are trained at one time no two draw the same.
+                with self._begin(step, part * self._ranks.size + self._ranks.rank):
                     out = self._forward(examples)
                     nats = functional.cross_entropy(out.mlm, out.labels, reduction="none")
                     loss = nats.sum() / denominators[0]
