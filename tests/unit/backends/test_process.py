@@ -2,14 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lossary.backends.process import StopRequest, WarmWorkers, run_worker, stop_on_signals
-from lossary.errors import DataError, InternalError, Interrupted, LossaryError, MachineError
+from lossary.backends.process import StopRequest, WarmWorkers, run_ranks, run_worker, stop_on_signals
+from lossary.errors import DataError, InternalError, Interrupted, LossaryError, MachineError, RunError, WorkerError
 from lossary.files import read_json
 
 WORKER = """
@@ -137,6 +137,50 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_machine(work: Any, monkey
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(OSError, match="/nowhere/python"):
         work("1")
+
+
+@pytest.fixture
+def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs code as two ranks that know the job; events and notes are collected."""
+    text = "import os, time\nfrom lossary.errors import Interrupted, RunError\n" + WORKER
+    asked = 'eval(job["code"], globals() | {"job": job, "emit": emit})'
+    (tmp_path / "planted_worker.py").write_text(text.replace('eval(job["code"])', asked))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+
+    def run(code: str, events: list[Any]) -> dict[str, Any]:
+        more: dict[str, Any] = {"emit": events.append, "stop": StopRequest(), "log": tmp_path / "logs" / "a.log"}
+        return run_ranks("planted_worker", {"code": code, "seen": str(tmp_path)}, ranks=2, threads=1, **more)
+
+    return run
+
+
+def test_ranks_know_their_places_and_the_first_one_speaks(together: Callable[..., Any]) -> None:
+    events: list[Any] = []
+    found = together("(job['rank'], job['ranks'], os.path.isdir(os.path.dirname(job['store'])))", events)
+    assert found["answer"] == [0, 2, True]
+    assert [event["event"] for event in events] == ["done"]
+
+
+def test_the_error_of_any_rank_is_that_of_all(together: Callable[..., Any]) -> None:
+    code = "time.sleep(60) if job['rank'] == 0 else (_ for _ in ()).throw(RunError('no memory here'))"
+    with pytest.raises(RunError, match="no memory here"):
+        together(code, [])
+
+
+def test_ranks_begin_again_while_they_come_further_and_end_where_they_do_not(together: Callable[..., Any]) -> None:
+    # Each time one step further, up to step 3; then no further.
+    code = (
+        "(emit({'event': 'progress', 'step': min(3, len(os.listdir(job['seen'])))}),"
+        " open(f\"{job['seen']}/{time.time_ns()}\", 'w').close(), os.kill(os.getpid(), 9))"
+        " if job['rank'] == 0 else time.sleep(60)"
+    )
+    events: list[Any] = []
+    with pytest.raises(WorkerError, match="ended by SIGKILL"):
+        together(code, events)
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert notes
+    assert all(note.startswith("rank 0 of 2 was lost") for note in notes)
+    assert [event["step"] for event in events if event["event"] == "progress"][-3:] == [3, 3, 3]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\xff", "null"])
