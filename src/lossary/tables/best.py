@@ -59,7 +59,7 @@ def parse_step(text: str | None, *, where: str = "--step") -> StepChoice:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A total that steps are compared by."""
+    """A total that steps are compared by; without a metric, that of the first loss that each run has."""
 
     metric: Metric = "mlm_loss"
     weighting: Weighting = "validation_share"

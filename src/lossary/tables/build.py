@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from lossary.data.parts import present_validation, read_validation_manifest
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.objectives import OBJECTIVES, metrics_of, objective_of
-from lossary.results.records import ScoreHeader
+from lossary.results.records import ScoreHeader, read_header
 from lossary.results.scorefile import ScoreFile
 from lossary.results.whole_scores import read_checked
 from lossary.statistics.estimates import Estimate
@@ -192,10 +193,15 @@ def _scored_runs(
     scored = []
     for name in _known_runs(study, folder, runs):
         files = sorted((folder.run(name) / "scores").glob("*.parquet"))
-        chosen = _best(study, folder, name, step, notes) if isinstance(step, Criterion) else step
-        if chosen is None and isinstance(step, Criterion):
-            notes.append(f"{name}: no step has a {step}; left out")
-            continue
+        chosen: int | None
+        if isinstance(step, Criterion):
+            criterion = step if step.metric else replace(step, metric=_first_loss(files))
+            chosen = _best(study, folder, name, criterion, notes)
+            if chosen is None:
+                notes.append(f"{name}: no step has a {criterion}; left out")
+                continue
+        else:
+            chosen = step
         if chosen is not None:
             files = [path for path in files if int(path.stem) == chosen]
         newest_first = (Scored(path, read_checked(path)) for path in reversed(files))
@@ -206,6 +212,11 @@ def _scored_runs(
             steps = [int(path.stem) for path in sorted((folder.run(name) / "scores").glob("*.parquet"))]
             notes.append(f"{name}: {_why_not(files, steps, chosen)}; left out")
     return scored
+
+
+def _first_loss(files: Sequence[Path]) -> Metric:
+    """What the steps of a run are chosen by where nobody says: a run of causal scores has no loss of hidden words."""
+    return next(iter(ranked_by([read_header(path) for path in files])), Criterion().metric)
 
 
 def _why_not(files: Sequence[Path], steps: Sequence[int], chosen: int | None) -> str:

@@ -52,7 +52,7 @@ def step_of_study(step: StepChoice) -> int | Criterion | None:
     """A choice of steps as a study's own scores have it. Raises UsageError if it names no total of theirs."""
     if not isinstance(step, Best):
         return step
-    return Criterion.parse(step.criterion, where="--step") if step.criterion else Criterion()
+    return Criterion.parse(step.criterion, where="--step") if step.criterion else Criterion("")
 
 
 def open_paired(

@@ -1,17 +1,20 @@
 """The table says what the scores add up to, and why a number is not there."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import log
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+import lossary
 from lossary.errors import ScoreError, UsageError
 from lossary.files import write_json
-from lossary.results.records import STEP_SCHEMA, write_steps
+from lossary.results.records import STEP_SCHEMA, read_header, write_scores, write_steps
 from lossary.tables.best import Criterion, best_step
 from lossary.tables.build import build_table
 from lossary.tables.comparison import Side, compare
@@ -172,3 +175,22 @@ def test_nothing_scored_and_nothing_readable_are_errors(synthetic: Callable[...,
     path.write_bytes(b"nothing")
     with pytest.raises(ScoreError, match=r"00000100\.parquet"):
         build_table(study.study, study.folder)
+
+
+def test_the_best_step_of_causal_scores_is_chosen_by_their_own_loss(
+    synthetic: Callable[..., Any], planted: Any
+) -> None:
+    study = synthetic(RUNS)
+    for run in RUNS:
+        for step, mlm in ((50, 2.0), (100, 3.0)):
+            study.score(run, {name: planted(mlm=mlm) for name in ("reform", "views", "dialogue")}, step=step)
+    for step in (50, 100):
+        path = study.folder.scores("tf_xxl", step)
+        rows = pq.read_table(path)
+        rows = rows.filter(pc.equal(rows["objective"].cast("string"), "mlm"))
+        causal = rows.set_column(rows.column_names.index("objective"), "objective", pa.array(["clm"] * len(rows)))
+        write_scores(path, causal.cast(rows.schema), replace(read_header(path), objectives=("clm",)))
+    found = lossary.table(study.folder.root, step="best").model
+    assert [(run.name, run.step) for run in found.runs] == [("torch_xxl", 50), ("tf_xxl", 50)]
+    chosen = [note for note in found.notes if "is the best of 2 scored" in note]
+    assert [next(m for m in ("mlm_loss", "clm_loss") if m in note) for note in chosen] == ["mlm_loss", "clm_loss"]
