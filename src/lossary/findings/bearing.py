@@ -44,6 +44,7 @@ LEAST: Mapping[str, Least] = {
     "L203": Least(0, "none", _COUNTED),
     "L204": Least(0, "none", _COUNTED),
     "L205": Least(2, "none", "it speaks of the interval itself, and never warns"),
+    "L206": Least(0, "none", _COUNTED),
     "L301": Least(0, "none", _COUNTED),
     "L302": Least(0, "none", _COUNTED),
     "L303": Least(0, "none", _COUNTED),

@@ -24,6 +24,7 @@ from lossary.results.records import read_steps
 from lossary.statistics.estimates import Estimate
 from lossary.study import Recipe, Study
 from lossary.tables.begun import Begun, begun_with
+from lossary.tables.byte_counts import ByteCounts, byte_counts
 from lossary.tables.comparability import realised_shares
 from lossary.tables.history import Evaluation, evaluations
 from lossary.tables.imported import imported_curves
@@ -79,6 +80,7 @@ class Subject:
     vocabulary_size: int | None = None
     imported_curves: Path | None = None
     evaluations: Sequence[Evaluation] = ()  # of every step that runs of a study were scored at
+    bytes: Sequence[ByteCounts] = ()  # of targets, held against the frozen text
     margins: Mapping[Metric, float] = field(default_factory=dict)  # within which runs are to be equal to the base
 
     def cells(self, metric: Metric) -> list[Cell]:
@@ -197,6 +199,7 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
         facts={name: found for name in names if (found := _facts(study, folder, name)) is not None},
         labels=_labels(study, folder),
         evaluations=evaluations(table, folder),
+        bytes=byte_counts(table, folder),
         margins=study.check.margins,
         recipes={run: study.recipe_of(run) for run in trained},
         begun={run: begun for run in trained if (begun := begun_with(folder, run)) is not None},

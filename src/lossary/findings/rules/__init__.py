@@ -3,6 +3,7 @@
 from lossary.findings.model import Rule
 from lossary.findings.rules import (
     broken_numbers,
+    bytes_not_of_the_text,
     duplicate_documents,
     gap_dataset_specific,
     identical_pairs,
@@ -42,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     shares_not_realised.RULE,
     missing_cells.RULE,
     interval_too_wide.RULE,
+    bytes_not_of_the_text.RULE,
     train_validation_overlap.RULE,
     unknown_pieces.RULE,
     duplicate_documents.RULE,
