@@ -1,4 +1,4 @@
-"""A model that is a function of bytes costs the same bits in two vocabularies; bytes that are not of the text are found."""
+"""A model that is a function of bytes costs the same bits in two vocabularies; bytes not of the text are found."""
 
 import shutil
 from dataclasses import replace
