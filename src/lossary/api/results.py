@@ -211,10 +211,17 @@ class TableResult(_Rows):
         }
         return _of_kind(kinds, kind)
 
-    def __str__(self) -> str:
+    def text(self, *, metrics: "Sequence[Metric] | None" = None, width: int = 100) -> str:
+        """What `lossary show --metrics` prints, `width` columns wide. UsageError for a metric without a value."""
         from lossary.reports.terminal import terminal_text
 
-        return terminal_text(self.model)
+        for metric in metrics or ():
+            if metric not in self.metrics:
+                raise _unknown("metric", metric, self.metrics)
+        return terminal_text(self.model, metrics=metrics, width=width)
+
+    def __str__(self) -> str:
+        return self.text()
 
     def __repr__(self) -> str:
         return f"<table of {self.model.study!r}: {len(self.datasets)} datasets, runs {', '.join(self.runs)}>"

@@ -30,7 +30,7 @@ from lossary.files import check_json, digest_file, read_json, write_directory_at
 from lossary.models.architectures import EncoderShape, ModelShape, config_of, shape_from, shape_value
 from lossary.models.parameters import Parameters, parameter_table, shape_from_config
 from lossary.models.shapes import AlbertShape
-from lossary.models.tensors import read_tensors, read_weights
+from lossary.models.tensors import check_finite, read_tensors, read_weights, some
 from lossary.models.tf_albert import read_tf_albert
 from lossary.models.tf_bundle import bundle_prefix
 from lossary.models.update_laws import Moments
@@ -212,8 +212,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             return _load_encoder(path, config, state)
         found = _canonical(read_weights(path))
     elif prefix := bundle_prefix(path):
-        made = read_tf_albert(prefix)
-        found, config, vocabularies = made.parameters, made.config, made.vocabularies
+        made, vocabularies = read_tf_albert(prefix)
+        found, config = made.parameters, made.config
         state = {} if made.step is None else {"step": made.step}
     else:
         raise CheckpointError(f"no checkpoint: there is no {_CONFIG}", where=str(path))
@@ -230,15 +230,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     missing = [name for name in table if name not in found]
     if missing:
         raise CheckpointError(
-            f"{len(missing)} parameters are missing: {_some(missing)}",
+            f"{len(missing)} parameters are missing: {some(missing)}",
             where=str(path),
             hint="A model without its MLM head cannot be scored; save it as AlbertForPreTraining or AlbertForMaskedLM.",
         )
     wrong = [f"{name} {found[name].shape}, not {size}" for name, size in table.items() if found[name].shape != size]
     if wrong:
-        raise CheckpointError(f"shapes differ from config.json: {_some(wrong)}", where=str(path))
+        raise CheckpointError(f"shapes differ from config.json: {some(wrong)}", where=str(path))
     parameters = {name: np.ascontiguousarray(found[name], np.float32) for name in table}
-    _check_finite(parameters, path)
+    check_finite(parameters, path)
     return Checkpoint(
         path=path,
         shape=shape,
@@ -255,7 +255,7 @@ def _load_encoder(path: Path, config: Mapping[str, Any], state: dict[str, Any]) 
     shape = shape_from({**state["model"], "settings": {}})
     assert isinstance(shape, EncoderShape)
     parameters = read_weights(path)
-    _check_finite(parameters, path)
+    check_finite(parameters, path)
     return Checkpoint(
         path=path,
         shape=shape.with_config(config),
@@ -295,18 +295,6 @@ def _check_files(path: Path, state: Mapping[str, Any], names: Iterable[str]) -> 
             raise CheckpointError(f"{name} is missing or not what was written", where=str(path), hint=_HINT)
 
 
-def _check_finite(parameters: Parameters, path: Path) -> None:
-    """Weights that are no numbers give losses that are none; whoever asks is told which."""
-    broken = {name: int(np.count_nonzero(~np.isfinite(value))) for name, value in parameters.items()}
-    told = [f"{name} ({count:,} of {parameters[name].size:,})" for name, count in broken.items() if count]
-    if told:
-        raise CheckpointError(
-            f"{len(told)} of {len(parameters)} parameters hold NaN or infinite values: {_some(told)}",
-            where=str(path),
-            hint="The run diverged, or the file was made by a broken export: use an earlier checkpoint.",
-        )
-
-
 def _canonical(found: dict[str, Any]) -> dict[str, Any]:
     """Tied copies are dropped; older names of layer normalisation are brought up to date."""
     renamed = {
@@ -316,8 +304,3 @@ def _canonical(found: dict[str, Any]) -> dict[str, Any]:
     if "predictions.bias" not in renamed and "predictions.decoder.bias" in renamed:
         renamed["predictions.bias"] = renamed["predictions.decoder.bias"]
     return renamed
-
-
-def _some(items: Iterable[str]) -> str:
-    listed = list(items)
-    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 from lossary.errors import CheckpointError, DataError
 from lossary.files import read_json
-from lossary.models.tf_bundle import bundle_prefix
+from lossary.models.tf1 import family_of, step_of
+from lossary.models.tf_bundle import Bundle, bundle_prefix
 
 __all__ = ["STEP_FOLDER", "FolderModel", "Kind", "read_config", "recognise", "step_of_folder"]
 
-# albert: lossary's own or transformers'; tf1: google-research's files; transformers: any other class of it.
+# albert: lossary's own or transformers'; tf1: google-research/albert's files; transformers: any other class of it.
 Kind = Literal["albert", "tf1", "transformers", "keras"]
 
 # What a Trainer calls the folders of its checkpoints.
@@ -36,6 +37,7 @@ class FolderModel:
     kind: Kind
     architecture: str = ""  # the class of transformers
     step: int | None = None  # of training, where something says so
+    tensorflow_1: Path | None = None  # what the files of a google-research/bert checkpoint start with
 
 
 def recognise(path: Path) -> FolderModel:
@@ -45,8 +47,8 @@ def recognise(path: Path) -> FolderModel:
             if set(archive.namelist()) >= _KERAS:
                 return FolderModel(path=path, kind="keras", step=step_of_folder(path))
     if not (path / "config.json").is_file():
-        if bundle_prefix(path):
-            return FolderModel(path=path, kind="tf1")
+        if prefix := bundle_prefix(path):
+            return _tensorflow_1(path, Bundle(prefix))
         if not path.exists():
             raise CheckpointError("there is no such file or folder", where=str(path))
         raise CheckpointError(
@@ -63,6 +65,18 @@ def recognise(path: Path) -> FolderModel:
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise CheckpointError(f"there are no weights: {', '.join(_WEIGHTS)}", where=str(path))
     return FolderModel(path=path, kind=kind, architecture=architecture, step=step_of_folder(path))
+
+
+def _tensorflow_1(path: Path, bundle: Bundle) -> FolderModel:
+    if family_of(bundle) == "albert":
+        return FolderModel(path=path, kind="tf1")
+    return FolderModel(
+        path=path,
+        kind="transformers",
+        architecture="BertForPreTraining",
+        step=step_of(bundle),
+        tensorflow_1=bundle.prefix,
+    )
 
 
 def step_of_folder(path: Path) -> int | None:

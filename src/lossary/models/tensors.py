@@ -7,6 +7,7 @@ bfloat16 is the upper half of a float32 and is widened bit by bit; float16 and f
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from lossary.errors import CheckpointError
 from lossary.files import read_json
 
-__all__ = ["read_tensors", "read_weights"]
+__all__ = ["check_finite", "read_tensors", "read_weights", "some"]
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _KINDS: dict[str, np.dtype[Any]] = {
@@ -83,3 +84,21 @@ def _array(data: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[np.float32
     if entry["dtype"] == "BF16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
     return np.asarray(values, np.float32).reshape(entry["shape"])
+
+
+def check_finite(parameters: Mapping[str, NDArray[np.float32]], path: Path) -> None:
+    """Weights that are no numbers give losses that are none; whoever asks is told which."""
+    broken = {name: int(np.count_nonzero(~np.isfinite(value))) for name, value in parameters.items()}
+    told = [f"{name} ({count:,} of {parameters[name].size:,})" for name, count in broken.items() if count]
+    if told:
+        raise CheckpointError(
+            f"{len(told)} of {len(parameters)} parameters hold NaN or infinite values: {some(told)}",
+            where=str(path),
+            hint="The run diverged, or the file was made by a broken export: use an earlier checkpoint.",
+        )
+
+
+def some(items: Iterable[str]) -> str:
+    """The first few, and how many more there are."""
+    listed = list(items)
+    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")

@@ -1,4 +1,4 @@
-"""The table in a terminal: up to two runs side by side, more as one block for each metric."""
+"""The table in a terminal: up to two runs with all their metrics, more as one block for each metric."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -27,9 +27,10 @@ from lossary.tables.model import Cell, Metric, Table, Total, Weighting
 __all__ = ["print_table", "terminal_text"]
 
 WIDTH = 100
-# A block of more runs than this would not fit the width.
-_RUNS_A_BLOCK = 3
-_VALUE = 13
+# Widths in characters with the space in front: of a dataset's name and share, a floor, a number, a difference.
+_FIRST, _FLOOR, _VALUE, _DELTA = 23, 7, 13, 10
+# Columns of training: rows and shares.
+_TRAINED = 19
 # As the columns of shares are called; the legend says it in full.
 _TOTALS: dict[Weighting, str] = {
     "validation_share": "total by val%",
@@ -66,7 +67,7 @@ def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] | N
         _print_blocks(table, console, runs, metrics)
     _print_seeds(table, console, metrics)
     console.print()
-    _print_legend(table, console)
+    _print_legend(table, console, metrics)
     for note in table.notes:
         console.print(f"note: {escape(plain(note))}", style="yellow")
 
@@ -79,12 +80,23 @@ def _print_blocks(table: Table, console: Console, runs: Sequence[str], metrics: 
             console.print()
             console.print(_run_block(table, run, [metric for metric in metrics if run in having[metric]]))
         return
-    # A difference takes as much room as a number.
-    size = _RUNS_A_BLOCK if table.base is None else 2
+    size = _runs_a_block(table, metrics, console.width)
     for metric in metrics:
         for start in range(0, len(having[metric]), size):
             console.print()
             console.print(_metric_block(table, metric, having[metric][start : start + size]))
+
+
+def _runs_a_block(table: Table, metrics: Sequence[Metric], width: int) -> int:
+    """How many runs stand side by side, the same for every metric: two at least, which fit the narrowest width."""
+    has_floor = any(cell.floor is not None and cell.metric in metrics for cell in table.cells)
+    first = _FIRST + (_TRAINED if _is_trained(table) else 0) + (_FLOOR if has_floor else 0)
+    return max(2, (width - first) // (_VALUE + 1 + (0 if table.base is None else _DELTA)))
+
+
+def _is_trained(table: Table) -> bool:
+    """Whether anything is known of rows and shares of training."""
+    return table.is_imported or any(row.train_rows is not None or row.train_share is not None for row in table.datasets)
 
 
 def _print_seeds(table: Table, console: Console, metrics: Sequence[Metric]) -> None:
@@ -108,13 +120,14 @@ def _print_seeds(table: Table, console: Console, metrics: Sequence[Metric]) -> N
         console.print(grid)
 
 
-def _print_legend(table: Table, console: Console) -> None:
+def _print_legend(table: Table, console: Console, metrics: Sequence[Metric]) -> None:
     lines = []
+    cells = [cell for cell in table.cells if cell.metric in metrics]
     if not table.is_imported:
-        floors = any(cell.floor is not None for cell in table.cells)
-        floor = " · floor: unigram entropy (MLM), label entropy (SOP)" if floors else ""
-        lines.append(f"± 95 %, sampling of validation examples{floor}")
-    if any(cell.standing in ("at", "above") for cell in table.cells):
+        floors = any(cell.floor is not None for cell in cells)
+        said = " · floor: unigram entropy (MLM), label entropy (SOP)" if floors else ""
+        lines.append(f"± 95 %, sampling of validation examples{said}")
+    if any(cell.standing in ("at", "above") for cell in cells):
         lines.append("≈ not shown to differ from the floor · ▲ above the floor")
     if any(total_mark(total) for total in table.totals):
         lines.append("† without a dataset that has no such value")
@@ -125,33 +138,37 @@ def _print_legend(table: Table, console: Console) -> None:
         console.print(escape(plain(line)), style="dim")
 
 
-def _grid(title: str) -> Grid:
+def _grid(table: Table, title: str) -> Grid:
     grid = Grid(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     grid.add_column("dataset", no_wrap=True, overflow="ellipsis", min_width=14, max_width=22)
-    grid.add_column("train rows", justify="right", no_wrap=True, min_width=11)
-    for name in ("train%", "val%"):
-        grid.add_column(name, justify="right", no_wrap=True, min_width=6)
+    if _is_trained(table):
+        grid.add_column("train rows", justify="right", no_wrap=True, min_width=11)
+        grid.add_column("train%", justify="right", no_wrap=True, min_width=6)
+    grid.add_column("val%", justify="right", no_wrap=True, min_width=6)
     return grid
 
 
 def _rows(table: Table) -> list[list[str]]:
-    return [
-        [escape(plain(row.name)), short_count(row.train_rows), percent(row.train_share), percent(row.validation_share)]
-        for row in table.datasets
-    ]
+    rows = []
+    for row in table.datasets:
+        trained = [short_count(row.train_rows), percent(row.train_share)] if _is_trained(table) else []
+        rows.append([escape(plain(row.name)), *trained, percent(row.validation_share)])
+    return rows
 
 
 def _total_labels(table: Table, weighting: Weighting) -> list[str]:
     """The first columns of a total; the headline also says the sums of rows and shares."""
-    if weighting != weightings(table)[0]:
-        return [_TOTALS[weighting], "", "", ""]
-    return [_TOTALS[weighting], total_rows(table), "100.0", "100.0"]
+    is_headline, is_trained = weighting == weightings(table)[0], _is_trained(table)
+    trained = [total_rows(table), "100.0"] if is_trained else []
+    texts = [*trained, "100.0"]
+    return [_TOTALS[weighting], *(texts if is_headline else ("" for _ in texts))]
 
 
 def _run_block(table: Table, run: str, metrics: Sequence[Metric]) -> Grid:
     column = next(column for column in table.runs if column.name == run)
     grid = _grid(
-        f"{escape(plain(run))}  {column.backend} {escape(plain(column.size or ''))}  step {column.step or 0:,}"
+        table,
+        f"{escape(plain(run))}  {column.backend} {escape(plain(column.size or ''))}  step {column.step or 0:,}",
     )
     for metric in metrics:
         grid.add_column(f"{metric_title(metric)} ±95", justify="right", no_wrap=True, min_width=_VALUE)
@@ -166,39 +183,44 @@ def _run_block(table: Table, run: str, metrics: Sequence[Metric]) -> Grid:
 
 def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
     with_floor = any(cell.metric == metric and cell.floor is not None for cell in table.cells)
-    grid = _grid(metric_title(metric) if table.is_imported else f"{metric_title(metric)} ±95")
+    grid = _grid(table, metric_title(metric) if table.is_imported else f"{metric_title(metric)} ±95")
     if with_floor:
         grid.add_column("floor", justify="right", no_wrap=True, style="dim", min_width=6)
     for run in runs:
         grid.add_column(
             escape(plain(run)), justify="right", no_wrap=True, overflow="ellipsis", min_width=_VALUE, max_width=20
         )
-        if table.base not in (None, run):
+        if _has_delta(table, metric, run):
             grid.add_column("Δ base", justify="right", no_wrap=True, min_width=9)
     having = {cell.dataset for cell in table.cells if cell.metric == metric and cell.n}
     for row, dataset in zip(_rows(table), table.datasets, strict=True):
         cells = [table.cell(run, dataset.name, metric) for run in runs]
         if table.has_own_metrics and not table.is_imported and dataset.name not in having:
             continue
-        texts = (text for cell in cells for text in _with_delta(table, cell, cell.run, dataset.name))
+        texts = (text for cell in cells for text in _with_delta(table, metric, cell, cell.run, dataset.name))
         grid.add_row(*row, *([number(cells[0].floor, metric)] if with_floor else []), *texts)
     grid.add_section()
     for weighting in weightings(table):
         totals = [(run, table.find_total(run, metric, weighting)) for run in runs]
         # Only the headline total has a difference of its own.
         headline = weighting == "validation_share"
-        texts = (text for run, total in totals for text in _with_delta(table, total, run, None, known=headline))
+        texts = (text for run, total in totals for text in _with_delta(table, metric, total, run, None, known=headline))
         labels = _total_labels(table, weighting)
         grid.add_row(*labels, *([""] if with_floor else []), *texts, style=_STYLES[weighting])
     return grid
 
 
+def _has_delta(table: Table, metric: Metric, run: str) -> bool:
+    """Whether a run stands beside its difference to the base: not where metrics have none."""
+    return any(delta.value is not None and (delta.run, delta.metric) == (run, metric) for delta in table.deltas)
+
+
 def _with_delta(
-    table: Table, cell: Cell | Total | None, run: str, dataset: str | None, *, known: bool = True
+    table: Table, metric: Metric, cell: Cell | Total | None, run: str, dataset: str | None, *, known: bool = True
 ) -> list[str]:
     texts = [_text(cell, imported=table.is_imported)]
-    if table.base not in (None, run):
-        delta = table.delta(run, dataset, cell.metric) if known and cell is not None else None
+    if _has_delta(table, metric, run):
+        delta = table.delta(run, dataset, metric) if known and cell is not None else None
         texts.append(delta_text(delta))
     return texts
 

@@ -11,6 +11,7 @@ from typing import Any
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.models.folders import STEP_FOLDER, Kind, recognise
+from lossary.models.tf_bert import bert_vocabulary
 from lossary.scoring.score import ScoreJob
 from lossary.study import Precision
 
@@ -78,6 +79,10 @@ def foreign_of(
             where="--tokenizer",
             hint="`lossary convert` makes a folder of them, whose tokenizer can be named.",
         )
+    if found.tensorflow_1 is not None and tokenizer is None:
+        tokenizer = bert_vocabulary(found.tensorflow_1)
+        if tokenizer is None:
+            raise UsageError("there is no vocab.txt beside it", where=str(path), hint="Name it with --tokenizer.")
     # An ALBERT that speaks another vocabulary is a model of transformers like others.
     kind: Kind = "transformers" if found.kind == "albert" and tokenizer is not None else found.kind
     if kind == "transformers" and backend != "torch":

@@ -51,6 +51,8 @@ def read_beside(folder: Path) -> Beside:
         found = {role: _content(source.get(f"{role}_token")) for role in ROLES}
         names |= {role: content for role, content in found.items() if content is not None}
     kind = config.get("tokenizer_class") or _optional(folder, "config.json").get("model_type")
+    if not kind and (folder / "bert_config.json").is_file():
+        kind = "bert"  # a folder of google-research's
     return Beside(config=config, added=added, names=names, kind=str(kind or ""))
 
 

@@ -1,7 +1,8 @@
 """A vocab.txt as the tokenizer.json that it stands for, where what is done with it is known to the letter.
 
-BERT and its kin cut words alike; whether they fold case has to be said by tokenizer_config.json. ESM reads amino acids
-one by one. Other tokenizers have files of this name, too, and are refused.
+BERT and its kin cut words alike. Whether they fold case is said by tokenizer_config.json; where it is not, those
+without a capital letter in any piece do, since every word with one would be unknown to them. ESM reads amino acids one
+by one. Other tokenizers have files of this name, too, and are refused.
 """
 
 import re
@@ -20,6 +21,7 @@ HOW_TO_MAKE = (
     "Make one with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER); "
     "a tokenizer without a fast form cannot be used."
 )
+_SPECIAL = re.compile(r"\[[A-Za-z0-9_]+\]")
 _BERT = re.compile(r"(Bert|Electra|DistilBert|bert|electra|distilbert)(Tokenizer(Fast)?)?")
 
 
@@ -27,11 +29,11 @@ def from_vocab_txt(path: Path, beside: Beside) -> tuple[dict[str, Any], Beside]:
     """The tokenizer.json of a vocab.txt, and what stands beside it with the defaults of its kind."""
     kind = beside.kind
     bert, esm = _BERT.fullmatch(kind), kind in ("EsmTokenizer", "esm")
-    lowercase = beside.config.get("do_lower_case")
-    if not esm and not (bert and isinstance(lowercase, bool)):
-        why = "nothing beside it says whether it folds case" if bert else f"and is for a {kind or 'tokenizer unknown'}"
+    if not esm and not bert:
         raise VocabularyError(
-            f"a vocab.txt alone, {why}: a tokenizer.json is needed", where=str(path), hint=HOW_TO_MAKE
+            f"a vocab.txt alone, and is for a {kind or 'tokenizer unknown'}: a tokenizer.json is needed",
+            where=str(path),
+            hint=HOW_TO_MAKE,
         )
     try:
         # As the libraries do: one piece a line, whatever else a line may end with.
@@ -48,6 +50,14 @@ def from_vocab_txt(path: Path, beside: Beside) -> tuple[dict[str, Any], Beside]:
     if esm:
         defaults = {role: f"<{role}>" for role in ("unk", "cls", "pad", "mask", "eos")}
         return _known(ids, defaults, beside, path, _esm)
+    if not isinstance(beside.config.get("do_lower_case"), bool):
+        if any(name != name.lower() for name in names if not _SPECIAL.fullmatch(name)):
+            raise VocabularyError(
+                "a vocab.txt with capital letters, and nothing beside it says whether it folds case",
+                where=str(path),
+                hint='Write {"do_lower_case": false}, or true, to a tokenizer_config.json beside it.',
+            )
+        beside = replace(beside, config={**beside.config, "do_lower_case": True})
     defaults = {role: f"[{role.upper()}]" for role in ("unk", "cls", "sep", "pad", "mask")}
     return _known(ids, defaults, beside, path, _bert)
 

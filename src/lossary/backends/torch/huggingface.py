@@ -22,6 +22,7 @@ from lossary.backends.torch.targets import usable_device
 from lossary.errors import CheckpointError, DataError
 from lossary.files import read_json
 from lossary.models.folders import recognise
+from lossary.models.tf_bert import GELU_NOTE, read_tf_bert
 from lossary.study import Precision
 from lossary.vocabulary.api import Vocabulary
 
@@ -36,7 +37,7 @@ _BROKEN = (
 def open_huggingface(
     folder: Path, vocabulary: Vocabulary | None = None, *, device: str | None = None, precision: Precision = "fp32"
 ) -> HuggingFaceScorer:
-    """The model in a folder on a device (a GPU if there is one), ready to score.
+    """The model in a folder, or of google-research/bert's files, on a device (a GPU if there is one), ready to score.
 
     "bf16" keeps weights of 16 bits as they are saved and computes others under autocast; "fp32" widens all.
     CheckpointError: a class without a head over a vocabulary, code in the folder, weights that are missing, damaged or
@@ -51,19 +52,35 @@ def open_huggingface(
             "AutoModelForCausalLM.",
         )
     place = usable_device(device)
-    kind = getattr(transformers, found.architecture)
-    model = _load(kind, folder, torch.float32 if precision == "fp32" else "auto")
+    if found.tensorflow_1 is not None:
+        model, notes = _load_tf_bert(found.tensorflow_1)
+    else:
+        _check_parts(folder)
+        source = {"pretrained_model_name_or_path": folder, "local_files_only": True, "weights_only": True}
+        kind = getattr(transformers, found.architecture)
+        model, notes = _load(kind, folder, source, torch.float32 if precision == "fp32" else "auto"), []
     _check_finite(model, folder)
-    return HuggingFaceScorer(model.to(place), vocabulary, precision=precision)
+    scorer = HuggingFaceScorer(model.to(place), vocabulary, precision=precision)
+    scorer.notes += notes
+    return scorer
 
 
-def _load(kind: Any, folder: Path, dtype: Any) -> Any:
-    _check_parts(folder)
+def _load_tf_bert(prefix: Path) -> tuple[Any, list[str]]:
+    """The model of a google-research/bert checkpoint, and what to know of it."""
+    made = read_tf_bert(prefix)
+    kind = getattr(transformers, made.config["architectures"][0])
+    source = {
+        "pretrained_model_name_or_path": None,
+        "config": transformers.BertConfig.from_dict(made.config),
+        "state_dict": {name: torch.from_numpy(value) for name, value in made.parameters.items()},
+    }
+    return _load(kind, prefix, source, torch.float32), [GELU_NOTE] if made.config["hidden_act"] == "gelu_new" else []
+
+
+def _load(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> Any:
     with _silent():
         try:
-            model, info = kind.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, weights_only=True, output_loading_info=True
-            )
+            model, info = kind.from_pretrained(**source, dtype=dtype, output_loading_info=True)
         except _BROKEN as error:
             said = next((line for line in str(error).splitlines() if line.strip()), repr(error))
             raise CheckpointError(
