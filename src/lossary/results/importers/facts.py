@@ -1,0 +1,244 @@
+"""The numbers of a table's rows, each with all that its row and its column say of it: run, dataset, metric, step.
+
+facts_of of   dataset | step | loss      →  a fact of dataset wiki at step 10, and one at step 20
+              wiki    | 10   | 2.5
+              wiki    | 20   | 2.25
+"""
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from lossary.results.importers.columns import STRONG, Column, column_of, plain, run_name
+from lossary.results.importers.grids import (
+    Grid,
+    Marks,
+    Parsed,
+    has_spread,
+    is_all,
+    is_total,
+    marks_of,
+    may_be_thousands,
+    read_cell,
+    unlink,
+)
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.meanings import base_metric
+from lossary.results.importers.model import ALL, Axis, Imported, ImportedDataset, Role, Split, metric_name
+from lossary.results.importers.names import read_name, row_scale, split_word
+
+__all__ = ["AXES", "Fact", "Found", "facts_of", "filled_down", "telling_columns"]
+
+AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
+# What names a row, the first that a table has.
+_NAMES: tuple[Role, ...] = ("dataset", "run")
+_KEYS: tuple[Role, ...] = ("dataset", "run", "split", *AXES, "metric", "value")
+
+
+class Fact(NamedTuple):
+    """A number of a table with all that its row says."""
+
+    run: str
+    dataset: str | None
+    metric: str
+    step: int | None
+    parsed: Parsed
+    scale: float
+    link: str | None
+    line: int
+    header: str
+    telling: tuple[str, ...]
+
+
+@dataclass
+class Found:
+    """What the tables of one file gave so far."""
+
+    imported: Imported
+    path: Path
+    maps: Maps
+    datasets: dict[str, ImportedDataset] = field(default_factory=dict)
+    taken: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
+    open_marks: list[str] = field(default_factory=list)
+    spreads: list[str] = field(default_factory=list)
+    marks: Marks = field(default_factory=lambda: marks_of(()))
+
+
+class _Layout(NamedTuple):
+    """What the columns of one table are: where each role stands, which are per cent, and what tells rows apart."""
+
+    columns: list[Column]
+    at: dict[Role, int | None]
+    percent: set[int]
+    telling: list[Column]
+
+
+def telling_columns(columns: list[Column]) -> list[Column]:
+    """The columns without a role or metric, by which rows of one dataset are told apart."""
+    return [c for c in columns if c.role is None and not c.metric and not (c.name and c.name.statistic)]
+
+
+def filled_down(grid: Grid, columns: list[Column]) -> Grid:
+    """The table with merged cells written into every row: texts in front of the column that names the rows."""
+    key = min((c.at for c in columns if c.role in ("dataset", "run")), default=0)
+    merged_cells = [c.at for c in columns if c.at < key and c.role is None and not c.metric and c.is_text]
+    rows, above = [grid.rows[0]], grid.rows[0]
+    for row in grid.rows[1:]:
+        is_first = len(rows) == 1
+        above = [
+            above[at] if at in merged_cells and not cell.strip() and not is_first else cell
+            for at, cell in enumerate(row)
+        ]
+        rows.append(above)
+    return replace(grid, rows=rows) if merged_cells else grid
+
+
+def facts_of(grid: Grid, columns: list[Column], found: Found) -> list[Fact]:
+    """The numbers of all rows."""
+    at = {kind: column_of(columns, kind) for kind in _KEYS}
+    percent = {c.at for c in columns if c.metric.endswith("accuracy") and _is_percent(grid, c.at)}
+    layout = _Layout(columns, at, percent, telling_columns(columns))
+    found.marks = marks_of(row[c.at] for row in grid.rows[1:] for c in columns if c.metric or c.role == "value")
+    facts: list[Fact] = []
+    above: dict[Role, str] = {}
+    alone: list[str] = []
+    for offset, row in enumerate(grid.rows[1:], 1):
+        keys = {kind: plain(row[index]) if index is not None else "" for kind, index in at.items()}
+        if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
+            alone += [f"{plain(cell)!r} (line {grid.line(offset)})" for cell in row if cell.strip()]
+            continue
+        merges: list[Role] = [kind for kind in ("dataset", "run") if at[kind] is not None]
+        if len(merges) == 2 or (merges and at["metric"] is not None):
+            # Cells that were merged are empty but for the first.
+            keys |= {kind: keys[kind] or above.get(kind, "") for kind in merges}
+            above = keys
+        if is_total(keys["dataset"], at_end=offset == len(grid.rows) - 1):
+            keys["dataset"] = "total"
+        elif is_all(keys["dataset"]):
+            keys["dataset"] = ALL
+        facts += _row_facts(row, keys, grid.line(offset), layout, found)
+        _about_dataset(row, keys, layout, found)
+    if alone:
+        more = f" and {len(alone) - 3} more" if alone[3:] else ""
+        found.imported.notes.append(
+            f"names alone on their rows are left out, and say nothing of the rows below: {', '.join(alone[:3])}{more}"
+        )
+    return facts
+
+
+def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout, found: Found) -> list[Fact]:
+    named_by: Role | None = next((kind for kind in _NAMES if layout.at[kind] is not None), None)
+    if named_by is not None and not keys[named_by]:
+        if any(c.metric and _number(unlink(row[c.at])[0]) is not None for c in layout.columns):
+            found.imported.notes.append(f"line {line} names no {named_by}; left out")
+        return []
+    if named_by == "run" and is_total(keys["run"]):
+        found.imported.notes.append(f"line {line}: {keys['run']!r} is over runs; left out")
+        return []
+    step = next((int(cell.value) for kind in AXES if (cell := _number(keys[kind])) is not None), None)
+    shown = tuple(plain(row[c.at]) for c in layout.telling)
+    facts = []
+    for column in layout.columns:
+        measured = _measured(column, keys)
+        if measured is None:
+            continue
+        metric, split = measured
+        text, link = unlink(row[column.at])
+        number = _printed(text, f"line {line}, {column.header!r}", metric, found)
+        if number is None:
+            continue
+        if keys["split"]:
+            split = split_word(keys["split"]) or split
+        run, dataset = _owner(column, keys, layout)
+        scale = 0.01 if column.at in layout.percent and not number.is_percent else 1.0
+        if column.name is not None and column.name.is_in_bits:
+            scale = math.log(2)
+        full = metric_name(metric, split)
+        facts.append(Fact(run, dataset, full, step, number, scale, link, line, column.header, shown))
+    return facts
+
+
+def _measured(column: Column, keys: dict[Role, str]) -> tuple[str, Split] | None:
+    """Metric and split of a cell; None if it is of none: a column of values is of the metric that its row names."""
+    metric, split = column.metric, column.split
+    if column.role == "value":
+        name = read_name(keys["metric"]) if keys["metric"] else read_name(column.header)
+        if name.quantity is None and name.objective not in STRONG:
+            return None
+        metric, split = base_metric(name, has_pairs=False), name.split or "unknown"
+        if name.rest:
+            metric = "_".join([*re.findall(r"[^\W_]+", name.rest.lower()), metric])
+    if not metric or (column.name is not None and column.name.statistic == "deviation"):
+        return None
+    return metric, split
+
+
+def _printed(text: str, where: str, metric: str, found: Found) -> Parsed | None:
+    """The number of a cell, with a note of what is odd about it; None if it is missing."""
+    if may_be_thousands(text, found.marks, is_large=metric.endswith("perplexity")):
+        found.open_marks.append(f"{where}: {text[:60]!r}")
+        return None
+    cell = read_cell(text)
+    if cell.odd is not None:
+        found.odd.append(f"{where}: {cell.odd[:60]!r}" + ("" if cell.number else " (missing)"))
+    elif cell.number is not None and has_spread(text):
+        found.spreads.append(f"{where}: {text[:60]!r}")
+    return cell.number
+
+
+def _owner(column: Column, keys: dict[Role, str], layout: _Layout) -> tuple[str, str | None]:
+    """Run and dataset of a number; None is a total over datasets."""
+    rest = column.name.rest if column.name is not None and column.role != "value" else ""
+    entry = column.owner
+    if layout.at["dataset"] is not None:
+        dataset = None if is_total(keys["dataset"]) else keys["dataset"]
+        if entry is not None:
+            return entry.run or entry.owner or keys["run"] or "run", dataset
+        run = " ".join(part for part in (keys["run"], run_name(rest)) if part)
+        return run or "run", dataset
+    run = keys["run"] or "run"
+    if entry is not None:
+        return entry.run or run, entry.dataset or entry.owner or ALL
+    alike = [c for c in layout.columns if c.metric and (c.metric, c.split) == (column.metric, column.split)]
+    of_datasets = [c for c in alike if c.name is not None and c.name.rest and not is_total(c.name.rest)]
+    last = of_datasets and column.at == of_datasets[-1].at
+    if is_total(rest, at_end=bool(last) and len(of_datasets) > 1) or (
+        not rest and len({c.name.rest for c in of_datasets if c.name}) > 1
+    ):
+        return run, None
+    return run, ALL if is_all(rest) else rest or ALL
+
+
+def _number(text: str) -> Parsed | None:
+    return read_cell(text).number if text else None
+
+
+def _is_percent(grid: Grid, at: int) -> bool:
+    """Accuracies and shares above 1 are per cent, though no sign says so."""
+    cells = [read_cell(unlink(row[at])[0]).number for row in grid.rows[1:]]
+    return any(cell is not None and not cell.is_percent and cell.value > 1 for cell in cells)
+
+
+def _about_dataset(row: list[str], keys: dict[Role, str], layout: _Layout, found: Found) -> None:
+    """What a row says of its dataset, completed by what a table above said of it."""
+    name = keys["dataset"]
+    if not name or is_total(name):
+        return
+    old = found.datasets.get(name) or ImportedDataset(name=name)
+    index = layout.at["dataset"]
+    values = vars(old) | {"link": old.link or (unlink(row[index])[1] if index is not None else None)}
+    for column in layout.columns:
+        if column.role not in ("train_rows", "train_share", "validation_share") or values[column.role] is not None:
+            continue
+        number = read_cell(unlink(row[column.at])[0], decimal_comma=column.role != "train_rows").number
+        if number is None:
+            continue
+        if column.role == "train_rows":
+            values["train_rows"] = round(number.value * row_scale(column.header))
+        else:
+            scale = 0.01 if number.value > 1 and not number.is_percent else 1.0
+            values |= {column.role: number.value * scale, f"{column.role}_rounding": number.rounding * scale}
+    found.datasets[name] = ImportedDataset(**values)

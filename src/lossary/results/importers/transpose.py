@@ -1,0 +1,60 @@
+"""Tables whose rows are metrics: as columns, with what their first rows name as the rows.
+
+transposed of    | base | large      →   run   | val loss | acc
+        val loss | 2.5  | 2.25           base  | 2.5      | 0.5
+        acc      | 0.5  | 0.75           large | 2.25     | 0.75
+"""
+
+from lossary.results.importers.columns import is_metric, plain, unsaid
+from lossary.results.importers.grids import Grid, read_cell
+from lossary.results.importers.maps import Maps
+from lossary.results.importers.model import Role
+from lossary.results.importers.names import of_data, read_name, role
+
+__all__ = ["transposed"]
+
+
+def transposed(grid: Grid, maps: Maps, notes: list[str]) -> Grid | None:
+    """The table with its rows as columns, if it is the rows that are metrics."""
+    first = [plain(row[0]) for row in grid.rows[1:]]
+    are_metrics = [name for name in first if is_metric(name, read_name(name))]
+    if len(are_metrics) * 2 < len(first) or not are_metrics:
+        return None
+    rows = [list(row) for row in zip(*grid.rows, strict=True)]
+    names_too = not first[0] or role(first[0]) in ("dataset", "run")
+    if names_too and not any(read_cell(row[1]).number for row in rows[1:]):
+        return _with_two_keys(grid, rows, maps, notes)
+    entry = maps.get(plain(rows[0][0]))
+    if entry is not None and entry.role in ("dataset", "run"):
+        rows[0][0] = entry.role
+    elif role(plain(rows[0][0])) not in ("dataset", "run"):
+        notes.append(unsaid([plain(row[0]) for row in rows[1:]], "runs", "dataset", plain(rows[0][0])))
+        rows[0][0] = "run"
+    return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
+
+
+def _with_two_keys(grid: Grid, rows: list[list[str]], maps: Maps, notes: list[str]) -> Grid | None:
+    """Datasets above runs, or runs above datasets: a header, a map or the names themselves say which is which."""
+    outer: list[str] = []
+    inner = [plain(row[1]) for row in rows[1:]]
+    for row in rows[1:]:
+        outer.append(plain(row[0]) or (outer[-1] if outer else ""))
+    counts = {outer.count(name) for name in outer}
+    if not all(outer) or not all(inner) or (len(counts) > 1 and not all(row[0] for row in rows[1:])):
+        return None
+    entry = maps.get(plain(rows[0][0]))
+    said = entry.role if entry is not None else role(plain(rows[0][0])) or _other(role(plain(rows[0][1])))
+    kind = said if said in ("dataset", "run") else "dataset" if of_data(outer) >= of_data(inner) else "run"
+    if said not in ("dataset", "run"):
+        names = [", ".join(repr(name) for name in dict.fromkeys(level)) for level in (outer, inner)]
+        notes.append(
+            f"two rows of names: {names[0]} read as {kind}s, {names[1]} as {_other(kind)}s; "
+            f"--map '{plain(rows[0][0])}={_other(kind)}' says the other"
+        )
+    header = [kind, _other(kind) or "", *rows[0][2:]]
+    body = [[name, *row[1:]] for name, row in zip(outer, rows[1:], strict=True)]
+    return Grid(title=grid.title, rows=[header, *body], first_line=grid.first_line)
+
+
+def _other(kind: Role | None) -> Role | None:
+    return "run" if kind == "dataset" else "dataset" if kind == "run" else None
