@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lossary.errors import SourceError
-from lossary.results.importers.linelogs import has_rows
+from lossary.results.importers.logrows import has_rows
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.model import Imported
 from lossary.results.importers.recognise import read_any

@@ -1,127 +1,30 @@
-"""Logs that say a step and its losses on one line: llm.c, nanochat, torchtitan, Keras, the Trainer's dicts, one's own.
+"""Logs that say a step and its losses on one line: llm.c, nanoGPT, torchtitan, Keras, the Trainer's dicts, one's own.
 
-step 100/1000 | loss 2.31 | lr 3e-4          Epoch [1/3], Step [100/600], Loss: 2.31
-Step 00250 | Validation bpb: 1.21            {'eval_loss': 2.4, 'epoch': 1.0}
-iter=100 train_loss=2.31 val_loss=2.40       100/100 - 3s - loss: 0.5 - val_loss: 0.6
-
-A line is a row: where it stands on the axis, and its fields. A field is claimed for training or evaluation only where
-its name, the words of its line, or what stands beside it (a learning rate, a norm of gradients) says so.
+A line is a row of `logrows.py`. A field is claimed for training or evaluation only where its name, the words of its
+line, or what stands beside it (a learning rate, a norm of gradients) says so.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from lossary.results.importers.collect import Collector, as_float
-from lossary.results.importers.lines import is_number, lines_of, parsed_json, python_value
+from lossary.results.importers.collect import Collector
+from lossary.results.importers.lines import lines_of
+from lossary.results.importers.logrows import Field, Row, State, is_measured, is_plain_loss, rows_of
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Split, Tag
-from lossary.results.importers.names import read_name, split_word
-from lossary.results.importers.records import flat
+from lossary.results.importers.names import read_name
 from lossary.results.importers.trainer import entry_tag
 
-__all__ = ["has_rows", "read_line_log"]
+__all__ = ["read_line_log"]
 
-# Longer lines are no line of a log that people read.
-_MOST_CHARACTERS = 1 << 14
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
-_MEASURED = re.compile(r"loss|ppl|perplexity|acc|bpb|nll|xent|entropy|\bs:\d+ t[er]l:", re.IGNORECASE)
-_COLOUR = re.compile(r"\x1b\[[\d;]*[A-Za-z]|\x08+")
-_TENSOR = re.compile(r"(?:tensor|np\.float(?:32|64))\(([^(),]{1,40})[^()]{0,80}\)")
-# What a logger puts before its message: times, levels, ranks.
-_PREFIX = re.compile(
-    r"^(?:[\s|>*#-]*+(?:\[?\(?(?:\d{4}[-/]\d\d[-/]\d\d|\d\d[-/]\d\d[-/]\d{2,4}|\d{1,2}:\d\d:\d\d(?:[.,]\d+)?Z?"
-    r"|[T ](?=\d\d:)|(?:INFO|DEBUG|WARNING|NOTICE|ERROR)\b|(?:tensorflow|absl|root)(?=:)"
-    r"|(?:rank|worker|default)[ _:]?\d+)[\])]?[:\s,|-]*+))+",
-    re.IGNORECASE,
-)
-_COUNT = r"\s*+(?:\.{3}\s*+)?(?:[:=#]\s*+)?[\[(]?\s*+(\d[\d,]*)(?:\s*/\s*(\d[\d,]*))?\s*[\])]?(?![\w%]|\.\d|[eE]-)"
-_STEP = re.compile(
-    r"(?<![\w/])(?:(?:global|train(?:ing|er)?|cur(?:rent)?|optimizer)[_ /]?)?"
-    r"(?:steps?|iter(?:ation)?s?|(?:num_)?updates?|batch(?:es)?|it|шаг)" + _COUNT,
-    re.IGNORECASE,
-)
-_BATCHES = re.compile(r"(?<![\w.])(\d[\d,]*)\s*/\s*(\d[\d,]*)\s+batches\b")
-_OF_EPOCH = re.compile(r"(?<![\w.])(\d+) ?epoch results\b")
-# What JAX' loops print by way of clu: `logging_writer.py:48] [100] loss=2.3`.
-_OF_CLU = re.compile(r"logging_writer\.py:\d+\]\s*\[(\d+)()\]")
-_EPOCH = re.compile(
-    r"(?<![\w/])(?:epochs?|ep|эпоха|(?:split|chunk|shard)(?=\s+\d+\s*/))\s*+(?:[:=#]\s*+)?[\[(]?\s*+(\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\s*[\])]?(?![\w%]|\.\d)",
-    re.IGNORECASE,
-)
-_PAIR = re.compile(rf"([^\W\d][\w/.\-]*)\s*[=:]\s*({_NUMBER})(%?)(?=[\s,;|)\]}}]|$)")
-_WORD = r"[^\W\d][\w/.\-]*"
-_SEGMENT = re.compile(rf"^({_WORD}(?: {_WORD}){{0,4}})(\s*[:=]\s*|\s)({_NUMBER})(%?)$")
-_NAMED = re.compile(rf"({_WORD}(?: {_WORD}){{0,3}}) ({_NUMBER})(?=\s|$)")
-# `best_val 3.2`: it speaks of another evaluation than the line's.
-_OF_BEST = re.compile(r"(?:new |so far )?best(?![a-z])", re.IGNORECASE)
-_ENDS = re.compile(r"(?:the )?(?:end of training|final|finished|done)", re.IGNORECASE)
-_GAP = re.compile(r"(?:(?<=[^\W\d])|(?<=[:=]))\s{2,}(?=[-+]?[\d.]|nan\b|inf\b)")
-_SEPARATOR = re.compile(r"\s*[|,;•·]\s*|\s+-+\s+|\s{2,}|\t|[()\[\]{}]|:\s(?=[^\W\d])")
-_REMARK = re.compile(r"\([^()=:]*\)")
-_DICT = re.compile(r"\{[^{}]*\}")
-_ITEM = re.compile(rf"['\"]([^'\"]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?(%?)(?=\s*[,}}])")
-_BAR = re.compile(r"(\d+)%\|[^|]*\|\s*(\d+)/(\d+)\s*\[([^\]]*)\]?")
-_KERAS_EPOCH = re.compile(r"[\W_]*epoch\s*[:#]?\s*(\d+)(?:\s*(?:/|of)\s*\d+)?[\W_]*", re.IGNORECASE)
-# `train loss <loss>=2.31`
-_ANGLES = re.compile(r"\s*<\w+>(?=\s*=)")
-_KERAS = re.compile(r"(?:^|\s)(\d+)/(\d+)\s[^:]{0,200}?-\s(?=\w+: )")
-_LLM_C = re.compile(rf"^s:(\d+) (tel|trl):({_NUMBER})")
-# Only an optimizer has them: what stands beside them was trained on.
-_OF_TRAINING = re.compile(
-    r"(?<![a-z])(?:lr|lrm|learning[ _]rate|g(?:rad(?:ient)?)?[ _]?norm|norm|mfu)(?![a-z])", re.IGNORECASE
-)
-# TensorFlow's Estimator says it of the results of an evaluation only.
-_OF_EVALUATION = re.compile(r"\bsaving dict for\b", re.IGNORECASE)
-_OF_A_SET = re.compile(r"\b(?:on|for)\s+(?:the\s+)?(?:dataset\s+)?['\"]?([^\W\d][\w.\-]*)['\"]?", re.IGNORECASE)
-_NO_SET = {"the", "step", "epoch", "set", "a", "all", "rank", "device", "cuda", "cpu", "gpu", "batch", "iteration"}
-
-
-class _Field(NamedTuple):
-    """A name and its number as a line has them."""
-
-    name: str
-    value: float
-
-
-@dataclass(kw_only=True)
-class _Row:
-    """One line: its place on the axis, its fields, and what its other words say."""
-
-    line: int
-    fields: list[_Field]
-    step: int | None = None
-    epoch: float | None = None
-    total: int | None = None
-    split: Split | None = None
-    dataset: str | None = None
-    words: str = ""
-    is_entry: bool = False  # a dict of transformers' Trainer, whose names have its own prefixes
-
-
-@dataclass
-class _State:
-    """What lines above say of those below."""
-
-    last: "_Row | None" = None
-    keras_epoch: int | None = None
-    ended: bool = False
-    bars: list[tuple[int, int, int]] = field(default_factory=list)  # line, done, of how many
-    evaluated_after: int = 0
-
-
-def has_rows(text: str) -> bool:
-    """Whether a text has a line with a step and a loss."""
-    return any(True for _ in _rows(enumerate(text.split("\n"), 1), _State()))
+_ESTIMATE = "an estimate on the training set, beside the losses of batches"
 
 
 def read_line_log(path: Path, maps: Maps) -> Imported:
     """The points of a log of lines."""
-    state = _State()
-    rows = list(_rows(lines_of(path), state))
+    state = State()
+    rows = list(rows_of(lines_of(path), state))
     found = Collector(path, "transformers log" if any(row.is_entry for row in rows) else "log of lines", maps)
     if state.evaluated_after:
         found.note(f"{state.evaluated_after} lines after the last epoch evaluate a set that they do not name; left out")
@@ -129,14 +32,18 @@ def read_line_log(path: Path, maps: Maps) -> Imported:
     _count_on(rows, found)
     _count_fractions(rows, found)
     _leave_out_counts(rows, found)
+    has_batches = any(row.split == "train" and any(is_plain_loss(item.name) for item in row.fields) for row in rows)
     for row, item, suffix in _told_apart(rows):
         axis: Axis = "epoch" if row.step is None else "step"
         at = int(row.epoch or 0) if row.step is None else row.step
-        found.add(_tag(path.stem, row, item, suffix, axis), at, item.value, f"line {row.line}")
+        tag = _tag(path.stem, row, item, suffix, axis)
+        if has_batches and not row.is_entry and _is_estimate(row, item):
+            tag = tag._replace(refused=_ESTIMATE)
+        found.add(tag, at, item.value, f"line {row.line}")
     return found.finish()
 
 
-def _tag(run: str, row: _Row, item: _Field, suffix: str, axis: Axis) -> Tag:
+def _tag(run: str, row: Row, item: Field, suffix: str, axis: Axis) -> Tag:
     if row.is_entry:
         is_summary = any(other.name == "train_runtime" for other in row.fields)
         return entry_tag(run, item.name, is_summary=is_summary)._replace(axis=axis)
@@ -145,218 +52,13 @@ def _tag(run: str, row: _Row, item: _Field, suffix: str, axis: Axis) -> Tag:
     return Tag(run, f"{item.name} ({shown})" if shown else item.name, item.name, split, row.dataset, axis)
 
 
-def _rows(lines: Iterable[tuple[int, str]], state: _State) -> Iterator[_Row]:
-    for number, whole in lines:
-        for line in whole.split("\r"):
-            if len(line) > _MOST_CHARACTERS:
-                continue
-            plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
-            row = _row(plain, number, state)
-            if row is not None and any(_is_measured(item.name) for item in row.fields):
-                state.last = row
-                yield row
+def _is_estimate(row: Row, item: Field) -> bool:
+    """Whether a loss of training stands beside one of evaluation on its line, as nanoGPT estimates both."""
+    splits = {read_name(other.name).split for other in row.fields if is_measured(other.name)}
+    return read_name(item.name).split == "train" and "eval" in splits
 
 
-def _is_measured(name: str) -> bool:
-    return read_name(name).quantity is not None
-
-
-def _row(line: str, number: int, state: _State) -> _Row | None:
-    header = _KERAS_EPOCH.fullmatch(line)
-    if header:
-        state.keras_epoch, state.ended = int(header[1]), False
-        return None
-    bars = [(int(bar[2]), int(bar[3])) for bar in _BAR.finditer(line)]
-    state.bars += [(number, *bar) for bar in bars]
-    if not _MEASURED.search(line):
-        return None
-    short = _LLM_C.match(line)
-    if short:
-        name = {"tel": "val loss", "trl": "train loss"}[short[2]]
-        return _Row(line=number, fields=[_Field(name, float(short[3]))], step=int(short[1]))
-    literal = _DICT.search(line)
-    if literal and _ITEM.search(literal[0]):
-        return _dict_row(line, literal, number, bars)
-    if state.keras_epoch is not None and (match := _KERAS.search(line)):
-        return _keras_row(line, match, number, state)
-    if bars:
-        return _bar_row(line, number)
-    return _plain_row(line, number, state)
-
-
-def _dict_row(line: str, literal: re.Match[str], number: int, bars: Sequence[tuple[int, int]]) -> _Row | None:
-    values = _json_values(line) or {name: _scaled(text, percent) for name, text, percent in _ITEM.findall(literal[0])}
-    step = next((values.pop(name) for name in list(values) if _STEP.fullmatch(f"{name}=0")), None)
-    epoch = values.pop("epoch", None)
-    fields = [_Field(name, value) for name, value in values.items()]
-    if step is None and epoch is not None:
-        return _Row(line=number, fields=fields, epoch=epoch, is_entry=True)
-    outside = line[: line.index("{")] if not bars else ""
-    before = _axis(_PREFIX.sub("", outside))
-    row = _Row(line=number, fields=fields, step=None if step is None else int(step), epoch=epoch)
-    if step is None:
-        row.step, row.epoch, row.total = before.step, before.epoch, before.total
-    if row.step is None and row.epoch is None:
-        return None
-    return _said(row, outside, literal[0])
-
-
-def _json_values(line: str) -> dict[str, float]:
-    """The numbers of a line that ends in a JSON object, which may hold others: `INFO {"step": 9, "metrics": {…}}`."""
-    try:
-        value = parsed_json(line[line.index("{") :])
-    except (ValueError, RecursionError):
-        # As Python prints it; one without others in it is read by its items, of which some are numbers in quotes.
-        value = python_value(line[line.index("{") :]) if line.count("{") > 1 else None
-    if not isinstance(value, dict):
-        return {}
-    if isinstance(value.get("step"), list) and isinstance(value.get("data"), dict):
-        # NVIDIA's DLLogger: `"step": [epoch, step], "data": {…}`.
-        value = {**value["data"], **dict(zip(("step", "epoch"), reversed(value["step"]), strict=False))}
-    return {name: float(item) for name, item in flat(value) if is_number(item)}
-
-
-def _keras_row(line: str, match: re.Match[str], number: int, state: _State) -> _Row | None:
-    """Keras' bar at its end; those before it are means over a part of the epoch."""
-    if match[1] != match[2]:
-        return None
-    if state.ended:
-        state.evaluated_after += 1
-        return None
-    fields = [_Field(name, float(text)) for name, text, _ in _PAIR.findall(line[match.end() :])]
-    # Keras writes one last bar twice: without the evaluation, then with it.
-    state.ended = any(read_name(item.name).split == "eval" for item in fields) or "\x08" not in line
-    names = {read_name(item.name).split for item in fields if _is_measured(item.name)}
-    return _Row(line=number, fields=fields, epoch=state.keras_epoch, split="train" if names else None)
-
-
-def _bar_row(line: str, number: int) -> _Row | None:
-    """tqdm's bar with losses behind it: by its own count, or by the epoch in front of it once it is full."""
-    *_, bar = _BAR.finditer(line)
-    fields = [_Field(name, _scaled(text, percent)) for name, text, percent in _PAIR.findall(bar[4])]
-    before = _axis(_PREFIX.sub("", line[: bar.start()]))
-    if before.epoch is not None and before.step is None:
-        if bar[2] != bar[3]:
-            return None
-        return _said(_Row(line=number, fields=fields, epoch=before.epoch), line[: bar.start()], bar[4])
-    row = _Row(line=number, fields=fields, step=int(bar[2]) if before.step is None else before.step)
-    return _said(row, line[: bar.start()], bar[4])
-
-
-class _Place(NamedTuple):
-    """Step and epoch of a line, and the text without them."""
-
-    step: int | None
-    epoch: float | None
-    total: int | None
-    rest: str
-
-
-def _axis(text: str) -> _Place:
-    step = _STEP.search(text) or _BATCHES.search(text) or _OF_CLU.search(text)
-    epoch = _EPOCH.search(text) or _OF_EPOCH.search(text)
-    rest = text
-    for match in sorted((m for m in (step, epoch) if m), key=lambda m: -m.start()):
-        rest = f"{rest[: match.start()]}|{rest[match.end() :]}"
-    return _Place(
-        int(step[1].replace(",", "")) if step else None,
-        float(epoch[1]) if epoch else None,
-        int(step[2].replace(",", "")) if step and step[2] else None,
-        rest,
-    )
-
-
-def _plain_row(line: str, number: int, state: _State) -> _Row | None:
-    text = _PREFIX.sub("", line, count=1)
-    place = _axis(_REMARK.sub(" ", text))
-    fields, words = _fields(place.rest.lstrip("|:, "))
-    # `Iter(val) [500/1000]` says what it measured, `(12.3 sec)` does not.
-    words += [remark for remark in _REMARK.findall(text) if split_word(remark.strip("()")) is not None]
-    row = _Row(line=number, fields=fields, step=place.step, epoch=place.epoch, total=place.total)
-    if row.step is None and row.epoch is None:
-        # `val loss 5.2` below the line of its step, and nothing else; before the first step there was none.
-        splits = {read_name(item.name).split for item in fields if _is_measured(item.name)}
-        if state.keras_epoch is not None and splits and None not in splits and not words:
-            row.epoch = state.keras_epoch
-            return row
-        if not splits or not splits <= {"eval", "test"} or not all(map(_ENDS.fullmatch, words)):
-            return None
-        before = state.last or _Row(line=0, fields=[], step=0)
-        row.step, row.epoch, row.total = before.step, before.epoch, before.total
-    return _said(row, " ".join(words), line)
-
-
-def _fields(text: str) -> tuple[list[_Field], list[str]]:
-    """The fields of a line, and the segments that are none."""
-    fields: list[_Field] = []
-    words: list[str] = []
-    segments = [segment.strip(" :.-") for segment in _SEPARATOR.split(_GAP.sub(" ", text))]
-    # `[train] loss=2.3, [valid] loss=2.4`
-    are_split = len({split for segment in segments if (split := split_word(segment)) is not None}) > 1
-    above = ""
-    for segment in segments:
-        if are_split and split_word(segment) is not None:
-            above = f"{segment} "
-            continue
-        whole = _SEGMENT.match(segment)
-        pairs = _PAIR.findall(segment)
-        if whole and (whole[2].strip() or _ends_in_a_metric(whole[1])):
-            pairs = [(whole[1], whole[3], whole[4])]
-        elif not pairs and (many := _NAMED.findall(segment)) and all(_ends_in_a_metric(name) for name, _ in many):
-            # `train loss 3.1 val loss 3.3`
-            pairs = [(name, number, "") for name, number in many]
-        elif segment and not _OF_BEST.match(segment):
-            words.append(_PAIR.sub("", segment).strip() if pairs else segment)
-        for name, number, percent in pairs:
-            if fields and split_word(name) is not None and _is_measured(fields[-1].name):
-                # `loss train: 2.31, val: 2.40`
-                name = f"{name} {read_name(fields[-1].name).quantity}"
-            fields.append(_Field(f"{above}{name.strip()}", _scaled(number, percent)))
-    return fields, [word for word in words if re.search(r"[^\W\d]", word)]
-
-
-def _ends_in_a_metric(name: str) -> bool:
-    """Whether a number may follow a name without a sign between: `val loss 2.4`, not `loss improved 2.4`."""
-    last = name.split()[-1]
-    return _is_measured(last) or split_word(last) is not None
-
-
-def _scaled(text: str, percent: str) -> float:
-    return (as_float(text) or 0.0) / (100 if percent else 1)
-
-
-def _said(row: _Row, words: str, whole: str) -> _Row:
-    """What the words of a line say of all its fields: split and dataset."""
-    splits = {split for word in re.findall(r"[^\W\d_]+", words) if (split := _line_split(word)) is not None}
-    if _OF_EVALUATION.search(words):
-        splits = {"eval"}
-    marked = {split for item in row.fields if _is_measured(item.name) and (split := read_name(item.name).split)}
-    if len(splits) == 1:
-        row.split = next(iter(splits))
-    elif not splits and "eval" not in marked and "test" not in marked and _OF_TRAINING.search(whole):
-        row.split = "train"
-    elif not splits and marked == {"eval"} and not any(_is_plain_loss(item.name) for item in row.fields):
-        # `perplexity: 21.3 eval_loss: 3.06`: both of the evaluation.
-        row.split = "eval"
-    if row.split in ("eval", "test"):
-        named = _OF_A_SET.search(words)
-        if named and named[1].lower() not in _NO_SET and split_word(named[1]) is None:
-            row.dataset = named[1]
-    row.words = " ".join(re.findall(r"[^\W\d_]{2,}|rank\d+", words.lower()))
-    return row
-
-
-def _line_split(word: str) -> Split | None:
-    lower = word.lower()
-    return "eval" if lower in ("validate", "validating", "evaluating", "evaluate") else split_word(lower)
-
-
-def _is_plain_loss(name: str) -> bool:
-    read = read_name(name)
-    return read.quantity == "loss" and read.split is None
-
-
-def _place_entries(rows: Sequence[_Row], state: _State, found: Collector) -> None:
+def _place_entries(rows: Sequence[Row], state: State, found: Collector) -> None:
     """Steps of the Trainer's dicts, which say only an epoch: those of its progress bar, if they go with the epochs."""
     most = max((total for _, _, total in state.bars), default=0)
     bars = [(line, done) for line, done, total in state.bars if total == most]
@@ -376,7 +78,7 @@ def _place_entries(rows: Sequence[_Row], state: _State, found: Collector) -> Non
         found.note("steps are those of the progress bar beside each entry")
 
 
-def _count_on(rows: Sequence[_Row], found: Collector) -> None:
+def _count_on(rows: Sequence[Row], found: Collector) -> None:
     """Steps that start anew each epoch go on where the last one ended, where a line says how many an epoch has."""
     both = [row for row in rows if row.step is not None and row.epoch is not None]
     epochs: dict[tuple[str, int], set[float]] = defaultdict(set)
@@ -397,7 +99,7 @@ def _count_on(rows: Sequence[_Row], found: Collector) -> None:
     )
 
 
-def _count_fractions(rows: Sequence[_Row], found: Collector) -> None:
+def _count_fractions(rows: Sequence[Row], found: Collector) -> None:
     """Where epochs have fractions that would fall together, points are counted in their order."""
     known = sorted({row.epoch for row in rows if row.step is None and row.epoch is not None})
     if len({int(value) for value in known}) == len(known):
@@ -409,7 +111,7 @@ def _count_fractions(rows: Sequence[_Row], found: Collector) -> None:
     found.note("epochs have fractions; points are counted in their order instead")
 
 
-def _leave_out_counts(rows: Sequence[_Row], found: Collector) -> None:
+def _leave_out_counts(rows: Sequence[Row], found: Collector) -> None:
     """`acc: 0` on every line is a step of gradient accumulation, not an accuracy."""
     values: dict[str, set[float]] = defaultdict(set)
     for row in rows:
@@ -423,9 +125,9 @@ def _leave_out_counts(rows: Sequence[_Row], found: Collector) -> None:
         found.note(f"{name} is 0 on every line, which may be no accuracy; left out")
 
 
-def _told_apart(rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Field, str]]:
+def _told_apart(rows: Sequence[Row]) -> Iterator[tuple[Row, Field, str]]:
     """Each field with what tells it from another of its name, step and split on a line of other words."""
-    groups: dict[tuple[str, Split | None, str | None], list[tuple[_Row, _Field]]] = defaultdict(list)
+    groups: dict[tuple[str, Split | None, str | None], list[tuple[Row, Field]]] = defaultdict(list)
     for row in rows:
         for item in row.fields:
             groups[item.name, row.split, row.dataset].append((row, item))

@@ -15,7 +15,6 @@ __all__ = [
     "read_eval_results",
     "read_fairseq",
     "read_megatron",
-    "read_nanogpt",
     "read_nemo",
 ]
 
@@ -255,35 +254,4 @@ def read_eval_results(path: Path, maps: Maps) -> Imported:
     for name, value, number in points:
         core = name.removeprefix("eval_")
         found.add(Tag(run, name, core, split="eval"), step, value, f"line {number}")
-    return found.finish()
-
-
-NANOGPT = re.compile(
-    r"^\s*step (\d+): train loss ([\d.naif]+), val loss ([\d.naif]+)|^step:(\d+)/\d+ (val|train)_loss:([\d.naif]+)"
-)
-_NANOGPT_ITER = re.compile(r"^\s*iter (\d+): loss ([\d.naif]+)")
-
-
-def read_nanogpt(path: Path, maps: Maps) -> Imported:
-    """nanoGPT's log: `step 250: train loss 2.1, val loss 2.2` evaluates both, `iter 10: loss 2.3` a batch."""
-    found = Collector(path, "nanoGPT log", maps)
-    evaluated: list[tuple[str, str, int, float, int]] = []
-    for number, line in lines_of(path):
-        match, batch = NANOGPT.match(line), _NANOGPT_ITER.match(line)
-        if match and match[4]:
-            split, loss = ("eval" if match[5] == "val" else "train"), as_float(match[6])
-            if loss is not None:
-                evaluated.append((f"{match[5]}_loss", split, int(match[4]), loss, number))
-        elif match:
-            for name, text in (("train loss", match[2]), ("val loss", match[3])):
-                evaluated.append((name, "eval" if name == "val loss" else "train", int(match[1]), float(text), number))
-        elif batch:
-            found.add(
-                Tag(path.stem, "iter loss", "loss", split="train"), int(batch[1]), float(batch[2]), f"line {number}"
-            )
-    has_batches = any(tag.name == "iter loss" for tag in found.tags)
-    for name, split, step, value, number in evaluated:
-        refused = "an estimate on the training set, beside the losses of batches"
-        refused_here = refused if split == "train" and has_batches else None
-        found.add(Tag(path.stem, name, "loss", split=split, refused=refused_here), step, value, f"line {number}")  # type: ignore[arg-type]
     return found.finish()

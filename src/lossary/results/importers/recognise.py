@@ -25,8 +25,9 @@ from lossary.results.importers.grids import (
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.inspect_logs import is_inspect, read_inspect
 from lossary.results.importers.latex import has_latex_tables, read_latex_grids
-from lossary.results.importers.linelogs import has_rows, read_line_log
+from lossary.results.importers.linelogs import read_line_log
 from lossary.results.importers.lines import python_value, read_json_text, read_text
+from lossary.results.importers.logrows import has_rows
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.markup import as_html
 from lossary.results.importers.mlflow import read_mlflow_files, read_mlflow_sqlite
@@ -39,13 +40,11 @@ from lossary.results.importers.programs import (
     EVAL_RESULT,
     MEGATRON_EVAL,
     MEGATRON_TRAIN,
-    NANOGPT,
     NEMO,
     read_blocks,
     read_eval_results,
     read_fairseq,
     read_megatron,
-    read_nanogpt,
     read_nemo,
 )
 from lossary.results.importers.records import (
@@ -281,8 +280,6 @@ def _read_log(path: Path, text: str, maps: Maps) -> Imported | None:
         return read_megatron(path, maps)
     if _FAIRSEQ.search(text):
         return read_fairseq(path, maps)
-    if any(map(NANOGPT.match, text.split("\n"))):
-        return read_nanogpt(path, maps)
     if BLOCK.search(text):
         return read_blocks(path, maps)
     lines = [line for line in text.split("\n") if line.strip()]
