@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink
+from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink, without_footnotes
 from lossary.results.importers.maps import Entry, Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import Role, Split
@@ -128,12 +128,9 @@ def _in_one_unit(columns: list[Column]) -> list[Column]:
     ]
 
 
-_FOOTNOTE = re.compile(r"\[\^[^\]\s]*\]|<sup>[^<]*</sup>|[†‡¹²³]+$")
-
-
 def plain(cell: str) -> str:
     """The text of a cell without links, footnotes and emphasis."""
-    text = _FOOTNOTE.sub("", unlink(_FOOTNOTE.sub("", cell))[0])
+    text = without_footnotes(unlink(without_footnotes(cell))[0])
     return text.strip().strip("*_`").strip().rstrip("↓↑").strip()
 
 

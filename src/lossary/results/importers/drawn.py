@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
+from lossary.results.importers.boxes import spanned_rows
 from lossary.results.importers.columns import is_metric
+from lossary.results.importers.frames import frame_at
 from lossary.results.importers.grids import Grid, read_cell
 from lossary.results.importers.names import read_name, role
 
@@ -24,6 +26,8 @@ _JUNCTION = re.compile(r"[^\s|=\-:~─━═╌┄┈]")
 _GROUPS = re.compile(r"\s*(-{2,}|={2,}|─{2,}|━{2,})(\s+(-{2,}|={2,}|─{2,}|━{2,}))+\s*")
 _GAP = re.compile(r"\S+(?: \S+)*")
 _WRAPPED = "\\"
+# So many lines may stand above a header without an empty one between; a table is not looked for below.
+_MOST_ABOVE = 20
 
 
 class _Cell(NamedTuple):
@@ -75,9 +79,9 @@ def _boxed(lines: Sequence[str], first_line: int, title: str) -> Grid | None:
     if len(groups) == 1:
         groups = [groups[0][:1], groups[0][1:]] if groups[0][1:] else groups
     rows = [*_header_rows(groups[0]), *(row for group in groups[1:] for row in _body_rows(group, len(groups) > 2))]
-    if len(rows) < 2 or len({len(cells) for _, cells in rows}) != 1:
-        return None
-    return _grid(title, rows)
+    if len({len(cells) for _, cells in rows}) != 1:
+        rows = spanned_rows(lines, first_line) or []
+    return _grid(title, rows) if len(rows) > 1 else None
 
 
 def _grid(title: str, rows: Sequence[tuple[int, list[str]]]) -> Grid:
@@ -112,15 +116,20 @@ def _body_rows(group: Sequence[tuple[int, list[str]]], is_ruled: bool) -> list[t
 def read_aligned_grids(text: str) -> Iterator[Grid]:
     """The tables without bars: below a line of dashes for each column, or with two blanks between columns."""
     lines = [line.rstrip().expandtabs() for line in text.split("\n")]
-    title, at = "", 0
+    title, at, since = "", 0, 0
     while at < len(lines):
-        found = _below_dashes(lines, at, title) or _with_gaps(lines, at, title)
+        since = since + 1 if lines[at].strip() else 0
+        found = _table_at(lines, at, title) if since <= _MOST_ABOVE else None
         if found is None:
             title = _title(lines[at]) or title
             at += 1
             continue
         yield found
-        at = max(found.lines) if found.lines else at + 1
+        at, since = max(found.lines) if found.lines else at + 1, 0
+
+
+def _table_at(lines: Sequence[str], at: int, title: str) -> Grid | None:
+    return _below_dashes(lines, at, title) or frame_at(lines, at, title) or _with_gaps(lines, at, title)
 
 
 def _below_dashes(lines: Sequence[str], at: int, title: str) -> Grid | None:
@@ -157,7 +166,12 @@ def _with_gaps(lines: Sequence[str], at: int, title: str) -> Grid | None:
         return _of_words(lines, at, title, words)
     if len(header) < 2 or any(map(_is_number, header)) or header[-1].text == _WRAPPED:
         return None
-    body = [(number, _gapped(line)) for number, line in _paragraph(lines, at + 1) if not _is_rule(line)]
+    body: list[tuple[int, list[_Cell]]] = []
+    for number, line in _paragraph(lines, at + 1):
+        cells = [] if _is_rule(line) else _gapped(line)
+        if len(cells) not in (0, len(body[0][1])) if body else len(cells) - len(header) not in (0, 1, -len(header)):
+            return None
+        body += [(number, cells)] if cells else []
     widths = {len(cells) for _, cells in body}
     if widths == {len(header) + 1}:
         header = [_Cell("", 0, min(cells[0].end for _, cells in body)), *header]

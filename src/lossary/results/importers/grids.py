@@ -4,7 +4,6 @@ What a table says is `orient.py`'s matter; here are only cells, their links, and
 commas, deviations and remarks.
 """
 
-import csv
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +13,10 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
-from lossary.errors import LossaryError, SourceError
+from lossary.errors import SourceError
 
 __all__ = [
+    "MOST_CELLS",
     "OPEN_MARKS",
     "SPREADS",
     "Cell",
@@ -31,14 +31,13 @@ __all__ = [
     "may_be_thousands",
     "parse_number",
     "read_cell",
-    "read_csv_grid",
-    "read_excel_grids",
     "read_html_grids",
     "read_markdown_grids",
     "unlink",
+    "without_footnotes",
 ]
 
-_MOST_CELLS = 1_000_000
+MOST_CELLS = 1_000_000
 _MOST_EXPONENT = 99
 _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?[^()]*\)")
 # `average over datasets`, `macro avg`, and not a dataset called `average joe`.
@@ -65,7 +64,11 @@ _TOTAL = re.compile(
 _TOTAL_AT_THE_END = re.compile(r"media([ _](general|geral|generale|aritm\w+|ponderada|pesata|totale?))?", re.IGNORECASE)
 _ALL = {"all", "alle", "tous", "todos", "tutti", "все", "全部", "全て"}
 _MISSING = {"", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?", "…", "no log", "tbd", "--", "n.a."}
-_NUMBER = re.compile(r"[+-]?(\d[\d\s  ,.']*|[.,]\d+)(?:[eE][+-]?\d+)?")
+# Groups of three behind one kind of mark, or of two and three as in India; or no marks at all.
+_NUMBER = re.compile(
+    r"[+\-−]?(?:\d{1,3}([\s'’,.])\d{3}(?:\1\d{3})*(?:(?!\1)[.,]\d+)?|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?|\d+(?:[.,]\d*)?|[.,]\d+)"
+    r"(?:[eE][+-]?\d+)?(?![.,'’]?\d)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,52 +122,19 @@ def _is_ruler(cells: Sequence[str]) -> bool:
     return all(re.fullmatch(r":?-{2,}:?|-?", cell) for cell in cells) and any("--" in cell for cell in cells)
 
 
-def read_csv_grid(text: str, path: Path) -> Grid:
-    """A CSV with a header; comma, semicolon or tab, as its header has most of."""
-    lines = text.splitlines()
-    remarks = next((at for at, line in enumerate(lines) if not line.startswith("#")), 0)
-    first = lines[remarks] if lines[remarks:] else ""
-    delimiter = max(",;\t", key=first.count)
-    if (
-        remarks
-        and lines[remarks - 1].count(delimiter) == first.count(delimiter)
-        and not re.search(r"[^\W\d]{2}", first)
-    ):
-        # `# step,loss` is the header of what stands below it.
-        remarks -= 1
-        lines[remarks] = lines[remarks].lstrip("# ")
-    rows: list[list[str]] = []
-    count = 0
-    try:
-        for row in csv.reader(lines[remarks:], delimiter=delimiter, strict=True):
-            count += len(row)
-            if count > _MOST_CELLS:
-                raise SourceError(f"more than {_MOST_CELLS:,} cells are no table", where=str(path))
-            cells = [cell.strip() for cell in row]
-            if len(rows) == 1 and len(cells) > len(rows[0]) and all(read_cell(cell).number is None for cell in cells):
-                # A second row of headers below one whose last header spans several columns.
-                rows[0] += [""] * (len(cells) - len(rows[0]))
-            if rows and rows[0] and any(cells[len(rows[0]) :]):
-                raise SourceError("more cells than the header has", where=f"{path}, line {remarks + len(rows) + 1}")
-            rows.append(cells)
-    except csv.Error as error:
-        raise SourceError(f"not CSV: {error}", where=f"{path}, line {remarks + len(rows) + 1}") from None
-    return Grid(title=path.stem, rows=rows, first_line=remarks + 1)
-
-
 def parse_number(text: str, *, decimal_comma: bool = True) -> Parsed | None:
     """A printed number; None if it is missing. Raises ValueError if it is neither.
 
     A single comma is a decimal one where `decimal_comma` says so (losses), else it separates thousands (rows).
     """
-    plain = text.strip().strip("`*").strip()
+    plain = _NOTED.sub("", text).strip().strip("`*").strip()
     if plain.lower() in _MISSING:
         return None
     match = _NUMBER.match(plain)
-    rest = "" if match is None else plain[match.end() :].strip().strip("`*†≈▲●○= ")
-    if match is None or (rest and not re.match(r"%|±", rest)):
+    rest = "" if match is None else plain[match.end() :].strip().strip(f"`*≈▲●○= {FOOTNOTES}")
+    if match is None or (rest and not re.match(r"%|±|\+/?[-−]\s*[\d.]", rest)):
         raise ValueError(f"{text!r} is not a number")
-    digits = re.sub(r"[\s  ']", "", match[0])
+    digits = re.sub(r"[\s'’]", "", match[0]).replace("−", "-")
     if "," in digits and "." in digits:
         # The last of both is the decimal one.
         thousands = "," if digits.rindex(".") > digits.rindex(",") else "."
@@ -183,6 +153,17 @@ def parse_number(text: str, *, decimal_comma: bool = True) -> Parsed | None:
     unit = 10.0**-decimals / (100 if percent else 1)
     shown = plain[: match.end()].strip() + ("%" if percent else "")
     return Parsed(float(digits) / (100 if percent else 1), shown, unit / 2, percent)
+
+
+FOOTNOTES = "*†‡§¶¹²³⁴⁵⁶⁷⁸⁹⁰ᵃᵇᶜᵈᵉᶠ♠♣♦"
+# `10<sup>6</sup>` is a power.
+_NOTED = re.compile(r"\[\^[^\]\s]*\]|(?<!^10)(?<![\s×x*·(]10)<sup>[^<]*</sup>")
+_REFERRED = re.compile(rf"(?<=\S)\s?\[\d{{1,3}}(?:,\s?\d{{1,3}})*\]$|[{FOOTNOTES[1:]}]+$")
+
+
+def without_footnotes(text: str) -> str:
+    """A name without the marks of footnotes and references: `GPT-2[1]`, `wiki<sup>a</sup>`, `books‡`."""
+    return _REFERRED.sub("", _NOTED.sub("", text).rstrip())
 
 
 def unlink(cell: str) -> tuple[str, str | None]:
@@ -234,7 +215,7 @@ def read_cell(text: str, *, decimal_comma: bool = True) -> Cell:
         return Cell(parse_number(plain, decimal_comma=decimal_comma), None)
     except ValueError:
         pass
-    match = re.fullmatch(r"([~≈<>≤≥]?)\s*([^\s(\[]+)\s*(?:[(\[](.*)[)\]]|±.*|\+/?-.*|[*†‡↓↑▲▼✓✗]+)?", plain)
+    match = re.fullmatch(rf"([~≈<>≤≥]?)\s*([^\s(\[]+)\s*(?:[(\[](.*)[)\]]|±.*|\+/?-.*|[{FOOTNOTES}↓↑▲▼✓✗]+)?", plain)
     if match is not None:
         try:
             number = parse_number(match[2], decimal_comma=decimal_comma)
@@ -292,6 +273,7 @@ class _Tables(HTMLParser):
         self._below: dict[int, int] = {}  # cells that reach down: how many rows more, by column
         self._link: str | None = None
         self._skip = 0
+        self._in_mark = False
         self.count = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -316,12 +298,16 @@ class _Tables(HTMLParser):
             self._rows = min(int(rows), 10_000) if rows.isdigit() else 1
         elif tag == "a" and self._cell is not None:
             self._link = values.get("href")
+        elif tag == "sup":
+            self._in_mark = True
         elif tag == "br" and self._cell is not None:
             self._cell.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("script", "style"):
             self._skip = max(0, self._skip - 1)
+        elif tag == "sup":
+            self._in_mark = False
         elif tag in ("h1", "h2", "h3", "h4", "caption"):
             self._in_title = False
             if tag == "caption" and self._open:
@@ -333,7 +319,7 @@ class _Tables(HTMLParser):
             self.tables.append(self._open.pop())
 
     def handle_data(self, data: str) -> None:
-        if self._skip:
+        if self._skip or (self._in_mark and not re.search(r"(^|[\s×x*·(])10$", "".join(self._cell or ()))):
             return
         if self._in_title:
             self._title.append(data)
@@ -346,8 +332,8 @@ class _Tables(HTMLParser):
     def _close_cell(self) -> None:
         if self._cell is not None and self._open and self._open[-1][1]:
             self.count += self._span
-            if self.count > _MOST_CELLS:
-                raise ValueError(f"more than {_MOST_CELLS:,} cells are no table")
+            if self.count > MOST_CELLS:
+                raise ValueError(f"more than {MOST_CELLS:,} cells are no table")
             text = " ".join("".join(self._cell).split())
             row = self._open[-1][1][-1]
             while self._below.get(len(row), 0) > 0:
@@ -376,26 +362,3 @@ def read_html_grids(text: str, path: Path) -> list[Grid]:
         for title, rows in tables
         if rows
     ]
-
-
-def read_excel_grids(path: Path) -> list[Grid]:
-    """The sheets of an Excel file (.xlsx), with the values that it was saved with; nothing in it is computed."""
-    try:
-        from openpyxl import load_workbook
-    except ImportError:
-        raise LossaryError(
-            "reading Excel needs another package", where=str(path), hint="pip install 'lossary[import]'"
-        ) from None
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        grids = []
-        for sheet in book.worksheets:
-            cells = sheet.iter_rows(values_only=True, max_row=_MOST_CELLS // 100, max_col=1000)
-            rows = [["" if value is None else str(value) for value in row] for row in cells]
-            width = max((at + 1 for row in rows for at, cell in enumerate(row) if cell.strip()), default=0)
-            rows = [row[:width] for row in rows]
-            grids.append(Grid(title=str(sheet.title), rows=rows, first_line=1))
-        book.close()
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise SourceError(f"not an Excel file: {str(error)[:200]}", where=str(path)) from None
-    return grids

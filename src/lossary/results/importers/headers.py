@@ -4,6 +4,7 @@ joined_headers of     model | wiki |     | books |
                             | loss | acc | loss  | acc      → model, wiki loss, wiki acc, books loss, books acc
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -23,6 +24,9 @@ def joined_headers(grid: Grid, where: str) -> Grid:
         return grid
     width = max(map(len, rows))
     upper, lower, below = ([unlink(cell)[0] for cell in row] + [""] * (width - len(row)) for row in rows)
+    if _are_units(upper, lower):
+        names = [f"{over} {under}".strip() for over, under in zip(upper, lower, strict=True)]
+        return _below(grid, names, 2)
     if read_name(lower[0]).quantity:
         # No column names the rows: the first upper header spans from the first column on.
         upper, lower, below = ["", *upper], ["", *lower], ["", *below]
@@ -40,19 +44,37 @@ def joined_headers(grid: Grid, where: str) -> Grid:
         return grid
     names = [corner, *_filled(upper, lower)[1:]]
     again = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
-    if again is not None or _is_open(upper):
+    if again is not None or _is_open(upper, lower):
         raise SourceError(
             "two rows of headers, and which columns each of the upper one spans is open"
-            + (f": {again!r} would stand there twice" if again is not None else f" behind {_said(upper)[-1]!r}"),
+            + (f": {again!r} would stand there twice" if again is not None else f" behind {_said(upper, lower)[-1]!r}"),
             where=f"{where}, line {grid.line(0)}",
             hint="Write each upper header into every column that it is of, or join both rows into one.",
         )
+    return _below(grid, names, first)
+
+
+def _below(grid: Grid, header: list[str], first: int) -> Grid:
+    """The table with a header in place of the rows above its first row of values."""
     return replace(
         grid,
-        rows=[names, *grid.rows[first:]],
+        rows=[header, *grid.rows[first:]],
         first_line=grid.first_line + first - 1,
         lines=[*grid.lines[:1], *grid.lines[first:]],
     )
+
+
+# What stands below a header and says in what it is counted: `(B)`, `nats/token`.
+_UNIT = re.compile(
+    r"[(\[][^\d()\[\]]{1,24}[)\]]|%|(nats?|bits?)([ /](per )?\w+)?|tokens|[kMB]|[GM]i?B|hours|h|s|ms|min|↓|↑",
+    re.IGNORECASE,
+)
+
+
+def _are_units(upper: Sequence[str], lower: Sequence[str]) -> bool:
+    """Whether the lower row only says units of what stands above."""
+    pairs = [(over, under) for over, under in zip(upper, lower, strict=True) if under]
+    return bool(pairs) and all(over and _UNIT.fullmatch(under) for over, under in pairs)
 
 
 def _are_two(upper: Sequence[str], lower: Sequence[str]) -> bool:
@@ -61,7 +83,7 @@ def _are_two(upper: Sequence[str], lower: Sequence[str]) -> bool:
     texts = [cell for cell in lower[1:] if not is_missing(cell)]
     if not spans or len(texts) < 2 or any(map(_is_number, [*upper, *lower])):
         return False
-    return all(map(_measures, texts)) or all(map(_measures, _said(upper)))
+    return all(map(_measures, texts)) or all(map(_measures, _said(upper, lower)))
 
 
 def _measures(header: str) -> bool:
@@ -73,8 +95,9 @@ def _is_number(cell: str) -> bool:
     return read_cell(unlink(cell)[0]).number is not None
 
 
-def _said(upper: Sequence[str]) -> list[str]:
-    return [cell for cell in upper[1:] if cell]
+def _said(upper: Sequence[str], lower: Sequence[str]) -> list[str]:
+    """The upper headers that have others below them; those without reach down."""
+    return [over for over, under in zip(upper[1:], lower[1:], strict=True) if over and under]
 
 
 def _corner(upper: str, lower: str) -> str:
@@ -94,8 +117,9 @@ def _filled(upper: Sequence[str], lower: Sequence[str]) -> list[str]:
     return names
 
 
-def _is_open(upper: Sequence[str]) -> bool:
+def _is_open(upper: Sequence[str], lower: Sequence[str]) -> bool:
     """Whether the last upper header reaches farther than any other: what stands at the end may not be its own."""
     starts = [at for at, cell in enumerate(upper) if at and cell]
-    lengths = [stop - start for start, stop in zip(starts, [*starts[1:], len(upper)], strict=True)]
+    ends = zip(starts, [*starts[1:], len(upper)], strict=True)
+    lengths = [stop - start for start, stop in ends if lower[start]]
     return len(lengths) > 1 and lengths[-1] > max(lengths[:-1])

@@ -40,7 +40,10 @@ _STEP = re.compile(
 _BATCHES = re.compile(r"(?<![\w.])(\d[\d,]*)\s*/\s*(\d[\d,]*)\s+batches\b")
 _OF_EPOCH = re.compile(r"(?<![\w.])(\d+) ?epoch results\b")
 # What JAX' loops print by way of clu: `logging_writer.py:48] [100] loss=2.3`.
+# LightGBM and XGBoost: `[10]	train's loss: 1.2	valid's loss: 1.3`.
+_OF_ROUND = re.compile(r"^\s*\[(\d+)()\](?=\s+[^\W\d])")
 _OF_CLU = re.compile(r"logging_writer\.py:\d+\]\s*\[(\d+)()\]")
+_STEPS = (_STEP, _BATCHES, _OF_CLU, _OF_ROUND)
 _EPOCH = re.compile(
     r"(?<![\w/])(?:epochs?|ep|эпоха|(?:split|chunk|shard)(?=\s+\d+\s*/))\s*+(?:[:=#]\s*+)?[\[(]?\s*+(\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\s*[\])]?(?![\w%]|\.\d)",
     re.IGNORECASE,
@@ -60,6 +63,10 @@ _ITEM = re.compile(rf"['\"]([^'\"]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?(%?)(?=\s
 _BAR = re.compile(r"(\d+)%\|[^|]*\|\s*(\d+)/(\d+)\s*\[([^\]]*)\]?")
 _KERAS_EPOCH = re.compile(r"[\W_]*epoch\s*[:#]?\s*(\d+)(?:\s*(?:/|of)\s*\d+)?[\W_]*", re.IGNORECASE)
 # `train loss <loss>=2.31`
+_OWNS = re.compile(r"(?<=\t)(\w+)'s (?=\w)")
+# A dict whose first line does not end it.
+_OPENS = re.compile(r"\s*\{\s*(?:$|['\"][^{}]*$)")
+_MOST_LINES = 200
 _ANGLES = re.compile(r"\s*<\w+>(?=\s*=)")
 _KERAS = re.compile(r"(?:^|\s)(\d+)/(\d+)\s[^:]{0,200}?-\s(?=\w+: )")
 _LLM_C = re.compile(rf"^s:(\d+) (tel|trl):({_NUMBER})")
@@ -69,6 +76,12 @@ _OF_TRAINING = re.compile(
 )
 # TensorFlow's Estimator says it of the results of an evaluation only.
 _OF_EVALUATION = re.compile(r"\bsaving dict for\b", re.IGNORECASE)
+# What a field without a number says: `collection=training_eval/wiki`, `split: val`.
+_SAID = re.compile(
+    r"(?<![\w.])(collection|split|dataset|data_?set|set|subset|phase|stage|corpus|domain)\s*[=:]\s*['\"]?([^\W\d][\w./\-]*)['\"]?,?"
+)
+# `validation loss for step 500, set pile: 2.912`
+_OF_SENTENCE = re.compile(r"(?:set|dataset|on|for|of|corpus|domain|subset)\s+([^\W\d][\w.\-]*)")
 _OF_A_SET = re.compile(r"\b(?:on|for)\s+(?:the\s+)?(?:dataset\s+)?['\"]?([^\W\d][\w.\-]*)['\"]?", re.IGNORECASE)
 _NO_SET = {"the", "step", "epoch", "set", "a", "all", "rank", "device", "cuda", "cpu", "gpu", "batch", "iteration"}
 
@@ -112,15 +125,34 @@ def has_rows(text: str) -> bool:
 
 
 def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
-    for number, whole in lines:
+    for number, whole in _whole_dicts(lines):
         for line in whole.split("\r"):
             if len(line) > _MOST_CHARACTERS:
                 continue
             plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
+            plain = _OWNS.sub(r"\1 ", plain)
             row = _row(plain, number, state)
             if row is not None and any(is_measured(item.name) for item in row.fields):
                 state.last = row
                 yield row
+
+
+def _whole_dicts(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The lines, with a dict that is printed over several of them as one: pprint's, and indented JSON."""
+    kept: list[tuple[int, str]] = []
+    for number, line in lines:
+        if not kept and not _OPENS.match(line):
+            yield number, line
+            continue
+        kept.append((number, line))
+        text = " ".join(part.strip() for _, part in kept)
+        if text.count("{") <= text.count("}"):
+            yield kept[0][0], text
+            kept = []
+        elif len(kept) > _MOST_LINES or (len(kept) > 1 and _OPENS.match(line)):
+            yield from kept
+            kept = []
+    yield from kept
 
 
 def is_measured(name: str) -> bool:
@@ -219,7 +251,7 @@ class _Place(NamedTuple):
 
 
 def _axis(text: str) -> _Place:
-    step = _STEP.search(text) or _BATCHES.search(text) or _OF_CLU.search(text)
+    step = next((match for form in _STEPS if (match := form.search(text))), None)
     epoch = _EPOCH.search(text) or _OF_EPOCH.search(text)
     rest = text
     for match in sorted((m for m in (step, epoch) if m), key=lambda m: -m.start()):
@@ -234,8 +266,10 @@ def _axis(text: str) -> _Place:
 
 def _plain_row(line: str, number: int, state: State) -> Row | None:
     text = _PREFIX.sub("", line, count=1)
-    place = _axis(_REMARK.sub(" ", text))
+    said = [match.groups() for match in _SAID.finditer(text)]
+    place = _axis(_REMARK.sub(" ", _SAID.sub(" ", text)))
     fields, words = _fields(place.rest.lstrip("|:, "))
+    fields, named = _of_sentence(fields, words)
     # `Iter(val) [500/1000]` says what it measured, `(12.3 sec)` does not.
     words += [remark for remark in _REMARK.findall(text) if split_word(remark.strip("()")) is not None]
     row = Row(line=number, fields=fields, step=place.step, epoch=place.epoch, total=place.total)
@@ -249,7 +283,34 @@ def _plain_row(line: str, number: int, state: State) -> Row | None:
             return None
         before = state.last or Row(line=0, fields=[], step=0)
         row.step, row.epoch, row.total = before.step, before.epoch, before.total
-    return _said(row, " ".join(words), line)
+    row = _said(row, " ".join(words), line)
+    row.dataset = named or row.dataset
+    for key, value in said:
+        _say(row, key, value)
+    return row
+
+
+def _say(row: Row, key: str, value: str) -> None:
+    """Puts what a field without a number says into its row: `training_eval/wiki` is the dataset wiki, evaluated."""
+    first, _, rest = value.partition("/")
+    split = _line_split(re.split(r"_(?=eval$)", first)[-1])
+    if split is not None:
+        row.split = split
+        row.dataset = rest or row.dataset
+    elif key not in ("collection", "split", "phase", "stage"):
+        row.dataset = value
+
+
+def _of_sentence(fields: list[Field], words: Sequence[str]) -> tuple[list[Field], str | None]:
+    """The only field of a line whose other words name the metric, and the dataset that it is called by."""
+    names = (re.sub(r"\s+(?:for|at|on|of|in)$", "", word) for word in words)
+    metric = next((name for name in names if _ends_in_a_metric(name)), None)
+    if len(fields) != 1 or is_measured(fields[0].name) or metric is None or not is_measured(metric):
+        return fields, None
+    named = _OF_SENTENCE.fullmatch(fields[0].name)
+    if named is None:
+        return fields, None
+    return [Field(metric, fields[0].value)], named[1]
 
 
 def _fields(text: str) -> tuple[list[Field], list[str]]:
@@ -299,7 +360,11 @@ def _said(row: Row, words: str, whole: str) -> Row:
     marked = {split for item in row.fields if is_measured(item.name) and (split := read_name(item.name).split)}
     if len(splits) == 1:
         row.split = next(iter(splits))
-    elif not splits and "eval" not in marked and "test" not in marked and _OF_TRAINING.search(whole):
+    elif (
+        not splits
+        and _OF_TRAINING.search(whole)
+        and (not marked & {"eval", "test"} or any(is_plain_loss(item.name) for item in row.fields))
+    ):
         row.split = "train"
     elif not splits and marked == {"eval"} and not any(is_plain_loss(item.name) for item in row.fields):
         # `perplexity: 21.3 eval_loss: 3.06`: both of the evaluation.

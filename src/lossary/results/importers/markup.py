@@ -1,4 +1,4 @@
-"""Tables in the markup of wikis and documentation: MediaWiki, Jira, DokuWiki, AsciiDoc, and two directives of RST.
+"""Tables in the markup of wikis and documentation: MediaWiki, Jira, DokuWiki, Textile, AsciiDoc, and two of RST.
 
 Each is written as HTML, one line for one, so that one reader understands cells that span rows and columns.
 
@@ -14,6 +14,9 @@ __all__ = ["as_html"]
 
 _JIRA_HEAD = re.compile(r"\s*\|\|[^|]+\|\|.*\|\|\s*|\s*\|\|[^|]+\|\|\s*")
 _DOKU_HEAD = re.compile(r"\s*\^\s*[^\s^].*\^\s*")
+# Textile: `|_. Dataset |_. Loss |`, `|>. 2.31 |`, `|\2. over two columns |`.
+_TEXTILE_HEAD = re.compile(r"\s*(?:\{[^{}]*\}\.\s*)?\|_[^|\s.]*\. .*\|\s*")
+_TEXTILE_MARK = re.compile(r"((?:[_<>=~^-]|\\\d+|/\d+|\{[^{}]*\}|\([^()]*\))+)\. ?")
 _DIRECTIVE = re.compile(r"\.\.\s+(list-table|csv-table)::\s*(.*)")
 _ATTRIBUTES = re.compile(r"\s*(?:[\w-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s|]+)\s*)+\|(?!\|)")
 _SPAN = re.compile(r"\b(colspan|rowspan)\s*=\s*[\"']?(\d{1,3})")
@@ -105,6 +108,27 @@ def _barred(head: re.Pattern[str], bars: str) -> Callable[[Sequence[str], int], 
     return read
 
 
+def _textile(lines: Sequence[str], at: int) -> list[str] | None:
+    if _TEXTILE_HEAD.fullmatch(lines[at]) is None:
+        return None
+    out: list[str] = []
+    for line in lines[at:]:
+        text = re.sub(r"^\{[^{}]*\}\.\s*", "", line.strip())
+        if text[:1] != "|" or text[-1:] != "|":
+            break
+        out.append(("" if out else "<table>") + "<tr>" + "".join(map(_textile_cell, text[1:-1].split("|"))))
+    out[-1] += "</table>"
+    return out if len(out) > 1 else None
+
+
+def _textile_cell(text: str) -> str:
+    mark = _TEXTILE_MARK.match(text.lstrip())
+    shown = text.lstrip()[mark.end() :] if mark else text
+    spans = re.sub(r"\\(\d+)", r"colspan=\1 ", re.sub(r"/(\d+)", r"rowspan=\1 ", mark[1])) if mark else ""
+    link = re.sub(r'"([^"]+)":(https?://\S+)', r"[\2 \1]", shown.strip())
+    return _cell(link.strip("*_@ "), attributes=spans)
+
+
 def _asciidoc(lines: Sequence[str], at: int) -> list[str] | None:
     if lines[at].strip() != "|===":
         return None
@@ -156,6 +180,7 @@ _READERS: tuple[Callable[[Sequence[str], int], list[str] | None], ...] = (
     _mediawiki,
     _barred(_JIRA_HEAD, "||"),
     _barred(_DOKU_HEAD, "^"),
+    _textile,
     _asciidoc,
     _directive,
 )

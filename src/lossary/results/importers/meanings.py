@@ -22,6 +22,7 @@ __all__ = ["Refused", "base_metric", "meanings_of", "same_points", "told_apart",
 _NO_DATASET = {
     "model", "network", "net", "main", "default", "epoch", "batch", "step", "trainer", "module", "task", "monitor",
     "performance", "summary", "log", "logs", "stats", "iteration", "evaluation", "global", "losses", "all", "total",
+    "samples",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ read_name("eval_test_set_loss")   → eval, loss, rest "test_set": a name has on
 import re
 from typing import Literal, NamedTuple
 
+from lossary.results.importers.languages import english_split, translated
 from lossary.results.importers.model import Role, Split
 
 __all__ = ["Name", "of_data", "quantities_in", "read_name", "role", "row_scale", "split_word"]
@@ -31,7 +32,9 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         "dataset",
         re.compile(r"^(eval(uation)?[\s_]*|val(id)?(idation)?[\s_]*|test[\s_]*)?"
                    r"(data[\s_]*sets?|датасет\w*|набор\w*|"
-                   r"datens(?:atz|ätze)|jeux? de données|conjuntos? de datos|数据集|データセット|"
+                   r"datens(?:atz|ätze)|jeux? de données|conjuntos? de datos|корпуса?|数据集|語料|语料库?|资料集|"
+                   r"데이터셋|データセット|"
+                   r"korpus|korpora|quellen?|"
                    r"corpus|corpora|sources?|domains?|subsets?|tasks?|benchmarks?|languages?|genres?|topics?)"
                    r"([\s_]*name)?$"),
     ),
@@ -39,15 +42,16 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         "run",
         re.compile(r"^(models?|runs?|exp(eriment)?s?|systems?|methods?|configs?|configuration|variants?|settings?|"
                    r"architectures?|arch|checkpoints?|commits?|revisions?|trials?|jobs?|teams?|submissions?|entr(?:y|ies)|participants?|approach(?:es)?|algorithms?|"
-                   r"techniques?|optimi[sz]ers?|recipes?|tokenizers?|strateg(?:y|ies)|ablations?|changes?|frameworks?|backends?|модель|запуск|эксперимент|прогон|"
-                   r"modelle?|modell|modèles?|modelos?|模型|モデル)"
+                   r"techniques?|optimi[sz]ers?|recipes?|tokenizers?|strateg(?:y|ies)|ablations?|changes?|frameworks?|backends?|модел[ьи]|запуски?|эксперименты?|прогоны?|"
+                   r"modelle?|modell|modèles?|modelos?|modell[oi]|模型(名称)?|モデル名?|모델)"
                    r"([\s_]*(name|id|size))?$"),
     ),
     ("split", re.compile(r"^(splits?|phase|stage|mode|partition)$")),
-    ("epoch", re.compile(r"^(epochs?|эпоха|ep|epoche|époque|época|轮次|エポック)$")),
+    ("epoch", re.compile(r"^(epochs?|эпох[аи]|ep|epochen?|époques?|épocas?|epoca|epok[ai]|"
+                      r"(训练)?轮[次数]|訓練輪數|迭代轮数|エポック数?|에포크)$")),
     (
         "step",
-        re.compile(r"^((train(er)?/)?_?((global|cur|current|opt(imizer)?|train(ing)?)[\s_]*)?(steps?|iter(ation)?s?)|(num[\s_]*)?updates?|train_iter\w*|шаг|schritte?|étapes?|pasos?|步数|ステップ|"
+        re.compile(r"^((train(er)?/)?_?((global|cur|current|opt(imizer)?|train(ing)?)[\s_]*)?(steps?|iter(ation)?s?)|(num[\s_]*)?updates?|train_iter\w*|шаги?|итераци[яи]|(trainings)?schritte?|étapes?|itérations?|pasos?|passos?|passi|krok[i]?|(训练)?步[数骤]?|迭代(次数|步数)?|ステップ数?|스텝|"
                    r"training[\s_]*steps?|batch(es)?)$"),
     ),
     (
@@ -66,7 +70,7 @@ _SCALES = (
 )
 _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("train", "training", "трейн", "обучение"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev", "вал", "валидация", "heldout"), "eval"),
+    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev", "вал", "heldout"), "eval"),
     **dict.fromkeys(("test", "testing", "тест"), "test"),
 }
 # Longest first: of two phrases that start alike the longer one is meant.
@@ -92,6 +96,11 @@ _QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
     (("language", "perplexity"), "perplexity"),
     (("log", "perplexity"), "loss"),
     (("log", "ppl"), "loss"),
+    (("sparse", "categorical", "crossentropy"), "loss"),
+    (("categorical", "crossentropy"), "loss"),
+    (("sparse", "categorical", "accuracy"), "accuracy"),
+    (("categorical", "accuracy"), "accuracy"),
+    (("masked", "accuracy"), "accuracy"),
     (("cross", "entropy", "loss"), "loss"),
     (("cross", "entropy"), "loss"),
     (("bpb",), "bits_per_byte"),
@@ -114,18 +123,6 @@ _QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
     (("accuracies",), "accuracy"),
     (("перплексия",), "perplexity"),
 )
-# Whole headers in other languages, which put split and loss into one word or behind one another.
-_PHRASES = {
-    **dict.fromkeys(("validierungsverlust", "val-verlust", "perte de validation", "pérdida de validación", "验证损失",
-                     "検証損失", "лосс на валидации", "потери на валидации"), "val loss"),
-    **dict.fromkeys(("trainingsverlust", "perte d'entraînement", "pérdida de entrenamiento", "训练损失", "学習損失",
-                     "訓練損失", "лосс на трейне", "лосс на обучении", "потери на обучении"), "train loss"),
-    **dict.fromkeys(("testverlust", "perte de test", "pérdida de prueba", "测试损失", "テスト損失", "лосс на тесте"),
-                    "test loss"),
-    **dict.fromkeys(("verlust", "perte", "pérdida", "损失", "損失", "потери"), "loss"),
-    **dict.fromkeys(("困惑度", "perplexité", "perplexität", "perplejidad"), "perplexity"),
-    **dict.fromkeys(("准确率", "正解率", "genauigkeit", "exactitud", "exactitude"), "accuracy"),
-}  # fmt: skip
 _QUANTITY_WORDS = {phrase[-1] for phrase, _ in _QUANTITIES}
 _STATISTICS = {
     **dict.fromkeys(("mean", "avg", "average", "среднее"), "mean"),
@@ -143,6 +140,7 @@ _TRAILING_NOISE = {"value", "total", "final", "last", "overall", "per", "token",
 _COMPONENTS = {
     "aux", "auxiliary", "balance", "balancing", "load", "z", "kl", "kld", "kd", "distill", "distillation", "reg",
     "regularization", "l1", "l2", "mse", "mae", "bce", "dice", "contrastive", "hinge", "triplet", "focal", "huber",
+    "cross", "ent",
     "adv", "adversarial", "gan", "generator", "discriminator", "router", "moe", "commitment", "reconstruction", "recon",
     "vq", "perceptual", "disc", "gen",
     "bbox", "box", "ctc", "policy", "critic", "actor", "reward", "dpo", "mtp", "itc", "itm", "rtd",
@@ -214,12 +212,12 @@ class _Words:
 def split_word(word: str) -> Split | None:
     """The split that a single word names: `validation`, `dev set`, `Train`."""
     plain = re.sub(r"[\s_-]*(set|split|data)$", "", word.strip().lower())
-    return _SPLITS.get(plain)
+    return _SPLITS.get(plain) or _SPLITS.get(english_split(plain) or "")
 
 
 def read_name(text: str, *, with_split: bool = True) -> Name:
     """Takes a name apart; `with_split` False where the split is known, and a word for one belongs to a dataset."""
-    words = _Words(_PHRASES.get(text.strip().lower(), text))
+    words = _Words(translated(text))
     first = next((at for at, word in enumerate(words.words) if word in _QUANTITY_WORDS), len(words.words))
     about = next((word for word in words.words[first:] if word in _ABOUT), None)
     if about is None and first < len(words.words) and (words.words[0] in _DIFFERENCES or words.words[0][0] in "δ∆"):
@@ -238,6 +236,9 @@ def read_name(text: str, *, with_split: bool = True) -> Name:
     longer = rest
     if split_at is not None and rest and split_at[0] == words.low - 1:
         longer = words.between(split_at[0], words.high)
+    if about is None and "quantity" in found and re.match(r"per[\s_-]", rest):
+        # `loss_per_nontarget_token`; `per token` is what a loss is.
+        about = "per"
     component, rest = _component(words, rest, found)
     return Name(
         split=found.get("split") or None,  # type: ignore[arg-type]
@@ -295,6 +296,11 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
             found["objective"] = objective
             drop(len(phrase))
             return "objective"
+    says_it_again = not leading and _SPLITS.get(word) == found.get("split", "") and "quantity" in found
+    if says_it_again and words.high - words.low > 1:
+        # `Train/Samples/train_loss`
+        drop(1)
+        return "noise"
     if word in _SPLITS and "split" not in found:
         found["split"] = _SPLITS[word]
         drop(1)

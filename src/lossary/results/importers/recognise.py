@@ -17,8 +17,6 @@ from lossary.results.importers.example_scores import latest_of_each, runs_by_fol
 from lossary.results.importers.folders import one_of_all
 from lossary.results.importers.grids import (
     Grid,
-    read_csv_grid,
-    read_excel_grids,
     read_html_grids,
     read_markdown_grids,
 )
@@ -60,6 +58,7 @@ from lossary.results.importers.records import (
 )
 from lossary.results.importers.samples import is_samples, read_samples
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
+from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, tables_of
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trackio import is_trackio, read_trackio
 from lossary.results.importers.trainer import read_results_json, read_trainer_state
@@ -335,7 +334,7 @@ def _json_or_none(text: str) -> Any:
 
 def _read_csv(path: Path, maps: Maps) -> Imported:
     try:
-        grid = joined_headers(read_csv_grid(read_text(path), path), str(path))
+        tables = tables_of(read_csv_grid(read_text(path), path), str(path))
     except SourceError as error:
         if path.suffix.lower() in (".csv", ".tsv"):
             raise
@@ -344,14 +343,17 @@ def _read_csv(path: Path, maps: Maps) -> Imported:
             where=error.where,
             hint=f"A log needs both on one line, as in `step 100 | loss 2.3`. Known: {KINDS}.",
         ) from None
-    if grid.rows and [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
+    if len(tables) != 1:
+        return read_grids(tables, path, "CSV tables", maps)
+    grid = joined_headers(tables[0], str(path))
+    if [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
         grid = _of_tensorboard(grid, path)
     grid, run = _of_one_metric(grid, path)
-    if grid.rows and is_series_grid(grid, maps):
+    if is_series_grid(grid, maps):
         found = Collector(path, kind_of_series(grid.rows[0]), maps)
         series_of_grid(grid, found, run)
         return found.finish()
-    return read_grids([Grid(title=path.stem, rows=grid.rows, first_line=grid.first_line)], path, "CSV table", maps)
+    return read_grids([grid], path, "CSV table", maps)
 
 
 def _of_tensorboard(grid: Grid, path: Path) -> Grid:
@@ -371,6 +373,10 @@ def _of_one_metric(grid: Grid, path: Path) -> tuple[Grid, str]:
     DVCLive's `plots/metrics/train/loss.tsv`, where folders say more of the name."""
     heads = [cell.lower() for cell in grid.rows[0]] if grid.rows else []
     others = set(heads) - {"step", "timestamp", "time", "epoch"}
+    only = next(iter(others)) if len(others) == 1 < len(heads) else ""
+    if re.sub(r"\W+", "_", only) == path.stem.lower() != only:
+        # DeepSpeed's monitor: `JOB/Train_Samples_train_loss.csv` has a column `Train/Samples/train_loss`.
+        return grid, path.resolve().parent.name
     if len(others) != 1 or others - {"value", path.stem.lower()} or read_name(path.stem).quantity is None:
         return grid, path_run(path)
     parts = path.resolve().parts[:-1]

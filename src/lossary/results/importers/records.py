@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lossary.errors import SourceError
-from lossary.results.importers.collect import Collector
+from lossary.results.importers.collect import Collector, as_float
 from lossary.results.importers.grids import Grid
 from lossary.results.importers.lines import KeyTwice, is_number, lines_of, parsed_json, python_value, read_json_text
 from lossary.results.importers.maps import Maps
@@ -96,7 +96,7 @@ def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]
 def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Collector, run: str) -> None:
     """Adds records of names and values, by the step that each has; one without is left out with a note."""
     for place, record in records:
-        values = dict(_counted(flat(record)))
+        values = dict(_with_numbers(_counted(flat(record))))
         axis = _axis_of(values)
         if axis is None:
             found.note("records without a step or epoch are left out")
@@ -137,6 +137,14 @@ def _counted(items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield first, int(counted[1])
         else:
             yield key, value
+
+
+def _with_numbers(items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The values with numbers that stand in quotes, where a number is meant: Comet's `"metricValue": "2.31"`."""
+    for key, value in items:
+        is_meant = isinstance(value, str) and (role(key) in ("step", "epoch", "tokens", "value") or _quantity(key))
+        number = as_float(value) if is_meant else None
+        yield key, value if number is None else int(number) if number.is_integer() else number
 
 
 def _axis_of(values: dict[str, Any]) -> tuple[str, Axis] | None:
@@ -239,7 +247,10 @@ def _series(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, list[A
         for key, item in value.items():
             if isinstance(item, dict | list):
                 nameless = key in ("series", "data", "points", "graphs", "charts", "lines", "traces")
-                yield from _series(item, title if nameless else key, depth + 1)
+                for found, xs, ys in _series(item, title if nameless else key, depth + 1):
+                    # ClearML has `loss` above `train` and `validation`.
+                    above = f"{title}/" if title and not nameless and _quantity(found) is None else ""
+                    yield f"{above}{found}", xs, ys
     elif isinstance(value, list) and value:
         if all(isinstance(item, dict) and is_number(item.get("x")) and is_number(item.get("y")) for item in value):
             yield name, [item["x"] for item in value], [item["y"] for item in value]

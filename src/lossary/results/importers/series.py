@@ -23,8 +23,11 @@ from lossary.results.importers.names import read_name, role, row_scale
 
 __all__ = ["is_series_grid", "kind_of_series", "names_of_runs", "path_run", "series_of_grid", "wandb_column"]
 
-# Columns that only W&B's table of runs has.
-_OF_RUNS = {"state", "runtime", "created", "user", "sweep", "tags", "notes", "hostname", "last updated"}
+# Columns that only a tracker's table of runs has: W&B's, and Neptune's behind `sys/`.
+_OF_RUNS = {
+    "state", "runtime", "created", "user", "sweep", "tags", "notes", "hostname", "last updated",
+    "owner", "creation_time", "running_time", "ping_time", "failed",
+}  # fmt: skip
 _ENVELOPE = ("__MIN", "__MAX")
 
 
@@ -36,7 +39,7 @@ def wandb_column(header: str) -> tuple[str, str] | None:
 
 def names_of_runs(grid: Grid) -> int | None:
     """The column that names a run on each row, as W&B's table of runs has it: its steps are where each run stands."""
-    headers = [unlink(cell)[0].strip().lower() for cell in grid.rows[0]]
+    headers = [unlink(cell)[0].strip().lower().removeprefix("sys/") for cell in grid.rows[0]]
     at = next((headers.index(name) for name in ("name", "id") if name in headers), None)
     if at is None:
         return None
