@@ -127,3 +127,7 @@ class StudyFolder:
     def scores(self, run: str, step: int) -> Path:
         """The scores of a run at one step."""
         return self.run(run) / "scores" / f"{step:08d}.parquet"
+
+    def sequential(self, run: str, step: int) -> Path:
+        """The scores of a run at one step on some of the examples: an evaluation that stopped where it was clear."""
+        return self.run(run) / "sequential" / f"{step:08d}.parquet"

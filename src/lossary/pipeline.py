@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 from lossary.backends.devices import lacking_device
 from lossary.backends.process import Emit, WarmWorkers
 from lossary.data.manifests import MANIFEST, read_manifest
-from lossary.data.parts import read_validation_manifest
+from lossary.data.parts import present_validation, read_validation_manifest
 from lossary.data.prepare import prepare_datasets
 from lossary.data.source_files import list_files
 from lossary.data.validation import prepare_examples
@@ -42,14 +42,17 @@ from lossary.planning.plan import make_plan
 from lossary.planning.text import plan_lines, refusal
 from lossary.reports.closing import Page, kept_page, load_ahead, make_page
 from lossary.results.endings import remembered
+from lossary.results.records import ScoreHeader
 from lossary.scoring.foreign import Foreign, foreign_request
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
+from lossary.statistics.sequential import Rule
 from lossary.study import Study
-from lossary.tables.build import scored_runs
+from lossary.tables.build import Scored, best_run, scored_files, scored_runs
 from lossary.training.plan import course_of, is_finished, plan_run, steps_done
 
 __all__ = [
     "Allowed",
+    "Decide",
     "Page",
     "Settings",
     "StepTime",
@@ -57,6 +60,7 @@ __all__ = [
     "chosen_runs",
     "evaluate",
     "evaluate_foreign",
+    "evaluate_until_decided",
     "prepare",
     "run_study",
     "time_steps",
@@ -317,6 +321,87 @@ def evaluate(
     each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
 
 
+class Decide(NamedTuple):
+    """Until what is evaluated: how runs differ from a base (the best run that is scored if None) is clear."""
+
+    base: str | None = None
+    margin: float | None = None
+    rule: Rule = "obrien-fleming"
+
+
+def evaluate_until_decided(
+    study: Study,
+    folder: StudyFolder,
+    decide: Decide,
+    *,
+    runs: Sequence[str] | None = None,
+    jobs: int | None = None,
+    step: int | None = None,
+    listener: Listener,
+) -> list[str]:
+    """Scores the newest checkpoint of each run, or that of a step, until it is clear how it differs from the base.
+
+    Returns the runs. What is scored whole is left alone. UsageError if there is no base to compare with.
+    """
+    base = _base_scores(study, folder, decide.base, runs)
+    chosen = [run for run in _some_runs(study, folder, runs) if run != base.header.run]
+    if not chosen:
+        raise UsageError(
+            f"{base.header.run!r} is compared with itself", where="--base", hint="Name another run with --run."
+        )
+    if step is not None:
+        _refuse_step(folder, chosen, step)
+    described = present_validation(study, folder)["per_dataset"]
+    until = {
+        "base": str(base.path),
+        "shares": {folder.names.drawn_as(name): row["share"] for name, row in described.items()},
+        "rule": decide.rule,
+        "margin": decide.margin,
+    }
+
+    def job(run: str, tools: Tools) -> None:
+        for checkpoint in _checkpoints(folder, run, step or "newest"):
+            one = job_of_run(study, run, checkpoint)
+            if is_scored(folder.as_drawn, one):
+                listener.note(f"{run}: all examples are scored; `lossary compare {base.header.run} {run}` compares")
+            else:
+                _score_by_backend(folder, [one], tools, {"until": until})
+
+    begun = partial(_refuse_without_checkpoint, folder)
+    each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
+    return chosen
+
+
+def _base_scores(study: Study, folder: StudyFolder, base: str | None, runs: Sequence[str] | None) -> Scored:
+    """The newest whole scores of the base. UsageError if it has none in the study's own vocabulary."""
+    validation = present_validation(study, folder)
+    own = validation["tokenizer_digest"]
+    scored = scored_files(study, folder, None if base is None else [base])
+    whole = [
+        files[-1]
+        for run, every in scored.items()
+        if run not in (runs or []) or run == base
+        if (files := [file for file in every if _is_whole(file.header, validation["parts"], own)])
+    ]
+    if not whole:
+        raise UsageError(
+            f"{base} has no whole scores in the study's vocabulary"
+            if base
+            else "no run has whole scores in the study's vocabulary to compare with",
+            where="--base",
+            hint="Run `lossary evaluate --run RUN` for one of them first.",
+        )
+    if len(whole) == 1:
+        return whole[0]
+    best = best_run(study, folder, runs=[found.header.run for found in whole])
+    return next((found for found in whole if found.header.run == best), whole[0])
+
+
+def _is_whole(header: ScoreHeader, parts: Mapping[str, str], own: str) -> bool:
+    is_own = header.pieces in ("", own) and "mlm" in header.objectives
+    return is_own and all(header.part(name) == part for name, part in parts.items())
+
+
 def _some_runs(study: Study, folder: StudyFolder, runs: Sequence[str] | None) -> list[str]:
     if not study.runs:
         raise UsageError(
@@ -357,10 +442,12 @@ def evaluate_foreign(
     return steps
 
 
-def _score_by_backend(folder: StudyFolder, jobs: Sequence[ScoreJob], tools: Tools) -> list[int]:
+def _score_by_backend(
+    folder: StudyFolder, jobs: Sequence[ScoreJob], tools: Tools, more: Mapping[str, Any] | None = None
+) -> list[int]:
     """Scores checkpoints that differ in nothing else, in one process; returns their steps."""
     request = {key: value for key, value in vars(jobs[0]).items() if key != "checkpoint"}
-    request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in jobs]}
+    request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in jobs], **(more or {})}
     return _steps_of(tools.run("lossary.scoring.job", request, jobs[0].backend))
 
 

@@ -40,6 +40,7 @@ REMEDIES = {
     "steps": "delete it: curves of training are lost, tables and checkpoints are not",
     "checkpoint": "delete its folder: `lossary train` goes on from the one before",
     "scores": "delete it and run `lossary evaluate`",
+    "sequential": "delete it and run `lossary evaluate --until decided`",
     "import": "delete it and import again",
     "diagnosis": "delete it and run `lossary diagnose`",
 }
@@ -94,8 +95,9 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
     for checkpoints in sorted((root / "runs").glob("*/checkpoints")):
         for path in list_checkpoints(checkpoints):
             yield _Check("checkpoint", path, partial(check_checkpoint, path))
-    for path in sorted((root / "runs").glob("*/scores/*.parquet")):
-        yield _Check("scores", path, partial(_scores, path))
+    for kind in ("scores", "sequential"):
+        for path in sorted((root / "runs").glob(f"*/{kind}/*.parquet")):
+            yield _Check(kind, path, partial(_scores, path))
     if (root / IMPORTED).is_file():
         yield _Check("import", root / IMPORTED, partial(check_json, root / IMPORTED))
     for name in (CURVES, EXAMPLES):

@@ -124,7 +124,7 @@ class TableResult(_Rows):
     """Losses and accuracies by dataset and run, as `lossary show` prints them.
 
     Kinds of rows: `cells` (a dataset, a run, a metric), `totals`, `deltas` (paired differences, where a base was
-    named), `datasets`, `runs`.
+    named), `datasets`, `runs`, `sequential` (differences of what `evaluate --until decided` scored).
     """
 
     def __init__(self, table: "Table") -> None:
@@ -199,7 +199,7 @@ class TableResult(_Rows):
             raise _unknown("dataset", dataset, self.datasets)
 
     def _rows(self, kind: str) -> tuple[type, Sequence[Any]]:
-        from lossary.tables.model import Cell, DatasetRow, Delta, RunColumn, Total
+        from lossary.tables.model import Cell, DatasetRow, Delta, RunColumn, SequentialAnswer, Total
 
         table = self.model
         kinds: dict[str, tuple[type, Sequence[Any]]] = {
@@ -208,6 +208,7 @@ class TableResult(_Rows):
             "deltas": (Delta, table.deltas),
             "datasets": (DatasetRow, table.datasets),
             "runs": (RunColumn, table.runs),
+            "sequential": (SequentialAnswer, table.sequential),
         }
         return _of_kind(kinds, kind)
 

@@ -8,8 +8,10 @@ import typer
 from lossary.cli.common import JobsOption, ProgressOption, QuietOption, RunsOption, SetOption, StudyArgument, open_study
 
 if TYPE_CHECKING:
+    from lossary.cli.common import OpenStudy, Style
     from lossary.pipeline import Which
     from lossary.scoring.foreign import Foreign
+    from lossary.statistics.sequential import Rule
 
 __all__ = ["evaluate"]
 
@@ -55,6 +57,24 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Examples a pass; scores do not depend on it.", show_default="by memory")
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="`decided`: score windows until it is clear how the run differs from the base, not all examples.",
+            show_default="all examples",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="With --until: the run to compare with, scored whole.", show_default="the best one scored"),
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(help="With --until: decide whether they are equal to within so many nats of the MLM loss."),
+    ] = None,
+    anytime: Annotated[
+        bool, typer.Option("--anytime", help="With --until: intervals that are valid at any number of looks; wider.")
+    ] = False,
     changes: SetOption = None,
     progress: ProgressOption = None,
     quiet: QuietOption = False,
@@ -73,6 +93,15 @@ def evaluate(
             "--run and --checkpoint cannot be given together", hint="--name says what its column is called."
         )
     opened = open_study(study, changes)
+    decide = {"--base": base is not None, "--within": within is not None, "--anytime": anytime}
+    if until is not None:
+        beside = {"--all": every, "--checkpoint": bool(checkpoint), "--batch-size": batch_size is not None}
+        _refuse_beside_until(until, within, beside)
+        found = _Decide(base, within, "anytime" if anytime else "obrien-fleming")
+        _until_decided(opened, found, runs=runs, jobs=jobs, step=step, listening=(progress, quiet))
+        return
+    for option in (option for option, given in decide.items() if given):
+        raise UsageError(f"{option} says something of an evaluation that stops early", hint="Give --until decided.")
     if not checkpoint:
         _refuse_alone(name=name, tokenizer=tokenizer)
         if step == 0:
@@ -87,6 +116,56 @@ def evaluate(
     foreign = _foreign(checkpoint, name or [], like, list(opened.study.runs))
     with listener_of(progress, quiet=quiet) as listener:
         pipeline.evaluate_foreign(opened.folder, foreign, jobs=jobs, batch_size=batch_size, listener=listener)
+
+
+class _Decide(NamedTuple):
+    """How it is decided whether to stop."""
+
+    base: str | None
+    margin: float | None
+    rule: "Rule"
+
+
+def _refuse_beside_until(until: str, within: float | None, beside: dict[str, bool]) -> None:
+    from lossary.errors import UsageError
+    from lossary.tables.equality import check_margin
+
+    if until != "decided":
+        raise UsageError(f"nothing is scored until {until!r}", where="--until", hint="Known: decided.")
+    for option in (option for option, given in beside.items() if given):
+        raise UsageError(f"--until and {option} cannot be given together", hint="Give one of them.")
+    if within is not None:
+        check_margin(within, str(within), where="--within")
+
+
+def _until_decided(
+    opened: "OpenStudy",
+    decide: _Decide,
+    *,
+    runs: list[str] | None,
+    jobs: int | None,
+    step: int | None,
+    listening: "tuple[Style | None, bool]",
+) -> None:
+    """Scores until it is clear, then prints what is."""
+    from rich.console import Console
+
+    from lossary import pipeline
+    from lossary.cli.progress import listener_of
+    from lossary.reports.sequential import print_sequential
+    from lossary.reports.terminal import WIDTH
+    from lossary.tables.sequential import sequential_answers
+
+    with listener_of(listening[0], quiet=listening[1]) as listener:
+        asked = pipeline.Decide(*decide)
+        done = pipeline.evaluate_until_decided(
+            opened.study, opened.folder, asked, runs=runs, jobs=jobs, step=step, listener=listener
+        )
+    answers, _ = sequential_answers(opened.study, opened.folder, done, step=step)
+    console = Console(width=max(WIDTH, Console().width), highlight=False)
+    with console.capture() as shown:
+        print_sequential(answers, console)
+    typer.echo(shown.get(), nl=False)
 
 
 class _Like(NamedTuple):

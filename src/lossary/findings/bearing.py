@@ -39,6 +39,7 @@ LEAST: Mapping[str, Least] = {
     "L108": Least(
         12, "none", "decisions of equality are tested in a family of their own; a spread has to be estimated"
     ),
+    "L109": Least(0, "none", "its intervals hold for all datasets and looks at once: they were tested before"),
     "L201": Least(0, "none", "own totals are computed from their parts; printed ones are judged by their digits"),
     "L202": Least(0, "none", "shares are settings, not samples"),
     "L203": Least(0, "none", _COUNTED),

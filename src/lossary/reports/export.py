@@ -45,6 +45,7 @@ def json_value(table: Table) -> dict[str, Any]:
         "base": table.base,
         "deltas": [asdict(delta) for delta in table.deltas],
         "seed_spreads": [asdict(row) for row in table.seed_spreads],
+        "sequential": [asdict(row) for row in table.sequential],
         "notes": table.notes,
     }
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from lossary.reports.sequential import print_sequential
 from lossary.reports.text import (
     delta_text,
     half_width,
@@ -66,6 +67,7 @@ def print_table(table: Table, console: Console, *, metrics: Sequence[Metric] | N
             console.print(f"\n[bold underline]{escape(plain(section))}[/]")
         _print_blocks(table, console, runs, metrics)
     _print_seeds(table, console, metrics)
+    print_sequential(table.sequential, console)
     console.print()
     _print_legend(table, console, metrics)
     for note in table.notes:

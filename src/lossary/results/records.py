@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from lossary.errors import ScoreError
 from lossary.naming import Names, names_beside
 from lossary.objectives import OBJECTIVES
+from lossary.results.stopped import Stopped
 from lossary.seals import check_sealed, read_sealed, sealed_writer, write_sealed
 
 __all__ = [
@@ -104,6 +105,8 @@ class ScoreHeader:
     # By dataset: how many examples or hidden words the vocabulary or the model could not hold, by what it is.
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     schema: int = _VERSIONS[-1]
+    # Of partial scores: how the evaluation stopped; `validation` has the parts that were scored whole.
+    stopped: Stopped | None = None
 
     @property
     def pieces(self) -> str:
@@ -111,13 +114,18 @@ class ScoreHeader:
         return self.vocabulary_digest or self.tokenizer_digest
 
     def part(self, dataset: str) -> str | None:
-        """The digest of the examples of a dataset that were scored; None if none were."""
-        return self.validation.get(dataset) if self.validation else self.validation_digest
+        """The digest of the examples of a dataset that were scored, all of them; None if they were not."""
+        is_by_part = self.validation or self.stopped
+        return self.validation.get(dataset) if is_by_part else self.validation_digest
 
     def encode(self) -> dict[bytes, bytes]:
         import json
 
-        return {b"lossary": json.dumps(asdict(self) | {"schema": _VERSIONS[-1]}, sort_keys=True).encode()}
+        found = asdict(self) | {"schema": _VERSIONS[-1]}
+        if self.stopped is None:
+            # Earlier versions read whole scores, and do not know of others.
+            del found["stopped"]
+        return {b"lossary": json.dumps(found, sort_keys=True).encode()}
 
     @classmethod
     def decode(cls, metadata: dict[bytes, bytes] | None, where: Path) -> Self:
@@ -135,6 +143,8 @@ class ScoreHeader:
                 known = ", ".join(OBJECTIVES)
                 said = f"no objective is called {unknown[0]!r}" if unknown else "the header names no objective"
                 raise ScoreError(said, where=str(where), hint=f"Known: {known}.")
+            if (stopped := fields.pop("stopped", None)) is not None:
+                fields["stopped"] = Stopped.decode(stopped, where)
             return cls(**fields, objectives=objectives)
         except (KeyError, TypeError, ValueError):
             raise ScoreError("the file holds no scores of lossary", where=str(where)) from None
@@ -192,9 +202,10 @@ def read_header(path: Path, *, as_drawn: bool = False) -> ScoreHeader:
                 header,
                 validation={names.called(name): part for name, part in header.validation.items()},
                 left_out={names.called(name): counts for name, counts in header.left_out.items()},
+                stopped=None if header.stopped is None else header.stopped.called(names),
             )
         run = path.absolute().parent.parent
-        is_of_run = (path.parent.name, run.parent.name) == ("scores", "runs")
+        is_of_run = path.parent.name in ("scores", "sequential") and run.parent.name == "runs"
         return replace(header, run=run.name) if is_of_run else header
     except (OSError, pa.ArrowException) as error:
         raise ScoreError(

@@ -63,7 +63,7 @@ def check_scores(path: Path) -> ScoreHeader:
     """The header of a file that is whole; ScoreError names the first thing that is wrong, and the row."""
     header = read_header(path, as_drawn=True)
     if header.schema > 1:
-        if not (header.validation or header.validation_digest):
+        if not (header.validation or header.validation_digest or header.stopped):
             raise _wrong(path, "the header does not say what was scored: `validation`, the digest of each part")
         _check_columns(path)
         _check_names(path, header)
@@ -103,14 +103,15 @@ def _family(kind: pa.DataType) -> str:
 
 def _check_names(path: Path, header: ScoreHeader) -> None:
     """Rows are of what the header names: one run, its step, objectives, datasets."""
+    parts = [*header.validation, *(header.stopped.parts if header.stopped else ())]
     query = "SELECT DISTINCT run, step, objective, dataset FROM read_parquet(?, hive_partitioning = false) ORDER BY ALL"
     runs = set()
     for run, step, objective, dataset in ask(query, [file_name(path)]):
         runs.add(run)
         if objective not in header.objectives:
             raise _wrong(path, f"rows are of objective {objective!r}; the header names {', '.join(header.objectives)}")
-        if dataset is None or (header.validation and dataset not in header.validation):
-            known = ", ".join(header.validation)
+        if dataset is None or (parts and dataset not in parts):
+            known = ", ".join(parts)
             raise _wrong(path, f"rows are of dataset {dataset!r}; the header has the parts of {known}")
         if step != header.step:
             raise _wrong(path, f"rows are of step {step}, and the header is of step {header.step}")

@@ -9,12 +9,13 @@ from lossary.folder import StudyFolder
 from lossary.models.architectures import ModelShape
 from lossary.models.checkpoints import Checkpoint
 from lossary.scoring.score import ScoreJob, open_backend, score_checkpoint
+from lossary.scoring.sequential import Until, score_until_decided
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Scores what the job names: `{"folder", "checkpoints"}` and the other fields of `ScoreJob`."""
+    """Scores what the job names: `{"folder", "checkpoints"}`, the other fields of `ScoreJob`, and perhaps `until`."""
     worker_main(_work)
 
 
@@ -22,10 +23,15 @@ def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     fields = dict(job)
     folder = StudyFolder(Path(fields.pop("folder")), drawn=True)
     models = _Models()
-    done = [
-        score_checkpoint(folder, ScoreJob(**fields, checkpoint=Path(path)), open_backend=models.open, emit=emit)
-        for path in fields.pop("checkpoints")
-    ]
+    until = fields.pop("until", None)
+    done = []
+    for path in fields.pop("checkpoints"):
+        one = ScoreJob(**fields, checkpoint=Path(path))
+        if until is None:
+            done.append(score_checkpoint(folder, one, open_backend=models.open, emit=emit))
+        else:
+            asked = Until.of(until)
+            done.append(score_until_decided(folder, one, asked, open_backend=models.open, emit=emit))
     return {"scored": done}
 
 

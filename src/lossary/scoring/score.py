@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,9 @@ from lossary.vocabulary.api import Vocabulary
 
 __all__ = [
     "BackendScorer",
+    "Begun",
     "ScoreJob",
+    "begin_scoring",
     "is_scored",
     "job_of_run",
     "open_backend",
@@ -121,6 +123,32 @@ def open_backend(job: ScoreJob, checkpoint: Checkpoint) -> Backend:
     return backend
 
 
+class Begun(NamedTuple):
+    """A checkpoint that fits the study, and what its scores will say of themselves."""
+
+    job: ScoreJob
+    checkpoint: Checkpoint
+    view: View
+    header: ScoreHeader
+
+    def scorer(self, open_backend: OpenBackend) -> "BackendScorer":
+        """A model that has its weights."""
+        backend = open_backend(self.job, self.checkpoint)
+        longest = self.checkpoint.shape.max_positions
+        return BackendScorer(backend=backend, objectives=self.header.objectives, max_length=longest)
+
+
+def begin_scoring(folder: StudyFolder, job: ScoreJob) -> Begun:
+    """Opens a checkpoint. CheckpointError if it does not fit the study's tokenizer or sequence length."""
+    validation = load_validation(folder)
+    checkpoint = load_checkpoint(job.checkpoint)
+    if job.step is not None:
+        checkpoint = replace(checkpoint, state={**checkpoint.state, "step": job.step})
+    _check_fit(checkpoint, validation, open_tokenizer(folder).vocabulary_size)
+    view = open_view(folder, None, "mlm")
+    return Begun(job, checkpoint, view, _header(folder, job, checkpoint, validation, view))
+
+
 def score_checkpoint(
     folder: StudyFolder, job: ScoreJob, *, open_backend: OpenBackend = open_backend, emit: Emit
 ) -> dict[str, Any]:
@@ -128,28 +156,21 @@ def score_checkpoint(
 
     Raises CheckpointError if the checkpoint does not fit the study's tokenizer or sequence length.
     """
-    validation = load_validation(folder)
-    checkpoint = load_checkpoint(job.checkpoint)
-    if job.step is not None:
-        checkpoint = replace(checkpoint, state={**checkpoint.state, "step": job.step})
-    step = int(checkpoint.state.get("step", 0))
-    _check_fit(checkpoint, validation, open_tokenizer(folder).vocabulary_size)
-    view = open_view(folder, None, "mlm")
-    header = _header(folder, job, checkpoint, validation, view)
-    path = folder.scores(job.name, step)
+    begun = begin_scoring(folder, job)
+    _, checkpoint, view, header = begun
+    step, path = header.step, folder.scores(job.name, header.step)
     if path.is_file() and _same(path, header):
         return {"scores": str(path), "step": step}
-    backend = open_backend(job, checkpoint)
+    scorer = begun.scorer(open_backend)
     if not checkpoint.has_sop and "sop" in objectives_of(checkpoint.shape):
         emit({"event": "note", "text": f"{job.checkpoint} has no sentence-order head: SOP is not scored"})
-    header = replace(header, device=backend.device)
+    header = replace(header, device=scorer.device)
     kept = KeptScores(path, header)
     if kept.datasets:
         stand = ", ".join(sorted(map(names_of(folder.root).called, kept.datasets)))
         emit({"event": "note", "text": f"step {step:,}: the scores of {stand} stand"})
-    scorer = BackendScorer(backend=backend, objectives=header.objectives, max_length=checkpoint.shape.max_positions)
     scores = score_windows(
-        scorer, view.windows(), header, total=len(validation), batch_size=job.batch_size, kept=kept, emit=emit
+        scorer, view.windows(), header, total=len(view), batch_size=job.batch_size, kept=kept, emit=emit
     )
     write_score_windows(path, scores, header)
     return {"scores": str(path), "step": step}

@@ -34,6 +34,7 @@ from lossary.tables.model import (
 )
 from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import seed_spreads
+from lossary.tables.sequential import IN_PART, is_scored_in_part, sequential_answers
 from lossary.tables.totals import totals_of
 
 __all__ = [
@@ -85,11 +86,16 @@ def build_table(
             raise UsageError(
                 f"nothing was scored at step {step:,}", where="--step", hint="; ".join(notes[-_SHOWN:]) + "."
             )
-        hint = "Run `lossary run` (or train and evaluate) first."
+        hint = (
+            _early_hint(folder, _known_runs(study, folder, runs)) or "Run `lossary run` (or train and evaluate) first."
+        )
         if not study.runs:
             hint = "The study has no runs: `lossary evaluate --checkpoint FOLDER` scores what you have."
         raise ScoreError("there are no scores of this validation set", where=str(folder.root / "runs"), hint=hint)
     datasets = _dataset_rows(study, folder, validation)
+    sequential, early_notes = sequential_answers(
+        study, folder, _known_runs(study, folder, runs), step=step if isinstance(step, int) else None
+    )
     notes += _missing_notes(study, datasets, scored)
     cells: list[Cell] = []
     totals: list[Total] = []
@@ -114,11 +120,13 @@ def build_table(
             *left_out_notes(validation, [row.name for row in datasets], [found.header for found in scored]),
             *_total_notes(totals),
             *_standing_notes(cells),
+            *early_notes,
         ],
         signature=SIGNATURE,
         validation_digest=validation["digest"],
         tokenizer_digest=validation["tokenizer_digest"],
         seed_spreads=seed_spreads((study, folder), [found.header.run for found in scored], cells, totals),
+        sequential=sequential,
     )
     return table if base is None else add_deltas(table, {s.header.run: s.path for s in scored}, base=base)
 
@@ -210,13 +218,27 @@ def _scored_runs(
             scored.append(newest)
         else:
             steps = [int(path.stem) for path in sorted((folder.run(name) / "scores").glob("*.parquet"))]
-            notes.append(f"{name}: {_why_not(files, steps, chosen)}; left out")
+            why = _why_not(files, steps, chosen)
+            if not steps and is_scored_in_part(folder, name):
+                why = IN_PART
+            notes.append(f"{name}: {why}; left out")
     return scored
 
 
 def _first_loss(files: Sequence[Path]) -> Metric:
     """What the steps of a run are chosen by where nobody says: a run of causal scores has no loss of hidden words."""
     return next(iter(ranked_by([read_header(path) for path in files])), Criterion().metric)
+
+
+def _early_hint(folder: StudyFolder, runs: Sequence[str]) -> str:
+    """Where scores of some examples alone are, if nothing else is."""
+    early = [run for run in runs if is_scored_in_part(folder, run)]
+    if not early:
+        return ""
+    return (
+        f"{', '.join(early)}: {IN_PART}, but until it was clear how it differs from another run: `lossary show` shows "
+        f"that beside the table; `lossary evaluate --run {early[0]}` scores the rest."
+    )
 
 
 def _why_not(files: Sequence[Path], steps: Sequence[int], chosen: int | None) -> str:

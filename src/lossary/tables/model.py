@@ -17,6 +17,7 @@ __all__ = [
     "Metric",
     "RunColumn",
     "SeedSpreadRow",
+    "SequentialAnswer",
     "Standing",
     "Table",
     "Total",
@@ -207,6 +208,32 @@ class SeedSpreadRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SequentialAnswer:
+    """How a run differs from a base by a random part of the examples, scored until it was clear; in no cell.
+
+    All intervals of a run hold at once with probability 1 − `level`, wherever each dataset stopped.
+    """
+
+    run: str
+    step: int
+    base: str
+    base_step: int
+    dataset: str | None  # None: the total by validation share
+    metric: Metric
+    unit: Unit
+    rule: str
+    level: float
+    margin: float | None  # None: whether there is a difference at all
+    value: float | None  # run minus base
+    low: float | None
+    high: float | None
+    examples: int  # scored
+    available: int
+    answer: Literal["equal", "differs", "undecided"]
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """The table of one study on one validation set, or of one imported page."""
 
@@ -222,6 +249,7 @@ class Table:
     base: str | None = None
     deltas: list[Delta] = field(default_factory=list)
     seed_spreads: list[SeedSpreadRow] = field(default_factory=list)
+    sequential: list[SequentialAnswer] = field(default_factory=list)
 
     def cell(self, run: str, dataset: str, metric: Metric) -> Cell:
         """The cell at a place; every place has one."""

@@ -182,7 +182,7 @@ def _candidates(
     for run, files in scored.items():
         whole = [file for file in files if all(file.header.part(name) == parts[name] for name in datasets)]
         if not whole:
-            notes.append(f"{run}: " + ("no scores of all datasets" if files else "not scored yet") + "; left out")
+            notes.append(f"{run}: no scores of all examples of all datasets; left out")
         found += whole if every_step else whole[-1:]
     return found
 

@@ -4,6 +4,7 @@ from lossary.findings.model import Rule
 from lossary.findings.rules import (
     broken_numbers,
     bytes_not_of_the_text,
+    decided_early,
     duplicate_documents,
     gap_dataset_specific,
     identical_pairs,
@@ -38,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     shared_failure_profile.RULE,
     smaller_better.RULE,
     not_equal.RULE,
+    decided_early.RULE,
     total_not_weighted_sum.RULE,
     shares_differ.RULE,
     shares_not_realised.RULE,

@@ -1,0 +1,291 @@
+"""Scores a checkpoint window by window against a base until what differs is clear. It runs in a worker process.
+
+The examples of a dataset come in a random order that its frozen part alone determines; windows end where the looks of
+its monitor are (statistics/sequential.py). The next window is of the undecided dataset that lowers the variance of the
+total most. Scores of the windows and what was clear are stored apart from whole scores. All examples of the validation
+set are held in memory, about 4 kB for one of 512 tokens.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lossary.backends.process import Emit
+from lossary.data.examples import Examples, concatenate
+from lossary.data.permutation import permute
+from lossary.data.philox import stream_key
+from lossary.errors import ScoreError
+from lossary.folder import StudyFolder
+from lossary.naming import names_of
+from lossary.results.records import ScoreHeader, read_header, write_scores
+from lossary.results.scorefile import Columns, ScoreFile
+from lossary.results.stopped import Stopped, StoppedPart
+from lossary.scoring.api import Scorer, View, Window
+from lossary.scoring.score import OpenBackend, ScoreJob, begin_scoring, score_windows
+from lossary.statistics.estimates import Estimate, RatioSums, ratio
+from lossary.statistics.sequential import Monitor, Rule, Seen, looks_of, variance_saved
+
+__all__ = ["Until", "frozen_order", "score_in_windows", "score_until_decided"]
+
+# What is compared: the objective of tokens, in nats a target.
+_OBJECTIVE, _METRIC = "mlm", "mlm_loss"
+_WINDOW = 4096
+_NOTHING, _UNSEEN = Estimate(value=None), Seen(low=None, high=None, answer="undecided")
+_NO_SUMS = RatioSums(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Until:
+    """What an evaluation goes on until: answers against a base, all false with a chance of `level` at most."""
+
+    base: Path  # its whole scores
+    shares: Mapping[str, float]  # of datasets in the total
+    rule: Rule = "obrien-fleming"
+    margin: float | None = None
+    level: float = 0.05
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> "Until":
+        """As a job has it."""
+        return cls(**{**value, "base": Path(value["base"])})
+
+
+def score_until_decided(
+    folder: StudyFolder, job: ScoreJob, until: Until, *, open_backend: OpenBackend, emit: Emit
+) -> dict[str, Any]:
+    """Scores a checkpoint in windows until it is clear how it differs from the base, and stores that.
+
+    Raises CheckpointError as whole scoring does, ScoreError if the base has no scores of these examples.
+    """
+    begun = begin_scoring(folder, job)
+    path = folder.sequential(job.name, begun.header.step)
+    if not _stands(path, begun.header, until):
+        scorer = begun.scorer(open_backend)
+        header = replace(begun.header, device=scorer.device)
+        score_in_windows(path, scorer, begun.view, header, until, emit=emit)
+    return {"scores": str(path), "step": begun.header.step}
+
+
+def score_in_windows(
+    path: Path, scorer: Scorer, view: View, header: ScoreHeader, until: Until, *, emit: Emit
+) -> Stopped:
+    """Scores windows of a view until all datasets are decided, and stores them; says what was clear, and where."""
+    base = ScoreFile(until.base)
+    called = names_of(path.parents[3]).called
+    whole = list(view.windows())
+    parts = []
+    for name in view.datasets:
+        windows = [window for window in whole if window.dataset == name]
+        rows = base.columns(_OBJECTIVE, [called(name)])
+        digest = view.parts[name]
+        _refuse_other_examples(base, called(name), digest)
+        parts.append(_Part.of(name, digest, windows, rows, until, datasets=len(view.datasets)))
+    course = _Course(parts)
+    for table in score_windows(scorer, course.windows(), header, total=len(view), emit=emit):
+        course.take(table)
+    stopped = _stopped(parts, base.header, until)
+    write_scores(path, _sorted(parts, header.objectives), _partial_header(header, parts, stopped))
+    scored = sum(part.scored for part in parts)
+    emit({"event": "note", "text": f"step {header.step:,}: {scored:,} of {len(view):,} examples were enough"})
+    return stopped
+
+
+def frozen_order(digest: str, examples: int) -> NDArray[np.int64]:
+    """The order (N,) in which the examples of a frozen part are scored: random, and the same for every run.
+
+    The part stands in the order of its sources, in which what is alike may stand together.
+    """
+    index = np.arange(examples)
+    key = np.full(examples, stream_key(0, "sequential", digest), np.uint64)
+    return permute(index, size=max(1, examples), key=key)
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """A dataset while its windows are scored."""
+
+    name: str
+    digest: str
+    share: float
+    order: NDArray[np.int64]  # (N,)
+    examples: Examples
+    target_bytes: NDArray[np.int32] | None
+    base: Columns
+    monitor: Monitor
+    look: int = 0  # the next one
+    estimate: Estimate = _NOTHING
+    seen: Seen = _UNSEEN
+    sums: RatioSums = _NO_SUMS
+    broken: int = 0
+    tables: list[pa.Table] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, name: str, digest: str, windows: Sequence[Window], base: Columns, until: Until, *, datasets: int
+    ) -> "_Part":
+        examples = concatenate([window.examples for window in windows])
+        sizes = [window.target_bytes for window in windows if window.target_bytes is not None]
+        monitor = Monitor(
+            rule=until.rule, looks=looks_of(len(examples)), level=until.level / datasets, margin=until.margin
+        )
+        return cls(
+            name=name,
+            digest=digest,
+            share=until.shares[name],
+            order=frozen_order(digest, len(examples)),
+            examples=examples,
+            target_bytes=np.concatenate(sizes) if len(sizes) == len(windows) else None,
+            base=base,
+            monitor=monitor,
+        )
+
+    @property
+    def scored(self) -> int:
+        return self.monitor.looks[self.look - 1] if self.look else 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another window may answer."""
+        return self.seen.answer == "undecided" and self.look < len(self.monitor.looks) and not self.broken
+
+    @property
+    def usefulness(self) -> tuple[float, float]:
+        """How much the next window lowers the variance of the total; of those that nobody knows, the largest share."""
+        more = self.monitor.looks[self.look] - self.scored
+        return variance_saved(self.estimate, share=self.share, more=more), self.share
+
+    def windows(self) -> Iterator[Window]:
+        """The examples up to the next look."""
+        rows = self.order[self.scored : self.monitor.looks[self.look]]
+        for start in range(0, len(rows), _WINDOW):
+            few = np.sort(rows[start : start + _WINDOW])
+            sizes = None if self.target_bytes is None else self.target_bytes[few]
+            yield Window(dataset=self.name, examples=self.examples.take(few), target_bytes=sizes)
+
+    def take(self, table: pa.Table) -> None:
+        """Adds the scores of a window; ScoreError if the base was scored on other examples."""
+        self.tables.append(table)
+        if table["objective"][0].as_py() != _OBJECTIVE:
+            return
+        example, targets = table["example"].to_numpy(), table["targets"].to_numpy().astype(np.float64)
+        at = np.minimum(np.searchsorted(self.base.example, example), max(0, len(self.base) - 1))
+        if not len(self.base) or not (
+            np.array_equal(self.base.example[at], example) and np.array_equal(self.base.targets[at], targets)
+        ):
+            raise ScoreError(
+                f"the base's scores of {self.name} are not those of its frozen examples",
+                hint="Delete them and run `lossary evaluate` for the base.",
+            )
+        nats = np.asarray(table["nats"].to_numpy(zero_copy_only=False), np.float64) - self.base.nats[at]
+        known = np.isfinite(nats)
+        self.broken += int(np.count_nonzero(~known))
+        more = RatioSums.of(nats[known], targets[known])
+        self.sums = RatioSums(self.sums.n + more.n, *map(add, self.sums[1:], more[1:]))
+
+    def look_now(self) -> None:
+        """All scores up to the next look are there."""
+        self.look += 1
+        if self.broken:
+            reason = f"{self.broken:,} of {self.scored:,} examples gave no finite loss"
+            self.estimate, self.seen = Estimate(value=None, reason=reason), replace(self.seen, low=None, high=None)
+            return
+        self.estimate = ratio(self.sums)
+        self.seen = self.monitor.at(self.look - 1, self.estimate)
+
+    def stopped(self) -> StoppedPart:
+        return StoppedPart(
+            examples=self.scored,
+            available=len(self.order),
+            part=self.digest,
+            value=self.estimate.value,
+            low=self.seen.low,
+            high=self.seen.high,
+            answer=self.seen.answer,
+            reason=self.estimate.reason,
+        )
+
+
+class _Course:
+    """Which window is next, as scores come in."""
+
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        self._parts = {part.name: part for part in parts}
+
+    def windows(self) -> Iterator[Window]:
+        """Windows until nothing is open. Whoever asks for the next one has handed in the scores of the one before."""
+        while still := [part for part in self._parts.values() if part.is_open]:
+            part = max(still, key=lambda part: part.usefulness)
+            yield from part.windows()
+            part.look_now()
+
+    def take(self, table: pa.Table) -> None:
+        self._parts[table["dataset"][0].as_py()].take(table)
+
+
+def _refuse_other_examples(base: ScoreFile, name: str, digest: str) -> None:
+    if base.header.part(name) != digest:
+        raise ScoreError(
+            f"the base was not scored on the present examples of {name}",
+            where=str(base.path),
+            hint=f"Run `lossary evaluate --run {base.header.run}` first.",
+        )
+
+
+def _stopped(parts: Sequence[_Part], base: ScoreHeader, until: Until) -> Stopped:
+    return Stopped(
+        rule=until.rule,
+        level=until.level,
+        margin=until.margin,
+        metric=_METRIC,
+        base=base.run,
+        base_step=base.step,
+        base_weights_digest=base.weights_digest,
+        shares={part.name: part.share for part in parts},
+        parts={part.name: part.stopped() for part in parts},
+    )
+
+
+def _partial_header(header: ScoreHeader, parts: Sequence[_Part], stopped: Stopped) -> ScoreHeader:
+    """As whole scores have it, but for the parts of which some examples alone were scored."""
+    whole = {part.name: part.digest for part in parts if part.scored == len(part.order)}
+    return replace(header, validation=whole, validation_digest="", stopped=stopped)
+
+
+def _sorted(parts: Sequence[_Part], objectives: Sequence[str]) -> pa.Table:
+    """The rows of all windows, by objective, dataset and example."""
+    found = []
+    for objective in objectives:
+        for part in parts:
+            tables = [table for table in part.tables if table["objective"][0].as_py() == objective]
+            if tables:
+                rows = pa.concat_tables(tables).combine_chunks().unify_dictionaries()
+                found.append(rows.take(np.argsort(rows["example"].to_numpy(), kind="stable")))
+    return pa.concat_tables(found)
+
+
+def _stands(path: Path, header: ScoreHeader, until: Until) -> bool:
+    """Whether the file answers the same of these weights."""
+    try:
+        found = read_header(path, as_drawn=True) if path.is_file() else None
+        base = read_header(until.base)
+    except ScoreError:
+        return False
+    if found is None or found.stopped is None:
+        return False
+    asked: dict[str, Any] = {
+        "rule": until.rule,
+        "level": until.level,
+        "margin": until.margin,
+        "shares": dict(until.shares),
+    }
+    asked |= {"base": base.run, "base_step": base.step, "base_weights_digest": base.weights_digest}
+    same = all(getattr(found.stopped, name) == value for name, value in asked.items())
+    parts = {name: part.part for name, part in found.stopped.parts.items()}
+    made = ("run", "step", "weights_digest", "backend", "precision", "size", "lossary", "texts", "view_digest")
+    return same and parts == header.validation and all(vars(found)[name] == vars(header)[name] for name in made)
