@@ -55,6 +55,7 @@ LEAST: Mapping[str, Least] = {
     "L402": Least(0, "none", _STEPS),
     "L403": Least(0, "none", _STEPS),
     "L404": Least(8, "one-sided t, of unpaired losses, times the steps it could have been", _T),
+    "L405": Least(12, "one-sided t of two paired changes, times the steps it could have been", _T),
 }
 
 

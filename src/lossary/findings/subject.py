@@ -26,15 +26,17 @@ from lossary.study import Recipe, Study
 from lossary.tables.begun import Begun, begun_with
 from lossary.tables.byte_counts import ByteCounts, byte_counts
 from lossary.tables.comparability import realised_shares
-from lossary.tables.history import Evaluation, evaluations
+from lossary.tables.history import Evaluation, Rise, evaluations, rises
 from lossary.tables.imported import imported_curves
 from lossary.tables.model import Cell, Metric, Table, measure_of
 from lossary.tables.totals import best_in_total, estimate_of
 
-__all__ = ["DatasetFacts", "Subject", "TrainingCurve", "subject_of_study", "subject_of_table"]
+__all__ = ["LEAST_RISE", "DatasetFacts", "Subject", "TrainingCurve", "subject_of_study", "subject_of_table"]
 
 # Hashes of so many documents fit into memory with room to spare.
 _MOST_DOCUMENTS = 20_000_000
+# Nats that a loss rises by before it is looked at.
+LEAST_RISE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Subject:
     vocabulary_size: int | None = None
     imported_curves: Path | None = None
     evaluations: Sequence[Evaluation] = ()  # of every step that runs of a study were scored at
+    rises: Sequence[Rise] = ()  # of datasets since their lowest step
     bytes: Sequence[ByteCounts] = ()  # of targets, held against the frozen text
     margins: Mapping[Metric, float] = field(default_factory=dict)  # within which runs are to be equal to the base
 
@@ -193,12 +196,14 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
     names = [row.name for row in table.datasets]
     trained = [run.name for run in table.runs if run.name in study.runs and folder.steps(run.name).is_file()]
     tokenizer = folder.tokenizer / "manifest.json"
+    points = evaluations(table, folder)
     return Subject(
         table=table,
         where=str(folder.root),
         facts={name: found for name in names if (found := _facts(study, folder, name)) is not None},
         labels=_labels(study, folder),
-        evaluations=evaluations(table, folder),
+        evaluations=points,
+        rises=rises(table, folder, points, least=LEAST_RISE),
         bytes=byte_counts(table, folder),
         margins=study.check.margins,
         recipes={run: study.recipe_of(run) for run in trained},

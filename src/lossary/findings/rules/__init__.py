@@ -6,6 +6,7 @@ from lossary.findings.rules import (
     bytes_not_of_the_text,
     decided_early,
     duplicate_documents,
+    falls_at_a_price,
     gap_dataset_specific,
     identical_pairs,
     interval_too_wide,
@@ -55,4 +56,5 @@ RULES: tuple[Rule, ...] = (
     broken_numbers.RULE,
     learning_rate_schedule.RULE,
     worse_than_its_best.RULE,
+    falls_at_a_price.RULE,
 )
