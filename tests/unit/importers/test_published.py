@@ -156,7 +156,64 @@ CASES = {
         {"t.csv": "sys/id,sys/name,sys/owner,metrics/val/loss\nLM-1,base,me,2.5\nLM-2,large,me,2.25\n"},
         {"base|all|loss": 2.5, "large|all|loss": 2.25},
     ),
+    "InternLM, a dict at the end of the line": Case(
+        {"t.log": "INFO train.py:323 in record -- step=9,loss=2.5,lr=3e-05,grad_norm={'0_default': 1.23}\n"},
+        {"t|all|train_loss": 2.5},
+    ),
+    "fairseq2, the step in brackets": Case(
+        {"t.log": "INFO fairseq2.trainer - Train Metrics (step 9) - NLL Loss: 2.5 | Gradient Norm: 1.21\n"
+         "INFO fairseq2.trainer - Validation Metrics (step 9) - NLL Loss: 2.75 | Elapsed Time: 1s\n"},
+        CURVES,
+    ),
+    "what train() gives back is no point": Case(
+        {"t.log": "{'loss': 2.5, 'learning_rate': 0.1, 'epoch': 1.0}\n"
+         "{'eval_loss': 2.75, 'epoch': 1.0}\n"
+         "TrainOutput(global_step=9, training_loss=9.5, metrics={'train_runtime': 6.5, 'train_loss': 9.5})\n"},
+        CURVES,
+    ),
+    "AllenNLP": Case(
+        {"r/metrics.json": '{"epoch": 4, "training_loss": 2.5, "validation_loss": 2.75, "best_validation_loss": 2}'},
+        {"r|all|train_loss": 2.5, "r|all|loss": 2.75},
+    ),
+    "MLflow's table of runs": Case(
+        {"t.csv": "Start Time,Run ID,Name,Source Type,Source Name,User,val_loss\n"
+         "2025-01-01,ab,base,LOCAL,train.py,me,2.5\n"
+         "2025-01-02,cd,large,LOCAL,train.py,me,2.25\n"},
+        {"base|all|loss": 2.5, "large|all|loss": 2.25},
+    ),
+    "deviations in columns of their own": Case(
+        {"t.md": "Validation loss\n\n| Model | wiki | ± | books | ± |\n|---|---|---|---|---|\n"
+         "| base | 2.5 | 0.1 | 3.5 | 0.2 |\n"
+         "| large | 2.25 | 0.1 | 3.25 | 0.3 |\n"},
+        BOTH,
+    ),
+    "pandas' JSON, split": Case(
+        {"t.json": json.dumps({"columns": ["model", "val_loss"], "index": [0], "data": [["base", 2.5]]})},
+        {"base|all|loss": 2.5},
+    ),
+    "pandas' JSON, by columns": Case(
+        {"t.json": json.dumps({"model": {"0": "base"}, "val_loss": {"0": 2.5}})}, {"base|all|loss": 2.5}
+    ),
+    "a list a column": Case({"t.json": json.dumps({"model": ["base"], "val_loss": [2.5]})}, {"base|all|loss": 2.5}),
+    "polars": Case(
+        {"t.txt": "shape: (1, 2)\n┌───────┬──────────┐\n│ model ┆ val_loss │\n"
+         "│ ---   ┆ ---      │\n│ str   ┆ f64      │\n"
+         "╞═══════╪══════════╡\n│ base  ┆ 2.5      │\n└───────┴──────────┘\n"},
+        {"base|all|loss": 2.5},
+    ),
+    "R's tibble": Case(
+        {"t.txt": "# A tibble: 2 × 2\n  model val_loss\n  <chr>    <dbl>\n1 base       2.5\n2 large     2.25\n"},
+        {"base|all|loss": 2.5, "large|all|loss": 2.25},
+    ),
 }  # fmt: skip
+
+
+def test_a_history_with_steps_has_them(tmp_path: Path) -> None:
+    found = read(tmp_path, {"t.json": json.dumps({"step": [10, 20], "loss": [3.5, 2.5], "val_loss": [3.75, 2.75]})})
+    assert last_values(found) == CURVES
+    assert [curve.step.tolist() for curve in found.curves] == [[10, 20]] * 2
+    with pytest.raises(SourceError, match="has 1 values and 'step' 2"):
+        read(tmp_path, {"u.json": json.dumps({"step": [10, 20], "loss": [3.5]})})
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

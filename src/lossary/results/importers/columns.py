@@ -58,6 +58,7 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
     names = [read_name(_BEHIND_A_SIGN.sub("", header) or header) for header in headers]
     has_pairs = any(name.objective in ("sop", "nsp") for name in names)
     of_runs = names_of_runs(grid)
+    is_of_mlflow = {"source type", "source name"} <= {header.lower() for header in headers}
     is_tidy = {"metric", "value"} <= set(map(role, headers))
     columns = []
     for at, (header, name) in enumerate(zip(headers, names, strict=True)):
@@ -77,6 +78,11 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
             kind = None
         if kind == "tokens" and not entry and not is_tidy:
             # How much a dataset has, or a run was trained on: a table of points has them as its axis.
+            kind = None
+        if of_runs is not None and kind == "run" and not entry:
+            kind = None
+        if is_of_mlflow and header.lower() == "source name" and not entry:
+            # The script that was run.
             kind = None
         if kind is None and at == of_runs:
             kind = "run"
@@ -251,8 +257,16 @@ def by_title(grid: Grid, columns: list[Column]) -> list[Column]:
 _UNIT = re.compile(r"\b(word|byte|char|character)[\s-]+(?:level[\s-]+)?(?:perplexity|perplexities|ppl)", re.IGNORECASE)
 
 
+# A column of deviations beside the one that they are of.
+_SPREAD = re.compile(
+    r"±|\+/-|std\.?( ?dev)?|sd|se|sem|std\.? ?err(or)?|stderr|err(or)?|(95 ?% ?)?ci|conf\w* int\w*|var", re.IGNORECASE
+)
+
+
 def _is_of_title(column: Column) -> bool:
     """Whether a column is of numbers, and what they measure stands in the title if anywhere."""
+    if _SPREAD.fullmatch(column.header):
+        return False
     is_open = not column.metric or (column.owner is None and column.name is not None and column.name.quantity is None)
     return (
         is_open and column.role is None and not column.is_text and column.header != ""

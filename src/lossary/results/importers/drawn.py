@@ -95,11 +95,23 @@ def _cells_of(line: str, *, has_outer: bool) -> list[str]:
 
 def _header_rows(group: Sequence[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
     """A header that is broken over several lines as one; two rows of headers, of which the upper one spans, as two."""
+    group = [item for at, item in enumerate(group) if not at or not _are_types(item[1])]
     line, first = group[0]
     lower = [cells for _, cells in group[1:]]
     if any(len(cells) != len(first) or any(c and not f for c, f in zip(cells, first, strict=True)) for cells in lower):
         return [*group]
     return [(line, [" ".join(filter(None, parts)) for parts in zip(first, *lower, strict=True)])]
+
+
+# What polars, DuckDB and R put below a header: the types of its columns.
+_TYPE = re.compile(
+    r"-{2,}|<\w+>|str|[fiu]\d+|varchar|double|float|(big|small|tiny)?int(eger)?\d*|bool(ean)?|decimal\(.*\)|timestamp|date(time)?",
+    re.IGNORECASE,
+)
+
+
+def _are_types(cells: Sequence[str]) -> bool:
+    return any(cells) and all(_TYPE.fullmatch(cell) for cell in cells if cell)
 
 
 def _body_rows(group: Sequence[tuple[int, list[str]]], is_ruled: bool) -> list[tuple[int, list[str]]]:
@@ -162,6 +174,10 @@ def _with_gaps(lines: Sequence[str], at: int, title: str) -> Grid | None:
     """A header and rows below it, at the same places; pandas counts its rows in a column without a header."""
     header = _gapped(lines[at])
     words = re.findall(r"\S+", lines[at].removeprefix("#"))
+    types = lines[at + 1].split() if at + 1 < len(lines) else []
+    if len(types) == len(words) > 1 and all(re.fullmatch(r"<\w+>", word) for word in types):
+        # R counts its rows in a column without a header.
+        return _of_words(lines, at, title, ["", *words], first=at + 2)
     if len(header) == 1 and words and role(words[0]) in ("step", "epoch", "tokens"):
         return _of_words(lines, at, title, words)
     if len(header) < 2 or any(map(_is_number, header)) or header[-1].text == _WRAPPED:
@@ -186,9 +202,9 @@ def _paragraph(lines: Sequence[str], at: int) -> Iterator[tuple[int, str]]:
     yield from takewhile(lambda item: item[1].strip(), enumerate(lines[at:], at + 1))
 
 
-def _of_words(lines: Sequence[str], at: int, title: str, header: list[str]) -> Grid | None:
+def _of_words(lines: Sequence[str], at: int, title: str, header: list[str], first: int = 0) -> Grid | None:
     """`# iter train_loss val_loss` and rows of as many numbers, one blank apart, as plotting programs take them."""
-    rows = [(at + 1, header), *((number, line.split()) for number, line in _paragraph(lines, at + 1))]
+    rows = [(at + 1, header), *((number, line.split()) for number, line in _paragraph(lines, first or at + 1))]
     if len(rows) < 2 or any(len(cells) != len(header) for _, cells in rows):
         return None
     return _grid(title, rows) if _has_metric(rows) else None

@@ -44,8 +44,8 @@ def read_line_log(path: Path, maps: Maps) -> Imported:
 
 
 def _tag(run: str, row: Row, item: Field, suffix: str, axis: Axis) -> Tag:
-    if row.is_entry:
-        is_summary = any(other.name == "train_runtime" for other in row.fields)
+    is_summary = any(other.name == "train_runtime" for other in row.fields)
+    if row.is_entry or is_summary:
         return entry_tag(run, item.name, is_summary=is_summary)._replace(axis=axis)
     split = row.split if read_name(item.name).split is None else None
     shown = " ".join(part for part in (split or "", row.dataset or "", suffix) if part)

@@ -166,14 +166,15 @@ def _row(line: str, number: int, state: State) -> Row | None:
         return None
     bars = [(int(bar[2]), int(bar[3])) for bar in _BAR.finditer(line)]
     state.bars += [(number, *bar) for bar in bars]
-    if not _MEASURED.search(line):
+    if not _MEASURED.search(line) or "TrainOutput(" in line:
+        # What transformers' `train()` gives back repeats the closing summary.
         return None
     short = _LLM_C.match(line)
     if short:
         name = {"tel": "val loss", "trl": "train loss"}[short[2]]
         return Row(line=number, fields=[Field(name, float(short[3]))], step=int(short[1]))
     literal = _DICT.search(line)
-    if literal and _ITEM.search(literal[0]):
+    if literal and _ITEM.search(literal[0]) and _MEASURED.search(literal[0]):
         return _dict_row(line, literal, number, bars)
     if state.keras_epoch is not None and (match := _KERAS.search(line)):
         return _keras_row(line, match, number, state)
@@ -267,7 +268,7 @@ def _axis(text: str) -> _Place:
 def _plain_row(line: str, number: int, state: State) -> Row | None:
     text = _PREFIX.sub("", line, count=1)
     said = [match.groups() for match in _SAID.finditer(text)]
-    place = _axis(_REMARK.sub(" ", _SAID.sub(" ", text)))
+    place = _axis(_REMARK.sub(_unless_a_place, _SAID.sub(" ", text)))
     fields, words = _fields(place.rest.lstrip("|:, "))
     fields, named = _of_sentence(fields, words)
     # `Iter(val) [500/1000]` says what it measured, `(12.3 sec)` does not.
@@ -288,6 +289,11 @@ def _plain_row(line: str, number: int, state: State) -> Row | None:
     for key, value in said:
         _say(row, key, value)
     return row
+
+
+def _unless_a_place(remark: re.Match[str]) -> str:
+    """Nothing, or the remark where it says the step: `Train Metrics (step 100) - Loss: 2.3`."""
+    return remark[0] if _STEP.search(remark[0]) or _EPOCH.search(remark[0]) else " "
 
 
 def _say(row: Row, key: str, value: str) -> None:

@@ -96,7 +96,7 @@ def _with_one_name_each(grid: Grid, found: Found) -> Grid:
         return grid
     names = [row[at] for row in grid.rows[1:]]
     headers = [plain(cell).lower() for cell in grid.rows[0]]
-    by_id = headers.index("id") if "id" in headers else None
+    by_id = next((headers.index(name) for name in ("id", "run id", "sys/id") if name in headers), None)
     rows = [grid.rows[0]]
     for offset, row in enumerate(grid.rows[1:], 1):
         name = row[at]

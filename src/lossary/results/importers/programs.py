@@ -169,7 +169,10 @@ def _add_fairseq(found: Collector, run: str, entry: _Entry, *, several: bool, in
         found.add(tag, int(step), value, f"line {entry.line}")
 
 
-NEMO = re.compile(r"\b(?:reduced_)?train_loss(?:_step)?\s*[=:]\s*[\d.]+.*global_step|global_step\s*[=:].*train_loss")
+NEMO = re.compile(
+    r"\b(?:reduced_)?train_loss(?:_step)?\s*[=:]\s*[\d.]+.*global_step"
+    r"|(?<!TrainOutput\()\bglobal_step\s*[=:].*train_loss"
+)
 _NEMO_FIELD = re.compile(rf"\b([A-Za-z_][\w/\-]*)\s*[=:]\s*({_NUMBER})(?=[,\s|\]]|$)")
 
 

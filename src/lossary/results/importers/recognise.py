@@ -46,6 +46,7 @@ from lossary.results.importers.programs import (
     read_nemo,
 )
 from lossary.results.importers.records import (
+    by_rows,
     grid_of_json,
     is_graph,
     is_history,
@@ -315,6 +316,7 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
     value = read_json_text(path)
     if is_graph(value):
         return read_graph(path, maps)
+    value = by_rows(value)
     if isinstance(value, dict) and any("loss" in key or "perplexity" in key for key in value):
         return read_results_json(path, maps)
     if is_records(value):

@@ -15,6 +15,7 @@ from lossary.results.importers.names import read_name, role, split_word
 
 __all__ = [
     "MEAN_OVER_RUN",
+    "by_rows",
     "is_graph",
     "flat",
     "grid_of_json",
@@ -171,9 +172,15 @@ def _values(value: object) -> list[float]:
 def read_history(path: Path, maps: Maps) -> Imported:
     """Keras' `History.history` as JSON: a value for each epoch; `loss` beside `val_loss` is of training."""
     found = Collector(path, "Keras history", maps)
-    for name, item in read_json_text(path).items():
-        values = _values(item)
-        found.extend(Tag(path.stem, name, name, axis="epoch"), list(range(len(values))), values, name)
+    columns = {name: _values(item) for name, item in read_json_text(path).items()}
+    named = _axis_of({name: values[0] for name, values in columns.items() if values})
+    name_of_axis, axis = named if named is not None else ("", "epoch")
+    for name, values in columns.items():
+        steps = [int(step) for step in columns[name_of_axis]] if name_of_axis else list(range(len(values)))
+        if len(steps) != len(values):
+            raise SourceError(f"{name!r} has {len(values)} values and {name_of_axis!r} {len(steps)}", where=str(path))
+        if name != name_of_axis:
+            found.extend(Tag(path.stem, name, name, axis=axis), steps, values, name)
     return found.finish()
 
 
@@ -208,6 +215,21 @@ def grid_of_json(value: object, title: str) -> Grid | None:
         return None
     cells = [["" if row.get(key) is None else str(row[key]) for key in keys] for row in rows]
     return Grid(title=title, rows=[heads, *cells], first_line=1)
+
+
+def by_rows(value: Any) -> Any:
+    """A table of pandas' or of columns as a list of rows: `orient="split"`, `orient="columns"`, a list a column."""
+    if not isinstance(value, dict):
+        return value
+    heads, data = value.get("columns"), value.get("data")
+    if isinstance(heads, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        return [dict(zip(map(str, heads), row, strict=False)) for row in data]
+    columns = list(value.values())
+    if all(isinstance(column, dict) and list(column) == list(map(str, range(len(column)))) for column in columns):
+        columns = [list(column.values()) for column in columns]
+    if not columns or not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        return value
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def flat(record: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

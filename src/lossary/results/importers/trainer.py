@@ -57,8 +57,8 @@ def _add(found: Collector, run: str, entry: dict[str, Any], step: int, place: st
 def entry_tag(run: str, name: str, *, is_summary: bool) -> Tag:
     """A value of an entry: `eval_…` is of evaluation, what has no prefix of training."""
     prefix, split = next(((p, s) for p, s in _PREFIXES if name.startswith(p)), ("", "train"))
-    if not prefix and read_name(name).split in ("eval", "test"):
-        # Of a loop of one's own: `valid_en_mlm_ppl`.
+    if not prefix and not name.startswith("train_") and read_name(name).split is not None:
+        # Of a loop of one's own: `valid_en_mlm_ppl`; AllenNLP's `training_loss`.
         return Tag(run, name, name)
     refused = MEAN_OVER_RUN if is_summary and name == "train_loss" else None
     core = name.removeprefix("train_" if split == "train" else prefix)
