@@ -390,7 +390,10 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
         if (self.size is None) == (self.model is None):
             raise ValueError("a run has a size (of ALBERT) or a model (of transformers), one of them")
         if self.model is not None and self.backend != "torch":
-            raise ValueError(f"another model than ALBERT trains on torch only; backend is {self.backend!r}")
+            raise ValueError(
+                f"another model than ALBERT trains on torch only; backend is {self.backend!r}. "
+                'Write backend = "torch", or give it a size: ALBERT trains on every backend'
+            )
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ Kind = Literal["albert", "tf1", "transformers", "keras"]
 STEP_FOLDER = re.compile(r"checkpoint-\d+")
 _STEP = re.compile(r"(?:checkpoint|ckpt|global_step|step|iter)[-_]?(\d+)(?!\d)")
 _KERAS = {"config.json", "metadata.json", "model.weights.h5"}
+_WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".npz", ".msgpack", ".gguf", ".onnx")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -51,12 +52,8 @@ def recognise(path: Path) -> FolderModel:
             return _tensorflow_1(path, Bundle(prefix))
         if not path.exists():
             raise CheckpointError("there is no such file or folder", where=str(path))
-        raise CheckpointError(
-            "not recognised as a checkpoint: there is no config.json",
-            where=str(path),
-            hint="Known are folders that transformers saves, google-research's files of TensorFlow 1, "
-            "and .keras files.",
-        )
+        what, hint = _told_by_suffix(path)
+        raise CheckpointError(f"not recognised as a checkpoint: {what}", where=str(path), hint=hint)
     config = read_config(path)
     architecture = _architecture(path, config)
     kind: Kind = "albert" if architecture.startswith("Albert") else "transformers"
@@ -65,6 +62,27 @@ def recognise(path: Path) -> FolderModel:
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise CheckpointError(f"there are no weights: {', '.join(_WEIGHTS)}", where=str(path))
     return FolderModel(path=path, kind=kind, architecture=architecture, step=step_of_folder(path))
+
+
+def _told_by_suffix(path: Path) -> tuple[str, str]:
+    """What a path is that is no checkpoint, and what to do with it."""
+    if path.is_dir():
+        known = "Known are folders that transformers saves, and google-research's files of TensorFlow 1."
+        return "there is no config.json", known
+    if path.suffix == ".py":
+        return "it is Python code", (
+            "An adapter is scored from Python, lossary.evaluate(adapter, study, run=NAME), and compared by "
+            "`lossary diagnose`; the script that trains your model can call lossary.evaluate, too: docs/checkpoints.md."
+        )
+    if path.suffix in _WEIGHT_FILES:
+        return "it is a file of weights, which do not say what is computed of them", (
+            "Name the folder in which it lies with its config.json, or load the model in Python: "
+            "lossary.evaluate(model, study, run=NAME), and lossary.KerasScorer(call, tokenizer) for Keras; "
+            "docs/checkpoints.md."
+        )
+    return "it is neither a folder nor a file of TensorFlow 1", (
+        "Name the folder that save_pretrained wrote, or google-research's model.ckpt-N."
+    )
 
 
 def _tensorflow_1(path: Path, bundle: Bundle) -> FolderModel:

@@ -238,7 +238,21 @@ def _rate(folder: StudyFolder, run: str) -> float | None:
 
 
 def _notes(study: Study, datasets: list[DatasetEstimate]) -> list[str]:
-    """Where sampling by rows and by what there is to read differ widely."""
+    """What families of models lack, and where sampling by rows and by what there is to read differ widely."""
+    return [*_without_order(study), *_uneven(study, datasets)]
+
+
+def _without_order(study: Study) -> list[str]:
+    names = [name for name, run in study.runs.items() if run.model is not None and study.recipe_of(name).has_sop]
+    lack = "has" if len(names) == 1 else "have"
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)} {lack} no sentence-order head: trained by MLM alone, on the same examples; SOP stays empty"
+    ]
+
+
+def _uneven(study: Study, datasets: list[DatasetEstimate]) -> list[str]:
     if study.mixture.shares != "rows" or any(d.share is None or not d.training_examples for d in datasets):
         return []
     whole = sum(d.training_examples or 0 for d in datasets)

@@ -69,9 +69,10 @@ def foreign_of(
     found = recognise(place)
     if found.kind == "keras":
         raise UsageError(
-            "a Keras model does not say what its inputs are",
+            "a Keras model does not say what its inputs are, nor which pieces they stand for",
             where=str(path),
-            hint="In Python, lossary.KerasScorer(call, tokenizer) scores it: docs/python.md.",
+            hint="Load it in Python: lossary.evaluate(lossary.KerasScorer(call, tokenizer), study, run=NAME); "
+            "docs/checkpoints.md has the call.",
         )
     if found.kind == "tf1" and tokenizer is not None:
         raise UsageError(

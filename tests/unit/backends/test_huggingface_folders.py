@@ -95,6 +95,9 @@ def test_what_cannot_be_opened_is_one_clear_message(tmp_path: Path) -> None:
     expect(tmp_path / "nowhere", "there is no such file or folder")
     (tmp_path / "empty").mkdir()
     expect(tmp_path / "empty", "not recognised as a checkpoint: there is no config.json")
+    for name, said in (("adapter.py", "Python code"), ("model.h5", "a file of weights"), ("a.txt", "neither a folder")):
+        (tmp_path / name).write_text("x = 1")
+        expect(tmp_path / name, f"not recognised as a checkpoint: it is .*{said}")
     folder = saved(tmp_path / "code")
     change_config(folder, auto_map={"AutoModelForMaskedLM": "modeling_mine.Mine"})
     expect(folder, "code from a folder is never run")

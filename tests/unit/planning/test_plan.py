@@ -338,6 +338,11 @@ def test_sizes_are_those_of_the_shape_and_of_what_is_prepared(
     (run,) = sizes.runs
     assert (run.steps_left, run.examples, run.seconds_left) == (0, 96, 0.0)
     assert run.memory_bytes == 16 * run.parameters
+    assert sizes.notes == []
+    other = '[runs.esm]\nbackend = "torch"\nmodel = { family = "esm", hidden_size = 8, num_attention_heads = 2 }\n'
+    assert (
+        "esm has no sentence-order head: trained by MLM alone" in estimate(parse_study(text(more=other)), done).notes[0]
+    )
     empty = estimate(make_study(), StudyFolder(done.root / "nowhere"))
     assert [dataset.documents for dataset in empty.datasets] == [None] * 3
     assert empty.runs[0].seconds_left is None
