@@ -1,26 +1,27 @@
-"""Where the work of runs goes: on this machine, one after another or several at a time, each in a process of its own.
+"""The runs of a study, one after another or several at a time, each in processes of its own, here or on a cluster.
 
     each_run("train", ["tf_xl", "tf_xxl"], job, folder=folder, jobs=2, listener=listener)
 
 A run that fails does not take others with it: the stage ends with an error that names all that failed.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
 from graphlib import TopologicalSorter
 from typing import Any, NamedTuple, Protocol
 
-from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_ranks, run_worker, stop_on_signals
+from lossary.backends.process import Emit, StopRequest, WarmWorkers, stop_on_signals
+from lossary.engines.api import Engine, Needs, Work
+from lossary.engines.local import LocalEngine
 from lossary.errors import BusyError, DataError, Interrupted, LossaryError, RunError, UsageError
 from lossary.files import clear_leftovers
 from lossary.folder import StudyFolder
 from lossary.lease import hold, run_lease
 from lossary.results.endings import remembered
 
-__all__ = ["Cores", "Listener", "NotesOnly", "Tools", "each_run", "share_cores"]
-
-_CORES_A_RUN = 8
+__all__ = ["Listener", "NotesOnly", "Tools", "each_run"]
 
 
 class Listener(Protocol):
@@ -46,24 +47,10 @@ class NotesOnly:
 
 
 class Tools(NamedTuple):
-    """What a job needs to start its worker."""
+    """What a job needs to start its worker: `run(module, request, backend)`, and `share` by as many as the run has."""
 
     run: Callable[[str, dict[str, Any], str], dict[str, Any]]
-    run_ranks: Callable[[str, dict[str, Any], int], dict[str, Any]]  # several processes that work together
-
-
-class Cores(NamedTuple):
-    """How the cores of this machine are shared: runs at once, and cores of each."""
-
-    at_once: int
-    cores_each: int
-
-
-def share_cores(runs: int, jobs: int | None) -> Cores:
-    """At most `jobs` runs at once; as many as have enough cores if None."""
-    cores = os.cpu_count() or 1
-    at_once = min(runs, jobs or max(1, cores // _CORES_A_RUN)) or 1
-    return Cores(at_once, max(1, cores // at_once))
+    share: Callable[[str, dict[str, Any], str], dict[str, Any]]
 
 
 def each_run(
@@ -77,13 +64,16 @@ def each_run(
     after: Mapping[str, str] | None = None,
     warm: WarmWorkers | None = None,
     begin: Callable[[str], None] = lambda _: None,
+    needs: Mapping[str, Needs] | None = None,
+    engine: Engine | None = None,
     listener: Listener,
 ) -> None:
     """Does a job for each run, `jobs` at a time, a run after the one that it waits for; collects failures.
 
-    What `begin` raises of a run is no failure of it, and nothing to remember.
+    What `begin` raises of a run is no failure of it, and nothing to remember. `engine` is this machine if None.
     """
-    at_once, cores_each = share_cores(len(runs), jobs)
+    engine = LocalEngine() if engine is None else engine
+    at_once, cores_each = engine.share(len(runs), jobs)
     stop = StopRequest()
     errors: dict[str, LossaryError] = {}
 
@@ -91,27 +81,13 @@ def each_run(
         if stop.asked:
             return
         emit: Emit = lambda event: listener.event(run, event)  # noqa: E731
-        tools = Tools(
-            lambda module, request, backend: run_worker(
-                module,
-                request,
-                backend=backend,
-                threads=threads or cores_each,
-                log=folder.log(run, stage),
-                emit=emit,
-                stop=stop,
-                warm=warm,
-            ),
-            lambda module, request, ranks: run_ranks(
-                module,
-                request,
-                ranks=ranks,
-                threads=max(1, (threads or cores_each) // ranks),
-                log=folder.log(run, stage),
-                emit=emit,
-                stop=stop,
-            ),
-        )
+
+        def start(asked: Needs, module: str, request: dict[str, Any], backend: str) -> dict[str, Any]:
+            job = Work(module=module, request=request, backend=backend, log=folder.log(run, stage), needs=asked)
+            return engine.run(job, threads=threads or cores_each, emit=emit, stop=stop, warm=warm)
+
+        own = (needs or {}).get(run, Needs())
+        tools = Tools(partial(start, replace(own, ranks=1)), partial(start, own))
         try:
             with hold(folder, run_lease(run), doing=stage):
                 begin(run)

@@ -23,6 +23,8 @@ from lossary.data.parts import present_validation, read_validation_manifest
 from lossary.data.prepare import prepare_datasets
 from lossary.data.source_files import list_files
 from lossary.data.validation import prepare_examples
+from lossary.engines.api import Engine, Needs
+from lossary.engines.local import share_cores
 from lossary.errors import (
     ChangeRefused,
     CheckpointError,
@@ -34,7 +36,7 @@ from lossary.errors import (
 )
 from lossary.files import clear_leftovers, read_json, write_json
 from lossary.folder import StudyFolder
-from lossary.launcher import Listener, Tools, each_run, share_cores
+from lossary.launcher import Listener, Tools, each_run
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
 from lossary.models.checkpoints import checkpoint_step, list_checkpoints
 from lossary.planning.generations import begin_generation, remember_study_file
@@ -90,6 +92,7 @@ class Settings:
     jobs: int | None = None
     workers: int | None = None
     allowed: Allowed = Allowed()
+    engine: Engine | None = None  # this machine if None
 
 
 class StepTime(NamedTuple):
@@ -105,6 +108,7 @@ def prepare(
     *,
     workers: int | None = None,
     allowed: Allowed = Allowed(),
+    engine: Engine | None = None,
     listener: Listener,
 ) -> None:
     """Tokenizer, shards, validation set and training examples.
@@ -115,7 +119,7 @@ def prepare(
     with hold(folder, STUDY, doing="prepare"):
         _clear(folder)
         _settle(study, folder, allowed, listener)
-        _prepare(study, folder, workers, allowed, listener)
+        _prepare(study, folder, workers, (allowed, engine), listener)
 
 
 def _clear(folder: StudyFolder) -> None:
@@ -127,10 +131,24 @@ def _clear(folder: StudyFolder) -> None:
         clear_leftovers(place)
 
 
-def _prepare(study: Study, folder: StudyFolder, workers: int | None, allowed: Allowed, listener: Listener) -> None:
+def _prepare(
+    study: Study,
+    folder: StudyFolder,
+    workers: int | None,
+    asked: tuple[Allowed, Engine | None],
+    listener: Listener,
+) -> None:
+    allowed, engine = asked
     names = folder.names
     keep = [names.drawn_as(name) for name in allowed.keep_prepared]
-    manifests = prepare_datasets(study.drawn(), folder.as_drawn, workers=workers, keep=keep, progress=listener.progress)
+    manifests = prepare_datasets(
+        study.drawn(),
+        folder.as_drawn,
+        workers=workers,
+        keep=keep,
+        tokenisers=None if engine is None else engine.tokenisers,
+        progress=listener.progress,
+    )
     for name, manifest in ((names.called(drawn), manifest) for drawn, manifest in manifests.items()):
         for note in manifest["notes"]:
             listener.note(f"{name}: {names.told(note)}")
@@ -186,6 +204,7 @@ def train(
     threads: int | None = None,
     score_last: bool = False,
     warm: WarmWorkers | None = None,
+    engine: Engine | None = None,
     listener: Listener,
 ) -> None:
     """Trains runs to their last step, each on `threads` cores or its part of all of them, by warm workers if there are.
@@ -207,17 +226,29 @@ def train(
             if score_last:
                 # The worker imports its framework meanwhile; the page is not far.
                 Thread(target=load_ahead, name="load ahead").start()
-            settings = study.runs[run]
-            if settings.ranks > 1:
-                tools.run_ranks("lossary.worker", request, settings.ranks)
-            else:
-                tools.run("lossary.worker", request, settings.backend)
+            tools.share("lossary.worker", request, study.runs[run].backend)
 
     chosen = _some_runs(study, folder, runs)
     _check_courses(study, folder, chosen)
     _check_devices(study, folder, [run for run in chosen if not is_finished(study.drawn(), folder.as_drawn, run)])
     after = {run: start.run for run in chosen if (start := study.runs[run].start) is not None and start.run in chosen}
-    each_run("train", chosen, job, folder=folder, jobs=jobs, threads=threads, after=after, warm=warm, listener=listener)
+    each_run(
+        "train",
+        chosen,
+        job,
+        folder=folder,
+        jobs=jobs,
+        threads=threads,
+        after=after,
+        warm=warm,
+        needs=_needs(study),
+        engine=engine,
+        listener=listener,
+    )
+
+
+def _needs(study: Study) -> dict[str, Needs]:
+    return {run: Needs.of(settings) for run, settings in study.runs.items()}
 
 
 def train_launched(study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None, listener: Listener) -> None:
@@ -300,6 +331,7 @@ def evaluate(
     jobs: int | None = None,
     batch_size: int | None = None,
     which: Which | int = "newest",
+    engine: Engine | None = None,
     listener: Listener,
 ) -> None:
     """Scores checkpoints of each run on the validation set: the newest, all that are kept, or that of a step.
@@ -318,7 +350,17 @@ def evaluate(
     if isinstance(which, int):
         _refuse_step(folder, chosen, which)
     begun = partial(_refuse_without_checkpoint, folder)
-    each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
+    each_run(
+        "evaluate",
+        chosen,
+        job,
+        folder=folder,
+        jobs=jobs,
+        begin=begun,
+        needs=_needs(study),
+        engine=engine,
+        listener=listener,
+    )
 
 
 class Decide(NamedTuple):
@@ -523,10 +565,26 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     _check_devices(study, folder, [run for run in chosen if steps_done(folder, run) < study.recipe_of(run).steps])
     failed: LossaryError | None = None
     with _warmed(study, folder, settings) as warm:
-        prepare(study, folder, workers=settings.workers, allowed=settings.allowed, listener=listener)
+        prepare(
+            study,
+            folder,
+            workers=settings.workers,
+            allowed=settings.allowed,
+            engine=settings.engine,
+            listener=listener,
+        )
         try:
             if chosen:
-                train(study, folder, runs=chosen, jobs=settings.jobs, score_last=True, warm=warm, listener=listener)
+                train(
+                    study,
+                    folder,
+                    runs=chosen,
+                    jobs=settings.jobs,
+                    score_last=True,
+                    warm=warm,
+                    engine=settings.engine,
+                    listener=listener,
+                )
         except Interrupted:
             raise
         except RunError as error:
@@ -534,7 +592,7 @@ def run_study(study: Study, folder: StudyFolder, *, settings: Settings, listener
     scorable = [run for run in chosen if list_checkpoints(folder.checkpoints(run))]
     page: Page | None = None
     if scorable:
-        evaluate(study, folder, runs=scorable, jobs=settings.jobs, listener=listener)
+        evaluate(study, folder, runs=scorable, jobs=settings.jobs, engine=settings.engine, listener=listener)
     if scorable or (not study.runs and scored_runs(study, folder)):
         page = kept_page(study, folder) or make_page(study, folder)
         if page.note:
@@ -556,7 +614,8 @@ def _warmed(study: Study, folder: StudyFolder, settings: Settings) -> WarmWorker
         and study.runs[run].ranks == 1
         and steps_done(folder, run) < study.recipe_of(run).steps
     ]
-    if (os.cpu_count() or 1) > 1 and waiting and _has_little_text(study, folder):
+    is_local = settings.engine is None or settings.engine.is_local
+    if is_local and (os.cpu_count() or 1) > 1 and waiting and _has_little_text(study, folder):
         for run in waiting[:at_once]:
             warm.start("lossary.worker", backend=study.runs[run].backend, threads=cores_each)
     return warm

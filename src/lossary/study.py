@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
+    ByteSize,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -372,6 +373,12 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
         description="Processes that train it together, each its rows of a batch, a GPU each. On torch.",
     )
 
+    cpus: int | None = Field(None, ge=1, description="Cores that a cluster keeps for it; one for each rank if absent.")
+    gpus: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="GPUs that a cluster keeps for it; one a rank if it has any."
+    )
+    memory: ByteSize | None = Field(None, description='Memory that a cluster keeps for it: "16GB".')
+
     @property
     def size_label(self) -> str:
         """Its size or model, for people."""
@@ -438,6 +445,15 @@ class Links(_Table):
 _Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+class Engine(_Table):
+    """Where work runs."""
+
+    kind: Literal["local", "ray"] = "local"
+    address: str | None = Field(
+        None, description='Of a Ray cluster, "auto" for that of this machine; one of this machine alone if absent.'
+    )
+
+
 class Check(_Table):
     """What `lossary check` is to do."""
 
@@ -473,6 +489,7 @@ class Study(_Table):
     )
     links: Links = Links()
     check: Check = Check()
+    engine: Engine = Engine()
     # Present names by what datasets are drawn as, of a study that goes by the latter.
     _called: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -21,19 +21,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Protocol, Self
 
 from lossary.errors import InternalError, Interrupted, WorkerError, error_class
 from lossary.failures import explain, internal
 from lossary.files import read_json, write_atomic
 
 __all__ = [
+    "ATTEMPTS",
     "Conversation",
     "Emit",
     "StopRequest",
     "WarmWorkers",
+    "Worker",
     "converse",
     "emit_events",
+    "outcome_of",
     "run_ranks",
     "run_worker",
     "stop_on_signals",
@@ -47,9 +50,15 @@ _PATIENCE_S = 10.0
 # `timeout` signals a command and then its group: two signals so close are one request.
 _ONE_REQUEST_S = 1.0
 # So often in a row ranks are started again that came no further than those before.
-_ATTEMPTS = 3
+ATTEMPTS = 3
 # In place of a job, on the command line of a worker that is to wait for one.
 _WAIT = "--wait"
+
+
+class Worker(Protocol):
+    """What can be told to stop, or be killed: a process, here or elsewhere."""
+
+    def send_signal(self, sig: int) -> None: ...
 
 
 class StopRequest:
@@ -58,16 +67,16 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = False
         self._since = 0.0
-        self._workers: set[subprocess.Popen[str]] = set()
+        self._workers: set[Worker] = set()
         self._lock = threading.Lock()
 
-    def add(self, worker: "subprocess.Popen[str]") -> None:
+    def add(self, worker: Worker) -> None:
         with self._lock:
             self._workers.add(worker)
             if self.asked:
                 _signal(worker, signal.SIGTERM)
 
-    def remove(self, worker: "subprocess.Popen[str]") -> None:
+    def remove(self, worker: Worker) -> None:
         with self._lock:
             self._workers.discard(worker)
 
@@ -83,7 +92,7 @@ class StopRequest:
             _signal(worker, kind)
 
 
-def _signal(worker: "subprocess.Popen[str]", kind: signal.Signals) -> None:
+def _signal(worker: Worker, kind: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         worker.send_signal(kind)
 
@@ -208,7 +217,7 @@ def run_ranks(
             return group.outcome(stop)
         failures = failures + 1 if group.step <= reached else 1
         reached = max(reached, group.step)
-        if failures == _ATTEMPTS or stop.asked:
+        if failures == ATTEMPTS or stop.asked:
             return group.outcome(stop)
         emit({"event": "note", "text": f"rank {lost} of {ranks} was lost: all go on from the last checkpoint"})
 
@@ -398,6 +407,11 @@ def _events(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
             continue  # Not ours: a library printed to standard output.
         if isinstance(event, dict) and "event" in event:
             yield event
+
+
+def outcome_of(last: dict[str, Any], log: Path, stop: StopRequest) -> dict[str, Any]:
+    """A worker's `done` event, if it said so last; raises the error that it reported, or that it was interrupted."""
+    return _outcome(last, 0 if last.get("event") == "done" else 1, log, stop)
 
 
 def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> dict[str, Any]:

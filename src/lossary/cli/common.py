@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lossary.engines.api import Engine
     from lossary.folder import StudyFolder
     from lossary.study import Study
 
 __all__ = [
+    "EngineKind",
+    "EngineOption",
     "GenerationOption",
     "JobsOption",
     "KeepOption",
@@ -23,14 +28,31 @@ __all__ = [
     "StepOption",
     "StudyArgument",
     "Style",
+    "engine_of",
     "open_study",
 ]
+
+
+class EngineKind(StrEnum):
+    """Where work runs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 StudyArgument = Annotated[
     Path, typer.Argument(help="A study file, or the folder that holds study.toml.", show_default="the current folder")
 ]
 RunsOption = Annotated[
     list[str] | None, typer.Option("--run", help="Only this run; may be given several times.", show_default="all runs")
+]
+EngineOption = Annotated[
+    EngineKind | None,
+    typer.Option(
+        "--engine",
+        help="Where work runs: local, or ray for a cluster.",
+        show_default="what the study file says, else local",
+    ),
 ]
 JobsOption = Annotated[
     int | None,
@@ -111,3 +133,10 @@ def open_study(path: Path, changes: Sequence[str] | None = None) -> OpenStudy:
 
     file = find_study_file(path)
     return OpenStudy(load_study(file, changes or ()), StudyFolder(file.resolve().parent))
+
+
+def engine_of(study: "Study", asked: EngineKind | None) -> "AbstractContextManager[Engine]":
+    """The engine that is asked for, else that of the study file."""
+    from lossary.engines.api import open_engine
+
+    return open_engine(study.engine.kind if asked is None else asked.value, study.engine.address)

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from lossary.cli.common import JobsOption, ProgressOption, QuietOption, RunsOption, SetOption, StudyArgument, open_study
+from lossary.cli.common import (
+    EngineKind,
+    EngineOption,
+    JobsOption,
+    ProgressOption,
+    QuietOption,
+    RunsOption,
+    SetOption,
+    StudyArgument,
+    engine_of,
+    open_study,
+)
 
 if TYPE_CHECKING:
     from lossary.cli.common import OpenStudy, Style
@@ -75,6 +86,7 @@ def evaluate(
     anytime: Annotated[
         bool, typer.Option("--anytime", help="With --until: intervals that are valid at any number of looks; wider.")
     ] = False,
+    engine: EngineOption = None,
     changes: SetOption = None,
     progress: ProgressOption = None,
     quiet: QuietOption = False,
@@ -88,6 +100,9 @@ def evaluate(
     both += ["--checkpoint"] if checkpoint and every else []
     if len(both) > 1:
         raise UsageError(f"{' and '.join(both)} cannot be given together", hint="Give one of them.")
+    if (checkpoint or until is not None) and engine == EngineKind.RAY:
+        what = "checkpoints from elsewhere are scored" if checkpoint else "an evaluation that stops early is made"
+        raise UsageError(f"{what} on this machine", where="--engine", hint="Leave it out.")
     if checkpoint and runs:
         raise UsageError(
             "--run and --checkpoint cannot be given together", hint="--name says what its column is called."
@@ -106,10 +121,17 @@ def evaluate(
         _refuse_alone(name=name, tokenizer=tokenizer)
         if step == 0:
             raise UsageError("no run has a checkpoint of step 0", where="--step")
-        with listener_of(progress, quiet=quiet) as listener:
+        with engine_of(opened.study, engine) as placed, listener_of(progress, quiet=quiet) as listener:
             which: Which | int = "all" if every else step or "newest"
             pipeline.evaluate(
-                opened.study, opened.folder, runs=runs, jobs=jobs, batch_size=batch_size, which=which, listener=listener
+                opened.study,
+                opened.folder,
+                runs=runs,
+                jobs=jobs,
+                batch_size=batch_size,
+                which=which,
+                engine=placed,
+                listener=listener,
             )
         return
     like = _Like(backend=backend, precision=precision, tokenizer=tokenizer, step=step)

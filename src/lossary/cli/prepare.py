@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from lossary.cli.common import (
+    EngineOption,
     GenerationOption,
     KeepOption,
     ProgressOption,
     QuietOption,
     SetOption,
     StudyArgument,
+    engine_of,
     open_study,
 )
 
@@ -25,6 +27,7 @@ def prepare(
     ] = None,
     keep_prepared: KeepOption = None,
     new_generation: GenerationOption = False,
+    engine: EngineOption = None,
     changes: SetOption = None,
     progress: ProgressOption = None,
     quiet: QuietOption = False,
@@ -35,5 +38,7 @@ def prepare(
 
     opened = open_study(study, changes)
     allowed = pipeline.Allowed(keep_prepared=keep_prepared or (), new_generation=new_generation)
-    with listener_of(progress, quiet=quiet) as listener:
-        pipeline.prepare(opened.study, opened.folder, workers=workers, allowed=allowed, listener=listener)
+    with engine_of(opened.study, engine) as placed, listener_of(progress, quiet=quiet) as listener:
+        pipeline.prepare(
+            opened.study, opened.folder, workers=workers, allowed=allowed, engine=placed, listener=listener
+        )

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lossary.cli.common import (
+    EngineOption,
     GenerationOption,
     JobsOption,
     KeepOption,
@@ -14,6 +15,7 @@ from lossary.cli.common import (
     RunsOption,
     SetOption,
     StudyArgument,
+    engine_of,
     open_study,
 )
 from lossary.cli.plan import plan
@@ -31,6 +33,7 @@ def run(
     keep_prepared: KeepOption = None,
     new_generation: GenerationOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as `lossary plan`.")] = False,
+    engine: EngineOption = None,
     changes: SetOption = None,
     progress: ProgressOption = None,
     quiet: QuietOption = False,
@@ -45,8 +48,8 @@ def run(
         plan(study, keep_prepared=keep_prepared, changes=changes)
         return
     allowed = pipeline.Allowed(keep_prepared=keep_prepared or (), new_generation=new_generation)
-    settings = pipeline.Settings(runs=runs, jobs=jobs, workers=workers, allowed=allowed)
-    with listener_of(progress, quiet=quiet) as listener:
+    with engine_of(opened.study, engine) as placed, listener_of(progress, quiet=quiet) as listener:
+        settings = pipeline.Settings(runs=runs, jobs=jobs, workers=workers, allowed=allowed, engine=placed)
         page = pipeline.run_study(opened.study, opened.folder, settings=settings, listener=listener)
     if page is None:
         typer.echo(f"prepared {opened.folder.root}, which has no runs; checkpoints from elsewhere are scored by")

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from lossary.cli.common import JobsOption, ProgressOption, QuietOption, RunsOption, SetOption, StudyArgument, open_study
+from lossary.cli.common import (
+    EngineOption,
+    JobsOption,
+    ProgressOption,
+    QuietOption,
+    RunsOption,
+    SetOption,
+    StudyArgument,
+    engine_of,
+    open_study,
+)
 
 __all__ = ["train"]
 
@@ -11,6 +21,7 @@ def train(
     study: StudyArgument = Path(),
     runs: RunsOption = None,
     jobs: JobsOption = None,
+    engine: EngineOption = None,
     changes: SetOption = None,
     progress: ProgressOption = None,
     quiet: QuietOption = False,
@@ -22,8 +33,8 @@ def train(
     from lossary.cli.progress import listener_of
 
     opened = open_study(study, changes)
-    with listener_of(progress, quiet=quiet) as listener:
+    with engine_of(opened.study, engine) as placed, listener_of(progress, quiet=quiet) as listener:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             pipeline.train_launched(opened.study, opened.folder, runs=runs, listener=listener)
             return
-        pipeline.train(opened.study, opened.folder, runs=runs, jobs=jobs, listener=listener)
+        pipeline.train(opened.study, opened.folder, runs=runs, jobs=jobs, engine=placed, listener=listener)

@@ -11,11 +11,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from lossary.files import digest_json, read_json, write_atomic, write_json
 from lossary.folder import StudyFolder
 from lossary.study import Dataset, Study
 
-__all__ = ["Progress", "prepare_datasets"]
+__all__ = ["LocalTokenisers", "Progress", "Promised", "Tokenisers", "prepare_datasets"]
 
 Progress = Callable[[str, float, float | None], None]
 # Of the form of shards: another one is made from the sources again.
@@ -53,11 +54,13 @@ def prepare_datasets(
     *,
     workers: int | None = None,
     keep: Collection[str] = (),
+    tokenisers: "Callable[[int, StudyTokenizer], AbstractContextManager[Tokenisers]] | None" = None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, Any]]:
     """Makes tokenizer and shards; returns the manifest of each dataset.
 
-    Datasets named by `keep` stay as they are though their sources changed. Raises SourceError if a source is missing,
+    Datasets named by `keep` stay as they are though their sources changed. `tokenisers` are processes of this machine
+    if None. Raises SourceError if a source is missing,
     damaged or holds no usable row, StudyError if the tokenizer cannot be made as the study file asks.
     """
     changes = data_changes(study, folder, keep=keep)
@@ -73,7 +76,7 @@ def prepare_datasets(
     total = sum(_text_bytes(file) for name in changes.anew for file in changes.datasets[name].files or [])
     # A process takes longer to start than this one needs for a few blocks.
     count = 1 if total < _WORTH_A_PROCESS else workers or os.cpu_count() or 1
-    with _Workers(count, model) as pool:
+    with (tokenisers or LocalTokenisers)(count, model) as pool:
         for name, change in changes.datasets.items():
             if change.fate == "kept":
                 manifests[name] = _kept_manifest(folder.dataset(name), change)
@@ -107,7 +110,22 @@ def _kept_manifest(path: Path, change: DatasetChange) -> dict[str, Any]:
     return manifest
 
 
-class _Workers:
+class Promised(Protocol):
+    """A block that is being tokenised."""
+
+    def done(self) -> bool: ...
+    def result(self) -> BlockSummary: ...
+
+
+class Tokenisers(Protocol):
+    """Whoever makes shards of blocks."""
+
+    def tokenise(self, block: Block, *, directory: Path, number: int) -> BlockSummary | Promised:
+        """Makes the shards of a block, now or soon; waits where many are under way."""
+        ...
+
+
+class LocalTokenisers:
     """This process and `count - 1` more that tokenise: the others start at the first block, and none waits for them."""
 
     def __init__(self, count: int, model: StudyTokenizer) -> None:
@@ -123,7 +141,7 @@ class _Workers:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def tokenise(self, block: Block, *, directory: Path, number: int) -> "BlockSummary | Future[BlockSummary]":
+    def tokenise(self, block: Block, *, directory: Path, number: int) -> BlockSummary | Promised:
         self._pending = [future for future in self._pending if not future.done()]
         # One block in hand and one at hand for each of the others; this process takes what is left, so that it is
         # never idle, nor far ahead of them.
@@ -225,7 +243,7 @@ class _DatasetJob:
     def partial(self) -> Path:
         return self.path.with_name(f".{self.path.name}.partial")
 
-    def run(self, pool: _Workers, progress: Progress) -> dict[str, Any]:
+    def run(self, pool: Tokenisers, progress: Progress) -> dict[str, Any]:
         self._claim()
         total = float(sum(_text_bytes(file) for file in self.files))
         summaries: list[BlockSummary] = []
@@ -253,8 +271,8 @@ class _DatasetJob:
         shutil.rmtree(self.partial, ignore_errors=True)
         write_json(mark, self.request)
 
-    def _summaries(self, pool: _Workers) -> Iterator[BlockSummary]:
-        waiting: deque[Future[BlockSummary] | BlockSummary] = deque()
+    def _summaries(self, pool: Tokenisers) -> Iterator[BlockSummary]:
+        waiting: deque[Promised | BlockSummary] = deque()
         for number, block in enumerate(read_blocks(self.dataset, self.files)):
             self.skipped.update(block.skipped)
             waiting.append(self._done(number) or pool.tokenise(block, directory=self.partial, number=number))
@@ -355,7 +373,7 @@ class _DatasetJob:
         return files
 
 
-def _result(item: "Future[BlockSummary] | BlockSummary") -> BlockSummary:
+def _result(item: Promised | BlockSummary) -> BlockSummary:
     try:
         return item if isinstance(item, BlockSummary) else item.result()
     except BrokenProcessPool:
