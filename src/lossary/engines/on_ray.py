@@ -36,6 +36,8 @@ def ray_engine(address: str | None) -> Iterator["RayEngine"]:
     """
     # Nothing is sent to anybody about how Ray is used here.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # That a machine is lost is told here, in a sentence.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:
