@@ -13,7 +13,7 @@ from lossary.reports.progress import ending_text, killed_text, progress_text, st
 from lossary.reports.text import percent, plain, safe_link, short_count, trained_on
 from lossary.results.progress import RunProgress
 from lossary.study import Study
-from lossary.tables.comparability import flat_settings, realised_shares, run_settings
+from lossary.tables.comparability import flat_settings, realised_shares, run_settings, setting_text
 from lossary.tables.comparison import Comparison
 from lossary.tables.load import OpenTable
 from lossary.tables.model import DatasetRow, RunColumn, Table
@@ -166,7 +166,9 @@ def run_view(opened: OpenTable, run: str, links: Addresses) -> RunView:
     """The page of a run."""
     table = opened.table
     at = next(index for index, column in enumerate(table.runs) if column.name == run)
-    blocks = {block.metric: block for block in losses_view(narrowed(table, runs=[run]), links).blocks}
+    blocks = {
+        block.metric: block for block in losses_view(narrowed(table, runs=[run]), links, metrics=table.shown).blocks
+    }
     metrics = list(blocks)
     realised = realised_shares(opened.folder, run) if opened.study is not None else {}
     totals = {(total.name, metric): total.cells[0] for metric in metrics for total in blocks[metric].totals}
@@ -188,7 +190,7 @@ def run_view(opened: OpenTable, run: str, links: Addresses) -> RunView:
         totals=[
             (name, [totals.get((name, metric)) for metric in metrics]) for name in dict.fromkeys(n for n, _ in totals)
         ],
-        settings=[(plain(name), plain(str(value))) for name, value in sorted(flat_settings(settings).items())],
+        settings=[(plain(name), plain(setting_text(value))) for name, value in sorted(flat_settings(settings).items())],
     )
 
 
@@ -213,7 +215,7 @@ def dataset_view(opened: OpenTable, dataset: str, links: Addresses) -> DatasetVi
     table = opened.table
     described = next(row for row in table.datasets if row.name == dataset)
     heads = {head.name: head for head in run_heads(table, links)}
-    blocks = losses_view(narrowed(table, datasets=[dataset]), links).blocks
+    blocks = losses_view(narrowed(table, datasets=[dataset]), links, metrics=table.shown).blocks
     cells = {
         (head.name, block.metric): cell
         for block in blocks

@@ -18,7 +18,7 @@ from lossary.reports.text import (
     short_count,
     shown,
     step_mark,
-    total_rows,
+    total_counts,
     weightings,
 )
 from lossary.tables.model import Cell, Table, Total
@@ -145,9 +145,8 @@ def latex_text(table: Table) -> str:
         lines.append(" & ".join([_latex(row.name), *shares, *map(_number, cells)]) + r" \\")
     weighting = weightings(table)[0]
     totals = [table.find_total(run.name, metric, weighting) for run in table.runs for metric in metrics]
-    rows = total_rows(table)
     title = f"total {WEIGHTING_TITLES[weighting]}"
-    lines += [r"\midrule", " & ".join([title, rows, "100", "100", *map(_number, totals)]) + r" \\"]
+    lines += [r"\midrule", " & ".join([title, *total_counts(table), *map(_number, totals)]) + r" \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 

@@ -14,8 +14,8 @@ from lossary.reports.text import (
     short_count,
     shown,
     step_mark,
+    total_counts,
     total_mark,
-    total_rows,
     weightings,
 )
 from lossary.tables.model import Cell, Metric, Table, Total, Weighting
@@ -64,7 +64,7 @@ def _total_line(table: Table, columns: list[tuple[str, Metric]], weighting: Weig
     totals = [table.find_total(run, metric, weighting) for run, metric in columns]
     texts = ["—" if total is None else _value(table, total, intervals=intervals) for total in totals]
     title = f"total {WEIGHTING_TITLES[weighting]}"
-    first = [f"**{title}**", total_rows(table), "100", "100"] if headline else [title, "", "", ""]
+    first = [f"**{title}**", *total_counts(table)] if headline else [title, "", "", ""]
     return "| " + " | ".join([*first, *texts]) + " |"
 
 

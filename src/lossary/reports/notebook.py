@@ -19,8 +19,8 @@ from lossary.reports.text import (
     short_count,
     shown,
     step_mark,
+    total_counts,
     total_mark,
-    total_rows,
     weightings,
 )
 from lossary.tables.model import Cell, DatasetRow, Metric, Table, Total, Weighting
@@ -93,7 +93,7 @@ def _total_row(table: Table, weighting: Weighting, columns: Sequence[_Column]) -
     for run, metric in columns:
         delta = _delta(table, run, None, metric) if weighting == "validation_share" else ""
         cells.append(_number(table, table.find_total(run, metric, weighting), delta))
-    shares = [total_rows(table), "100", "100"] if is_headline else ["", "", ""]
+    shares = total_counts(table) if is_headline else ["", "", ""]
     head = f'<th style="{_LEFT}">total {WEIGHTING_TITLES[weighting]}</th>'
     return f"<tr>{head}{''.join(f'<td>{share}</td>' for share in shares)}{''.join(cells)}</tr>"
 

@@ -17,10 +17,11 @@ from lossary.reports.text import (
     percent,
     plain,
     short_count,
+    short_names,
     shown,
     step_mark,
+    total_counts,
     total_mark,
-    total_rows,
     weightings,
 )
 from lossary.tables.model import Cell, Metric, Table, Total, Weighting
@@ -32,6 +33,8 @@ WIDTH = 100
 _FIRST, _FLOOR, _VALUE, _DELTA = 23, 7, 13, 10
 # Columns of training: rows and shares.
 _TRAINED = 19
+# Characters of names; longer ones keep both ends.
+_NAME, _RUN = 22, 20
 # As the columns of shares are called; the legend says it in full.
 _TOTALS: dict[Weighting, str] = {
     "validation_share": "total by val%",
@@ -142,7 +145,7 @@ def _print_legend(table: Table, console: Console, metrics: Sequence[Metric]) -> 
 
 def _grid(table: Table, title: str) -> Grid:
     grid = Grid(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    grid.add_column("dataset", no_wrap=True, overflow="ellipsis", min_width=14, max_width=22)
+    grid.add_column("dataset", no_wrap=True, overflow="ellipsis", min_width=14, max_width=_NAME)
     if _is_trained(table):
         grid.add_column("train rows", justify="right", no_wrap=True, min_width=11)
         grid.add_column("train%", justify="right", no_wrap=True, min_width=6)
@@ -152,17 +155,18 @@ def _grid(table: Table, title: str) -> Grid:
 
 def _rows(table: Table) -> list[list[str]]:
     rows = []
+    short = short_names([plain(row.name) for row in table.datasets], _NAME)
     for row in table.datasets:
         trained = [short_count(row.train_rows), percent(row.train_share)] if _is_trained(table) else []
-        rows.append([escape(plain(row.name)), *trained, percent(row.validation_share)])
+        name = plain(row.name)
+        rows.append([escape(short.get(name, name)), *trained, percent(row.validation_share)])
     return rows
 
 
 def _total_labels(table: Table, weighting: Weighting) -> list[str]:
     """The first columns of a total; the headline also says the sums of rows and shares."""
     is_headline, is_trained = weighting == weightings(table)[0], _is_trained(table)
-    trained = [total_rows(table), "100.0"] if is_trained else []
-    texts = [*trained, "100.0"]
+    texts = total_counts(table) if is_trained else total_counts(table)[-1:]
     return [_TOTALS[weighting], *(texts if is_headline else ("" for _ in texts))]
 
 
@@ -188,9 +192,15 @@ def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
     grid = _grid(table, metric_title(metric) if table.is_imported else f"{metric_title(metric)} ±95")
     if with_floor:
         grid.add_column("floor", justify="right", no_wrap=True, style="dim", min_width=6)
+    short = short_names([plain(run.name) for run in table.runs], _RUN)
     for run in runs:
         grid.add_column(
-            escape(plain(run)), justify="right", no_wrap=True, overflow="ellipsis", min_width=_VALUE, max_width=20
+            escape(short.get(plain(run), plain(run))),
+            justify="right",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=_VALUE,
+            max_width=_RUN,
         )
         if _has_delta(table, metric, run):
             grid.add_column("Δ base", justify="right", no_wrap=True, min_width=9)
@@ -199,8 +209,9 @@ def _metric_block(table: Table, metric: Metric, runs: Sequence[str]) -> Grid:
         cells = [table.cell(run, dataset.name, metric) for run in runs]
         if table.has_own_metrics and not table.is_imported and dataset.name not in having:
             continue
+        floor = next((cell.floor for cell in cells if cell.floor is not None), None)
         texts = (text for cell in cells for text in _with_delta(table, metric, cell, cell.run, dataset.name))
-        grid.add_row(*row, *([number(cells[0].floor, metric)] if with_floor else []), *texts)
+        grid.add_row(*row, *([number(floor, metric)] if with_floor else []), *texts)
     grid.add_section()
     for weighting in weightings(table):
         totals = [(run, table.find_total(run, metric, weighting)) for run in runs]

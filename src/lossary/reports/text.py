@@ -19,10 +19,11 @@ __all__ = [
     "plain",
     "safe_link",
     "short_count",
+    "short_names",
     "shown",
     "step_mark",
     "total_mark",
-    "total_rows",
+    "total_counts",
     "trained_on",
     "weightings",
 ]
@@ -102,10 +103,14 @@ def delta_text(delta: Delta | None, *, width: int = 7) -> str:
     return f"{text:>{width}} {mark}"
 
 
-def total_rows(table: Table) -> str:
-    """Training rows of all datasets together; `—` if one of them is not known."""
+def total_counts(table: Table) -> list[str]:
+    """Training rows, train share and validation share of all datasets together; `—` if one of them is not known."""
     rows = [row.train_rows for row in table.datasets]
-    return "—" if None in rows else short_count(sum(row or 0 for row in rows))
+    shares = ([row.train_share for row in table.datasets], [row.validation_share for row in table.datasets])
+    return [
+        "—" if None in rows else short_count(sum(row or 0 for row in rows)),
+        *("—" if None in of_all else percent(sum(share or 0.0 for share in of_all)) for of_all in shares),
+    ]
 
 
 def short_count(count: int | None) -> str:
@@ -128,6 +133,26 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def plain(name: str) -> str:
     """A name without what could move a cursor or turn the direction of text: such characters become `·`."""
     return "".join(character if character.isprintable() else "·" for character in name)
+
+
+def short_names(names: Sequence[str], longest: int) -> dict[str, str]:
+    """Names of more than `longest` characters by what stands for them where room is short, no two alike.
+
+    Both ends are kept: many names differ at their last only.
+    """
+    found: dict[str, str] = {}
+    taken = {name for name in names if len(name) <= longest}
+    for name in (name for name in dict.fromkeys(names) if len(name) > longest):
+        marks = ("", *(f" ({number})" for number in range(2, len(names) + 2)))
+        texts = (_both_ends(name, longest - len(mark)) + mark for mark in marks)
+        found[name] = next(text for text in texts if text not in taken)
+        taken.add(found[name])
+    return found
+
+
+def _both_ends(name: str, longest: int) -> str:
+    half = (longest - 1) // 2
+    return f"{name[: longest - 1 - half].rstrip()}…{name[-half:].lstrip()}"
 
 
 def safe_link(link: str | None) -> str | None:

@@ -469,18 +469,17 @@ def _standing_notes(cells: list[Cell]) -> list[str]:
 
 
 def _standing_says(cell: Cell) -> str:
-    objective = objective_of(cell.metric)
+    objective, name = objective_of(cell.metric), measure_of(cell.metric).title
     if objective is None or objective.is_of_tokens:
         return (
-            f"{cell.metric} on the unigram plateau, no better than the frequencies of pieces"
+            f"{name} on the unigram plateau, no better than the frequencies of pieces"
             if cell.standing == "at"
-            else f"{cell.metric} above the unigram entropy, "
-            "worse than the frequencies of the validation set's own pieces"
+            else f"{name} above the unigram entropy, worse than the frequencies of the validation set's own pieces"
         )
     # The entropy of a few labels is below that of a coin: only more than a coin costs is worse than chance.
     if (cell.low or 0.0) > (objective.chance_nats or 0.0):
-        return f"{cell.metric} above ln 2, worse than answering by a coin"
-    return f"{cell.metric} not shown to be below chance"
+        return f"{name} above ln 2, worse than answering by a coin"
+    return f"{name} not shown to be below chance"
 
 
 def _some_cells(runs: dict[str, list[str]]) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "flat_settings",
     "realised_shares",
     "run_settings",
+    "setting_text",
 ]
 
 IN_ONE_GO = "in one go"
@@ -168,7 +169,7 @@ def differing_settings(records: Sequence[Mapping[str, Any]]) -> list[Setting]:
     flat = [flat_settings(record) for record in records]
     keys = sorted({key for record in flat for key in record})
     return [
-        Setting(name=key, values=[str(record.get(key, "unknown")) for record in flat])
+        Setting(name=key, values=[setting_text(record.get(key, "unknown")) for record in flat])
         for key in keys
         if any(record.get(key) != flat[0].get(key) for record in flat)
     ]
@@ -199,6 +200,13 @@ def flat_settings(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         found |= flat_settings(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
     return found
+
+
+def setting_text(value: Any) -> str:
+    """A setting as a reader writes it: `a, b`, `true`, `none`."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting_text, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def bits_per_byte(mlm_loss: float, *, tokens: int, bytes_: int) -> float | None:

@@ -20,7 +20,6 @@ from lossary.findings.folder import check_table, with_base
 from lossary.reports.html.charts.dots import dots_chart
 from lossary.reports.html.charts.forest import forest_chart
 from lossary.reports.html.charts.svg import file_svg, inline_svg
-from lossary.reports.html.charts.theme import short_names
 from lossary.reports.html.decimation import min_max, pack
 from lossary.reports.html.engine import chart_engine
 from lossary.reports.html.file import content_policy, html_report, json_block
@@ -32,7 +31,7 @@ from lossary.reports.html.views.examples import gap_pair
 from lossary.reports.html.views.losses import losses_view
 from lossary.reports.html.views.mixture import mixture_view
 from lossary.reports.page import ReportOptions, write_report
-from lossary.reports.text import TOTAL, number
+from lossary.reports.text import TOTAL, number, short_names
 from lossary.tables.build import build_table
 from lossary.tables.load import OpenTable
 
@@ -278,9 +277,9 @@ def test_pictures_beside_markdown_are_png_on_request(opened: OpenTable) -> None:
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=60), unique=True, max_size=20))
-def test_names_on_an_axis_are_short_and_no_two_are_alike(names: list[str]) -> None:
-    short = short_names(names)
+def test_names_are_short_and_no_two_are_alike(names: list[str]) -> None:
+    short = short_names(names, 25)
     shown = [short.get(name, name) for name in names]
     assert len(set(shown)) == len(names)
-    assert all(len(text) <= 30 for text in shown)
+    assert all(len(text) <= 25 for text in shown)
     assert all(name in short for name in names if len(name) > 25)

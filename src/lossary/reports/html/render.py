@@ -1,5 +1,6 @@
 """Templates and assets: what is shown is escaped, always; what is trusted is read from this package only."""
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -8,10 +9,14 @@ from lossary.errors import MissingPackage
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
-__all__ = ["INSTALL", "asset", "environment", "require_packages"]
+__all__ = ["INSTALL", "asset", "breaks", "environment", "require_packages"]
 
 INSTALL = 'pip install "lossary[report]"'
+# Characters of a name that fits a column; where a longer one may go on in the next line.
+_WHOLE = 14
+_JOINT = re.compile(r"(?<=\w)([_/.:-]+)(?=\w)")
 _PACKAGES = {"jinja2": "Jinja2", "altair": "altair", "vl_convert": "vl-convert-python"}
 
 
@@ -29,13 +34,23 @@ def environment() -> "Environment":
     """The templates of report and dashboard; an unknown variable is an error, not an empty string."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("lossary.reports.html"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["breaks"] = breaks
+    return made
+
+
+def breaks(name: str) -> "Markup":
+    """A name that lines may break at its joints, as HTML: `a_long_name` is not cut within a word."""
+    from markupsafe import Markup, escape
+
+    parts = [name] if len(name) <= _WHOLE else _JOINT.sub(r"\1\n", name).split("\n")
+    return Markup("<wbr>").join(escape(part) for part in parts)
 
 
 @cache

@@ -18,7 +18,7 @@ from lossary.reports.html.views.pairs import PairsView, pairs_view
 from lossary.reports.html.views.provenance import ProvenanceView, provenance_view
 from lossary.reports.html.views.verdict import VerdictView, verdict_view
 from lossary.tables.load import OpenTable
-from lossary.tables.model import Table
+from lossary.tables.model import Table, is_across_vocabularies
 
 __all__ = ["SECTIONS", "DotsView", "PageView", "dots_view", "page_view"]
 
@@ -43,6 +43,7 @@ class DotsView:
 
     charts: list[ChartView]
     notes: list[str]
+    has_floor: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,11 @@ def page_view(opened: OpenTable, checked: Checked) -> PageView:
 
 
 def dots_view(table: Table) -> DotsView:
-    """Dots of both losses, where any run has them."""
-    found = [chart for metric in table.losses if (chart := dots_chart(table, metric)) is not None]
-    return DotsView(charts=[chart for chart, _ in found], notes=list(dict.fromkeys(note for _, note in found if note)))
+    """Dots of losses; of bits a byte instead where runs have several vocabularies, which only these compare."""
+    across = [metric for metric in table.compared if is_across_vocabularies(metric)]
+    found = [chart for metric in across or table.losses if (chart := dots_chart(table, metric)) is not None]
+    return DotsView(
+        charts=[chart for chart, _ in found],
+        notes=list(dict.fromkeys(note for _, note in found if note)),
+        has_floor=not across and any(cell.floor is not None for cell in table.cells),
+    )

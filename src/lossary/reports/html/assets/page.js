@@ -150,8 +150,10 @@
         one(".sort", head).textContent = head === base ? "base" : "";
       });
       const at = base && [...base.parentElement.children].indexOf(base);
+      // Nats of different vocabularies have no difference.
+      const apart = (head) => base && "within" in table.dataset && head.dataset.vocabulary !== base.dataset.vocabulary;
       all("tbody tr, tfoot tr", table).forEach((row) => {
-        heads.forEach((head) => delta(row, [...head.parentElement.children].indexOf(head), at));
+        heads.forEach((head) => delta(row, [...head.parentElement.children].indexOf(head), apart(head) ? undefined : at));
       });
     });
     say(`Δ to ${name}`);
@@ -280,6 +282,9 @@
     const embed = await engine;
     const place = document.createElement("div");
     const { view } = await embed(place, spec, options);
+    // A picture that is wider than its place would be made smaller, and its letters with it.
+    const over = one("svg", place).viewBox.baseVal.width - figure.parentElement.clientWidth;
+    if (over > 0) await view.width(Math.max(view.width() - over, 120)).runAsync();
     figure.lossary?.finalize();
     figure.lossary = view;
     // The plot has a name of its own; the marks' would be a flood.
@@ -303,7 +308,7 @@
   }
   document.addEventListener("lossary:renewed", begin);
 
-  /* Tables that hold more columns than are seen say so. */
+  /* Tables that hold more columns than are seen say so, and so does the bar. */
   function tell(part) {
     part.classList.toggle("cut", part.scrollWidth - part.clientWidth - Math.abs(part.scrollLeft) > 4);
     const note = part.parentElement.querySelector(":scope > .more-columns");
@@ -312,7 +317,7 @@
   const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => tell(target)));
   function measure() {
     sizes.disconnect();
-    all(".scroll").forEach((part) => { sizes.observe(part); part.addEventListener("scroll", () => tell(part), { passive: true }); });
+    all(".scroll, .top nav").forEach((part) => { sizes.observe(part); part.addEventListener("scroll", () => tell(part), { passive: true }); });
   }
   document.addEventListener("lossary:renewed", measure);
   measure();
@@ -392,13 +397,23 @@
   addEventListener("beforeprint", () => { closed = all("details:not([open])"); closed.forEach((part) => { part.open = true; }); });
   addEventListener("afterprint", () => closed.forEach((part) => { part.open = false; }));
 
-  // --- the section that is read now
+  // --- the section that is read now, and the page that is open: seen in a bar that is wider than its place
+  function bring(link) {
+    const bar = link.parentElement.getBoundingClientRect();
+    const here = link.getBoundingClientRect();
+    link.parentElement.scrollLeft += here.left - bar.left - (bar.width - here.width) / 2;
+  }
+  all(".top nav [aria-current]").forEach(bring);
   const links = new Map(all(".top nav a[href^='#']").map((link) => [link.hash.slice(1), link]));
   if (links.size) {
     const watch = new IntersectionObserver(() => {
       const list = sections().filter((section) => links.has(section.id));
       const here = list.findLast((section) => section.getBoundingClientRect().top < 160) ?? list[0];
-      links.forEach((link, id) => (here && id === here.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
+      const now = here && links.get(here.id);
+      if (!now || now.hasAttribute("aria-current")) return;
+      links.forEach((link) => link.removeAttribute("aria-current"));
+      now.setAttribute("aria-current", "true");
+      bring(now);
     }, { rootMargin: "0px 0px -60% 0px", threshold: [0, 0.05, 0.5] });
     sections().forEach((section) => watch.observe(section));
   }

@@ -6,7 +6,7 @@ from lossary.reports.html.charts.theme import ChartView, DataTable, name_axis, r
 from lossary.reports.html.limits import largest_datasets
 from lossary.reports.html.marks import marks_of
 from lossary.reports.text import TOTAL, metric_title, plain
-from lossary.tables.model import Delta, Metric, Table
+from lossary.tables.model import Delta, Metric, Table, measure_of
 
 __all__ = ["forest_chart"]
 
@@ -77,7 +77,9 @@ def _spec(table: Table, metric: Metric, deltas: list[Delta], runs: list[str]) ->
     axis = name_axis(altair, order)
     y = altair.Y("dataset:N", sort=order, title=None, scale=altair.Scale(domain=order, paddingInner=0.22), axis=axis)
     offset = altair.YOffset("run:N", sort=names, scale=altair.Scale(domain=names))
-    title = f"difference of {metric_title(metric)}, nats; left: lower than {plain(table.base or '')}"
+    title = (
+        f"difference of {metric_title(metric)}, {measure_of(metric).unit}; left: lower than {plain(table.base or '')}"
+    )
     x = altair.X("difference:Q", title=title, axis=altair.Axis(tickCount=6))
     tooltip = [
         altair.Tooltip("dataset:N"),

@@ -3,14 +3,14 @@ and a scale that gives every run its mark.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lossary.reports.html.marks import Mark
+from lossary.reports.text import short_names
 
-__all__ = ["CONFIG", "ChartView", "DataTable", "name_axis", "run_scales", "short_names", "specification"]
+__all__ = ["CONFIG", "ChartView", "DataTable", "name_axis", "run_scales", "specification"]
 
 _INK = "currentColor"
 # Of a name on an axis: characters, and pixels that they take in a wide font.
@@ -75,23 +75,9 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Long names by what stands for them on an axis: both ends, as many differ at the last; no two alike."""
-    found = {}
-    seen = Counter(name for name in names if len(name) <= _LONGEST)
-    for name in dict.fromkeys(names):
-        if len(name) <= _LONGEST:
-            continue
-        half = (_LONGEST - 1) // 2
-        text = f"{name[: _LONGEST - 1 - half].rstrip()}…{name[-half:].lstrip()}"
-        seen[text] += 1
-        found[name] = text if seen[text] == 1 else f"{text} ({seen[text]})"
-    return found
-
-
 def name_axis(altair: Any, names: Sequence[str]) -> Any:
     """An axis of datasets without lines; long names are cut in their middle, tooltips and tables have them whole."""
-    short = short_names(names)
+    short = short_names(names, _LONGEST)
     shown = {"labelExpr": f"{json.dumps(short)}[datum.value] || datum.label"} if short else {}
     return altair.Axis(grid=False, ticks=False, domain=False, labelPadding=6, labelLimit=_LABEL_LIMIT, **shown)
 

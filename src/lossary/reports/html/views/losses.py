@@ -21,12 +21,11 @@ from lossary.reports.text import (
     short_count,
     shown,
     step_mark,
+    total_counts,
     total_mark,
-    total_rows,
     weightings,
 )
 from lossary.tables.model import (
-    METRICS,
     Cell,
     DatasetRow,
     Delta,
@@ -35,6 +34,7 @@ from lossary.tables.model import (
     SeedSpreadRow,
     Table,
     Total,
+    is_across_vocabularies,
     measure_of,
 )
 
@@ -60,6 +60,7 @@ class RunHead:
     mark: Mark
     section: str | None
     is_base: bool
+    vocabulary: int  # runs of one number were scored in one vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,12 @@ class Block:
     title: str
     unit: str
     is_loss: bool
+    is_open: bool  # else it is folded: shown to those who ask for it
     has_floor: bool
+    has_rows: bool  # whether training rows of any dataset are known; so of the shares
+    has_train: bool
+    has_validation: bool
+    is_within: bool  # whether only runs of one vocabulary can be compared by it
     runs: list[RunHead]
     sections: list[tuple[str, int]]  # of an imported page, with the number of runs in each; empty if there is one
     rows: list[Row]
@@ -157,6 +163,7 @@ def losses_view(table: Table, links: Links, *, metrics: Sequence[Metric] | None 
 def run_heads(table: Table, links: Links) -> list[RunHead]:
     """All runs of a table with their marks."""
     marks = marks_of([run.name for run in table.runs])
+    vocabularies = list(dict.fromkeys(run.vocabulary_digest for run in table.runs))
     return [
         RunHead(
             name=plain(run.name),
@@ -166,6 +173,7 @@ def run_heads(table: Table, links: Links) -> list[RunHead]:
             mark=marks[run.name],
             section=None if run.section is None else plain(run.section),
             is_base=run.name == table.base,
+            vocabulary=vocabularies.index(run.vocabulary_digest),
         )
         for run in table.runs
     ]
@@ -191,7 +199,12 @@ def _block(table: Table, metric: Metric, heads: dict[str, RunHead], links: Links
         title=metric_title(metric),
         unit=_UNITS.get(metric, measure_of(metric).unit),
         is_loss=measure_of(metric).lower_is_better,
+        is_open=measure_of(metric).lower_is_better and metric in table.shown,
         has_floor=any(cell.metric == metric and cell.floor is not None for cell in table.cells),
+        has_rows=any(row.train_rows is not None for row in table.datasets),
+        has_train=any(row.train_share is not None for row in table.datasets),
+        has_validation=any(row.validation_share is not None for row in table.datasets),
+        is_within=_is_within(table, metric, runs),
         runs=list(heads.values()),
         sections=sections if len(sections) > 1 else [],
         rows=[_row(table, row, metric, runs, links) for row in table.datasets],
@@ -199,10 +212,17 @@ def _block(table: Table, metric: Metric, heads: dict[str, RunHead], links: Links
     )
 
 
+def _is_within(table: Table, metric: Metric, runs: list[str]) -> bool:
+    """Whether some of these runs cannot be compared by a metric, as they were scored in different vocabularies."""
+    digests = {run.vocabulary_digest for run in table.runs if run.name in runs and run.vocabulary_digest}
+    return len(digests) > 1 and not is_across_vocabularies(metric)
+
+
 def _row(table: Table, row: DatasetRow, metric: Metric, runs: list[str], links: Links) -> Row:
     cells = [table.cell(run, row.name, metric) for run in runs]
-    best = _best([shown(cell) for cell in cells if cell.value is not None], metric)
-    floor = cells[0].floor
+    texts = [] if _is_within(table, metric, runs) else [shown(cell) for cell in cells if cell.value is not None]
+    best = _best(texts, metric)
+    floor = next((cell.floor for cell in cells if cell.floor is not None), None)
     return Row(
         name=plain(row.name),
         href=links.dataset(row.name),
@@ -278,16 +298,18 @@ def _about_delta(delta: Delta | None) -> str:
 
 def _totals(table: Table, metric: Metric, runs: list[str], links: Links) -> list[Row]:
     rows = []
+    counts = total_counts(table)
     for weighting in weightings(table):
         headline = weighting == weightings(table)[0]
         found = [table.find_total(run, metric, weighting) for run in runs]
-        best = _best([shown(total) for total in found if total is not None and total.value is not None], metric)
+        values = [shown(total) for total in found if total is not None and total.value is not None]
+        best = None if _is_within(table, metric, runs) else _best(values, metric)
         rows.append(
             Row(
                 name=f"total {WEIGHTING_TITLES[weighting]}",
-                train_rows=total_rows(table) if headline else "",
-                train_share="100.0" if headline else "",
-                validation_share="100.0" if headline else "",
+                train_rows=counts[0] if headline else "",
+                train_share=counts[1] if headline else "",
+                validation_share=counts[2] if headline else "",
                 cells=[
                     _total(table, total, run, best, links, paired=weighting == "validation_share")
                     for run, total in zip(runs, found, strict=True)
@@ -324,10 +346,9 @@ def _legend(table: Table) -> list[tuple[str, str]]:
     if table.is_imported:
         found = [("", "numbers and links as printed: no n, so no interval; other totals are computed")]
     else:
-        found = [
-            ("±", "95 %, sampling of validation examples"),
-            ("floor", "unigram entropy (MLM), label entropy (SOP)"),
-        ]
+        found = [("±", "95 %, sampling of validation examples")]
+    if not table.is_imported and any(cell.floor is not None for cell in table.cells):
+        found.append(("floor", "unigram entropy (MLM), label entropy (SOP)"))
     if any(cell.standing == "at" for cell in table.cells):
         found.append(("≈", "not shown to differ from the floor"))
     if any(cell.standing == "above" for cell in table.cells):
@@ -349,7 +370,7 @@ def _seeds(table: Table) -> list[SeedsBlock]:
     blocks = []
     for runs in dict.fromkeys(tuple(row.runs) for row in table.seed_spreads):
         rows = [row for row in table.seed_spreads if tuple(row.runs) == runs]
-        metrics = [metric for metric in METRICS if any(row.metric == metric for row in rows)]
+        metrics = [metric for metric in table.shown if any(row.metric == metric for row in rows)]
         at = {(row.dataset, row.metric): row for row in rows}
         blocks.append(
             SeedsBlock(

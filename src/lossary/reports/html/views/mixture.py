@@ -38,7 +38,9 @@ class MixtureRow:
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureView:
-    """The whole section; `loss_of` is the run whose loss is shared out."""
+    """The whole section; `loss_of` is the run whose loss is shared out. An import may know nothing of a mixture."""
+
+    is_known: bool
 
     loss_of: str | None
     runs: list[str]
@@ -73,7 +75,9 @@ def mixture_view(opened: OpenTable, ids: Ids) -> MixtureView:
         )
     own = [] if study is None else own_mixtures(folder, table)
     chart, note = _chart(table, seen.get(loss_of or "", {}), of_loss)
+    known = {text for row in rows for text in (row.rows, row.planned, row.validation)}
     return MixtureView(
+        is_known=bool(seen) or known != {"—"},
         loss_of=None if loss_of is None else plain(loss_of),
         runs=[plain(run) for run in seen],
         rows=rows,
