@@ -1,8 +1,9 @@
 """Memory, time and disk of prepare, freezing and evaluation against the size of a study: flat is the aim.
 
 Twice as many short rows as validation examples, each stage in a process of its own whose peak (resident, with mapped
-pages) is what the system counted; workers are counted apart. Scores come from a backend that computes nothing, so that
-the pipeline and no model is measured. The last line is the largest peak over 500 MB; target 1.0.
+pages) is what the system counted; workers are counted apart. Disk is that of prepared data over all text, and that of
+frozen examples with their texts over the text that is frozen, half of all. Scores come from a backend that computes
+nothing, so that the pipeline and no model is measured. The last line is the largest peak over 500 MB; target 1.0.
 
     python -m benchmarks.memory [--quick] [--sizes 0.1,1,10]
 """
@@ -55,7 +56,7 @@ def main() -> None:
     options = arguments(__doc__, ("--sizes", "0.1,1,10"), ("--plot", ""))
     sizes = [0.02, 0.1] if options.quick else [float(size) for size in options.sizes.split(",")]
     found: list[dict[str, Any]] = []
-    print("million examples  stage     peak MB  of a worker  seconds  disk/text")
+    print("million examples  stage     peak MB  of a worker  seconds  disk/text  frozen/text")
     for size in sizes:
         with temporary_folder() as name:
             text = write_rows(Path(name), round(size * 1e6))
@@ -64,7 +65,10 @@ def main() -> None:
                 row |= {"size": size, "stage": which}
                 found.append(row)
                 disk = stored(Path(name) / "prepared") / text
-                figures = f"{row['peak']:7.0f}  {row['worker']:11.0f}  {row['seconds']:7.1f}  {disk:9.2f}"
+                frozen = stored(Path(name) / "validation") / (text / 2)
+                figures = (
+                    f"{row['peak']:7.0f}  {row['worker']:11.0f}  {row['seconds']:7.1f}  {disk:9.2f}  {frozen:11.2f}"
+                )
                 print(f"{size:16g}  {which:9} {figures}", flush=True)
     if options.plot:
         plot(found, Path(options.plot))

@@ -2,11 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import sentencepiece
 from tests.schema1 import SCHEMA_1, rows_of
 
@@ -18,7 +20,7 @@ from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
-from lossary.results.records import STEP_SCHEMA, ScoreHeader, write_scores, write_steps
+from lossary.results.records import STEP_SCHEMA, ScoreHeader, read_header, write_scores, write_steps
 from lossary.tables.imported import save_import
 
 WORDS = ["alpha", "beta", "gamma", "delta", "שלום", "عالم", "<b>bold</b>", "</script><script>alert(1)</script>"]
@@ -238,9 +240,25 @@ def special_studies(root: Path, *, most_datasets: int) -> dict[str, Path]:
         "bare": write_study(root / "bare", Shape(runs=1, sop=False)),
         "wide": write_study(root / "wide", Shape(runs=60, datasets=most_datasets, examples=4, steps=20)),
         "twins": write_study(root / "twins", Shape(twins=True)),
+        "several": _several(write_study(root / "several", Shape(sop=False))),
         "imported": _imported(root / "imported"),
         "names": _names(root / "names"),
     }
+
+
+def _several(root: Path) -> Path:
+    """Gives each run a vocabulary of its own; the last one reads from left to right."""
+    for path in root.glob("runs/*/scores/*.parquet"):
+        table, header = pq.read_table(path), read_header(path)
+        name = f"WordPiece {header.run}"
+        header = replace(header, vocabulary=name, vocabulary_digest=f"blake2b:{header.run}", tokenizer="own")
+        if header.run == "run_02":
+            at = table.column_names.index("objective")
+            field = table.schema.field(at)
+            table = table.set_column(at, field, pa.array(["clm"] * len(table), field.type))
+            header = replace(header, objectives=("clm",))
+        write_scores(path, table, header)
+    return root
 
 
 def _imported(root: Path) -> Path:

@@ -12,7 +12,7 @@ from lossary.results.records import read_header, write_scores
 
 from .visits import Open
 
-STUDIES = ["plain", "hostile", "bare", "wide", "imported"]
+STUDIES = ["plain", "hostile", "bare", "wide", "imported", "several"]
 PAGES = ["", "curves", "compare", "findings", "diagnosis"]
 EXAMPLES = "examples?dataset=dataset_001&first=run_00&second=run_02"
 

@@ -13,7 +13,7 @@ from lossary.tables.load import open_paired
 from .studies import Shape, write_study
 from .visits import Open
 
-REPORTS = ["plain", "hostile", "bare", "wide", "imported"]
+REPORTS = ["plain", "hostile", "bare", "wide", "imported", "several"]
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -287,3 +287,29 @@ def test_an_imported_number_leads_to_where_it_came_from_and_can_be_searched(visi
     page.locator("#origins input").fill("second 3.5")
     assert [row.is_visible() for row in rows.all()].count(True) == 1
     assert page.locator("#origins output").inner_text() == "1 of 3 rows"
+
+
+_DELTAS = """metric => [...document.querySelectorAll(`table[data-table=${metric}] tbody tr:first-child td:has(a.n)`)]
+  .map((cell) => cell.querySelector('.delta')?.textContent ?? '')"""
+
+
+def test_nats_of_different_vocabularies_have_no_difference_and_no_best(visit: Open) -> None:
+    page = visit("several").page
+    for _ in range(2):
+        # To the base that was paired, then to another one.
+        assert page.evaluate(_DELTAS, "mlm_loss") == ["", ""]
+        assert sorted(map(bool, page.evaluate(_DELTAS, "mlm_bits_per_byte"))) == [False, True]
+        page.select_option("#base", "1")
+    assert page.locator("table[data-table=mlm_loss] td.best").count() == 0
+    assert page.locator("table[data-table=mlm_bits_per_byte] td.best").count() > 0
+
+
+def test_bits_a_byte_are_folded_where_nothing_needs_them(visit: Open) -> None:
+    assert visit("plain").page.locator("details[data-metric=mlm_bits_per_byte]").get_attribute("open") is None
+    page = visit("several").page
+    assert page.locator("details[data-metric=mlm_bits_per_byte]").get_attribute("open") is not None
+    assert page.locator("#dots figure, #pairs figure").evaluate_all("found => found.map((figure) => figure.id)") == [
+        "dots-mlm_bits_per_byte",
+        "dots-clm_bits_per_byte",
+        "forest-mlm_bits_per_byte",
+    ]

@@ -43,6 +43,25 @@ _CUT = """() => [...document.querySelectorAll('.plot svg')].flatMap((picture) =>
   }).map((text) => text.textContent);
 })"""
 
+# Tables that scroll are read like others: no class of theirs means something else elsewhere.
+_PALE = """() => [...document.querySelectorAll('.scroll')].filter((part) => {
+  const colour = (element) => getComputedStyle(element).color;
+  return colour(part.querySelector('table')) !== colour(document.body) || getComputedStyle(part).paddingLeft !== '0px';
+}).map((part) => part.getAttribute('aria-label'))"""
+# Heads of runs whose words reach into their neighbours.
+_OVER = """() => [...document.querySelectorAll('th[data-run]')]
+  .filter((head) => head.offsetParent && head.scrollWidth > head.clientWidth + 1).map((head) => head.textContent)"""
+# Pictures whose letters are made smaller than they were drawn.
+_SHRUNK = """() => [...document.querySelectorAll('figure[data-drawn=true] .plot svg')]
+  .filter((picture) => picture.getBoundingClientRect().width < 0.97 * picture.viewBox.baseVal.width)
+  .map((picture) => picture.closest('figure').id)"""
+# The page that is open, in a bar that is wider than a telephone.
+_HERE = """() => {
+  const bar = document.querySelector('.top nav').getBoundingClientRect();
+  const here = document.querySelector('.top nav [aria-current]').getBoundingClientRect();
+  return here.left >= bar.left - 1 && here.right <= bar.right + 1;
+}"""
+
 # Names in the head and first column of tables of losses that are cut off.
 _CUT_NAMES = """() => [...document.querySelectorAll('table.losses thead .run, table.losses tbody th')]
   .filter((name) => name.offsetParent && name.scrollWidth > name.clientWidth + 1).map((name) => name.textContent)"""
@@ -71,6 +90,8 @@ def test_marks_losses_and_more_columns_are_seen(see: Callable[..., list[Any]], w
         assert page.evaluate("document.documentElement.scrollWidth") <= width, where
         assert page.evaluate(_EMPTY) == 0, where
         assert page.evaluate(_UNSAID) == [], where
+        assert page.evaluate(_PALE) == [], where
+        assert page.evaluate(_OVER) == [], where
         assert all(page.evaluate(_SEEN)), where
 
 
@@ -124,3 +145,27 @@ def test_names_are_not_broken_letter_by_letter(visit: Open, width: int) -> None:
     page = visit("plain", viewport={"width": width, "height": 850}).page
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert page.evaluate(_BROKEN_NAMES) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "names", "several"])
+def test_letters_of_charts_keep_their_size_on_a_telephone(visit: Open, name: str) -> None:
+    found = visit(name, viewport={"width": 390, "height": 850})
+    found.drawn()
+    assert found.page.locator("figure[data-drawn=true]").count() > 2 or name == "names"
+    assert found.page.evaluate(_SHRUNK) == []
+
+
+@pytest.mark.parametrize("path", ["curves", "findings", "diagnosis", "run?name=run_01"])
+def test_the_first_head_has_room_and_the_bar_shows_where_one_is(look: Open, path: str) -> None:
+    page = look(f"plain/{path}", viewport={"width": 390, "height": 850}).page
+    bar, head = page.locator(".top").bounding_box(), page.locator("main :is(h1, h2, .kind)").first.bounding_box()
+    assert head["y"] >= bar["y"] + bar["height"] + 12
+    assert page.locator(".top nav.cut").count() == 1
+    if "?" not in path:
+        assert page.evaluate(_HERE)
+
+
+def test_many_runs_at_work_do_not_push_the_losses_away(look: Open) -> None:
+    page = look("wide/").page
+    assert page.locator("#progress tbody tr").count() == 60
+    assert page.locator("#losses").bounding_box()["y"] < 1000

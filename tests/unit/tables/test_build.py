@@ -129,9 +129,9 @@ def test_standing_against_floor_and_chance_is_said_in_words(synthetic: Callable[
         ("dialogue", "sop_loss"): "below",
     }
     notes = "\n".join(table.notes)
-    assert "mlm_loss on the unigram plateau, no better than the frequencies of pieces: tf_xxl (reform)" in notes
-    assert "sop_loss above ln 2, worse than answering by a coin: tf_xxl (reform)" in notes
-    assert "sop_loss not shown to be below chance: tf_xxl (views)" in notes
+    assert "MLM loss on the unigram plateau, no better than the frequencies of pieces: tf_xxl (reform)" in notes
+    assert "SOP loss above ln 2, worse than answering by a coin: tf_xxl (reform)" in notes
+    assert "SOP loss not shown to be below chance: tf_xxl (views)" in notes
 
 
 def test_runs_that_cannot_be_compared_are_left_out_and_said(synthetic: Callable[..., Any], planted: Any) -> None:

@@ -77,9 +77,8 @@ def _spec(table: Table, metric: Metric, deltas: list[Delta], runs: list[str]) ->
     axis = name_axis(altair, order)
     y = altair.Y("dataset:N", sort=order, title=None, scale=altair.Scale(domain=order, paddingInner=0.22), axis=axis)
     offset = altair.YOffset("run:N", sort=names, scale=altair.Scale(domain=names))
-    title = (
-        f"difference of {metric_title(metric)}, {measure_of(metric).unit}; left: lower than {plain(table.base or '')}"
-    )
+    # Metric and base stand in the caption: a longer title would be wider than a telephone.
+    title = f"difference, {measure_of(metric).unit} (left: lower)"
     x = altair.X("difference:Q", title=title, axis=altair.Axis(tickCount=6))
     tooltip = [
         altair.Tooltip("dataset:N"),
