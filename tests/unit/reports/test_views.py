@@ -16,14 +16,16 @@ from lossary.files import write_json
 from lossary.findings.folder import check_table
 from lossary.reports.export import csv_text, json_value, latex_text, parquet_table
 from lossary.reports.html.links import Anchors, Ids
+from lossary.reports.html.render import breaks
 from lossary.reports.html.views.mixture import mixture_view
 from lossary.reports.html.views.pairs import pairs_view
 from lossary.reports.markdown import escape_markdown, markdown_link, markdown_table
 from lossary.reports.page import write_report
 from lossary.reports.terminal import terminal_text
-from lossary.reports.text import number, plain, safe_link, trained_on
+from lossary.reports.text import number, plain, safe_link, total_counts, trained_on
 from lossary.results.records import STEP_SCHEMA, write_steps
 from lossary.tables.build import build_table
+from lossary.tables.comparability import differing_settings
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
 
@@ -222,3 +224,29 @@ def test_what_a_run_was_trained_on_is_said_alike_everywhere(
     assert shown == said
     facts = dict(run_view(opened, run, Addresses("study")).facts)
     assert facts.get("trained on") == said
+
+
+def test_a_total_of_what_nobody_knows_is_none(table: Table) -> None:
+    first, *others = table.datasets
+    unshared = replace(table, datasets=[replace(row, validation_share=None) for row in table.datasets])
+    assert total_counts(unshared)[2] == "—"
+    assert total_counts(replace(table, datasets=[replace(first, train_rows=None), *others]))[0] == "—"
+    assert total_counts(table)[1:] == ["100.0", "100.0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "html"),
+    [
+        ("dataset_001", "dataset_001"),
+        ("a/very/long/path.jsonl", "a/<wbr>very/<wbr>long/<wbr>path.<wbr>jsonl"),
+        ("<b>_a_b & a long name", "&lt;b&gt;_a_<wbr>b &amp; a long name"),
+    ],
+)
+def test_long_names_break_at_their_joints(name: str, html: str) -> None:
+    assert breaks(name) == html
+
+
+def test_a_setting_is_written_as_a_reader_would() -> None:
+    records = [{"datasets": ["a", "b"], "tied": True, "clip": None}, {"datasets": ["a"], "tied": False, "clip": 1.5}]
+    found = {setting.name: setting.values for setting in differing_settings(records)}
+    assert found == {"datasets": ["a, b", "a"], "tied": ["true", "false"], "clip": ["none", "1.5"]}
