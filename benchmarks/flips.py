@@ -1,6 +1,8 @@
 """One damage a time in a file of a finished study, then what a user would do: found, harmless, or a defect.
 
-python -m benchmarks.flips [--quick] [--tries 200] [--seed 0] [--kind KIND,KIND]
+python -m benchmarks.flips [--quick] [--tries 200] [--seed 0] [--kind KIND,KIND] [--first 0] [--kept FOLDER]
+
+With `--kept` the study and what is expected of it stay in a folder, for a run that goes on from try `--first`.
 
 A damage is a flipped bit (half of them), a byte that is replaced, a file cut short, one that grew, or 4 KiB of zeros.
 Kinds of files take turns, so that small ones are hit as often as large ones. Then export, show, compare, check, report,
@@ -17,12 +19,14 @@ The last line is the number of defects; the exit code is 1 if there are any.
 """
 
 import hashlib
+import json
 import random
 import re
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,6 +94,8 @@ class Study:
 
     def __init__(self, warm: Warm, folder: Path) -> None:
         self.warm, self.whole, self.copy = warm, folder / "whole", folder / "study"
+        if self.whole.is_dir():
+            return
         write_study(self.copy)
         for words in (("run", "-q"), _DIAGNOSE, ("report",)):
             done = warm.run(*words, str(self.copy))
@@ -268,16 +274,16 @@ def _differs(made: Any, wanted: Any) -> str:
 
 def main() -> None:
     """Damages, judges and prints the table."""
-    options = arguments(__doc__, ("--tries", 200), ("--seed", 0), ("--kind", ""))
+    options = arguments(__doc__, ("--tries", 200), ("--seed", 0), ("--kind", ""), ("--first", 0), ("--kept", ""))
     tries = 20 if options.quick else options.tries
     kinds = options.kind.split(",") if options.kind else list(_KINDS)
     began = clock()
-    with temporary_folder() as folder, Warm(*RUNS.values()) as warm:
+    with nullcontext(options.kept) if options.kept else temporary_folder() as folder, Warm(*RUNS.values()) as warm:
         study = Study(warm, Path(folder))
-        expected, otherwise = _references(study)
+        expected, otherwise = _known(study, Path(folder) / "expected.json")
         print(f"a study in {clock() - began:.0f} s, {sum(len(study.files(kind)) for kind in kinds)} files", flush=True)
         verdicts: dict[str, list[Verdict]] = {kind: [] for kind in kinds}
-        for number in range(tries):
+        for number in range(options.first, tries):
             rng = random.Random(f"{options.seed} {number}")
             kind = kinds[number % len(kinds)]
             files = study.files(kind)
@@ -289,6 +295,20 @@ def main() -> None:
             if verdict.word not in ("found", "harmless"):
                 print(f"     {verdict.detail}", flush=True)
     sys.exit(_print_table(verdicts, clock() - began))
+
+
+def _known(study: Study, path: Path) -> tuple[dict[str, Tour], dict[str, Tour]]:
+    """The tours of an untouched study, from the file that keeps them if there is one."""
+    if not path.is_file():
+        path.write_text(json.dumps([{run: vars(tour) for run, tour in kind.items()} for kind in _references(study)]))
+    expected, otherwise = (
+        {
+            run: Tour({name: Done(*done) for name, done in tour["ended"].items()}, tour["made"])
+            for run, tour in kind.items()
+        }
+        for kind in json.loads(path.read_text())
+    )
+    return expected, otherwise
 
 
 def _references(study: Study) -> tuple[dict[str, Tour], dict[str, Tour]]:
