@@ -14,12 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossary.api.evaluate import evaluate
-    from lossary.api.functions import check, compare, diagnose, import_files, new_study, open_study, rank, report, table
+    from lossary.api.functions import (
+        check,
+        compare,
+        diagnose,
+        import_files,
+        mixture,
+        new_study,
+        open_study,
+        rank,
+        report,
+        table,
+    )
     from lossary.api.results import (
         CheckResult,
         ComparisonResult,
         DiagnosisResult,
         ImportResult,
+        MixtureResult,
         OpenStudy,
         RankingResult,
         ReportFiles,
@@ -39,6 +51,7 @@ __all__ = [
     "ImportResult",
     "KerasScorer",
     "LossaryError",
+    "MixtureResult",
     "ModuleScorer",
     "OpenStudy",
     "RankingResult",
@@ -50,6 +63,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "import_files",
+    "mixture",
     "new_study",
     "open_study",
     "rank",

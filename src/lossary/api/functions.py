@@ -14,6 +14,7 @@ from lossary.api.results import (
     ComparisonResult,
     DiagnosisResult,
     ImportResult,
+    MixtureResult,
     OpenStudy,
     RankingResult,
     ReportFiles,
@@ -146,6 +147,33 @@ def rank(
     criterion = None if by is None else Criterion.parse(by, where="by")
     found = rank_files(opened.study, opened.folder, criterion, runs=_names(runs), every_step=every_step)
     return RankingResult(found)
+
+
+def mixture(
+    study: PathLike | OpenStudy = ".",
+    *,
+    shares: PathLike | Mapping[str, Mapping[str, float]] | None = None,
+    runs: Sequence[str] | None = None,
+    metric: str | None = None,
+) -> MixtureResult:
+    """What each dataset gains or loses when shares double, from runs that differ in their shares alone.
+
+    `shares`: by run and dataset, or a CSV with a column of runs and one for each dataset; None: what runs were trained
+    with here. `metric`: what is fitted; the main loss of the table if None.
+    """
+    from lossary.tables.load import open_table
+    from lossary.tables.mixture import checked_shares, mixtures, other_differences, read_shares, shares_of_runs
+
+    opened = open_table(_path(study), runs=_names(runs))
+    if metric is not None and metric not in opened.table.metrics:
+        known = ", ".join(opened.table.metrics)
+        raise UsageError(f"no metric is called {metric!r}", where="metric", hint=f"Known: {known}.")
+    if shares is None:
+        known_shares = shares_of_runs(opened.folder, [run.name for run in opened.table.runs])
+    else:
+        known_shares = checked_shares(shares) if isinstance(shares, Mapping) else read_shares(Path(shares))
+    others = other_differences(opened.folder, [run.name for run in opened.table.runs if run.name in known_shares])
+    return MixtureResult(mixtures(opened.table, known_shares, metric=metric, other_settings=others))
 
 
 def _decided(found: "Comparison", within: float | Mapping[str, float] | None) -> "Comparison":

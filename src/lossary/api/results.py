@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lossary.study import Study
     from lossary.tables.comparison import Comparison
     from lossary.tables.equality import Decision
+    from lossary.tables.mixture import Mixtures
     from lossary.tables.model import Cell, Delta, Metric, Table, Total, Weighting
     from lossary.tables.ranking import Ranking
 
@@ -37,6 +38,7 @@ __all__ = [
     "ComparisonResult",
     "DiagnosisResult",
     "ImportResult",
+    "MixtureResult",
     "OpenStudy",
     "RankingResult",
     "ReportFiles",
@@ -378,6 +380,42 @@ class RankingResult(_Rows):
 
     def __repr__(self) -> str:
         return f"<ranking by {self.model.criterion}: {len(self.model.candidates)} candidates>"
+
+    def _repr_html_(self) -> str:
+        from lossary.reports.notebook import text_html
+
+        return text_html(str(self))
+
+
+class MixtureResult(_Rows):
+    """What shares do to losses. Kinds of rows: `effects`, `fits`, `suggestions`."""
+
+    def __init__(self, mixtures: "Mixtures") -> None:
+        self.model = mixtures
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as `lossary mixture --format json` prints it."""
+        from lossary.reports.mixture import mixture_value
+
+        return mixture_value(self.model)
+
+    def _rows(self, kind: str) -> tuple[type, Sequence[Any]]:
+        from lossary.tables.mixture import FittedLoss, ShareEffect, Suggestion
+
+        kinds: dict[str, tuple[type, Sequence[Any]]] = {
+            "effects": (ShareEffect, self.model.effects),
+            "fits": (FittedLoss, self.model.fits),
+            "suggestions": (Suggestion, self.model.suggestions),
+        }
+        return _of_kind(kinds, kind)
+
+    def __str__(self) -> str:
+        from lossary.reports.mixture import print_mixture
+
+        return _printed(partial(print_mixture, self.model))
+
+    def __repr__(self) -> str:
+        return f"<mixtures of {len(self.model.runs)} runs, {self.model.metric}>"
 
     def _repr_html_(self) -> str:
         from lossary.reports.notebook import text_html

@@ -18,6 +18,7 @@ from lossary.cli.examples import examples
 from lossary.cli.export import export
 from lossary.cli.import_ import import_
 from lossary.cli.init import init
+from lossary.cli.mixture import mixture
 from lossary.cli.mv import mv
 from lossary.cli.plan import plan
 from lossary.cli.prepare import prepare
@@ -56,6 +57,7 @@ for verb in (
     show,
     compare,
     rank,
+    mixture,
     check,
     diagnose,
     examples,
