@@ -9,7 +9,7 @@ import pytest
 from lossary.errors import SourceError
 from lossary.results.importers.frames import frame_at
 from lossary.results.importers.grids import read_cell
-from lossary.results.importers.maps import parse_maps
+from lossary.results.importers.maps import Maps, map_text, parse_maps
 from lossary.results.importers.model import Imported, metric_name
 from lossary.results.importers.names import read_name, split_word
 from lossary.results.importers.recognise import read_any
@@ -23,13 +23,13 @@ class Case(NamedTuple):
     expected: dict[str, float]
 
 
-def read(root: Path, files: dict[str, str]) -> Imported:
+def read(root: Path, files: dict[str, str], maps: Maps | None = None) -> Imported:
     for name, text in files.items():
         path = root / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     first = Path(next(iter(files)))
-    return read_any(root / "in" / (first if len(files) == 1 else first.parts[0]), parse_maps([]))
+    return read_any(root / "in" / (first if len(files) == 1 else first.parts[0]), maps or Maps())
 
 
 def last_values(found: Imported) -> dict[str, float]:
@@ -156,6 +156,11 @@ CASES = {
         {"t.csv": "sys/id,sys/name,sys/owner,metrics/val/loss\nLM-1,base,me,2.5\nLM-2,large,me,2.25\n"},
         {"base|all|loss": 2.5, "large|all|loss": 2.25},
     ),
+    "one header below two headings": Case(
+        {"t.md": "## Validation\n\n| Model | wiki loss |\n|---|---|\n| base | 2.5 |\n\n## Test\n\n"
+         "| Model | wiki loss |\n|---|---|\n| base | 3.5 |\n"},
+        {"base|wiki|loss": 2.5, "base|wiki|test_loss": 3.5},
+    ),
     "InternLM, a dict at the end of the line": Case(
         {"t.log": "INFO train.py:323 in record -- step=9,loss=2.5,lr=3e-05,grad_norm={'0_default': 1.23}\n"},
         {"t|all|train_loss": 2.5},
@@ -218,7 +223,13 @@ def test_a_history_with_steps_has_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_every_number_is_of_what_its_file_says(case: Case, tmp_path: Path) -> None:
-    assert last_values(read(tmp_path, case.files)) == pytest.approx(case.expected)
+    found = read(tmp_path, case.files)
+    assert last_values(found) == pytest.approx(case.expected)
+    # The reading that is saved reads the same.
+    (tmp_path / "map.toml").write_text(map_text([found]), encoding="utf-8")
+    maps = parse_maps([str(tmp_path / "map.toml")])
+    assert last_values(read(tmp_path, case.files, maps)) == pytest.approx(case.expected)
+    maps.check_all_used()
 
 
 def test_excels_sheet_of_two_tables_is_two(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def _is_of_title(column: Column) -> bool:
 
 def named_by_title(grid: Grid, columns: Sequence[Column]) -> bool:
     """Whether the title says what was measured: no header does, or `BERT-clm` only seems to, below `Perplexity`."""
-    metrics = [c for c in columns if c.metric]
+    metrics = [c for c in columns if c.metric and c.owner is None]
     others = [c for c in columns if _is_of_title(c)]
     quantities = quantities_in(grid.title)
     return not metrics or (quantities not in ({"loss"}, set()) and all(c in others for c in metrics))

@@ -29,7 +29,7 @@ from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import ALL, Axis, Imported, ImportedDataset, Role, Split, metric_name
 from lossary.results.importers.names import read_name, row_scale, split_word
 
-__all__ = ["AXES", "Fact", "Found", "facts_of", "filled_down", "telling_columns"]
+__all__ = ["AXES", "Fact", "Found", "dataset_of", "facts_of", "filled_down", "telling_columns"]
 
 AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
 # What names a row, the first that a table has.
@@ -199,17 +199,24 @@ def _owner(column: Column, keys: dict[Role, str], layout: _Layout) -> tuple[str,
             return entry.run or entry.owner or keys["run"] or "run", dataset
         run = " ".join(part for part in (keys["run"], run_name(rest)) if part)
         return run or "run", dataset
-    run = keys["run"] or "run"
-    if entry is not None:
-        return entry.run or run, entry.dataset or entry.owner or ALL
-    alike = [c for c in layout.columns if c.metric and (c.metric, c.split) == (column.metric, column.split)]
+    run = entry.run if entry is not None and entry.run else keys["run"] or "run"
+    return run, dataset_of(column, layout.columns)
+
+
+def dataset_of(column: Column, columns: list[Column]) -> str | None:
+    """The dataset of a column where rows are runs: what its header, or the map, says; None is a total over datasets."""
+    if column.owner is not None:
+        named = column.owner.dataset or column.owner.owner
+        return None if is_total(named) else named or ALL
+    rest = column.name.rest if column.name is not None and column.role != "value" else ""
+    alike = [c for c in columns if c.metric and (c.metric, c.split) == (column.metric, column.split)]
     of_datasets = [c for c in alike if c.name is not None and c.name.rest and not is_total(c.name.rest)]
     last = of_datasets and column.at == of_datasets[-1].at
     if is_total(rest, at_end=bool(last) and len(of_datasets) > 1) or (
         not rest and len({c.name.rest for c in of_datasets if c.name}) > 1
     ):
-        return run, None
-    return run, ALL if is_all(rest) else rest or ALL
+        return None
+    return ALL if is_all(rest) else rest or ALL
 
 
 def _number(text: str) -> Parsed | None:

@@ -138,7 +138,8 @@ def _read_file(path: Path, maps: Maps) -> None:
         raise UsageError("no such file", where=str(path)) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"not a map: {error}", where=str(path)) from None
-    tables = value.get("name")
+    # A map of comments alone is one: every name had several meanings.
+    tables = value.get("name") if value or not path.stat().st_size else []
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError("no [[name]] in it", where=str(path), hint="`lossary import … --save-map FILE` writes one.")
     for index, table in enumerate(tables):
@@ -185,10 +186,18 @@ def map_text(found: Iterable[Imported]) -> str:
         if len(first) == 1:
             lines += ["", *_lines_of(group[0], "")]
             continue
-        labels = _labels(group)
-        seen = dict(zip(reversed(labels), reversed(group), strict=True))
-        for label, mapped in reversed(seen.items()):
-            lines += ["", *_lines_of(mapped, label)]
+        by_label: dict[str, list[Mapped]] = defaultdict(list)
+        for label, mapped in zip(_labels(group), group, strict=True):
+            by_label[label].append(mapped)
+        for label, alike in by_label.items():
+            if len(set(map(_meaning_lines, alike))) > 1:
+                # An entry would give all of them one meaning.
+                lines += [
+                    "",
+                    f"# {_comment(alike[0].source)} has several meanings in one file: it needs no entry",
+                ]
+            else:
+                lines += ["", *_lines_of(alike[0], label)]
     return "\n".join(lines) + "\n"
 
 

@@ -23,7 +23,7 @@ from lossary.results.importers.columns import (
     run_name,
     sections_of,
 )
-from lossary.results.importers.facts import AXES, Found, facts_of, filled_down
+from lossary.results.importers.facts import AXES, Found, dataset_of, facts_of, filled_down
 from lossary.results.importers.grids import OPEN_MARKS, SPREADS, Grid, is_missing, read_cell, unlink
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.maps import Maps
@@ -161,17 +161,24 @@ def _is_header(row: list[str], key: int, columns: list[Column]) -> bool:
     return not plain(row[key]) and bool(said) and all(read_cell(text).number is None for text in said)
 
 
+def _mapped(column: Column, columns: list[Column]) -> Mapped:
+    """A column of numbers: beside datasets on the rows it is of a run, beside runs of a dataset."""
+    full = metric_name(column.metric, column.split)
+    if column_of(columns, "dataset") is None:
+        dataset = dataset_of(column, columns) or "total"
+        run = column.owner.run if column.owner is not None else ""
+        return Mapped(source=column.header, meaning=f"{dataset}: {full}", run=run, dataset=dataset, metric=full)
+    rest = run_name(column.name.rest) if column.name is not None else ""
+    run = column.owner.owner or column.owner.run if column.owner is not None else rest
+    return Mapped(source=column.header, meaning=f"{run or 'run'}: {full}", run=run, metric=full)
+
+
 def _note_columns(columns: list[Column], found: Found) -> None:
     for column in columns:
         if column.metric and column.name is not None and column.name.statistic == "deviation":
             found.imported.mapping.append(Mapped(source=column.header, meaning="left out", reason=DEVIATION))
         elif column.metric:
-            rest = run_name(column.name.rest) if column.name is not None else ""
-            full = metric_name(column.metric, column.split)
-            run = column.owner.owner or column.owner.run if column.owner is not None else rest
-            found.imported.mapping.append(
-                Mapped(source=column.header, meaning=f"{run or 'run'}: {full}", run=run, metric=full)
-            )
+            found.imported.mapping.append(_mapped(column, columns))
         elif column.role is not None and column.role != "ignore":
             found.imported.mapping.append(Mapped(source=column.header, meaning=column.role))
         else:
