@@ -5,6 +5,7 @@ python -m lossary.worker JOB.json      {"study", "folder", "run", "score_last"};
 """
 
 from collections.abc import Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from lossary.backends.api import Backend, join_ranks, load_backend
 from lossary.backends.process import Emit, worker_main
 from lossary.backends.ranks import OneRank, Ranks
 from lossary.folder import StudyFolder
-from lossary.scoring.score import job_of_run, score_checkpoint
+from lossary.scoring.ranks import store_together
+from lossary.scoring.score import job_of_run, score_checkpoint, store_alone
 from lossary.study import Study
 from lossary.study_file import check_study
 from lossary.training.loop import train
@@ -23,8 +25,18 @@ __all__ = ["main", "train_as_rank"]
 class ScoresOnTheWay:
     """Scores the steps that the recipe asks for, and the last one if asked; knows which checkpoint is the best."""
 
-    def __init__(self, study: Study, folder: StudyFolder, run: str, *, score_last: bool, emit: Emit) -> None:
+    def __init__(
+        self,
+        study: Study,
+        folder: StudyFolder,
+        run: str,
+        *,
+        score_last: bool,
+        ranks: Ranks | None = None,
+        emit: Emit,
+    ) -> None:
         self.study, self.folder, self.run = study, folder, run
+        self.ranks = OneRank() if ranks is None else ranks
         self.emit = emit
         self.recipe = study.recipe_of(run)
         self.score_last = score_last
@@ -39,7 +51,8 @@ class ScoresOnTheWay:
     def at(self, checkpoint: Path, backend: Backend) -> None:
         """Scores a checkpoint whose weights the backend has; scores that are there for the same weights are kept."""
         job = job_of_run(self.study, self.run, checkpoint)
-        score_checkpoint(self.folder.as_drawn, job, open_backend=lambda *_: backend, emit=self.emit)
+        store = store_alone if self.ranks.size == 1 else partial(store_together, self.ranks)
+        score_checkpoint(self.folder.as_drawn, job, open_backend=lambda *_: backend, store=store, emit=self.emit)
 
     def kept(self, step: int) -> Set[int]:
         """The best step so far, if the recipe asks to keep it."""
@@ -51,13 +64,6 @@ class ScoresOnTheWay:
         criterion = Criterion.parse(self.recipe.keep_best, where="keep_best")
         best = best_step(self.study, self.folder, self.run, criterion, until=step)
         return frozenset() if best is None else frozenset({best.step})
-
-
-class WaitsOnTheWay(ScoresOnTheWay):
-    """Of a rank but the first: it knows when the first one scores, and waits for it in the next step."""
-
-    def at(self, checkpoint: Path, backend: Backend) -> None:
-        del checkpoint, backend
 
 
 def main() -> None:
@@ -76,8 +82,7 @@ def train_as_rank(
 ) -> dict[str, Any]:
     """Trains a run in this process, as one of its ranks; the first one tells how it goes."""
     tell: Emit = emit if ranks.rank == 0 else lambda _: None
-    kind = WaitsOnTheWay if ranks.rank else ScoresOnTheWay
-    on_the_way = kind(study, folder, run, score_last=score_last, emit=tell)
+    on_the_way = ScoresOnTheWay(study, folder, run, score_last=score_last, ranks=ranks, emit=tell)
     return train(study.drawn(), folder.as_drawn, run, on_the_way=on_the_way, ranks=ranks, emit=tell)
 
 

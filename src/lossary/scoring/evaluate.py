@@ -6,13 +6,11 @@ Scores that are there for the same weights, view and precision stand. A scorer m
 `precision`, `notes`, and `weights_digest()`, without which it is always scored anew.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-
-import pyarrow as pa
 
 from lossary.backends.process import Emit
 from lossary.backends.ranks import OneRank, OtherFailed, Ranks, Word, raise_failed
@@ -21,10 +19,9 @@ from lossary.data.validation import load_validation
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.lease import hold, run_lease
-from lossary.results.records import ScoreHeader, read_header, write_score_windows
+from lossary.results.records import ScoreHeader, read_header
 from lossary.scoring.api import Scorer, View
-from lossary.scoring.kept import KeptScores
-from lossary.scoring.ranks import ranked_tables
+from lossary.scoring.ranks import store_together
 from lossary.scoring.score import text_digests
 from lossary.scoring.views import open_view
 from lossary.vocabulary.open import open_vocabulary
@@ -64,45 +61,10 @@ def score_study(
         path = folder.scores(asked.run, asked.step)
         if ranks.exchange(Word.ENDED if ranks.rank == 0 and _stands(path, header) else Word.HERE)[0].word is Word.ENDED:
             return path
-        _score(ranks, scorer, view, (header, path), asked.batch_size, tell)
+        store_together(ranks, scorer, view, (header, path), batch_size=asked.batch_size, emit=tell)
         for note in getattr(scorer, "notes", ()):
             tell({"event": "note", "text": f"{asked.run}: {note}"})
     return path
-
-
-def _score(
-    ranks: Ranks, scorer: Scorer, view: View, to: tuple[ScoreHeader, Path], batch_size: int | None, emit: Emit
-) -> None:
-    header, path = to
-    kept = KeptScores(path, header) if header.weights_digest and ranks.size == 1 else None
-    tables = ranked_tables(
-        ranks, scorer, view.windows(), header, total=len(view), batch_size=batch_size, kept=kept, emit=emit
-    )
-    if ranks.rank:
-        for _ in tables:
-            pass
-    else:
-        _write(ranks, path, tables, header)
-    # Nobody reads the scores before they are there.
-    raise_failed(ranks.exchange(Word.HERE))
-
-
-def _write(ranks: Ranks, path: Path, tables: Generator[pa.Table], header: ScoreHeader) -> None:
-    """Stores all tables; where that fails, others are told: by the tables if they are not at their end."""
-    ended = False
-
-    def each() -> Iterator[pa.Table]:
-        nonlocal ended
-        yield from tables
-        ended = True
-
-    try:
-        write_score_windows(path, each(), header)
-    except BaseException:
-        tables.close()
-        if ended:
-            ranks.exchange(Word.FAILED)
-        raise
 
 
 @contextmanager

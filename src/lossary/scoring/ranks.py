@@ -9,18 +9,19 @@ that fails says so in the next exchange, so that no other waits for it.
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from lossary.backends.process import Emit
 from lossary.backends.ranks import OtherFailed, Ranks, Word, raise_failed
-from lossary.results.records import ScoreHeader
-from lossary.scoring.api import Scorer, Window
+from lossary.results.records import ScoreHeader, write_score_windows
+from lossary.scoring.api import Scorer, View, Window
 from lossary.scoring.kept import KeptScores
 from lossary.scoring.score import score_windows
 
-__all__ = ["ranked_tables"]
+__all__ = ["ranked_tables", "store_together"]
 
 
 def ranked_tables(
@@ -99,3 +100,51 @@ def _plain(table: pa.Table) -> pa.Table:
 def _unpacked(payload: bytes) -> Iterator[pa.Table]:
     with pa.ipc.open_stream(payload) as reader:
         yield reader.read_all()
+
+
+def store_together(
+    ranks: Ranks,
+    scorer: Scorer,
+    view: View,
+    to: tuple[ScoreHeader, Path],
+    *,
+    batch_size: int | None = None,
+    kept: KeptScores | None = None,
+    emit: Emit,
+) -> None:
+    """Scores a view by all ranks and stores the scores by the first one; they are there once any rank goes on.
+
+    Scores that are `kept` are taken over, else those of datasets that the file has already where one rank alone scores.
+    OtherFailed where another rank failed.
+    """
+    header, path = to
+    if kept is None and header.weights_digest and ranks.size == 1:
+        kept = KeptScores(path, header)
+    tables = ranked_tables(
+        ranks, scorer, view.windows(), header, total=len(view), batch_size=batch_size, kept=kept, emit=emit
+    )
+    if ranks.rank:
+        for _ in tables:
+            pass
+    else:
+        _write(ranks, path, tables, header)
+    # Nobody reads the scores before they are there.
+    raise_failed(ranks.exchange(Word.HERE))
+
+
+def _write(ranks: Ranks, path: Path, tables: Generator[pa.Table], header: ScoreHeader) -> None:
+    """Stores all tables; where that fails, others are told: by the tables if they are not at their end."""
+    ended = False
+
+    def each() -> Iterator[pa.Table]:
+        nonlocal ended
+        yield from tables
+        ended = True
+
+    try:
+        write_score_windows(path, each(), header)
+    except BaseException:
+        tables.close()
+        if ended:
+            ranks.exchange(Word.FAILED)
+        raise

@@ -46,6 +46,7 @@ __all__ = [
     "open_backend",
     "score_checkpoint",
     "score_windows",
+    "store_alone",
     "text_digests",
 ]
 
@@ -149,11 +150,32 @@ def begin_scoring(folder: StudyFolder, job: ScoreJob) -> Begun:
     return Begun(job, checkpoint, view, _header(folder, job, checkpoint, validation, view))
 
 
+def store_alone(
+    scorer: Scorer,
+    view: View,
+    to: tuple[ScoreHeader, Path],
+    *,
+    batch_size: int | None,
+    kept: KeptScores,
+    emit: Emit,
+) -> None:
+    """Scores a view and stores the scores."""
+    header, path = to
+    scores = score_windows(scorer, view.windows(), header, total=len(view), batch_size=batch_size, kept=kept, emit=emit)
+    write_score_windows(path, scores, header)
+
+
 def score_checkpoint(
-    folder: StudyFolder, job: ScoreJob, *, open_backend: OpenBackend = open_backend, emit: Emit
+    folder: StudyFolder,
+    job: ScoreJob,
+    *,
+    open_backend: OpenBackend = open_backend,
+    store: Callable[..., None] = store_alone,
+    emit: Emit,
 ) -> dict[str, Any]:
     """Scores a checkpoint on the validation set and stores the scores; keeps those that are there for the same weights.
 
+    `store` scores and writes, as `store_alone`: of several ranks all call this alike, to store together.
     Raises CheckpointError if the checkpoint does not fit the study's tokenizer or sequence length.
     """
     begun = begin_scoring(folder, job)
@@ -169,10 +191,7 @@ def score_checkpoint(
     if kept.datasets:
         stand = ", ".join(sorted(map(names_of(folder.root).called, kept.datasets)))
         emit({"event": "note", "text": f"step {step:,}: the scores of {stand} stand"})
-    scores = score_windows(
-        scorer, view.windows(), header, total=len(view), batch_size=job.batch_size, kept=kept, emit=emit
-    )
-    write_score_windows(path, scores, header)
+    store(scorer, view, (header, path), batch_size=job.batch_size, kept=kept, emit=emit)
     return {"scores": str(path), "step": step}
 
 

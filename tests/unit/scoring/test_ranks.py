@@ -21,6 +21,7 @@ from lossary.data.examples import Examples
 from lossary.errors import LossaryError
 from lossary.folder import StudyFolder
 from lossary.scoring import evaluate
+from lossary.scoring import ranks as ranks_of_scores
 from lossary.scoring.api import Window
 from lossary.scoring.evaluate import Asked, score_study
 from lossary.study import Study
@@ -144,7 +145,7 @@ def test_a_file_that_cannot_be_written_ends_all_ranks(
                 raise OSError(28, "No space left on device")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(evaluate, "write_score_windows", write)
+    monkeypatch.setattr(ranks_of_scores, "write_score_windows", write)
     first, *others = together(folder, 3, "many", lambda _: Counting())
     assert "No space left" in str(first)
     assert all(isinstance(error, OtherFailed) for error in others)
@@ -170,6 +171,7 @@ from tests.unit.scoring.test_ranks import Short
 from tests.unit.scoring.test_score import Counting
 import lossary
 from lossary.scoring import evaluate
+from lossary.scoring import ranks as ranks_of_scores
 
 opened = evaluate.open_view
 evaluate.open_view = lambda *a, **k: Short(opened(*a, **k))
@@ -214,6 +216,7 @@ from tests.unit.scoring.test_ranks import Short
 from tests.unit.scoring.test_score import Counting
 from lossary.folder import StudyFolder
 from lossary.scoring import evaluate
+from lossary.scoring import ranks as ranks_of_scores
 
 class Dies(Counting):
     def score(self, examples):

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,7 +83,8 @@ def _weights(folder: StudyFolder, steps: int) -> dict[str, Any]:
 @pytest.mark.frameworks
 @pytest.mark.slow
 def test_ranks_have_the_weights_and_the_records_of_one_process(trained: Callable[..., StudyFolder]) -> None:
-    alone, shared = trained("alone", 1), trained("shared", 3)
+    scored = "steps = 12\nevaluate_every = 12"
+    alone, shared = trained("alone", 1, change=scored), trained("shared", 3, change=scored)
     ours, theirs = _weights(shared, 12)["parameters"], _weights(alone, 12)["parameters"]
     # AdamW makes much of the rounding of small gradients; a row lost or taken twice is a thousand times as much.
     apart = np.concatenate([(ours[name] - theirs[name]).ravel() for name in theirs])
@@ -91,6 +93,12 @@ def test_ranks_have_the_weights_and_the_records_of_one_process(trained: Callable
     for column in ("step", "dataset", "examples", "tokens", "masked", "sop_pairs", "total_tokens"):
         assert one[column].to_pylist() == three[column].to_pylist()
     np.testing.assert_allclose(three["mlm_nats"].to_numpy(), one["mlm_nats"].to_numpy(), rtol=1e-5)
+    # Ranks score as one process does: the same rows in the same order.
+    scores = shared.scores("torch_a", 12)
+    together = pq.read_table(scores)
+    scores.unlink()
+    pipeline.evaluate(parse_study(shared.study_file.read_text()), shared, listener=NotesOnly())
+    assert pq.read_table(scores).equals(together)
     # A checkpoint of three ranks goes on in one process, and nothing is counted twice.
     more = trained("shared", 1, change="steps = 15")
     assert pc.max(read_steps(more.steps("torch_a"))["step"]).as_py() == 15
