@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The exact versions that the tests ran with; `make CONSTRAINTS=` installs the newest allowed ones.
 CONSTRAINTS ?= constraints.txt
-PYTEST_ARGS ?=
+# Files of tests go to as many processes as there are cores; `make test PYTEST_ARGS=` has one after another.
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: browser demo test check unit docs bench install format clean
 
