@@ -1,7 +1,7 @@
 """Five models with four vocabularies, trained here on one text and scored on one frozen set: BERT, RoBERTa, ModernBERT,
 ALBERT and GPT-2.
 
-    python examples/any-model/run.py OUT [--steps 500]
+    python examples/any-model/run.py OUT [--steps 300]
 
 The text is the builtin mixture, which every Python carries. Every model gets its own tokenizer, but ALBERT, which takes
 the study's, and is trained by a loop of a few lines that knows nothing of lossary, but for asking which documents are
@@ -102,7 +102,7 @@ def train(model: Any, tokenizer: Any, texts: dict[str, list[str]], steps: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--examples", type=int, default=2000)
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()

@@ -442,7 +442,7 @@ def left_out_notes(validation: Mapping[str, Any], datasets: Sequence[str], heade
             if counted and header.part(name) == validation["parts"][name]:
                 what = ", ".join(f"{count:,} {what}" for what, count in counted)
                 examples = validation["per_dataset"][name]["examples"]
-                notes.append(f"{header.run}: of the {examples:,} examples of {name} {what}: left out")
+                notes.append(f"{header.run}, {name}: left out of {examples:,} examples: {what}")
     return notes
 
 

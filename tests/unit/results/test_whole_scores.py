@@ -174,7 +174,7 @@ def test_across_vocabularies_bits_a_byte_are_paired_and_nats_are_not(across: Acr
 def test_notes_say_who_has_which_vocabulary_and_what_is_left_out(across: Across) -> None:
     notes = "\n".join(across.table.notes)
     assert "WordPiece 30,522: theirs" in notes
-    assert "theirs: of the 1,950 examples of views 10 examples longer than the model takes: left out" in notes
+    assert "theirs, views: left out of 1,950 examples: 10 examples longer than the model takes" in notes
     assert [run.vocabulary for run in across.table.runs] == [None, "WordPiece 30,522"]
 
 

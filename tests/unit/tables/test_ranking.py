@@ -113,7 +113,7 @@ def test_across_vocabularies_bits_a_byte_rank_and_what_is_left_out_is_said(two: 
     # The same nats of the same bytes: no test tells them apart.
     assert {name.partition("@")[0] for name in found.may_be_best} == {"own", "theirs"}
     notes = "\n".join(found.model.notes)
-    assert "theirs: of the 1,950 examples of views 10 examples longer than the model takes: left out" in notes
+    assert "theirs, views: left out of 1,950 examples: 10 examples longer than the model takes" in notes
     assert "without 10 examples that only one of both has" in notes
 
 
