@@ -49,14 +49,16 @@ def byte_counts(table: Table, folder: StudyFolder) -> list[ByteCounts]:
     files = [ScoreFile(folder.scores(run.name, run.step)) for run in table.runs if run.step is not None]
     found = []
     for row in table.datasets:
+        # Scores outlive the texts where somebody made room.
+        if not (texts_folder(folder, row.name) / MANIFEST).is_file():
+            continue
         sizes: _Sizes | None = None
         for file in files:
             if file.header.part(row.name) != row.validation_digest:
                 continue
             for objective in (name for name in file.objectives if OBJECTIVES[name].is_of_tokens):
                 example, counted = _counted(file, objective, row.name)
-                if len(example) and sizes is None and (sizes := _sizes(folder, row.name)) is None:
-                    break
+                sizes = sizes or _sizes(folder, row.name)
                 if len(example) and sizes is not None:
                     found.append(_compared(file, objective, row.name, (example, counted), sizes))
     return found
@@ -64,15 +66,13 @@ def byte_counts(table: Table, folder: StudyFolder) -> list[ByteCounts]:
 
 def _counted(file: ScoreFile, objective: str, dataset: str) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Examples with bytes, and how many; without those that the file does not know them of."""
-    query = f"""SELECT example, bytes FROM {file.relation(objective)}
-        WHERE dataset = $dataset AND bytes IS NOT NULL ORDER BY example"""
+    query = f"SELECT example, bytes FROM {file.relation(objective)} WHERE dataset = $dataset AND bytes IS NOT NULL"
     found = ask_arrow(query, {"path": file_name(file.path), "dataset": file.names.drawn_as(dataset)})
     return found["example"].to_numpy(), found["bytes"].to_numpy().astype(np.int64)
 
 
 def _sizes(folder: StudyFolder, dataset: str) -> _Sizes | None:
-    # Scores outlive the texts where somebody made room.
-    if not (texts_folder(folder, dataset) / MANIFEST).is_file() or (texts := read_texts(folder, dataset)) is None:
+    if (texts := read_texts(folder, dataset)) is None:
         return None
     examples = part_blocks(folder, known_part(folder, dataset), EXAMPLES)
     parts = [
