@@ -27,7 +27,7 @@ def main() -> None:
     total = sum(len(line.encode()) for line in lines)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("WordPiece", "byte-level BPE"):
-            library = _trained(name, lines[:2000])
+            library = trained(name, lines[:2000])
             library.save(f"{folder}/tokenizer.json")
             tokenizer = JsonTokenizer(Path(folder), name)
             peer, own = [], []
@@ -47,7 +47,7 @@ def _lines(size: int) -> list[str]:
     return lines
 
 
-def _trained(name: str, lines: list[str]) -> Any:
+def trained(name: str, lines: list[str]) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     special = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]
