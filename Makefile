@@ -44,7 +44,7 @@ docs: install
 	$(BIN)/python -m tools.reference
 
 bench: install
-	for name in startup prepare equality conditions batches parity steps200 train evaluate results events page memory checksums flips kills; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	for name in startup prepare equality conditions batches parity steps200 train evaluate in_training results events page memory scoring_memory checksums flips kills; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 format: install
 	$(BIN)/ruff format .

@@ -201,10 +201,12 @@ def test_a_damaged_file_is_refused_with_its_line(tmp_path: Path, change: Line, s
     if "acc_norm" in change:
         del lines[5]["acc"]
     path = write_samples(tmp_path, "arc", lines)
-    with pytest.raises(SourceError) as refused:
-        read_any(path, NO_MAPS)
-    assert said in refused.value.message
-    assert str(path) in (refused.value.where or "")
+    write_samples(tmp_path, "other", [sample(i, {"acc": 1.0}) for i in range(9)])
+    for place in (path, tmp_path):
+        with pytest.raises(SourceError) as refused:
+            read_any(place, NO_MAPS)
+        assert said in refused.value.message
+        assert str(path) in (refused.value.where or "")
 
 
 def test_a_line_that_is_cut_off_is_refused(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ from lossary.results.importers.records import (
     read_json_records,
     read_parquet,
 )
-from lossary.results.importers.samples import is_samples, read_samples
+from lossary.results.importers.samples import is_of_examples, is_samples, read_samples
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
 from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, tables_of
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
@@ -170,15 +170,20 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
         parts.append(_of_file(read_tensorboard(path, maps, events), path))
     if any(_is_of_mlflow(Path(folder)) for folder, _, _ in os.walk(path, followlinks=False)):
         parts.append(_of_file(read_mlflow_files(path, maps), path))
-    skipped = 0
+    skipped: list[Path] = []
     for file in _newest_states(_other_files(path)):
         try:
             parts.append(_read_file(file, maps))
         except LossaryError as error:
-            skipped += 1
-            if skipped <= 3:
+            # Numbers of other tasks would look whole without it.
+            if isinstance(error, SourceError) and is_of_examples(file):
+                raise
+            skipped.append(file)
+            if len(skipped) <= 3:
                 said = error.message if error.hint is None else f"{error.message} ({error.hint})"
                 parts.append(Imported(path=str(file), kind="", notes=[f"{file.relative_to(path)}: {said}; left out"]))
+    if len(skipped) > 3:
+        parts.append(Imported(path=str(path), kind="", notes=[f"{len(skipped) - 3} more files are left out, too"]))
     if not any(part.kind for part in parts):
         tried = "; ".join(note for part in parts for note in part.notes)
         raise SourceError(

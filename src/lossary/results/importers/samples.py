@@ -19,13 +19,18 @@ from lossary.results.importers.lines import KeyTwice, is_number, lines_of, parse
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported
 
-__all__ = ["is_samples", "read_samples"]
+__all__ = ["is_of_examples", "is_samples", "read_samples"]
 
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
 # What a line says beside its metrics.
 _OTHERS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", *_HASHES}
 _NAME = re.compile(r"samples_(?P<task>.+?)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 _RIGHT = re.compile(r"acc|acc_(?P<norm>\w+)|(?P<other>em|exact_match|pass@\d+|\w+_acc)")
+
+
+def is_of_examples(path: Path) -> bool:
+    """Whether a file is called as one of samples, or as a log of Inspect."""
+    return _NAME.fullmatch(path.name) is not None or path.suffix == ".eval"
 
 
 def is_samples(first: str) -> bool:
