@@ -92,7 +92,10 @@ def score_in_windows(
     stopped = _stopped(parts, base.header, until)
     write_scores(path, _sorted(parts, header.objectives), _partial_header(header, parts, stopped))
     scored = sum(part.scored for part in parts)
-    emit({"event": "note", "text": f"step {header.step:,}: {scored:,} of {len(view):,} examples were enough"})
+    undecided = ", ".join(called(part.name) for part in parts if part.seen.answer == "undecided")
+    enough = f"not decided: {undecided}" if undecided else "all datasets are decided"
+    told = f"step {header.step:,}: {scored:,} of {len(view):,} examples were scored; {enough}"
+    emit({"event": "note", "text": told})
     return stopped
 
 

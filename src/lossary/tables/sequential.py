@@ -52,8 +52,8 @@ def sequential_answers(
         scored = sum(part.examples for part in found.stopped.parts.values())
         available = sum(part.available for part in found.stopped.parts.values())
         notes.append(
-            f"{run}: step {found.header.step:,} was scored on {scored:,} of {available:,} examples, until it was clear "
-            f"how it differs from {found.stopped.base}; that is in no cell, `lossary evaluate` scores the rest"
+            f"{run}: step {found.header.step:,} was scored on {scored:,} of {available:,} examples, to decide how it "
+            f"differs from {found.stopped.base}; that is in no cell, `lossary evaluate` scores it for the table"
         )
     return answers, notes
 
