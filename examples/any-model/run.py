@@ -5,7 +5,8 @@ ALBERT and GPT-2.
 
 The text is the builtin mixture, which every Python carries. Every model gets its own tokenizer, but ALBERT, which takes
 the study's, and is trained by a loop of a few lines that knows nothing of lossary, but for asking which documents are
-held out. What is trained stays in OUT/models, so that it can be stopped and begun again. Needs `lossary[torch]`.
+held out. What is trained stays in OUT/models, so that it can be stopped and begun again. Needs `lossary[torch,report]`, and
+ten minutes of one core. What it prints and means: docs/any-model.md.
 """
 
 import argparse
@@ -120,7 +121,11 @@ def main() -> None:
             model.save_pretrained(folder)
             print(f"{name}: {len(tokenizer):,} pieces, {time.process_time() - began:.0f} s of CPU", flush=True)
         lossary.evaluate(folder, study, run=name, step=options.steps)
-    print(lossary.table(study, base="bert").text(metrics=["mlm_bits_per_byte", "clm_bits_per_byte"]))
+    table = lossary.table(study, base="bert")
+    print(table.text(metrics=["mlm_bits_per_byte", "clm_bits_per_byte"]))
+    for name in ("albert", "modernbert", "roberta"):
+        delta = table.delta(name, None, "mlm_bits_per_byte")
+        print(f"{name} - bert: {delta.value:+.3f} bits a byte, 95 % {delta.low:+.3f} to {delta.high:+.3f}, paired")
     print(lossary.report(study, base="bert").page)
 
 
