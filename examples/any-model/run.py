@@ -5,8 +5,8 @@ ALBERT and GPT-2.
 
 The text is the builtin mixture, which every Python carries. Every model gets its own tokenizer, but ALBERT, which takes
 the study's, and is trained by a loop of a few lines that knows nothing of lossary, but for asking which documents are
-held out. What is trained stays in OUT/models, so that it can be stopped and begun again. Needs `lossary[torch,report]`, and
-ten minutes of one core. What it prints and means: docs/any-model.md.
+held out. What is trained stays in OUT/models, so that it can be stopped and begun again. Needs `lossary[torch,report]`,
+and ten minutes of one core. What it prints and means: docs/any-model.md.
 """
 
 import argparse
