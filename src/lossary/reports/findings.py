@@ -1,4 +1,7 @@
-"""Findings as text, JSON, SARIF 2.1.0 (code scanning) and GitHub annotations."""
+"""Findings as text, JSON, SARIF 2.1.0 (code scanning) and GitHub annotations.
+
+Of one rule the first ones stand, and one line for all others, so that hundreds of datasets bury nothing; JSON has all.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,12 +15,14 @@ from rich.table import Table as Grid
 from lossary.findings.engine import Checked
 from lossary.findings.model import SEVERITIES, Finding, Severity
 from lossary.findings.rules import RULES
+from lossary.findings.sentences import few
 from lossary.reports.markdown import escape_markdown
 from lossary.reports.text import plain
 from lossary.version import __version__
 
 __all__ = ["FORMATS", "findings_markdown", "findings_text", "github_escape", "summary", "verdict_text"]
 
+_MOST_ALIKE = 10
 _STYLES: dict[Severity, str] = {
     "error": "bold red",
     "warning": "bold yellow",
@@ -49,8 +54,31 @@ def verdict_text(checked: Checked, severity: Severity = "warning") -> str:
 
 
 def _shown(checked: Checked, everything: bool) -> list[Finding]:
+    """The findings to tell; those of one rule and severity beyond the first ones as one."""
     kept = ("error", "warning", "info") if not everything else SEVERITIES
-    return [found for found in checked.findings if found.severity in kept]
+    by_rule: dict[tuple[Severity, str, str | None], list[Finding]] = {}
+    for found in checked.findings:
+        if found.severity in kept:
+            by_rule.setdefault((found.severity, found.code, found.ignored), []).append(found)
+    return [found for alike in by_rule.values() for found in _folded(alike)]
+
+
+def _folded(alike: list[Finding]) -> list[Finding]:
+    first, others = alike[:_MOST_ALIKE], alike[_MOST_ALIKE:]
+    if len(others) < 2:
+        return alike
+    subjects = few((found.subject for found in others), 4)
+    rest = Finding(
+        code=first[0].code,
+        name=first[0].name,
+        severity=first[0].severity,
+        subject=subjects,
+        measured="",
+        gist=f"{len(others)} more findings of this rule: {subjects}",
+        next_step="lossary check --format json",
+        ignored=first[0].ignored,
+    )
+    return [*first, rest]
 
 
 def findings_text(checked: Checked, *, style: str = "full", width: int = 100, colour: bool = False) -> str:

@@ -405,7 +405,7 @@ def test_axes_that_nobody_names_are_refused(text: str, read: Callable[..., Impor
 
 def test_rows_without_a_name_are_told(read: Callable[..., Imported]) -> None:
     found = read("| dataset | loss |\n|---|---|\n| wiki | 2.5 |\n| | 2.75 |\n", name="t.md")
-    assert any(note == "line 4 names no dataset; left out" for note in found.notes)
+    assert any(note == "lines that name no dataset are left out: line 4" for note in found.notes)
 
 
 def test_a_file_of_one_metric_is_called_by_its_name(tmp_path: Path) -> None:

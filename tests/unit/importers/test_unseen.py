@@ -515,7 +515,7 @@ def test_a_metric_without_a_number_is_no_section(read: Callable[..., Imported]) 
 def test_rows_that_head_others_by_a_name_are_told(read: Callable[..., Imported]) -> None:
     rows = "| **wiki** | |\n| a | 2.0 |\n| b | 2.5 |\n| **books** | |\n| c | 3.0 |\n"
     found = read({"t.md": f"| model | loss |\n|---|---|\n{rows}"})
-    assert "'wiki' (line 3), 'books' (line 6)" in str(found.notes)
+    assert "'wiki' (line 3); 'books' (line 6)" in str(found.notes)
 
 
 def test_a_column_of_losses_with_deviations_is_one_of_losses(read: Callable[..., Imported]) -> None:

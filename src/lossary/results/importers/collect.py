@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lossary.errors import SourceError
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import Refused, meanings_of, same_points, told_apart, without_exponentials
-from lossary.results.importers.model import Curve, Imported, Mapped, Tag, metric_name
+from lossary.results.importers.model import Curve, Imported, Mapped, Tag, metric_name, noted
 from lossary.results.importers.names import read_name
 
 __all__ = ["MOST_POINTS", "Collector", "as_float", "merged"]
@@ -27,6 +27,7 @@ class Collector:
         self.kind = kind
         self.maps = maps
         self.notes: list[str] = []
+        self._told: dict[str, list[str]] = {}
         self._points: dict[Tag, tuple[list[int], list[float]]] = {}
         self._places: dict[Tag, str] = {}
         self._count = 0
@@ -50,6 +51,10 @@ class Collector:
         if text not in self.notes:
             self.notes.append(text)
 
+    def tell(self, said: str, where: str) -> None:
+        """Adds a place or a name to what is told once of all of them."""
+        self._told.setdefault(said, []).append(where)
+
     @property
     def tags(self) -> list[Tag]:
         """The series that have points, in the order of their first ones."""
@@ -64,6 +69,7 @@ class Collector:
         for tags in by_run.values():
             self._finish_run(tags, found)
         self._check_maps(found)
+        found.notes.extend(noted(said, places) for said, places in self._told.items())
         return found
 
     def _check_maps(self, found: Imported) -> None:
@@ -100,13 +106,13 @@ class Collector:
             run = entry.run if entry is not None and entry.run else tag.run
             if meaning.metric.endswith("accuracy") and np.nanmax(value, initial=0.0) > 1:
                 value = value / 100
-                self.note(f"{tag.name} is above 1: read as per cent")
+                self.tell("above 1, and so read as per cent", tag.name)
             place = self._places[tag] or tag.name
             again = len(set(zip(*self._points[tag], strict=True))) - len(step)
             if again > 0 and np.isfinite(value).all():
-                self.note(f"{tag.run}, {tag.name}: {again} steps stand there twice; the value written last counts")
+                self.tell("steps that stand there twice; the value written last counts", f"{tag.name} ({again})")
             if meaning.statistic:
-                self.note(f"{tag.name}: {meaning.statistic} values, as no others are there")
+                self.tell(f"{meaning.statistic} values, as no others are there", tag.name)
             found.curves.append(
                 Curve(
                     run=run,

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from lossary.results.importers.columns import STRONG, Column, column_of, plain, run_name
 from lossary.results.importers.grids import (
+    OPEN_MARKS,
+    SPREADS,
     Grid,
     Marks,
     Parsed,
@@ -34,6 +36,7 @@ __all__ = ["AXES", "Fact", "Found", "dataset_of", "facts_of", "filled_down", "te
 AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
 # What names a row, the first that a table has.
 _NAMES: tuple[Role, ...] = ("dataset", "run")
+_ALONE = "names alone on their rows are left out, and say nothing of the rows below"
 _KEYS: tuple[Role, ...] = ("dataset", "run", "split", *AXES, "metric", "value")
 
 
@@ -61,10 +64,12 @@ class Found:
     maps: Maps
     datasets: dict[str, ImportedDataset] = field(default_factory=dict)
     taken: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)
-    open_marks: list[str] = field(default_factory=list)
-    spreads: list[str] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
     marks: Marks = field(default_factory=lambda: marks_of(()))
+
+    def tell(self, said: str, where: str) -> None:
+        """Adds a place to what is told once of all places: `cells with more than a number: line 3, …`."""
+        self.told.setdefault(said, []).append(where)
 
 
 class _Layout(NamedTuple):
@@ -104,11 +109,11 @@ def facts_of(grid: Grid, columns: list[Column], found: Found) -> list[Fact]:
     found.marks = marks_of(row[c.at] for row in grid.rows[1:] for c in columns if c.metric or c.role == "value")
     facts: list[Fact] = []
     above: dict[Role, str] = {}
-    alone: list[str] = []
     for offset, row in enumerate(grid.rows[1:], 1):
         keys = {kind: plain(row[index]) if index is not None else "" for kind, index in at.items()}
         if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
-            alone += [f"{plain(cell)!r} (line {grid.line(offset)})" for cell in row if cell.strip()]
+            for cell in filter(str.strip, row):
+                found.tell(_ALONE, f"{plain(cell)!r} (line {grid.line(offset)})")
             continue
         merges: list[Role] = [kind for kind in ("dataset", "run") if at[kind] is not None]
         if len(merges) == 2 or (merges and at["metric"] is not None):
@@ -121,11 +126,6 @@ def facts_of(grid: Grid, columns: list[Column], found: Found) -> list[Fact]:
             keys["dataset"] = ALL
         facts += _row_facts(row, keys, grid.line(offset), layout, found)
         _about_dataset(row, keys, layout, found)
-    if alone:
-        more = f" and {len(alone) - 3} more" if alone[3:] else ""
-        found.imported.notes.append(
-            f"names alone on their rows are left out, and say nothing of the rows below: {', '.join(alone[:3])}{more}"
-        )
     return facts
 
 
@@ -133,10 +133,10 @@ def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout
     named_by: Role | None = next((kind for kind in _NAMES if layout.at[kind] is not None), None)
     if named_by is not None and not keys[named_by]:
         if any(c.metric and _number(unlink(row[c.at])[0]) is not None for c in layout.columns):
-            found.imported.notes.append(f"line {line} names no {named_by}; left out")
+            found.tell(f"lines that name no {named_by} are left out", f"line {line}")
         return []
     if named_by == "run" and is_total(keys["run"]):
-        found.imported.notes.append(f"line {line}: {keys['run']!r} is over runs; left out")
+        found.tell("lines that are over runs are left out", f"line {line}, {keys['run']!r}")
         return []
     step = next((int(cell.value) for kind in AXES if (cell := _number(keys[kind])) is not None), None)
     shown = tuple(plain(row[c.at]) for c in layout.telling)
@@ -179,13 +179,15 @@ def _measured(column: Column, keys: dict[Role, str]) -> tuple[str, Split] | None
 def _printed(text: str, where: str, metric: str, found: Found) -> Parsed | None:
     """The number of a cell, with a note of what is odd about it; None if it is missing."""
     if may_be_thousands(text, found.marks, is_large=metric.endswith("perplexity")):
-        found.open_marks.append(f"{where}: {text[:60]!r}")
+        found.tell(OPEN_MARKS, f"{where}: {text[:60]!r}")
         return None
     cell = read_cell(text)
     if cell.odd is not None:
-        found.odd.append(f"{where}: {cell.odd[:60]!r}" + ("" if cell.number else " (missing)"))
+        found.tell(
+            "cells with more than a number", f"{where}: {cell.odd[:60]!r}" + ("" if cell.number else " (missing)")
+        )
     elif cell.number is not None and has_spread(text):
-        found.spreads.append(f"{where}: {text[:60]!r}")
+        found.tell(SPREADS, f"{where}: {text[:60]!r}")
     return cell.number
 
 

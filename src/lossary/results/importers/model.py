@@ -25,6 +25,7 @@ __all__ = [
     "Tag",
     "Unit",
     "metric_name",
+    "noted",
 ]
 
 # A loss that is not of one dataset is one of all of them.
@@ -69,6 +70,12 @@ class Meaning:
 def metric_name(metric: str, split: Split) -> str:
     """The name that a metric has in a table: one of training or of a test set says so, `train_mlm_loss`."""
     return f"{split}_{metric}" if split in ("train", "test") else metric
+
+
+def noted(said: str, names: list[str], most: int = 8) -> str:
+    """A note of many places at once: the first ones, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{said}: {'; '.join(names[:most])}{more}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,10 @@ from lossary.results.importers.columns import (
     sections_of,
 )
 from lossary.results.importers.facts import AXES, Found, dataset_of, facts_of, filled_down
-from lossary.results.importers.grids import OPEN_MARKS, SPREADS, Grid, is_missing, read_cell, unlink
+from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.maps import Maps
-from lossary.results.importers.model import Axis, Imported, Mapped, metric_name
+from lossary.results.importers.model import Axis, Imported, Mapped, metric_name, noted
 from lossary.results.importers.names import role
 from lossary.results.importers.places import keep, told_apart
 from lossary.results.importers.series import is_series_grid, names_of_runs, series_of_grid
@@ -35,7 +35,6 @@ from lossary.results.importers.transpose import transposed
 
 __all__ = ["read_grids"]
 
-_MANY_ODD = 8
 _IN_BITS = "losses in bits are multiplied by ln 2: "
 
 
@@ -64,14 +63,7 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
         if problem:
             found.imported.notes.append(f"table {number} (line {grid.first_line}) {problem}; left out")
     found.imported.datasets.extend(found.datasets.values())
-    for said, cells in (
-        ("cells with more than a number", found.odd),
-        (OPEN_MARKS, found.open_marks),
-        (SPREADS, found.spreads),
-    ):
-        if cells:
-            more = f" and {len(cells) - _MANY_ODD} more" if len(cells) > _MANY_ODD else ""
-            found.imported.notes.append(f"{said}: {'; '.join(cells[:_MANY_ODD])}{more}")
+    found.imported.notes.extend(noted(said, places) for said, places in found.told.items())
     return replace(merged([found.imported, *collectors], path), kind=kind) if collectors else found.imported
 
 

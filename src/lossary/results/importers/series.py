@@ -124,8 +124,6 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
             tags[index] = tag._replace(name=f"{tag.name} (column {index + 1})")
     odd = 0
     marks = marks_of(row[index] for row in grid.rows[1:] for index in tags if index < len(row))
-    open_marks: list[str] = []
-    spreads: list[str] = []
     steps = _steps(grid, at, found)
     for offset, row in enumerate(grid.rows[1:], 1):
         step = steps[offset - 1]
@@ -138,7 +136,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
             if not text:
                 continue
             if may_be_thousands(text, marks, is_large=read_name(tag.core).quantity == "perplexity"):
-                open_marks.append(f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
+                found.tell(OPEN_MARKS, f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
                 continue
             value = _value(text)
             if value is None:
@@ -146,12 +144,9 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
                 continue
             found.add(tag, step, value, f"line {grid.line(offset)}, {tag.name}")
             if has_spread(text):
-                spreads.append(f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
+                found.tell(SPREADS, f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
     if odd:
         found.note(f"{odd} cells are no number; left out")
-    for said, cells in ((OPEN_MARKS, open_marks), (SPREADS, spreads)):
-        if cells:
-            found.note(f"{said}: {'; '.join(cells[:3])}" + (f" and {len(cells) - 3} more" if cells[3:] else ""))
 
 
 _SHORT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbB])(?:\s*(?:steps?|iter\w*|updates?))?")
