@@ -122,6 +122,11 @@ CASES = {
          " 'loss': 2.5,\n 'step': 20}\n"},
         CURVES,
     ),
+    "indented JSON, one object after another": Case(
+        {"t.json": "".join(json.dumps({"step": at, "loss": loss, "eval": {"loss": loss + 0.25}}, indent=2) + "\n"
+                           for at, loss in ((9, 3.5), (10, 2.5)))},
+        CURVES,
+    ),
     "t5x": Case(
         {"t.log": "".join(f"I0301 10:00:00.1 140 logging_writer.py:48] [9] collection={a} loss={b}\n" for a, b in
          (("train", 2.5), ("training_eval/c4_span", 2.75), ("training_eval/wiki_span", 3.5)))},
@@ -211,6 +216,11 @@ CASES = {
         {"base|all|loss": 2.5, "large|all|loss": 2.25},
     ),
 }  # fmt: skip
+
+
+def test_json_that_ends_in_the_middle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="not JSON"):
+        read(tmp_path, {"t.json": '{\n "step": 9,\n "loss": 2.5\n}\n{\n "step": 10,\n "lo'})
 
 
 def test_a_history_with_steps_has_them(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ from lossary.results.importers.records import (
     is_graph,
     is_history,
     is_records,
+    objects_of,
     read_graph,
     read_history,
     read_json_lines,
@@ -318,7 +319,8 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
         return read_history(path, maps)
     if isinstance(value, dict) and text.strip().count("\n") > 0:
         return read_json_lines(path, maps)
-    value = read_json_text(path)
+    several = objects_of(text) if whole is None else []
+    value = several if len(several) > 1 else read_json_text(path)
     if is_graph(value):
         return read_graph(path, maps)
     value = by_rows(value)

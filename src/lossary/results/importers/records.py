@@ -1,5 +1,6 @@
 """Records in JSON: lines of a log with a step each, and graphs of x and y."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "grid_of_json",
     "is_history",
     "is_records",
+    "objects_of",
     "points_of_records",
     "read_graph",
     "read_history",
@@ -31,6 +33,8 @@ __all__ = [
 
 MEAN_OVER_RUN = "a mean over the whole run, not the loss of a step"
 _MOST_DEPTH = 6
+# Between two objects.
+_MOST_BLANKS = 1000
 
 
 def read_json_lines(path: Path, maps: Maps) -> Imported:
@@ -152,6 +156,21 @@ def _axis_of(values: dict[str, Any]) -> tuple[str, Axis] | None:
     kinds = {role(key): key for key, value in values.items() if is_number(value)}
     axes: tuple[Axis, ...] = ("step", "epoch", "tokens")
     return next(((kinds[axis], axis) for axis in axes if axis in kinds), None)
+
+
+def objects_of(text: str) -> list[Any]:
+    """The objects of a text that has one after another, indented; none if anything else stands there."""
+    decoder = json.JSONDecoder()
+    found: list[Any] = []
+    at = len(text) - len(text.lstrip())
+    try:
+        while at < len(text):
+            value, at = decoder.raw_decode(text, at)
+            found.append(value)
+            at += len(text[at : at + _MOST_BLANKS]) - len(text[at : at + _MOST_BLANKS].lstrip())
+    except (ValueError, RecursionError):
+        return []
+    return found if all(isinstance(value, dict) for value in found) else []
 
 
 def is_history(value: object) -> bool:
