@@ -46,7 +46,8 @@ def headline(view: GapView) -> list[str]:
         f"{pair.second} loses on {gap.worse:,} examples and gains on {gap.better:,}",
     ]
     share = gap.share(view.order, len(view.rows)) if view.rows and view.rows[0].rank == 1 else None
-    if share is not None:
+    # Of a difference the other way they make no part.
+    if share is not None and share > 0:
         lines[-1] += f"; the {len(view.rows)} shown make {100 * share:.0f} % of the difference"
     return lines
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lossary.errors import DataError, LossaryError, ScoreError
 from lossary.failures import reason
+from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.lease import Holder, leases_of
 from lossary.naming import names_beside
@@ -75,6 +76,8 @@ def run_progress(study: "Study", folder: StudyFolder) -> list[RunProgress]:
 
 def _progress(folder: StudyFolder, run: str, steps: int, holder: Holder | None, left: Holder | None) -> RunProgress:
     problems: list[LossaryError] = []
+    if holder is not None:
+        steps = _steps_at_work(folder.run(run) / "run.json", steps, problems)
     last = _Last()
     try:
         last = _last(folder.steps(run))
@@ -106,6 +109,16 @@ def _progress(folder: StudyFolder, run: str, steps: int, holder: Holder | None, 
         killed=None if holder or ending else left,
         problems=tuple(problems),
     )
+
+
+def _steps_at_work(record: Path, steps: int, problems: list[LossaryError]) -> int:
+    """How many steps a run at work is trained for: `--set` may have told its process others than the study file."""
+    try:
+        known = read_json(record).get("recipe", {}).get("steps") if record.is_file() else None
+    except DataError as error:
+        problems.append(error)
+        return steps
+    return known if isinstance(known, int) else steps
 
 
 def _state(step: int, steps: int, scored: Collection[int], holder: Holder | None) -> State:

@@ -8,6 +8,7 @@ import pytest
 from tests.scored import score_run
 
 from lossary.errors import BusyError, DivergenceError, Interrupted
+from lossary.files import write_json
 from lossary.folder import StudyFolder
 from lossary.lease import hold, run_lease
 from lossary.results.endings import remembered
@@ -54,6 +55,17 @@ def test_states_are_told_apart(prepared: tuple[Study, StudyFolder], folder: Stud
     assert run_progress(study, folder)[2].scored == [12]
     with hold(folder, run_lease("torch_stories"), doing="evaluate"):
         assert run_progress(study, folder)[2].state == "scoring"
+
+
+def test_a_run_at_work_goes_to_the_step_that_its_process_was_told(
+    prepared: tuple[Study, StudyFolder], folder: StudyFolder
+) -> None:
+    write(folder, "torch_a", 15)
+    write_json(folder.run("torch_a") / "run.json", {"recipe": {"steps": 30}})
+    assert run_progress(prepared[0], folder)[0].steps == 12
+    with hold(folder, run_lease("torch_a"), doing="train"):
+        run = run_progress(prepared[0], folder)[0]
+    assert (run.state, run.step, run.steps, run.part) == ("training", 15, 30, 0.5)
 
 
 def test_the_last_loss_is_by_dataset_and_pooled(prepared: tuple[Study, StudyFolder], folder: StudyFolder) -> None:
