@@ -41,9 +41,8 @@ class NotesOnly:
     def progress(self, text: str, done: float, total: float | None) -> None: ...
 
     def event(self, run: str, event: Mapping[str, Any]) -> None:
-        del run
         if event.get("event") == "note":
-            self.note(str(event["text"]))
+            self.note(f"{run}: {event['text']}")
 
 
 class Tools(NamedTuple):

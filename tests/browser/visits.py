@@ -75,6 +75,8 @@ def opening(browser: Any) -> Iterator[Open]:
     def start(url: str, *, may_ask: Callable[[str], bool], expected: str = "", **options: Any) -> Visit:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
         contexts.append(context)
+        # A page of a large study is drawn late where other work has the cores.
+        context.set_default_navigation_timeout(120_000)
         found = Visit(context.new_page())
         found.watch(may_ask, expected)
         found.page.goto(url)

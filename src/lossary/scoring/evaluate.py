@@ -63,7 +63,7 @@ def score_study(
             return path
         store_together(ranks, scorer, view, (header, path), batch_size=asked.batch_size, emit=tell)
         for note in getattr(scorer, "notes", ()):
-            tell({"event": "note", "text": f"{asked.run}: {note}"})
+            tell({"event": "note", "text": note})
     return path
 
 

@@ -107,7 +107,7 @@ def _begun_shape(plan: RunPlan, folder: StudyFolder, emit: Emit) -> ModelShape:
     if plan.recipe.has_sop and "sop" not in objectives_of(shape):
         notes = [*notes, "it has no sentence-order head: trained by MLM alone, on the same examples; SOP stays empty"]
     for note in notes:
-        emit({"event": "note", "text": f"{plan.run}: {note}"})
+        emit({"event": "note", "text": note})
     return shape
 
 
