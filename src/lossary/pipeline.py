@@ -262,6 +262,9 @@ def train_launched(study: Study, folder: StudyFolder, *, runs: Sequence[str] | N
         hint = "Name it by --run; `lossary train` alone starts as many processes as `ranks` in the study file says."
         raise UsageError(f"torchrun starts one run of torch, and {named} would be trained", hint=hint)
     [run] = chosen
+    size, rows = int(os.environ.get("WORLD_SIZE", "1")), study.recipe_of(run).batch_size
+    if size > rows:
+        raise UsageError(f"{size} ranks cannot share a batch of {rows} examples", where=run)
     _check_courses(study, folder, chosen)
     # Imports of a worker process: this is one, of a launcher of its own.
     from lossary.backends.api import join_ranks

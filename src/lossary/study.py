@@ -377,7 +377,7 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
     gpus: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="GPUs that a cluster keeps for it; one a rank if it has any."
     )
-    memory: ByteSize | None = Field(None, description='Memory that a cluster keeps for it: "16GB".')
+    memory: ByteSize | None = Field(None, description='Memory that a cluster keeps for all of it: "16GB".')
 
     @property
     def size_label(self) -> str:
@@ -452,6 +452,16 @@ class Engine(_Table):
     address: str | None = Field(
         None, description='Of a Ray cluster, "auto" for that of this machine; one of this machine alone if absent.'
     )
+
+    @field_validator("address")
+    @classmethod
+    def _no_client(cls, address: str | None) -> str | None:
+        if address is not None and address.startswith("ray://"):
+            raise ValueError(
+                f"{address!r} is an address of Ray Client; start lossary on a machine of the cluster with "
+                'address = "auto", or as a job of `ray job submit`'
+            )
+        return address
 
 
 class Check(_Table):

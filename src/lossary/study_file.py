@@ -106,6 +106,10 @@ def _blame(error: StudyError, overrides: Sequence[Override]) -> UsageError:
     return error
 
 
+# Of kinds of error that pydantic tells in words of its own trade.
+_SAID = dict.fromkeys(("byte_size", "byte_size_unit"), 'a size is expected, as "16GB"')
+
+
 def _study_error(error: ValidationError) -> StudyError:
     # Of a union, the member that came furthest says most: $.validation.shares.wiki before $.validation.shares.
     details = sorted(error.errors(), key=lambda detail: (detail["type"] != "extra_forbidden", -len(detail["loc"])))
@@ -116,7 +120,8 @@ def _study_error(error: ValidationError) -> StudyError:
     elif first["type"] == "missing":
         message = f"{first['loc'][-1]!r} is missing"
     else:
-        message = f"{first['msg'].removeprefix('Value error, ')}; found {_shorten(first['input'])}"
+        said = _SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
+        message = f"{said}; found {_shorten(first['input'])}"
         if first["type"] == "value_error":
             message = first["msg"].removeprefix("Value error, ")
             hint = getattr(first["ctx"]["error"], "hint", None)

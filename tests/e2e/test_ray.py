@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,14 +19,14 @@ from lossary import pipeline
 from lossary.backends.process import StopRequest
 from lossary.data.manifests import read_manifest
 from lossary.engines.api import Needs, Work, open_engine
-from lossary.errors import RunError, UsageError
+from lossary.errors import RunError, StudyError, UsageError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly
 from lossary.models.checkpoints import list_checkpoints
 from lossary.results.records import read_steps
 from lossary.study import Study
-from lossary.study_file import load_study
+from lossary.study_file import load_study, parse_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.frameworks]
 _STUDY = TINY.split("[runs.tf_a]")[0].replace("steps = 12", "steps = 120\nkeep_checkpoints = 99")
@@ -121,11 +122,19 @@ def test_what_no_machine_has_is_refused_before_anything_waits(cluster: Any, tmp_
             work = Work(
                 module="m", request={"folder": "."}, backend="torch", log=tmp_path / "a.log", needs=Needs(cpus=64)
             )
-            with pytest.raises(RunError, match="it needs 64 CPU, and the largest machine of the cluster has 1"):
+            with pytest.raises(RunError, match="it needs 64 CPUs, and the largest machine of the cluster has 1 CPUs"):
                 engine.run(work, threads=1, emit=lambda _: None, stop=StopRequest())
 
 
 def test_an_address_of_ray_client_is_refused() -> None:
+    with pytest.raises(StudyError, match="Ray Client"):
+        parse_study(TINY + '[engine]\nkind = "ray"\naddress = "ray://head:10001"\n')
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
     pytest.importorskip("ray")
-    with pytest.raises(UsageError, match="Ray Client"), open_engine("ray", "ray://head:10001"):
-        pass
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(UsageError, match="no Ray cluster at"), open_engine("ray", address):
+            pass

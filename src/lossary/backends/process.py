@@ -256,14 +256,12 @@ class _Group:
         except BaseException:
             self._kill()
             raise
-        failed = next(((rank, last) for rank, last in self._ends if self._failed(rank, last)), None)
+        failed = next(((rank, last) for rank, last in self._ends if self._failed(last)), None)
         return None if failed is None or failed[1].get("event") == "error" else failed[0]
 
     def outcome(self, stop: StopRequest) -> dict[str, Any]:
         """What the first rank said last; raises the error of the rank that failed first."""
-        rank, last = next(
-            ((r, e) for r, e in self._ends if self._failed(r, e)), min(self._ends, key=lambda end: end[0])
-        )
+        rank, last = next(((r, e) for r, e in self._ends if self._failed(e)), min(self._ends, key=lambda end: end[0]))
         worker, log = self._workers[rank]
         return _outcome(last, worker.returncode, log, stop)
 
@@ -281,11 +279,12 @@ class _Group:
         with self._lock:
             self._ends.append((rank, last))
             # Ranks that are interrupted end by themselves, the first one once its checkpoint is written.
-            if self._failed(rank, last) and last.get("kind") != Interrupted.__name__:
+            if self._failed(last) and last.get("kind") != Interrupted.__name__:
                 self._kill()
 
-    def _failed(self, rank: int, last: Mapping[str, Any]) -> bool:
-        return last.get("event") != "done" or self._workers[rank][0].returncode != 0
+    @staticmethod
+    def _failed(last: Mapping[str, Any]) -> bool:
+        return last.get("event") != "done"
 
     def _kill(self) -> None:
         self._over = True
@@ -411,11 +410,12 @@ def _events(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
 
 def outcome_of(last: dict[str, Any], log: Path, stop: StopRequest) -> dict[str, Any]:
     """A worker's `done` event, if it said so last; raises the error that it reported, or that it was interrupted."""
-    return _outcome(last, 0 if last.get("event") == "done" else 1, log, stop)
+    return _outcome(last, 1, log, stop)
 
 
 def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> dict[str, Any]:
-    if last.get("event") == "done" and code == 0:
+    # What is done stands, however its process ended: some frameworks fail while they shut down.
+    if last.get("event") == "done":
         return last
     if last.get("event") == "error":
         kind = error_class(last["kind"])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import typer
+
 from lossary.cli.common import (
     EngineOption,
     JobsOption,
@@ -31,10 +33,17 @@ def train(
 
     from lossary import pipeline
     from lossary.cli.progress import listener_of
+    from lossary.errors import UsageError
 
     opened = open_study(study, changes)
     with engine_of(opened.study, engine) as placed, listener_of(progress, quiet=quiet) as listener:
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            pipeline.train_launched(opened.study, opened.folder, runs=runs, listener=listener)
+            try:
+                pipeline.train_launched(opened.study, opened.folder, runs=runs, listener=listener)
+            except UsageError as error:
+                # All ranks find the same; one says it.
+                if os.environ.get("RANK", "0") != "0":
+                    raise typer.Exit(error.exit_code) from None
+                raise
             return
         pipeline.train(opened.study, opened.folder, runs=runs, jobs=jobs, engine=placed, listener=listener)

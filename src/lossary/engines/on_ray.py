@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from lossary.failures import explain, internal
 
 __all__ = ["ray_engine"]
 
+# For somebody to answer at an address.
+_PATIENCE_S = 10.0
+
 
 @contextmanager
 def ray_engine(address: str | None) -> Iterator["RayEngine"]:
@@ -36,24 +40,17 @@ def ray_engine(address: str | None) -> Iterator["RayEngine"]:
     """
     # Nothing is sent to anybody about how Ray is used here.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # That a machine is lost is told here, in a sentence.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:
         raise MissingPackage(
             "the engine ray needs ray", hint='pip install "lossary[ray]" installs it, on every machine of the cluster.'
         ) from None
-    if address is not None and address.startswith("ray://"):
-        raise UsageError(
-            f"{address} is an address of Ray Client",
-            where="$.engine.address",
-            hint='Start lossary on a machine of the cluster, with address = "auto", or as a job of `ray job submit`.',
-        )
     if ray.is_initialized():
         yield RayEngine(ray)
         return
     dashboard = False if address is None else None
+    _check_answers(address)
     try:
         ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -66,6 +63,21 @@ def ray_engine(address: str | None) -> Iterator["RayEngine"]:
         yield RayEngine(ray)
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """UsageError where nobody listens at HOST:PORT: Ray would try for minutes, and say so in words of its own."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster at {address!r}: {error}",
+            where="$.engine.address",
+            hint="`ray status` says whether there is one.",
+        ) from None
 
 
 class RayEngine:
@@ -104,12 +116,21 @@ class RayEngine:
     def _options(self, needs: Needs, threads: int) -> dict[str, Any]:
         """What Ray keeps for a worker: what is asked for, else a core and, where there are any, a GPU for each rank."""
         gpus = needs.gpus if needs.gpus is not None else (needs.ranks if self._resources.get("GPU") else 0)
-        options = {"num_cpus": needs.cpus or max(threads, needs.ranks), "num_gpus": gpus, "memory": needs.memory}
+        options: dict[str, Any] = {
+            "num_cpus": needs.cpus or max(threads, needs.ranks),
+            "num_gpus": gpus,
+            "memory": needs.memory,
+        }
         for name, key in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
             most = max((node["Resources"].get(key, 0) for node in self._ray.nodes() if node["Alive"]), default=0)
-            if (options[name] or 0) > most:
+            asked = float(options[name] or 0)
+            if asked > most:
+                wanted, has = (
+                    f"{found / 1e9:,.1f} GB of memory" if key == "memory" else f"{found:g} {key}s"
+                    for found in (asked, most)
+                )
                 raise RunError(
-                    f"it needs {options[name]:,} {key}, and the largest machine of the cluster has {most:,.0f}",
+                    f"it needs {wanted}, and the largest machine of the cluster has {has}",
                     hint="`cpus`, `gpus` and `memory` in the run's table say what it needs.",
                 )
         return options

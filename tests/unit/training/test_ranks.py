@@ -148,6 +148,7 @@ def _kill_a_rank(study: Path, killed: list[int]) -> None:
         ('backend = "torch"\nranks = 2\ndevice = "cuda:1"', "is one device, and 2 ranks have one each"),
         ('backend = "torch"\nranks = 9', "9 ranks cannot share a batch of 8 examples"),
         ('backend = "torch"\nranks = 0', "ranks"),
+        ('backend = "torch"\nmemory = "lots"', "a size is expected, as \"16GB\"; found 'lots'"),
     ],
 )
 def test_ranks_that_cannot_be_are_refused_at_reading(change: str, said: str) -> None:
