@@ -36,8 +36,9 @@ def import_(
     """Read tables and logs that others made, for show, check, report and export.
 
     Known are tables (Markdown, CSV, HTML, Excel), TensorBoard, MLflow, W&B exports, transformers' trainer_state.json,
-    Keras' CSVLogger, Lightning's metrics.csv, logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, and
-    logs whose lines say a step or epoch and a loss.
+    Keras' CSVLogger, Lightning's metrics.csv, logs of Megatron, NeMo, fairseq, OLMo, Composer, nanoGPT and BERT, logs
+    whose lines say a step or epoch and a loss, and scores of single examples: samples of lm-evaluation-harness
+    (`--log_samples`) and logs of Inspect (`.eval`, `.json`).
     """
     from lossary.errors import UsageError
     from lossary.files import made_folder, write_atomic

@@ -46,6 +46,7 @@ LEAST: Mapping[str, Least] = {
     "L204": Least(0, "none", _COUNTED),
     "L205": Least(2, "none", "it speaks of the interval itself, and never warns"),
     "L206": Least(0, "none", _COUNTED),
+    "L207": Least(0, "none", "examples are the same or not: nothing is sampled"),
     "L301": Least(0, "none", _COUNTED),
     "L302": Least(0, "none", _COUNTED),
     "L303": Least(0, "none", _COUNTED),

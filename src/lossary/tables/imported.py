@@ -23,6 +23,7 @@ from lossary.results.importers.model import ALL, Curve, ExampleScores, Imported,
 from lossary.seals import read_sealed, write_sealed
 from lossary.tables.best import StepChoice
 from lossary.tables.deltas import with_deltas
+from lossary.tables.example_sets import differing_sets, sets_text
 from lossary.tables.import_steps import chosen_steps, mixed_steps, numbers_at
 from lossary.tables.imported_examples import (
     OF_EXAMPLES,
@@ -340,7 +341,7 @@ def _table(name: str, sources: list[_Source], step: StepChoice) -> Table:
         runs=runs,
         cells=cells,
         totals=[*_reported(numbers), *totals],
-        notes=list(dict.fromkeys([*notes, *_mixed_notes(numbers)])),
+        notes=list(dict.fromkeys([*notes, *_mixed_notes(numbers), *_examples_notes(cells)])),
         signature=OF_EXAMPLES if is_measured else "as imported: no n, no intervals",
         validation_digest=digest_json([[row.name, row.validation_digest] for row in rows]) if is_measured else None,
         tokenizer_digest=None,
@@ -397,6 +398,13 @@ def _mixed_notes(numbers: Iterable[Number]) -> list[str]:
         f"{run}: {measure_of(metric).title} is of different steps, {steps[0]:,} to {steps[-1]:,}, as its cells say; "
         "its totals mix them"
         for (run, metric), steps in mixed_steps(n for n in numbers if n.dataset is not None).items()
+    ]
+
+
+def _examples_notes(cells: Iterable[Cell]) -> list[str]:
+    return [
+        f"{dataset}: runs have different examples: {sets_text(sets)}; their numbers are not of the same, nor are totals"
+        for dataset, sets in differing_sets(cells).items()
     ]
 
 

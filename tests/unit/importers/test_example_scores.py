@@ -185,6 +185,29 @@ def test_an_example_of_one_run_only_is_named_in_every_view(tmp_path: Path) -> No
     assert compare("a", "b", read).model.checks.refused
 
 
+def test_a_file_that_was_cut_at_a_line_is_told_by_the_table_and_found_by_check(tmp_path: Path) -> None:
+    lines = [sample(i, {"acc": float(i % 2)}) for i in range(12)]
+    for run, kept in (("a", lines), ("b", lines[:5]), ("c", lines)):
+        write_samples(tmp_path / "out" / run, "arc", kept)
+        write_samples(tmp_path / "out" / run, "hella", lines)
+    import_files(tmp_path / "out", out=tmp_path / "read")
+    (note,) = table(tmp_path / "read").model.notes
+    assert note.startswith("arc: runs have different examples: 12 examples of a, c; 5 of b")
+    (found,) = (item for item in check(tmp_path / "read").model.findings if item.name == "different-examples")
+    assert (found.severity, found.measured) == ("warning", "12 examples of a, c; 5 of b")
+    assert found.datasets == ["arc"]
+
+
+def test_as_many_examples_that_were_asked_in_another_way_are_found_and_the_same_ones_pass(tmp_path: Path) -> None:
+    read = altered(tmp_path, 7, prompt_hash=hashed("another"))
+    assert table(read).model.notes[0].startswith("arc: runs have different examples: 12 examples of a; other 12 of b")
+    write_samples(tmp_path / "out/b", "arc", [sample(i, {"acc": float(i % 2)}) for i in range(12)])
+    import_files(tmp_path / "out", out=read)
+    assert not table(read).model.notes
+    (found,) = (item for item in check(read).model.findings if item.name == "different-examples")
+    assert found.severity == "pass"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
