@@ -403,7 +403,7 @@ def _mixed_notes(numbers: Iterable[Number]) -> list[str]:
 
 def _examples_notes(cells: Iterable[Cell]) -> list[str]:
     return [
-        f"{dataset}: runs have different examples: {sets_text(sets)}; their numbers are not of the same, nor are totals"
+        f"{dataset}: runs have different examples: {sets_text(sets)}; their numbers and totals cannot be compared"
         for dataset, sets in differing_sets(cells).items()
     ]
 

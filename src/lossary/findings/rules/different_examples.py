@@ -1,4 +1,4 @@
-"""Runs that were evaluated on different examples of one dataset: their numbers stand side by side and are of two things."""
+"""Runs that were evaluated on different examples of a dataset: numbers side by side that are of two things."""
 
 from collections.abc import Mapping
 
@@ -44,6 +44,6 @@ def _of_dataset(dataset: str, sets: list[ExampleSet]) -> Finding:
 RULE = Rule(
     code=_ID[0],
     name=_ID[1],
-    about="Runs of a table that were evaluated on different examples of a dataset, by ids and by hashes of what was asked.",
+    about="Runs that were evaluated on different examples of a dataset, by ids and hashes of what was asked.",
     conclude=_conclude,
 )
