@@ -34,7 +34,7 @@ def _of_dataset(dataset: str, sets: list[ExampleSet]) -> Finding:
         test="every example held against those of the other runs",
         means="numbers of this dataset, and totals with it, cannot be compared between these runs",
         ranked=("a file that was cut off, or an evaluation with --limit", "another prompt or version of the task"),
-        next_step="evaluate all runs on the same examples and import again; lossary compare names the first that differs",
+        next_step="evaluate all runs on the same examples and import again; compare names the first that differs",
         runs=[run for found in sets for run in found.runs],
         datasets=[dataset],
         evidence=[{"examples": found.examples, "runs": ", ".join(found.runs)} for found in sets],
