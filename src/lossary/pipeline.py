@@ -386,7 +386,8 @@ def evaluate_until_decided(
 ) -> list[str]:
     """Scores the newest checkpoint of each run, or that of a step, until it is clear how it differs from the base.
 
-    Returns the runs. What is scored whole is left alone. UsageError if there is no base to compare with.
+    Returns those that were not scored whole before; what was is left alone. UsageError if there is no base to compare
+    with.
     """
     base = _base_scores(study, folder, decide.base, runs)
     chosen = [run for run in _some_runs(study, folder, runs) if run != base.header.run]
@@ -404,17 +405,20 @@ def evaluate_until_decided(
         "margin": decide.margin,
     }
 
+    stood = set[str]()
+
     def job(run: str, tools: Tools) -> None:
         for checkpoint in _checkpoints(folder, run, step or "newest"):
             one = job_of_run(study, run, checkpoint)
             if is_scored(folder.as_drawn, one):
+                stood.add(run)
                 listener.note(f"{run}: all examples are scored; `lossary compare {base.header.run} {run}` compares")
             else:
                 _score_by_backend(folder, [one], tools, {"until": until})
 
     begun = partial(_refuse_without_checkpoint, folder)
     each_run("evaluate", chosen, job, folder=folder, jobs=jobs, begin=begun, listener=listener)
-    return chosen
+    return [run for run in chosen if run not in stood]
 
 
 def _base_scores(study: Study, folder: StudyFolder, base: str | None, runs: Sequence[str] | None) -> Scored:
@@ -429,17 +433,32 @@ def _base_scores(study: Study, folder: StudyFolder, base: str | None, runs: Sequ
         if (files := [file for file in every if _is_whole(file.header, validation["parts"], own)])
     ]
     if not whole:
-        raise UsageError(
-            f"{base} has no whole scores in the study's vocabulary"
-            if base
-            else "no run has whole scores in the study's vocabulary to compare with",
-            where="--base",
-            hint="Run `lossary evaluate --run RUN` for one of them first.",
-        )
+        raise _lacks_base(study, base, runs or [])
     if len(whole) == 1:
         return whole[0]
     best = best_run(study, folder, runs=[found.header.run for found in whole])
     return next((found for found in whole if found.header.run == best), whole[0])
+
+
+def _lacks_base(study: Study, base: str | None, runs: Sequence[str]) -> UsageError:
+    """Says that nothing is scored whole that the runs could be compared with: a run is not its own base."""
+    others = [run for run in study.runs if run not in runs]
+    if base is not None:
+        said, score = f"{base} has no whole scores in the study's vocabulary", [base]
+    elif runs:
+        said, score = f"no run but {', '.join(runs)} has whole scores, and a run cannot be its own base", others
+    else:
+        said, score = "no run has whole scores in the study's vocabulary to compare with", others
+    hint = (
+        f"Run `lossary evaluate --run {score[0]}` first."
+        if len(score) == 1
+        else (
+            f"Run `lossary evaluate --run RUN` first, for one of: {', '.join(score)}."
+            if score
+            else "Add another run to the study, or name fewer with --run."
+        )
+    )
+    return UsageError(said, where="--base", hint=hint)
 
 
 def _is_whole(header: ScoreHeader, parts: Mapping[str, str], own: str) -> bool:

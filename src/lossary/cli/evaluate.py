@@ -157,7 +157,9 @@ def _refuse_beside_until(until: str, within: float | None, beside: dict[str, boo
     for option in (option for option, given in beside.items() if given):
         raise UsageError(f"--until and {option} cannot be given together", hint="Give one of them.")
     if within is not None:
-        check_margin(within, str(within), where="--within")
+        check_margin(
+            within, str(within), where="--within", hint="Expected a number above 0: nats of the MLM loss, as 0.01."
+        )
 
 
 def _until_decided(
@@ -183,7 +185,7 @@ def _until_decided(
         done = pipeline.evaluate_until_decided(
             opened.study, opened.folder, asked, runs=runs, jobs=jobs, step=step, listener=listener
         )
-    answers, _ = sequential_answers(opened.study, opened.folder, done, step=step)
+    answers, _ = sequential_answers(opened.study, opened.folder, done, step=step, superseded=True)
     console = Console(width=max(WIDTH, Console().width), highlight=False)
     with console.capture() as shown:
         print_sequential(answers, console)

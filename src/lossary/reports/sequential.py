@@ -23,7 +23,9 @@ def print_sequential(answers: Sequence[SequentialAnswer], console: Console) -> N
         rows = [answer for answer in answers if answer.run == run]
         first = rows[0]
         asked = "does it differ?" if first.margin is None else f"equal within {first.margin:g}?"
-        title = f"{run}@{first.step:,} − {first.base}@{first.base_step:,}, decided early: {asked}"
+        total = rows[-1]
+        ended = "decided early" if total.examples < total.available else "after all examples"
+        title = f"{run}@{first.step:,} − {first.base}@{first.base_step:,}, {ended}: {asked}"
         headings = ("dataset", metric_title(first.metric), "interval at the stop", "examples", "answer")
         grid = titled_grid(title, headings, right=("examples",))
         for row in rows:

@@ -41,6 +41,11 @@ class Stopped:
     shares: dict[str, float]
     parts: dict[str, StoppedPart]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all examples were scored."""
+        return all(part.examples == part.available for part in self.parts.values())
+
     @classmethod
     def decode(cls, value: Any, where: Path) -> Self:
         """From JSON. ScoreError if it is not what was written."""

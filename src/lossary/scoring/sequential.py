@@ -2,8 +2,8 @@
 
 The examples of a dataset come in a random order that its frozen part alone determines; windows end where the looks of
 its monitor are (statistics/sequential.py). The next window is of the undecided dataset that lowers the variance of the
-total most. Scores of the windows and what was clear are stored apart from whole scores. All examples of the validation
-set are held in memory, about 4 kB for one of 512 tokens.
+total most. Scores of the windows and what was clear are stored apart from whole scores; those of all examples are whole
+scores too. All examples of the validation set are held in memory, about 4 kB for one of 512 tokens.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from lossary.data.philox import stream_key
 from lossary.errors import ScoreError
 from lossary.folder import StudyFolder
 from lossary.naming import names_of
-from lossary.results.records import ScoreHeader, read_header, write_scores
+from lossary.results.records import ScoreHeader, read_header, write_score_windows, write_scores
 from lossary.results.scorefile import Columns, ScoreFile
 from lossary.results.stopped import Stopped, StoppedPart
 from lossary.scoring.api import Scorer, View, Window
@@ -75,7 +75,10 @@ def score_until_decided(
 def score_in_windows(
     path: Path, scorer: Scorer, view: View, header: ScoreHeader, until: Until, *, emit: Emit
 ) -> Stopped:
-    """Scores windows of a view until all datasets are decided, and stores them; says what was clear, and where."""
+    """Scores windows of a view until all datasets are decided, and stores them; says what was clear, and where.
+
+    `path` is below `sequential/`; scores of all examples are also stored in `scores/` beside it, as whole ones.
+    """
     base = ScoreFile(until.base)
     called = names_of(path.parents[3]).called
     whole = list(view.windows())
@@ -90,8 +93,11 @@ def score_in_windows(
     for table in score_windows(scorer, course.windows(), header, total=len(view), emit=emit):
         course.take(table)
     stopped = _stopped(parts, base.header, until)
-    write_scores(path, _sorted(parts, header.objectives), _partial_header(header, parts, stopped))
+    table = _sorted(parts, header.objectives)
+    write_scores(path, table, _partial_header(header, parts, stopped))
     scored = sum(part.scored for part in parts)
+    if stopped.is_whole:
+        write_score_windows(path.parents[1] / "scores" / path.name, _as_whole(table, whole), header)
     undecided = ", ".join(called(part.name) for part in parts if part.seen.answer == "undecided")
     enough = f"not decided: {undecided}" if undecided else "all datasets are decided"
     told = f"step {header.step:,}: {scored:,} of {len(view):,} examples were scored; {enough}"
@@ -272,6 +278,23 @@ def _sorted(parts: Sequence[_Part], objectives: Sequence[str]) -> pa.Table:
     return pa.concat_tables(found)
 
 
+def _as_whole(table: pa.Table, windows: Sequence[Window]) -> Iterator[pa.Table]:
+    """The rows of all examples window by window, as whole scoring hands them in."""
+    # As text: the dictionary of a window is to have no name but its own.
+    table = table.cast(pa.schema([field.with_type(_plain(field.type)) for field in table.schema]))
+    objectives, datasets, numbers = (table[name].to_numpy() for name in ("objective", "dataset", "example"))
+    for window in windows:
+        is_in = (datasets == window.dataset) & np.isin(numbers, window.examples.example)
+        for objective in dict.fromkeys(objectives):
+            rows = np.flatnonzero(is_in & (objectives == objective))
+            if len(rows):
+                yield table.take(rows)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _stands(path: Path, header: ScoreHeader, until: Until) -> bool:
     """Whether the file answers the same of these weights."""
     try:
@@ -279,7 +302,8 @@ def _stands(path: Path, header: ScoreHeader, until: Until) -> bool:
         base = read_header(until.base)
     except ScoreError:
         return False
-    if found is None or found.stopped is None:
+    # Whoever asks again where all examples were scored lacks the whole scores of them.
+    if found is None or found.stopped is None or found.stopped.is_whole:
         return False
     asked: dict[str, Any] = {
         "rule": until.rule,

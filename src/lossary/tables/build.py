@@ -86,12 +86,7 @@ def build_table(
             raise UsageError(
                 f"nothing was scored at step {step:,}", where="--step", hint="; ".join(notes[-_SHOWN:]) + "."
             )
-        hint = (
-            _early_hint(folder, _known_runs(study, folder, runs)) or "Run `lossary run` (or train and evaluate) first."
-        )
-        if not study.runs:
-            hint = "The study has no runs: `lossary evaluate --checkpoint FOLDER` scores what you have."
-        raise ScoreError("there are no scores of this validation set", where=str(folder.root / "runs"), hint=hint)
+        raise _no_scores(study, folder, runs)
     datasets = _dataset_rows(study, folder, validation)
     sequential, early_notes = sequential_answers(
         study, folder, _known_runs(study, folder, runs), step=step if isinstance(step, int) else None
@@ -230,15 +225,17 @@ def _first_loss(files: Sequence[Path]) -> Metric:
     return next(iter(ranked_by([read_header(path) for path in files])), Criterion().metric)
 
 
-def _early_hint(folder: StudyFolder, runs: Sequence[str]) -> str:
-    """Where scores of some examples alone are, if nothing else is."""
-    early = [run for run in runs if is_scored_in_part(folder, run)]
-    if not early:
-        return ""
-    return (
-        f"{', '.join(early)}: {IN_PART}, but until it was clear how it differs from another run: `lossary show` shows "
-        f"that beside the table; `lossary evaluate --run {early[0]}` scores the rest."
-    )
+def _no_scores(study: Study, folder: StudyFolder, runs: Sequence[str] | None) -> ScoreError:
+    """Says that nothing is scored, or some examples alone, of the named runs or of all."""
+    early = [run for run in _known_runs(study, folder, runs) if is_scored_in_part(folder, run)]
+    said = "there are no scores of this validation set" + ("" if runs is None else f" for {', '.join(runs)}")
+    hint = "Run `lossary run` (or train and evaluate) first."
+    if not study.runs:
+        hint = "The study has no runs: `lossary evaluate --checkpoint FOLDER` scores what you have."
+    if early:
+        said = f"{', '.join(early)}: {IN_PART}, but until it was clear how it differs from another run"
+        hint = f"`lossary evaluate --run {early[0]}` scores all; `lossary show` shows what was clear beside its table."
+    return ScoreError(said, where=str(folder.root / "runs"), hint=hint)
 
 
 def _why_not(files: Sequence[Path], steps: Sequence[int], chosen: int | None) -> str:

@@ -61,13 +61,16 @@ def parse_margins(texts: Sequence[str], *, where: str) -> dict[Metric, float]:
     return found
 
 
-def check_margin(margin: float, text: str, *, where: str) -> None:
+_MARGIN = "Expected a number above 0 (nats, bits a byte; 0.01 is a point of accuracy), or METRIC=NUMBER."
+
+
+def check_margin(margin: float, text: str, *, where: str, hint: str = _MARGIN) -> None:
     """UsageError unless a margin is a number above 0."""
     if not 0 < margin < float("inf"):
         raise UsageError(
             f"{text!r} is no margin",
             where=where,
-            hint="Expected a number above 0 (nats, bits a byte; 0.01 is a point of accuracy), or METRIC=NUMBER.",
+            hint=hint,
         )
 
 

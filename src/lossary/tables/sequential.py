@@ -36,14 +36,19 @@ class _Found:
 
 
 def sequential_answers(
-    study: Study, folder: StudyFolder, runs: Sequence[str], *, step: int | None = None
+    study: Study, folder: StudyFolder, runs: Sequence[str], *, step: int | None = None, superseded: bool = False
 ) -> tuple[list[SequentialAnswer], list[str]]:
-    """Each run's answers at a step, or its newest ones if it has no whole scores as new; notes on what they are."""
+    """Each run's answers at a step, or its newest ones if it has no whole scores as new; notes on what they are.
+
+    With `superseded`, also those beside whole scores.
+    """
     parts = present_validation(study, folder)["parts"]
     answers, notes = list[SequentialAnswer](), list[str]()
     for run in runs:
         found = _newest(folder, run, step)
-        if found is None or _is_superseded(folder, run, found.header.step, newest=step is None):
+        if found is None:
+            continue
+        if not superseded and _is_superseded(folder, run, found.header.step, newest=step is None):
             continue
         if why := _stale(folder, found.stopped, parts):
             notes.append(f"{run}: what was decided early at step {found.header.step:,} is left out: {why}")

@@ -28,6 +28,7 @@ from lossary.scoring.sequential import Until, frozen_order, score_in_windows
 from lossary.scoring.views import open_view
 from lossary.study import Study
 from lossary.tables.build import build_table, scored_files
+from lossary.tables.sequential import sequential_answers
 from lossary.verify import verify
 
 SHARES = {"pairs": 0.25, "stories": 0.5, "lines": 0.25}
@@ -242,3 +243,45 @@ def test_without_a_base_nothing_is_scored(study: tuple[Study, StudyFolder]) -> N
     assert "compared with itself" in refused(Decide(base="torch_a"), runs=["torch_a"]).message
     lacking = refused(Decide(base="tf_a"))
     assert lacking.message == "tf_a has no whole scores in the study's vocabulary"
+
+
+def test_where_no_example_is_left_out_the_scores_are_those_of_whole_scoring(study: tuple[Study, StudyFolder]) -> None:
+    opened, folder = study
+    whole, early = folder.scores("torch_stories", 12), folder.sequential("torch_stories", 12)
+    stopped, _ = stop(folder, noise, margin=0.001)
+    assert stopped.is_whole, stopped.parts
+    # In part of them nothing is written among whole scores.
+    written = whole.read_bytes()
+    whole.unlink()
+    assert not stop(folder, lambda examples: 1.0 + noise(examples))[0].is_whole
+    assert not whole.exists()
+
+    view, header = open_view(folder, None, "mlm"), header_of(folder, "torch_stories")
+    scores = score_windows(Shifted(noise), view.windows(), header, total=len(view), emit=lambda _: None)
+    write_score_windows(whole, scores, header)
+    assert whole.read_bytes() == written
+    table = build_table(opened, folder)
+    assert [run.name for run in table.runs] == ["torch_a", "torch_stories"]
+    assert not [note for note in table.notes if "not scored on all examples" in note]
+    assert early.is_file()
+    assert sequential_answers(opened, folder, ["torch_stories"]) == ([], [])
+    compared = lossary.compare("torch_a", "torch_stories", folder.root, within=0.001)
+    assert compared.decisions
+
+
+def test_runs_are_told_what_lacks_for_a_comparison(study: tuple[Study, StudyFolder]) -> None:
+    opened, folder = study
+    with pytest.raises(UsageError) as caught:
+        evaluate_until_decided(opened, folder, Decide(), runs=["torch_a"], listener=NotesOnly())
+    assert caught.value.message == "no run but torch_a has whole scores, and a run cannot be its own base"
+    assert "for one of: tf_a, torch_stories" in str(caught.value.hint)
+    stop(folder, lambda examples: 1.0 + noise(examples))
+    with pytest.raises(ScoreError, match="torch_stories: not scored on all examples") as early:
+        lossary.compare("torch_a", "torch_stories", folder.root)
+    assert "lossary evaluate --run torch_stories" in str(early.value.hint)
+    with pytest.raises(ScoreError, match="there are no scores of this validation set for tf_a"):
+        lossary.compare("torch_a", "tf_a", folder.root)
+    arguments = ["evaluate", str(folder.root), "--until", "decided", "--within"]
+    margin = CliRunner().invoke(app, [*arguments, "-1"]).exception
+    assert isinstance(margin, UsageError)
+    assert margin.hint == "Expected a number above 0: nats of the MLM loss, as 0.01."
