@@ -259,6 +259,24 @@ def test_filters_are_metrics_of_their_own_and_unknown_ones_wait_for_the_map(tmp_
     assert any(scores.metric == "bleu_accuracy" and scores.y[0] == 0.25 for scores in mapped.examples)
 
 
+def test_a_folder_that_is_refused_names_all_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+    (tmp_path / "a.eval").write_text("no log")
+    (tmp_path / "b.eval").write_text("no log either")
+    for at in range(5):
+        path = tmp_path / f"2026-11-29T10-00-0{at}+00-00_arc_x.json"
+        path.write_text('{"version": 2, "eval": {"eval_id": "x"}}')
+    with pytest.raises(SourceError) as refused:
+        read_any(tmp_path, NO_MAPS)
+    said = str(refused.value.hint)
+    assert "lossary[inspect]" in said
+    assert str(tmp_path / "a.eval") in (refused.value.where or "")
+    for name in ("b.eval", *(f"0{at}+00-00_arc_x.json" for at in range(5))):
+        assert name in said, name
+
+
 def test_steps_of_one_model_are_told_apart_and_the_last_evaluation_counts(tmp_path: Path) -> None:
     for step, value in (("step100", 0.0), ("step200", 1.0)):
         write_samples(tmp_path / step / "org__m", "arc", [sample(i, {"acc": value}) for i in range(3)])
@@ -267,6 +285,58 @@ def test_steps_of_one_model_are_told_apart_and_the_last_evaluation_counts(tmp_pa
     found = read_any(tmp_path, NO_MAPS)
     assert {scores.run: scores.y.mean() for scores in found.examples} == {"step100/org__m": 0.0, "step200/org__m": 1.0}
     assert any("2026-11-28" in note and "evaluated again later" in note for note in found.notes)
+
+
+def write_results(folder: Path, model: str, results: Line, *, samples: int = 4, date: str = DATE) -> None:
+    value = {"results": results, "model_name": model, "n-samples": {"arc": {"original": 99, "effective": samples}}}
+    (folder / f"results_{date}.json").write_text(json.dumps(value, indent=2))
+
+
+def test_hidden_folders_of_local_models_are_read_and_called_as_their_users_do(tmp_path: Path) -> None:
+    folders = (".__step1000", "__home__u__step2000", "org__m", ".__ckpts__step3000", "c__d", "plain")
+    for at, name in enumerate(folders):
+        write_samples(tmp_path / str(at) / name, "arc", [sample(i, {"acc": 1.0}) for i in range(4)])
+    write_results(tmp_path / "0/.__step1000", "./step1000", {})
+    write_results(tmp_path / "2/org__m", "org/m", {})
+    # A folder that its user called otherwise keeps its name, and so do other hidden ones.
+    write_results(tmp_path / "4/c__d", "another/model", {})
+    (tmp_path / "0/.cache").mkdir()
+    (tmp_path / "0/.cache/log.txt").write_text("step 1 loss 2.3\nstep 2 loss 2.2\n")
+    (tmp_path / "0/.__step1000/log.txt").write_text("step 1 loss 2.3\nstep 2 loss 2.2\n")
+    found = read_any(tmp_path, NO_MAPS)
+    assert found.runs == {"step1000", "step2000", "org/m", "step3000", "c__d", "plain"}
+    assert not found.curves
+    assert read_any(tmp_path / "0/.__step1000" / f"samples_arc_{DATE}.jsonl", NO_MAPS).runs == {"step1000"}
+
+
+def test_models_of_one_name_are_told_apart_by_what_is_above_them(tmp_path: Path) -> None:
+    for name in ("x/.__hf", "y/.__hf", "z/.__hf", "z/hf", "z/.__a__hf", ".__only"):
+        write_samples(tmp_path / name, "arc", [sample(i, {"acc": 1.0}) for i in range(3)])
+    found = read_any(tmp_path, NO_MAPS)
+    assert found.runs == {"x/hf", "y/hf", "z/.__hf", "z/hf", "z/a__hf", "only"}
+    assert len(found.examples) == 6
+
+
+def test_results_beside_samples_are_named_and_what_they_say_otherwise_is_a_conflict(tmp_path: Path) -> None:
+    scores = [
+        {"acc": float(i % 2), "word_perplexity": [-10.0 - i, 5], "bits_per_byte": [-10.0 - i, 20]} for i in range(4)
+    ]
+    means = {"word_perplexity,none": math.exp(46 / 20), "bits_per_byte,none": 46 / 80 / math.log(2)}
+    for run, acc in (("a", 0.5), ("b", 0.75)):
+        write_samples(tmp_path / run, "arc", [sample(i, line) for i, line in enumerate(scores)])
+        write_results(tmp_path / run, run, {"arc": {"alias": "arc", "acc,none": acc, **means}})
+    found = read_any(tmp_path, NO_MAPS)
+    conflict, left_out = found.notes
+    assert conflict == (
+        f"b, arc: in conflict, b/results_{DATE}.json says acc 0.75 where its samples give 0.5; the samples count"
+    )
+    assert left_out == f"left out, as the samples beside are read: a/results_{DATE}.json; b/results_{DATE}.json"
+    assert [(mapped.run, mapped.source) for mapped in found.mapping if mapped.conflict] == [("b", "acc")]
+    write_samples(tmp_path / "a", "arc", [sample(i, line) for i, line in enumerate(scores[:3])])
+    assert any("4 samples where the file has 3" in note for note in read_any(tmp_path, NO_MAPS).notes)
+    # Results of another evaluation say nothing of these samples.
+    (tmp_path / f"b/results_{DATE}.json").rename(tmp_path / "b/results_2020-01-01T00-00-00.000000.json")
+    assert not any(note.startswith("b, arc") for note in read_any(tmp_path, NO_MAPS).notes)
 
 
 def test_a_number_that_is_none_leaves_its_cell_without_one(tmp_path: Path) -> None:

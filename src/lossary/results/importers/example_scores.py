@@ -5,7 +5,7 @@ Of what a folder holds twice, the last evaluation counts, and runs of one name a
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,9 @@ from lossary.errors import SourceError
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import ExampleScores, Imported, Mapped
 
-__all__ = ["Gathered", "Refusal", "Score", "latest_of_each", "part_right", "runs_by_folder", "slug"]
+__all__ = ["SAMPLES", "Gathered", "Refusal", "Score", "latest_of_each", "part_right", "runs_by_folder", "slug"]
 
+SAMPLES = "samples of lm-evaluation-harness"
 _MOST_EXAMPLES = 20_000_000
 
 
@@ -148,26 +149,50 @@ def slug(name: str) -> str:
 def runs_by_folder(parts: Iterable[Imported], root: Path) -> list[Imported]:
     """The parts with the runs of folders of one name, as those of one model's steps are, called by their paths."""
     parts = list(parts)
-    homes: dict[str, set[Path]] = defaultdict(set)
-    for part in parts:
-        for scores in part.examples:
-            homes[scores.run].add(Path(part.path).parent)
-
-    def name(part: Imported, run: str) -> str:
-        path = Path(part.path).parent
-        several = len(homes.get(run, ())) > 1 and path in homes[run]
-        return str(path.relative_to(root)) if several and path.is_relative_to(root) else run
-
+    names = _told_apart([(scores.run, _home(part, root)) for part in parts for scores in part.examples])
     return [
         replace(
             part,
-            examples=[replace(scores, run=name(part, scores.run)) for scores in part.examples],
-            mapping=[replace(mapped, run=name(part, mapped.run)) for mapped in part.mapping],
+            examples=[replace(scores, run=names[scores.run, _home(part, root)]) for scores in part.examples],
+            mapping=[replace(item, run=names.get((item.run, _home(part, root)), item.run)) for item in part.mapping],
         )
         if part.examples
         else part
         for part in parts
     ]
+
+
+class _Home(NamedTuple):
+    """Where the scores of a run lie below what is imported, and whether the folder is called by the run."""
+
+    folder: Path
+    is_of_run: bool
+
+
+def _home(part: Imported, root: Path) -> _Home:
+    folder = Path(part.path).parent
+    return _Home(folder.relative_to(root) if folder.is_relative_to(root) else folder, part.kind == SAMPLES)
+
+
+def _told_apart(found: Iterable[tuple[str, _Home]]) -> dict[tuple[str, _Home], str]:
+    """What to call each run of each folder: no two alike, and no longer than it takes."""
+    names = {place: place[0] for place in found}
+    for form in (_above, _below, _whole):
+        counts = Counter(names.values())
+        names = {place: form(*place) if counts[name] > 1 else name for place, name in names.items()}
+    return names
+
+
+def _above(run: str, home: _Home) -> str:
+    return str((home.folder.parent if home.is_of_run else home.folder) / run)
+
+
+def _below(run: str, home: _Home) -> str:
+    return str(home.folder.parent / (home.folder.name.lstrip("._") or run)) if home.is_of_run else _above(run, home)
+
+
+def _whole(run: str, home: _Home) -> str:
+    return str(home.folder) if home.is_of_run else _above(run, home)
 
 
 def latest_of_each(parts: Iterable[Imported], root: Path) -> list[Imported]:

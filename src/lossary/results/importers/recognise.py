@@ -20,6 +20,7 @@ from lossary.results.importers.grids import (
     read_html_grids,
     read_markdown_grids,
 )
+from lossary.results.importers.harness_results import held_against_results
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.inspect_logs import is_inspect, read_inspect
 from lossary.results.importers.latex import has_latex_tables, read_latex_grids
@@ -29,7 +30,7 @@ from lossary.results.importers.logrows import has_rows
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.markup import as_html
 from lossary.results.importers.mlflow import read_mlflow_files, read_mlflow_sqlite
-from lossary.results.importers.model import Imported
+from lossary.results.importers.model import Imported, noted
 from lossary.results.importers.names import read_name
 from lossary.results.importers.notebooks import is_notebook, read_notebook
 from lossary.results.importers.orient import read_grids
@@ -58,7 +59,7 @@ from lossary.results.importers.records import (
     read_json_records,
     read_parquet,
 )
-from lossary.results.importers.samples import is_of_examples, is_samples, read_samples
+from lossary.results.importers.samples import has_samples, is_of_examples, is_samples, read_samples
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
 from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, tables_of
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
@@ -171,28 +172,42 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
         parts.append(_of_file(read_tensorboard(path, maps, events), path))
     if any(_is_of_mlflow(Path(folder)) for folder, _, _ in os.walk(path, followlinks=False)):
         parts.append(_of_file(read_mlflow_files(path, maps), path))
-    skipped: list[Path] = []
+    skipped: list[str] = []
+    refused: list[SourceError] = []
     for file in _newest_states(_other_files(path)):
         try:
             parts.append(_read_file(file, maps))
         except LossaryError as error:
             # Numbers of other tasks would look whole without it.
             if isinstance(error, SourceError) and is_of_examples(file):
-                raise
-            skipped.append(file)
+                refused.append(error)
+                continue
+            skipped.append(str(file.relative_to(path)))
             if len(skipped) <= 3:
                 said = error.message if error.hint is None else f"{error.message} ({error.hint})"
-                parts.append(Imported(path=str(file), kind="", notes=[f"{file.relative_to(path)}: {said}; left out"]))
+                parts.append(Imported(path=str(file), kind="", notes=[f"{skipped[-1]}: {said}; left out"]))
     if len(skipped) > 3:
-        parts.append(Imported(path=str(path), kind="", notes=[f"{len(skipped) - 3} more files are left out, too"]))
+        parts.append(Imported(path=str(path), kind="", notes=[noted("left out, too", skipped[3:])]))
+    if refused:
+        raise _with_others(refused, [note for part in parts if not part.kind for note in part.notes])
     if not any(part.kind for part in parts):
         tried = "; ".join(note for part in parts for note in part.notes)
         raise SourceError(
             "no event file, no store and no log in the folder that can be read",
             where=str(path),
-            hint=tried[:600] or f"Known: {KINDS}.",
+            hint=tried[:1200] or f"Known: {KINDS}.",
         )
-    return one_of_all(latest_of_each(runs_by_folder(parts, path), path), path)
+    of_examples = latest_of_each(runs_by_folder(parts, path), path)
+    return one_of_all(held_against_results(of_examples, path), path)
+
+
+def _with_others(refused: list[SourceError], notes: list[str]) -> SourceError:
+    """The first refusal of a folder, with the other files that cannot be read."""
+    first, *others = refused
+    also = [f"Refused, too: {error.where}: {error.message}" for error in others[:8]]
+    also += [f"And {len(others) - 8} more"] if len(others) > 8 else []
+    hint = ". ".join(text.rstrip(".") for text in (*also, *notes, first.hint or "") if text)
+    return type(first)(first.message, where=first.where, hint=f"{hint}." if hint else None)
 
 
 def _is_of_mlflow(folder: Path) -> bool:
@@ -204,9 +219,13 @@ def _other_files(path: Path) -> list[Path]:
     found = []
     for folder, names, files in os.walk(path, followlinks=False):
         of_mlflow = ("metrics", "params", "tags") if "meta.yaml" in files else ()
-        names[:] = sorted(name for name in names if not name.startswith(".") and name not in of_mlflow)
+        names[:] = sorted(name for name in names if _is_to_enter(Path(folder) / name) and name not in of_mlflow)
+        is_hidden = Path(folder) != path and Path(folder).name.startswith(".")
+        names[:] = [] if is_hidden else names
         for name in sorted(files):
             file = Path(folder) / name
+            if is_hidden and not is_of_examples(file):
+                continue
             if name in ("debug.log", "debug-internal.log", "debug-core.log") and "wandb" in Path(folder).parts:
                 continue
             wanted = (
@@ -218,6 +237,10 @@ def _other_files(path: Path) -> list[Path]:
             if len(found) > _MOST_FILES:
                 raise SourceError(f"more than {_MOST_FILES:,} files", where=str(path))
     return found
+
+
+def _is_to_enter(folder: Path) -> bool:
+    return not folder.name.startswith(".") or has_samples(folder)
 
 
 def _newest_states(files: list[Path]) -> Iterator[Path]:

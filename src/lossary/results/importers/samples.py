@@ -3,8 +3,9 @@
     {"doc_id": 0, "doc": …, "filter": "none", "metrics": ["acc"], "doc_hash": …, "prompt_hash": …, "target_hash": …,
      "acc": 1.0, "bits_per_byte": [-310.4, 212]}
 
-The task is the dataset, the folder (the model's name) the run. A pair is a log-likelihood and the bytes or words of the
-text; one number is the example's own. What was asked is known by its hashes: only the same is subtracted later.
+The task is the dataset, the model that the folder is called by the run. A pair is a log-likelihood and the bytes or
+words of the text; one number is the example's own. What was asked is known by its hashes: only the same is subtracted
+later.
 """
 
 import math
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lossary.errors import SourceError
-from lossary.results.importers.example_scores import Gathered, Refusal, Score, part_right, slug
+from lossary.results.importers.example_scores import SAMPLES, Gathered, Refusal, Score, part_right, slug
+from lossary.results.importers.harness_results import model_of
 from lossary.results.importers.lines import KeyTwice, is_number, lines_of, parsed_json
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported
 
-__all__ = ["is_of_examples", "is_samples", "read_samples"]
+__all__ = ["has_samples", "is_of_examples", "is_samples", "read_samples"]
 
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
 # What a line says beside its metrics.
@@ -33,6 +35,11 @@ def is_of_examples(path: Path) -> bool:
     return _NAME.fullmatch(path.name) is not None or path.suffix == ".eval"
 
 
+def has_samples(folder: Path) -> bool:
+    """Whether samples lie in a folder itself, as in the hidden ones that the harness makes of paths."""
+    return any(_NAME.fullmatch(path.name) for path in folder.glob("samples_*.jsonl"))
+
+
 def is_samples(first: str) -> bool:
     """Whether a file begins as the harness writes its samples; lines are too long to be read for that."""
     return first.startswith('{"doc_id":')
@@ -42,7 +49,7 @@ def read_samples(path: Path, maps: Maps) -> Imported:
     """The scores of one task; SourceError names the first line that is damaged, stands there twice or has no hash."""
     named = _NAME.fullmatch(path.name)
     task = named["task"] if named else path.stem.removeprefix("samples_")
-    gathered = Gathered(path, "samples of lm-evaluation-harness", path.resolve().parent.name, task)
+    gathered = Gathered(path, SAMPLES, model_of(path.resolve().parent), task)
     for place, record in _records(path):
         content = _content(path, place, record)
         kind = str(record.get("filter") or "none")
