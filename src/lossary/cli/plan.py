@@ -31,7 +31,10 @@ def plan(
     ] = False,
     see: Annotated[
         float | None,
-        typer.Option(help="Also say how many validation examples would show a difference of so many nats."),
+        typer.Option(
+            help="Also say how many validation examples would show a difference of so many nats; "
+            "of bits a byte where no two scored runs share a vocabulary."
+        ),
     ] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:

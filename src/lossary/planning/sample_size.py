@@ -4,20 +4,22 @@
     found.validation                  # the table [validation] that has them
 
 By `statistics/power.py`, for each of D datasets: the spread is the largest of all pairs with the base, the level is
-α/(2D), the first one of Holm over the datasets.
+α/(2D), the first one of Holm over the datasets. Runs of the study's own vocabulary are the pilot where two of them were
+scored; those of another one say nothing of its losses.
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor, inf, log10, sqrt
 
+from lossary.data.parts import read_validation_manifest
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
-from lossary.planning.estimates import Estimates
+from lossary.planning.estimates import DatasetEstimate, Estimates
 from lossary.statistics.estimates import LEVEL
 from lossary.statistics.power import examples_for
 from lossary.study import Study
-from lossary.tables.build import best_run, build_table
-from lossary.tables.model import Delta, Metric, Table
+from lossary.tables.build import best_run, build_table, scored_runs
+from lossary.tables.model import Delta, Metric, Table, measure_of
 
 __all__ = ["DatasetSample", "SampleSizes", "sample_sizes"]
 
@@ -34,7 +36,12 @@ class DatasetSample:
     runs: str  # whose difference has it
     deviation: float | None  # of the difference, an example
     needed: int | None
-    available: int | None  # at most, by documents and max_fraction; None where it is not prepared
+    available: int | None  # at most, about, by max_fraction; None where it is not prepared
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether it needs more than it may give."""
+        return self.needed is not None and self.available is not None and self.needed > self.available
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,7 @@ class SampleSizes:
 
     difference: float
     metric: Metric
+    unit: str  # of the difference
     datasets: list[DatasetSample]
     keeping_shares: int | None  # examples in all, if validation shares stay
     own_shares: int | None  # in all, if every dataset has just what it needs
@@ -51,25 +59,43 @@ class SampleSizes:
 
     @property
     def validation(self) -> str:
-        """The table that has just what every dataset needs, as TOML; empty where something is not known."""
-        if self.own_shares is None:
+        """The table that has just what every dataset needs, as TOML; empty where that is not known or not to be had."""
+        if self.own_shares is None or self.visible is not None:
             return ""
         weights = ", ".join(f'"{need.name}" = {need.needed}' for need in self.datasets)
         return f"[validation]\nexamples = {self.own_shares}\nshares = {{ {weights} }}\n"
 
+    @property
+    def visible(self) -> float | None:
+        """Where examples lack: the difference that as many as there are show on every dataset, rounded up."""
+        lacking = [(need.needed or 0, need.available or 0) for need in self.datasets if need.is_lacking]
+        if not lacking:
+            return None
+        if any(available == 0 for _, available in lacking):
+            return inf
+        widest = self.difference * sqrt(max(needed / available for needed, available in lacking))
+        step = 10.0 ** (floor(log10(widest)) - 1)
+        return float(f"{ceil(widest / step) * step:.2g}")
+
 
 def sample_sizes(study: Study, folder: StudyFolder, difference: float, sizes: Estimates) -> SampleSizes:
-    """What it takes to see `difference` (nats) of the main loss. ScoreError where no two runs were scored."""
+    """What it takes to see `difference` of the main loss (nats; bits a byte where no two runs share a vocabulary).
+
+    ScoreError where no two runs were scored.
+    """
     if not 0 < difference < float("inf"):
-        raise UsageError(f"{difference} is no difference", where="--see", hint="Expected nats above 0, as 0.005.")
-    base = best_run(study, folder)
-    if base is None:
+        raise UsageError(
+            f"{difference} is no difference", where="--see", hint="Expected a number above 0, as 0.005 (nats)."
+        )
+    pilot = _pilot(study, folder)
+    if pilot is None:
         raise ScoreError(
             "no two runs are scored on the same examples",
             where=str(folder.root / "runs"),
             hint="Train two short ones: how much their losses differ from example to example is what is needed.",
         )
-    table = build_table(study, folder, base=base)
+    runs, base, left_out = pilot
+    table = build_table(study, folder, runs=runs, base=base)
     metric = table.main_loss
     needs = [_need(table, metric, row.name, difference, sizes, study.validation.max_fraction) for row in table.datasets]
     shares = {row.name: row.validation_share or 0.0 for row in table.datasets}
@@ -80,12 +106,27 @@ def sample_sizes(study: Study, folder: StudyFolder, difference: float, sizes: Es
     return SampleSizes(
         difference=difference,
         metric=metric,
+        unit=measure_of(metric).unit,
         datasets=needs,
         keeping_shares=keeping,
         own_shares=own,
         seconds=_seconds(sizes, keeping, own),
-        notes=list(_notes(needs, keeping, shares)),
+        notes=[*_notes(needs, keeping, shares), *left_out],
     )
+
+
+def _pilot(study: Study, folder: StudyFolder) -> tuple[list[str], str, list[str]] | None:
+    """Runs of one vocabulary, the study's own before others, else all; their base; a note on those left out."""
+    scored = [found.header for found in scored_runs(study, folder)]
+    own = read_validation_manifest(folder)["tokenizer_digest"]
+    # What nobody knows the vocabulary of was scored by the study's own.
+    pieces = {header.run: header.pieces or own for header in scored}
+    groups = [[run for run in pieces if pieces[run] == which] for which in dict.fromkeys([own, *pieces.values()])]
+    for runs in (*groups, [*pieces]):
+        if len(runs) > 1 and (base := best_run(study, folder, runs=runs)) is not None:
+            out = ", ".join(run for run in pieces if run not in runs)
+            return runs, base, [f"{out}: of another vocabulary; left out of the pilot"] if out else []
+    return None
 
 
 def _need(
@@ -94,7 +135,7 @@ def _need(
     deltas = [delta for run in table.runs if (delta := table.delta(run.name, name, metric)) is not None]
     usable = [delta for delta in deltas if delta.variance is not None and delta.n >= _LEAST_PILOT]
     widest = max(usable, key=_spread, default=None)
-    documents = next((d.documents for d in sizes.datasets if d.name == name), None)
+    of = next((d for d in sizes.datasets if d.name == name), None)
     count = None
     if widest is not None:
         level = (1 - LEVEL) / (2 * len(table.datasets))
@@ -105,8 +146,16 @@ def _need(
         runs="" if widest is None else f"{widest.run} − {widest.base}",
         deviation=None if widest is None else float(_spread(widest) ** 0.5),
         needed=count,
-        available=None if documents is None else int(max_fraction * documents),
+        available=None if of is None else _available(of, max_fraction),
     )
+
+
+def _available(of: DatasetEstimate, max_fraction: float) -> int | None:
+    """Examples of as many documents as may leave training; each gives one at least."""
+    if of.documents is None:
+        return None
+    examples = (of.training_examples or 0) + (of.validation_examples or 0)
+    return int(max_fraction * max(of.documents, examples))
 
 
 def _spread(delta: Delta) -> float:
@@ -133,13 +182,6 @@ def _notes(needs: list[DatasetSample], keeping: int | None, shares: dict[str, fl
         for need in needs
         if need.needed is None
     ]
-    for need in needs:
-        most = need.available
-        if most is not None and need.needed is not None and need.needed > most:
-            notes.append(
-                f"{need.name}: {need.needed:,} examples are needed, and {most:,} of its documents at most may leave "
-                "training; long documents give more than one"
-            )
     if keeping is not None:
         scarce = max(needs, key=lambda need: (need.needed or 0) / (shares[need.name] or 1.0))
         notes.append(f"with shares as they are, {scarce.name} decides how many it takes")

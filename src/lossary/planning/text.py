@@ -129,12 +129,14 @@ def plan_value(plan: Plan, sizes: Estimates) -> dict[str, Any]:
 
 def sample_lines(found: SampleSizes) -> list[str]:
     """What it takes to see a difference, and the table [validation] that has it."""
-    rows: list[tuple[str, ...]] = [("dataset", "pilot", "deviation", "needed", "at most")]
+    rows: list[tuple[str, ...]] = [("dataset", "pilot", "deviation", "needed", "at most", "spread of")]
     for need in found.datasets:
         deviation = "—" if need.deviation is None else f"{need.deviation:.3f}"
-        rows.append((need.name, _count(need.pilot), deviation, _count(need.needed), _count(need.available)))
+        counts = map(_count, (need.needed, need.available))
+        rows.append((need.name, _count(need.pilot), deviation, *counts, need.runs or "—"))
     lines = [
-        f"Examples that show a difference of {found.difference:g} in {found.metric} on each dataset (power 0.8, Holm):",
+        f"Examples that show a difference of {found.difference:g} {found.unit} in {found.metric} on each dataset "
+        "(power 0.8, Holm):",
         *aligned(rows),
     ]
     if found.own_shares is not None:
@@ -145,5 +147,17 @@ def sample_lines(found: SampleSizes) -> list[str]:
         lines += [
             f"  {run}: {keeping:,.0f} s or {own:,.0f} s an evaluation" for run, (keeping, own) in found.seconds.items()
         ]
-        lines += ["", *found.validation.splitlines()]
+        lines += ["", *(found.validation.splitlines() or _lacking_lines(found))]
     return [*lines, *(f"note: {note}" for note in found.notes)]
+
+
+def _lacking_lines(found: SampleSizes) -> list[str]:
+    """Why no table [validation] has so many examples, and what could be done."""
+    lacking = [need for need in found.datasets if need.is_lacking]
+    few = "; ".join(
+        f"{need.name} needs {_count(need.needed)} and has about {_count(need.available)}" for need in lacking
+    )
+    lines = [f"So many cannot be frozen, at most max_fraction of the documents of each dataset leaves training: {few}."]
+    if found.visible is not None and found.visible < float("inf"):
+        lines += [f"What there is shows {found.visible:g} {found.unit}: `lossary plan --see {found.visible:g}`."]
+    return [*lines, "More documents, or a higher max_fraction in [validation], show smaller ones."]

@@ -4,10 +4,12 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tests.scored import score_run
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.planning.estimates import Estimates
 from lossary.planning.sample_size import SampleSizes, sample_sizes
+from lossary.results.records import read_header, write_scores
 from lossary.study_file import load_study
 
 DATASETS = ("reform", "views", "dialogue")
@@ -75,6 +78,7 @@ def test_what_it_proposes_is_a_validation_table() -> None:
     found = SampleSizes(
         difference=0.01,
         metric="mlm_loss",
+        unit="nats",
         datasets=needs,
         keeping_shares=9_000,
         own_shares=4_900,
@@ -83,6 +87,53 @@ def test_what_it_proposes_is_a_validation_table() -> None:
     )
     table = tomllib.loads(found.validation)["validation"]
     assert table == {"examples": 4_900, "shares": {"wiki": 4_000, "code": 900}}
+
+
+def test_what_cannot_be_frozen_is_no_table_and_what_there_is_shows_more() -> None:
+    from lossary.planning.sample_size import DatasetSample
+    from lossary.planning.text import sample_lines
+
+    def found(difference: float, needed: int, available: int) -> SampleSizes:
+        need = DatasetSample(name="wiki", pilot=50, runs="b − a", deviation=1.0, needed=needed, available=available)
+        return SampleSizes(
+            difference=difference,
+            metric="mlm_loss",
+            unit="nats",
+            datasets=[need],
+            keeping_shares=needed,
+            own_shares=needed,
+            seconds={},
+            notes=[],
+        )
+
+    lacking = found(0.05, 10_000, 900)
+    assert lacking.validation == ""
+    assert lacking.visible == 0.17  # 0.05 · √(10,000 / 900) = 0.1667
+    text = "\n".join(sample_lines(lacking))
+    assert "wiki needs 10,000 and has about 900" in text
+    assert "`lossary plan --see 0.17`" in text
+    assert "[validation]\n" not in text
+    assert found(3.0, 10_000, 900).visible == 10.0
+    assert found(0.05, 900, 900).visible is None
+    nothing = found(0.05, 10, 0)
+    assert nothing.validation == ""
+    assert "--see" not in "\n".join(sample_lines(nothing))
+
+
+def test_the_pilot_is_of_the_studys_own_vocabulary_where_two_runs_have_it(study: Path) -> None:
+    before = seen(study, 0.01)
+    own = study / "runs" / "tf_xxl" / "scores" / "00000100.parquet"
+    foreign = study / "runs" / "foreign" / "scores" / own.name
+    foreign.parent.mkdir(parents=True)
+    header = replace(read_header(own), run="foreign", vocabulary="other", vocabulary_digest="blake2b:other")
+    write_scores(foreign, pq.read_table(own), header)
+    after = seen(study, 0.01)
+    assert (after.metric, after.unit, after.datasets) == ("mlm_loss", "nats", before.datasets)
+    assert {need.runs for need in after.datasets if need.runs} <= {"torch_xxl − tf_xxl", "tf_xxl − torch_xxl"}
+    assert "foreign: of another vocabulary; left out of the pilot" in after.notes
+    (study / "runs" / "torch_xxl" / "scores" / own.name).unlink()
+    across = seen(study, 0.01)
+    assert (across.metric, across.unit) == ("mlm_bits_per_byte", "bits a byte")
 
 
 def test_so_many_examples_show_it_in_four_cases_of_five() -> None:
@@ -98,7 +149,7 @@ def test_so_many_examples_show_it_in_four_cases_of_five() -> None:
 
 def test_the_verb_says_it_in_text_and_json(scored: Path) -> None:
     text = CliRunner().invoke(app, ["plan", str(scored), "--see", "0.05"]).stdout
-    assert "show a difference of 0.05 in mlm_loss" in text
+    assert "show a difference of 0.05 nats in mlm_loss" in text
     value = json.loads(CliRunner().invoke(app, ["plan", str(scored), "--see", "0.05", "-f", "json"]).stdout)
     assert all(need["available"] for need in value["see"]["datasets"])
     assert value["see"]["difference"] == 0.05
