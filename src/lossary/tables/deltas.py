@@ -16,13 +16,13 @@ from lossary.errors import UsageError
 from lossary.objectives import OBJECTIVES
 from lossary.results.records import ScoreHeader
 from lossary.results.scorefile import PairedSums, ScoreFile
-from lossary.statistics.estimates import Estimate, weighted_mean, within
+from lossary.statistics.estimates import Estimate, within
 from lossary.statistics.multiplicity import holm
 from lossary.statistics.paired import differs_p
 from lossary.statistics.power import examples_needed
 from lossary.tables.model import DatasetRow, Delta, Metric, Table, is_across_vocabularies, measure_of
 from lossary.tables.scores import differences
-from lossary.tables.totals import estimate_of
+from lossary.tables.totals import estimate_of, of_parts
 
 __all__ = ["PairedRuns", "add_deltas", "compare_files", "compare_forced", "is_across", "with_deltas"]
 
@@ -127,9 +127,9 @@ def _deltas(table: Table, base: str, run: str, paired: PairedRuns) -> list[Delta
         for name, estimate in of_metric.items():
             ends = [estimate_of(table.cell(which, name, metric)) for which in (base, run)]
             deltas.append(_delta(base, run, name, metric, estimate, ends, paired.unmatched[name][metric]))
-        total = within(weighted_mean(_weighted(table.datasets, of_metric)), *_range(metric))
         unmatched = sum(of_dataset[metric] for of_dataset in paired.unmatched.values())
         without = [name for name, estimate in of_metric.items() if estimate.value is None and estimate.reason]
+        total = within(of_parts(_weighted(table.datasets, of_metric), is_whole=not without), *_range(metric))
         if without and total.value is not None:
             total = replace(total, reason=f"without {', '.join(without)}")
         deltas.append(_delta(base, run, None, metric, total, None, unmatched))

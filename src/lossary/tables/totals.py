@@ -6,7 +6,7 @@ from math import inf
 from lossary.statistics.estimates import Estimate, weighted_mean, within
 from lossary.tables.model import METRICS, WEIGHTINGS, Cell, DatasetRow, Metric, Table, Total, Weighting, measure_of
 
-__all__ = ["best_in_total", "estimate_of", "totals_of", "weight_of"]
+__all__ = ["best_in_total", "estimate_of", "of_parts", "totals_of", "weight_of"]
 
 Link = Callable[[Metric], str | None]
 _HEADLINES: tuple[Weighting, ...] = ("reported", "validation_share", "macro")
@@ -32,8 +32,19 @@ def weight_of(row: DatasetRow, weighting: Weighting) -> float | None:
 def estimate_of(cell: Cell) -> Estimate:
     """The estimate behind a cell."""
     return Estimate(
-        value=cell.value, low=cell.low, high=cell.high, n=cell.n, variance=cell.variance, degrees=cell.n - 1
+        value=cell.value,
+        low=cell.low,
+        high=cell.high,
+        n=cell.n,
+        variance=cell.variance,
+        degrees=cell.n - 1,
+        method=cell.interval,
     )
+
+
+def of_parts(parts: Sequence[tuple[float, Estimate]], *, is_whole: bool) -> Estimate:
+    """Σ w·value / Σ w; of one part that is all there is, that part with the interval that its own kind has."""
+    return parts[0][1] if is_whole and len(parts) == 1 and parts[0][0] > 0 else weighted_mean(parts)
 
 
 def best_in_total(table: Table, metric: Metric) -> str | None:
@@ -63,7 +74,7 @@ def _total(
     else:
         known = [(weight or 0.0, of_run[name]) for name, weight in weights.items()]
         parts = [(weight, estimate_of(cell)) for weight, cell in known if cell.value is not None]
-        total = within(weighted_mean(parts), 0.0, 1.0 if metric.endswith("accuracy") else inf)
+        total = within(of_parts(parts, is_whole=not left_out), 0.0, 1.0 if metric.endswith("accuracy") else inf)
     # Why there is no interval is no reason to mark the number.
     reason = total.reason if total.value is None else None
     if left_out and total.value is not None:

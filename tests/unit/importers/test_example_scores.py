@@ -146,6 +146,23 @@ def test_two_runs_are_paired_by_example_and_adjusted_together(texts: tuple[Path,
     assert right.adjusted_p > right.p
 
 
+def test_a_total_of_one_dataset_is_its_cell_with_its_interval(texts: tuple[Path, Texts]) -> None:
+    found = table(texts[0], base="m__1").model
+    for run in ("m__1", "m__2"):
+        cell, total = found.cell(run, "arc", "accuracy"), found.find_total(run, "accuracy", "macro")
+        assert total is not None
+        assert (total.value, total.low, total.high, total.n) == (cell.value, cell.low, cell.high, 40)
+        assert (total.interval, total.variance) == ("wilson95", cell.variance)
+    of_arc, whole = found.delta("m__2", "arc", "accuracy"), found.delta("m__2", None, "accuracy")
+    assert of_arc is not None
+    assert whole is not None
+    assert (whole.value, whole.low, whole.high, whole.p) == (of_arc.value, of_arc.low, of_arc.high, of_arc.p)
+    # Of two datasets they are put together.
+    several = found.find_total("m__1", "bits_per_byte", "macro")
+    assert several is not None
+    assert several.interval == "welch95"
+
+
 def test_check_finds_the_gap_of_one_task_by_tests(texts: tuple[Path, Texts]) -> None:
     gap = next(finding for finding in check(texts[0]).model.findings if finding.name == "gap-dataset-specific")
     assert gap.severity == "warning", gap
