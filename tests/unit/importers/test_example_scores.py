@@ -351,6 +351,9 @@ def test_results_beside_samples_are_named_and_what_they_say_otherwise_is_a_confl
     assert [(mapped.run, mapped.source) for mapped in found.mapping if mapped.conflict] == [("b", "acc")]
     write_samples(tmp_path / "a", "arc", [sample(i, line) for i, line in enumerate(scores[:3])])
     assert any("4 samples where the file has 3" in note for note in read_any(tmp_path, NO_MAPS).notes)
+    (tmp_path / "a/results_broken.json").write_text("{")
+    unread = "left out, no results of lm-evaluation-harness: a/results_broken.json"
+    assert unread in read_any(tmp_path, NO_MAPS).notes
     # Results of another evaluation say nothing of these samples.
     (tmp_path / f"b/results_{DATE}.json").rename(tmp_path / "b/results_2020-01-01T00-00-00.000000.json")
     assert not any(note.startswith("b, arc") for note in read_any(tmp_path, NO_MAPS).notes)

@@ -62,17 +62,18 @@ def held_against_results(parts: Iterable[Imported], root: Path) -> list[Imported
         if part.examples and Path(part.path).name.startswith("samples_"):
             by_folder[Path(part.path).parent].append(at)
     beside: list[str] = []
+    unread: list[str] = []
     for folder, places in by_folder.items():
-        for path, read in _results(folder):
-            beside.append(str(path.relative_to(root) if path.is_relative_to(root) else path))
-            date = path.stem.removeprefix("results_")
-            for at in places:
-                if Path(parts[at].path).stem.endswith(f"_{date}"):
-                    parts[at] = _held(parts[at], beside[-1], read)
-    if beside:
-        said = noted("left out, as the samples beside are read", beside, most=3)
-        parts.append(Imported(path=str(root), kind="", notes=[said]))
-    return parts
+        known = dict(_results(folder))
+        for path in sorted(folder.glob("results_*.json")):
+            shown = str(path.relative_to(root) if path.is_relative_to(root) else path)
+            (beside if path in known else unread).append(shown)
+            for at in places if path in known else []:
+                if Path(parts[at].path).stem.endswith(f"_{path.stem.removeprefix('results_')}"):
+                    parts[at] = _held(parts[at], shown, known[path])
+    notes = [noted("left out, as the samples beside are read", beside, most=3)] if beside else []
+    notes += [noted("left out, no results of lm-evaluation-harness", unread, most=3)] if unread else []
+    return [*parts, Imported(path=str(root), kind="", notes=notes)] if notes else parts
 
 
 def _held(part: Imported, shown: str, read: dict[str, Any]) -> Imported:
