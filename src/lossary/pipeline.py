@@ -173,6 +173,9 @@ def _settle(study: Study, folder: StudyFolder, allowed: Allowed, listener: Liste
         known = ", ".join(study.datasets)
         raise UsageError(f"no dataset is called {unknown[0]!r}", where="--keep-prepared", hint=f"Datasets: {known}.")
     plan = make_plan(study, folder, keep=allowed.keep_prepared)
+    if allowed.new_generation and not plan.refused:
+        # Asked for where nothing is lost: then the examples that would stay are to be as many as the study file says.
+        plan = make_plan(study, folder, keep=allowed.keep_prepared, renew=True)
     if plan.refused:
         if not allowed.new_generation:
             raise ChangeRefused(refusal(plan), where=str(folder.study_file))

@@ -48,6 +48,7 @@ __all__ = [
 
 EXAMPLES, HASHES = "examples.arrow", "hashes.arrow"
 _RESTORE = "Restore it from a copy; scores made on it cannot be compared with scores made on other examples."
+_RENEW = "`--new-generation` keeps all that stands and freezes them anew"
 _EARLIER = "the validation set was frozen by an earlier lossary"
 _EARLIER_HINT = (
     "Its tables can be shown and compared. To prepare, train or evaluate, copy study.toml and sources to a new folder."
@@ -171,21 +172,26 @@ def refuse_earlier_layout(folder: StudyFolder, manifest: Mapping[str, Any]) -> N
         raise ShardError(_EARLIER, where=str(folder.validation), hint=_EARLIER_HINT)
 
 
-def examples_plan(study: Study, folder: StudyFolder, *, anew: Collection[str] = ()) -> dict[str, PartPlan]:
+def examples_plan(
+    study: Study, folder: StudyFolder, *, anew: Collection[str] = (), renew: bool = False
+) -> dict[str, PartPlan]:
     """What `prepare` would do with each dataset's validation examples; writes nothing.
 
     `anew` names datasets whose documents will be tokenised anew, so that their digests are not known yet; datasets that
-    are not prepared are counted among them.
+    are not prepared are counted among them. With `renew` examples do not stay where the study file asks for another
+    number of them: what runs depend on is refused then.
     """
     manifests = {
         name: read_manifest(folder.dataset(name))
         for name in study.datasets
         if name not in anew and (folder.dataset(name) / MANIFEST).is_file()
     }
-    return _plan(study, folder, manifests)
+    return _plan(study, folder, manifests, renew=renew)
 
 
-def _plan(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, PartPlan]:
+def _plan(
+    study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str, Any]], *, renew: bool
+) -> dict[str, PartPlan]:
     path = folder.validation / MANIFEST
     if path.is_file() and is_earlier(read_manifest(folder.validation)):
         used = runs_with_results(folder)
@@ -208,9 +214,15 @@ def _plan(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str,
             )
         elif counts and not users[name]:
             plans[name] = PartPlan("frozen", counts)
+        elif renew and users[name] and (other := counts or _other_number(study, part)):
+            plans[name] = PartPlan(
+                "refused", f"{other}, and runs depend on its validation examples: {', '.join(users[name])}"
+            )
         else:
             stay = f"{part['examples']:,} examples stay as they were frozen"
-            plans[name] = PartPlan("kept", f"{stay}: runs depend on them, though {counts}" if counts else stay)
+            plans[name] = PartPlan(
+                "kept", f"{stay}: runs depend on them, though {counts}; {_RENEW}" if counts else stay
+            )
     anew = [name for name, plan in plans.items() if plan.fate == "frozen" and name in known]
     if anew and not any(users.values()):
         # Nothing depends on any of them: together they are what a first `prepare` would make.
@@ -260,6 +272,12 @@ def validation_shares(study: Study, datasets: Mapping[str, Mapping[str, Any]]) -
         weights = {name: float(study.mixture.shares[name]) for name in datasets}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
+
+
+def _other_number(study: Study, part: Mapping[str, Any]) -> str:
+    """How many examples are asked for, if a part was frozen for another number and stayed."""
+    asked, before = study.validation.examples, part["asked"]
+    return "" if asked == before else f"{asked:,} validation examples are asked for, it was frozen for {before:,}"
 
 
 def _changed_counts(study: Study, folder: StudyFolder, datasets: Mapping[str, Mapping[str, Any]]) -> str:

@@ -32,18 +32,25 @@ _UNDO = "undo the change"
 
 
 def make_plan(
-    study: Study, folder: StudyFolder, *, keep: Collection[str] = (), waits: bool = True, looks: bool = False
+    study: Study,
+    folder: StudyFolder,
+    *,
+    keep: Collection[str] = (),
+    waits: bool = True,
+    looks: bool = False,
+    renew: bool = False,
 ) -> Plan:
     """What `lossary run` would do. `keep` names datasets that stay though their sources changed.
 
     Raises SourceError if a source that is needed is missing; UnreadSource if one would have to be read for long and
     the caller does not want to wait. With `looks` sources are looked into, and what is wrong with them, or a device
-    that a run asks for and this machine lacks, is an item.
+    that a run asks for and this machine lacks, is an item. With `renew` frozen examples are refused, and do not stay,
+    where the study file asks for another number of them.
     """
     drawn, names = study.drawn(), folder.names
     keep = [names.drawn_as(name) for name in keep]
     changes = data_changes(drawn, folder.as_drawn, keep=keep, waits=waits, looks=looks)
-    plan = _Planner(drawn, folder.as_drawn, names, changes).plan()
+    plan = _Planner(drawn, folder.as_drawn, names, changes, renew=renew).plan()
     if looks:
         plan = replace(plan, items=tuple(_with_device(study, item) for item in plan.items))
     of_data = ("dataset", "validation", "texts")
@@ -61,7 +68,8 @@ def _with_device(study: Study, item: Item) -> Item:
 class _Planner:
     """Datasets go by what they are drawn as, but for what is told of them."""
 
-    def __init__(self, study: Study, folder: StudyFolder, names: Names, changes: DataChanges) -> None:
+    def __init__(self, study: Study, folder: StudyFolder, names: Names, changes: DataChanges, *, renew: bool) -> None:
+        self.renew = renew
         self.study = study
         self.folder = folder
         self.called = names.called
@@ -135,7 +143,8 @@ class _Planner:
 
     def _validation(self) -> Iterator[Item]:
         known = known_parts(self.folder)
-        for name, part in examples_plan(self.study, self.folder, anew=self.changes.anew).items():
+        parts = examples_plan(self.study, self.folder, anew=self.changes.anew, renew=self.renew)
+        for name, part in parts.items():
             if self.changes.datasets[name].fate == "unusable":
                 continue
             fate = "anew" if part.fate == "frozen" and name in known else part.fate

@@ -127,6 +127,12 @@ def plan_value(plan: Plan, sizes: Estimates) -> dict[str, Any]:
     }
 
 
+_FROZEN = (
+    "Frozen examples stay while runs depend on them: with this table in the study file `lossary run --new-generation` "
+    "keeps all that stands, and makes examples and runs anew."
+)
+
+
 def sample_lines(found: SampleSizes) -> list[str]:
     """What it takes to see a difference, and the table [validation] that has it."""
     rows: list[tuple[str, ...]] = [("dataset", "pilot", "deviation", "needed", "at most", "spread of")]
@@ -148,6 +154,7 @@ def sample_lines(found: SampleSizes) -> list[str]:
             f"  {run}: {keeping:,.0f} s or {own:,.0f} s an evaluation" for run, (keeping, own) in found.seconds.items()
         ]
         lines += ["", *(found.validation.splitlines() or _lacking_lines(found))]
+        lines += [_FROZEN] if found.validation else []
     return [*lines, *(f"note: {note}" for note in found.notes)]
 
 

@@ -9,13 +9,16 @@ import pytest
 from tests.conftest import TINY
 from tests.scored import score_run
 
+from lossary import pipeline
 from lossary.data.batches import TrainingData
 from lossary.data.frozen_texts import texts_folder
+from lossary.data.parts import read_validation_manifest
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
 from lossary.errors import CheckpointError, DataError, SourceError, StudyError
 from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
+from lossary.launcher import NotesOnly
 from lossary.planning.estimates import estimate
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.model import Plan
@@ -294,6 +297,43 @@ def test_only_the_changed_run_is_made_anew(done: StudyFolder) -> None:
     found = fates(make_plan(study, done))
     assert found["run torch_a"] == "made"
     assert found["validation lines"] == "kept"
+
+
+def test_a_new_generation_has_as_many_examples_as_are_asked_for_now(done: StudyFolder) -> None:
+    more = text(("examples = 60", "examples = 80"))
+    study = parse_study(more)
+    stays = next(item for item in make_plan(study, done).items if item.what == "validation lines")
+    assert stays.fate == "kept"
+    assert "--new-generation" in stays.why
+    # That a `prepare` came between is no reason why they should stay.
+    prepare_examples(study, done)
+    assert read_validation_manifest(done)["per_dataset"]["lines"]["examples"] == 15
+    assert not make_plan(study, done).refused
+    done.study_file.write_text(more)
+    told: list[str] = []
+    listener = NotesOnly()
+    listener.note = told.append  # type: ignore[method-assign]
+    pipeline.prepare(study, done, workers=1, allowed=pipeline.Allowed(new_generation=True), listener=listener)
+    assert read_validation_manifest(done)["per_dataset"]["lines"]["examples"] == 20
+    kept = StudyFolder(done.generations / "0001")
+    assert read_validation_manifest(kept)["per_dataset"]["lines"]["examples"] == 15
+    assert kept.scores("torch_a", 12).is_file()
+    assert not done.run("torch_a").exists()
+    assert any("0001" in note for note in told)
+    # What is as it was asked for is not made anew again.
+    begin(study, done, "torch_a", 12)
+    score_run(done, "torch_a")
+    pipeline.prepare(study, done, workers=1, allowed=pipeline.Allowed(new_generation=True), listener=listener)
+    assert [path.name for path in done.generations.iterdir()] == ["0001"]
+
+
+def test_a_new_generation_for_another_change_lets_frozen_examples_stay(done: StudyFolder) -> None:
+    study = parse_study(text(("examples = 60", "examples = 80"), ("learning_rate = 0.003", "learning_rate = 0.004")))
+    score_run(done, "other")
+    pipeline.prepare(study, done, workers=1, allowed=pipeline.Allowed(new_generation=True), listener=NotesOnly())
+    assert read_validation_manifest(done)["per_dataset"]["lines"]["examples"] == 15
+    assert not done.run("torch_a").exists()
+    assert done.scores("other", 12).is_file()
 
 
 @pytest.mark.parametrize("moment", ["link", "replace", "rmtree"])
