@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lossary import launcher, pipeline
+from lossary import pipeline
+from lossary.engines import local
 from lossary.errors import CheckpointError, RunError, UsageError
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly, each_run
@@ -142,7 +143,7 @@ def test_a_column_of_a_checkpoint_is_never_taken_over_by_another_folder_of_its_n
         scored.append(request["checkpoints"])
         return {"scored": [{"step": 5}]}
 
-    monkeypatch.setattr(launcher, "run_worker", run_worker)
+    monkeypatch.setattr(local, "run_worker", run_worker)
 
     def evaluate(checkpoint: Path, name: str | None = None) -> None:
         found = pipeline.Foreign(name=name or "out", checkpoint=checkpoint, backend="torch", is_named=name is not None)
