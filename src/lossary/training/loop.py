@@ -4,7 +4,8 @@ A run goes on from its newest whole checkpoint and ends with the same weights, t
 stopped. A checkpoint of another backend is as good; the bits are then those of the new backend from there on.
 
 Several ranks train one run: each makes the same batch, computes on its rows of it, and has the same sums and weights
-after each step as the others. The first one alone writes. How many there are changes nothing but rounding.
+after each step as the others. The first one alone writes. How many there are changes nothing but rounding, and of a
+model with dropout what it drops.
 """
 
 import shutil
