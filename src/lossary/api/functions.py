@@ -172,6 +172,8 @@ def mixture(
         known_shares = shares_of_runs(opened.folder, [run.name for run in opened.table.runs])
     else:
         known_shares = checked_shares(shares) if isinstance(shares, Mapping) else read_shares(Path(shares))
+        if (asked := _names(runs)) is not None:
+            known_shares = {run: found for run, found in known_shares.items() if run in asked}
     others = other_differences(opened.folder, [run.name for run in opened.table.runs if run.name in known_shares])
     return MixtureResult(mixtures(opened.table, known_shares, metric=metric, other_settings=others))
 

@@ -104,12 +104,16 @@ def read_shares(path: Path) -> dict[str, dict[str, float]]:
         if len(line) != len(header) or line[0] in found:
             why = f"run {line[0]!r} stands twice" if line[0] in found else f"{len(line)} cells of {len(header)}"
             raise UsageError(why, where=place, hint=_HINT)
-        try:
-            values = [float(cell or 0) for cell in line[1:]]
-        except ValueError as error:
-            raise UsageError(str(error), where=place, hint=_HINT) from None
-        found[line[0]] = _normalised(dict(zip(header[1:], values, strict=True)), place)
+        shares = {name: _share(cell, place) for name, cell in zip(header[1:], line[1:], strict=True)}
+        found[line[0]] = _normalised(shares, place)
     return found
+
+
+def _share(cell: str, where: str) -> float:
+    try:
+        return float(cell or 0)
+    except ValueError:
+        raise UsageError(f"{cell!r} is no share", where=where, hint=_HINT) from None
 
 
 _HINT = "Expected: `run,wiki,code`, then a line a run, with shares that add up to 1 or 100."
@@ -155,6 +159,7 @@ def mixtures(
     losses = {run.name: _losses(table, run.name, names, metric) for run in table.runs}
     used = [run for run, found in losses.items() if run in shares and len(found) == len(names)]
     notes = [f"{run}: no shares are known; left out" for run in losses if run not in shares]
+    notes += [f"{run}: it has shares and no losses; left out" for run in shares if run not in losses]
     notes += [
         f"{run}: no {metric} of {', '.join(name for name in names if name not in found)}; left out"
         for run, found in losses.items()

@@ -120,6 +120,9 @@ def test_what_few_runs_cannot_say_is_said(tmp_path: Path) -> None:
     assert {f.kind for f in found.fits if f.dataset} == {"own"}
     assert found.suggestions == []
     assert "6 runs do not tell 3 datasets apart (8 would)" in "\n".join(found.notes)
+    with shares.open("a") as file:
+        file.write("r99,0.2,0.3,0.5\n")
+    assert "r99: it has shares and no losses; left out" in lossary.mixture(table, shares=shares).model.notes
     with pytest.raises(ScoreError, match="5 mixtures are the fewest"):
         lossary.mixture(table, shares=shares, runs=["r0", "r1"])
     with pytest.raises(ScoreError, match="0 runs have losses and shares"):
@@ -133,7 +136,7 @@ def test_what_few_runs_cannot_say_is_said(tmp_path: Path) -> None:
         ("run,wiki,code\nr0,1.5,-0.5\n", "shares add up to 1"),
         ("run,wiki,code\nr0,0.5\n", "2 cells of 3"),
         ("run,wiki,code\nr0,0.5,0.5\nr0,0.4,0.6\n", "run 'r0' stands twice"),
-        ("run,wiki,code\nr0,half,0.5\n", "could not convert string to float: 'half'"),
+        ("run,wiki,code\nr0,half,0.5\n", "'half' is no share"),
         ("run,wiki\nr0,1\n", "a column of runs and one for each of two datasets"),
         ("run,wiki,code\nr0,nan,0.5\n", "shares add up to nan"),
         ("", "no table of shares"),
