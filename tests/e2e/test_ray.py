@@ -29,7 +29,7 @@ from lossary.study import Study
 from lossary.study_file import load_study, parse_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.frameworks]
-_STUDY = TINY.split("[runs.tf_a]")[0].replace("steps = 12", "steps = 120\nkeep_checkpoints = 99")
+_STUDY = TINY.split("[runs.tf_a]")[0].replace("steps = 12", "steps = 1500\nkeep_checkpoints = 99")
 _STUDY = _STUDY.replace("checkpoint_every = 4", "checkpoint_every = 10").replace('"torch"', '"torch"\ndevice = "cpu"')
 
 
@@ -96,9 +96,8 @@ def test_a_lost_node_and_an_interruption_lose_nothing(cluster: Any, folder: Stud
 
     process = _lossary("train", folder.root, cluster)
     _await_checkpoint(folder, process)
-    other = cluster.add_node(num_cpus=1)
     cluster.remove_node(cluster.node, allow_graceful=False)
-    cluster.node = other
+    cluster.node = cluster.add_node(num_cpus=1)
     reached = len(list_checkpoints(folder.checkpoints("torch_a")))
     while process.poll() is None and len(list_checkpoints(folder.checkpoints("torch_a"))) < reached + 2:
         time.sleep(0.01)
@@ -110,9 +109,9 @@ def test_a_lost_node_and_an_interruption_lose_nothing(cluster: Any, folder: Stud
     again = _lossary("train", folder.root, cluster)
     said = _said(again)
     assert again.returncode == 0, said
-    ours, theirs = (read_json(found.checkpoint("torch_a", 120) / "state.json") for found in (folder, whole))
+    ours, theirs = (read_json(found.checkpoint("torch_a", 1500) / "state.json") for found in (folder, whole))
     assert ours["weights_digest"] == theirs["weights_digest"]
-    assert sorted(set(read_steps(folder.steps("torch_a"))["step"].to_pylist())) == list(range(1, 121))
+    assert sorted(set(read_steps(folder.steps("torch_a"))["step"].to_pylist())) == list(range(1, 1501))
 
 
 def test_what_no_machine_has_is_refused_before_anything_waits(cluster: Any, tmp_path: Path) -> None:

@@ -108,8 +108,8 @@ def test_ranks_have_the_weights_and_the_records_of_one_process(trained: Callable
 @pytest.mark.frameworks
 @pytest.mark.slow
 def test_a_lost_rank_loses_nothing(trained: Callable[..., StudyFolder], tmp_path: Path) -> None:
-    steps = "steps = 120\nkeep_checkpoints = 99"
-    whole = _weights(trained("whole", 2, change=steps), 120)["digest"]
+    steps = "steps = 400\nkeep_checkpoints = 99"
+    whole = _weights(trained("whole", 2, change=steps), 400)["digest"]
     killed: list[int] = []
     notes: list[str] = []
     hunter = Thread(target=_kill_a_rank, args=(tmp_path / "lost", killed))
@@ -118,9 +118,9 @@ def test_a_lost_rank_loses_nothing(trained: Callable[..., StudyFolder], tmp_path
     hunter.join()
     assert killed
     assert any("was lost: all go on from the last checkpoint" in note for note in notes)
-    assert _weights(lost, 120)["digest"] == whole
+    assert _weights(lost, 400)["digest"] == whole
     records = read_steps(lost.steps("torch_a"))
-    assert sorted(set(records["step"].to_pylist())) == list(range(1, 121))
+    assert sorted(set(records["step"].to_pylist())) == list(range(1, 401))
 
 
 def _kill_a_rank(study: Path, killed: list[int]) -> None:
