@@ -12,6 +12,7 @@ Trainer; targets are 2.5, and 1.5 to the loop.
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -121,10 +122,24 @@ def invariance(validation: ValidationSet) -> dict[str, dict[str, float]]:
     return found
 
 
+def _trainer_settings() -> Any:
+    """How `Trainer` evaluates: in batches of 32, and nothing but losses."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(Path(tempfile.gettempdir()) / "lossary-benchmark-unused"),
+        per_device_eval_batch_size=32,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        prediction_loss_only=True,
+    )
+
+
 def trainer_side(validation: ValidationSet) -> dict[str, float]:
     """Trainer.evaluate with a dict of datasets."""
     import torch
-    from transformers import AlbertConfig, AlbertForPreTraining, Trainer, TrainingArguments
+    from transformers import AlbertConfig, AlbertForPreTraining, Trainer
 
     torch.set_num_threads(2)
     examples = validation.examples
@@ -143,16 +158,8 @@ def trainer_side(validation: ValidationSet) -> dict[str, float]:
                 "sentence_order_label": np.int64(padded.sop_labels[i]) if padded.sop_labels[i] >= 0 else np.int64(-100),
             }
         )
-    settings = TrainingArguments(
-        output_dir="/tmp/unused",
-        per_device_eval_batch_size=32,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        prediction_loss_only=True,
-    )
     model = AlbertForPreTraining(AlbertConfig.from_dict(hf_config(SHAPE)))
-    trainer = Trainer(model=model, args=settings, eval_dataset=datasets)
+    trainer = Trainer(model=model, args=_trainer_settings(), eval_dataset=datasets)
     start = clock()
     trainer.evaluate()
     return {"examples_per_s": len(padded) / (clock() - start)}
@@ -208,22 +215,14 @@ class Encoder:
     def trainer(self, validation: ValidationSet) -> dict[str, Any]:
         """Trainer.evaluate with a dict of datasets, each batch padded to its longest example."""
         import torch
-        from transformers import Trainer, TrainingArguments
+        from transformers import Trainer
 
         datasets = _rows(validation, has_types=self.has_types)
 
         def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             return {name: torch.from_numpy(values) for name, values in _padded(rows).items()}
 
-        settings = TrainingArguments(
-            output_dir="/tmp/unused",
-            per_device_eval_batch_size=32,
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            prediction_loss_only=True,
-        )
-        trainer = Trainer(model=self.model, args=settings, eval_dataset=datasets, data_collator=collate)
+        trainer = Trainer(model=self.model, args=_trainer_settings(), eval_dataset=datasets, data_collator=collate)
         start = process_time()
         metrics = trainer.evaluate()
         seconds = process_time() - start

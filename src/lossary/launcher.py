@@ -46,10 +46,10 @@ class NotesOnly:
 
 
 class Tools(NamedTuple):
-    """What a job needs to start its worker: `run(module, request, backend)`, and `share` by as many as the run has."""
+    """What a job needs to start its worker, `run(module, request, backend)`; with `run_ranks`, one for each rank."""
 
     run: Callable[[str, dict[str, Any], str], dict[str, Any]]
-    share: Callable[[str, dict[str, Any], str], dict[str, Any]]
+    run_ranks: Callable[[str, dict[str, Any], str], dict[str, Any]]
 
 
 def each_run(

@@ -15,6 +15,7 @@ from lossary.errors import CheckpointError, RunError, UsageError
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly, each_run
 from lossary.results.endings import read_ending
+from lossary.scoring.foreign import Foreign
 from lossary.study import Study
 from lossary.study_file import load_study
 
@@ -146,7 +147,7 @@ def test_a_column_of_a_checkpoint_is_never_taken_over_by_another_folder_of_its_n
     monkeypatch.setattr(local, "run_worker", run_worker)
 
     def evaluate(checkpoint: Path, name: str | None = None) -> None:
-        found = pipeline.Foreign(name=name or "out", checkpoint=checkpoint, backend="torch", is_named=name is not None)
+        found = Foreign(name=name or "out", checkpoint=checkpoint, backend="torch", is_named=name is not None)
         pipeline.evaluate_foreign(folder, [found], listener=NotesOnly())
 
     first, second = tmp_path / "a" / "out" / "checkpoint-500", tmp_path / "b" / "out" / "checkpoint-500"

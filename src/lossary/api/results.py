@@ -121,6 +121,11 @@ class _Rows(ABC):
             ) from None
         return self.to_arrow(kind).to_pandas()
 
+    def _repr_html_(self) -> str:
+        from lossary.reports.notebook import text_html
+
+        return text_html(str(self))
+
 
 class TableResult(_Rows):
     """Losses and accuracies by dataset and run, as `lossary show` prints them.
@@ -341,11 +346,6 @@ class ComparisonResult(_Rows):
         verdict = "comparable" if self.is_comparable else "not comparable"
         return f"<{self.model.second} against {self.model.first}: {verdict}>"
 
-    def _repr_html_(self) -> str:
-        from lossary.reports.notebook import text_html
-
-        return text_html(str(self))
-
 
 class RankingResult(_Rows):
     """Runs or checkpoints by a total: which may be best. Kinds of rows: `candidates`, `configurations`."""
@@ -381,11 +381,6 @@ class RankingResult(_Rows):
     def __repr__(self) -> str:
         return f"<ranking by {self.model.criterion}: {len(self.model.candidates)} candidates>"
 
-    def _repr_html_(self) -> str:
-        from lossary.reports.notebook import text_html
-
-        return text_html(str(self))
-
 
 class MixtureResult(_Rows):
     """What shares do to losses. Kinds of rows: `effects`, `fits`, `suggestions`."""
@@ -416,11 +411,6 @@ class MixtureResult(_Rows):
 
     def __repr__(self) -> str:
         return f"<mixtures of {len(self.model.runs)} runs, {self.model.metric}>"
-
-    def _repr_html_(self) -> str:
-        from lossary.reports.notebook import text_html
-
-        return text_html(str(self))
 
 
 class CheckResult(_Rows, Sequence["Finding"]):

@@ -169,7 +169,7 @@ def new_backend(
     kind = load_backend(name)
     if ranks is None or ranks.size == 1:
         return _made(kind, shape, precision, device, seed)
-    of_rank = importlib.import_module("lossary.backends.torch.ranks").device_of_rank(device)
+    of_rank = importlib.import_module("lossary.backends.torch.ranks").device_of_rank(device, ranks)
     made: Any = _made(kind, shape, precision, of_rank, seed)
     made.join(ranks)
     joined: Backend = made

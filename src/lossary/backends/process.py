@@ -5,7 +5,6 @@ standard output; what frameworks print goes to a log file. A worker dies with it
 SIGTERM lets the worker finish its step and write a checkpoint, one that comes more than a second later kills it.
 
 `WarmWorkers` are started before there is a job: they import their framework while the parent does something else.
-`run_ranks` runs one job by several workers, and begins again from the last checkpoint where one of them is lost.
 A `Conversation` is a worker that stays: it answers one request after another, read from its standard input.
 """
 
@@ -14,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,29 +26,32 @@ from lossary.failures import explain, internal
 from lossary.files import read_json, write_atomic
 
 __all__ = [
-    "ATTEMPTS",
     "Conversation",
+    "REPEATABLE",
     "Emit",
     "StopRequest",
     "WarmWorkers",
     "Worker",
+    "WorkerKind",
     "converse",
     "emit_events",
+    "events_of",
     "outcome_of",
-    "run_ranks",
     "run_worker",
+    "send_signal",
+    "start_worker",
     "stop_on_signals",
     "worker_main",
 ]
 
 Emit = Callable[[Mapping[str, Any]], None]
+# Deterministic matrix products on NVIDIA devices need this in the environment before the framework starts.
+REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 _LOG_TAIL = 12
 # How long a worker that has nothing left to answer may take to end.
 _PATIENCE_S = 10.0
 # `timeout` signals a command and then its group: two signals so close are one request.
 _ONE_REQUEST_S = 1.0
-# So often in a row ranks are started again that came no further than those before.
-ATTEMPTS = 3
 # In place of a job, on the command line of a worker that is to wait for one.
 _WAIT = "--wait"
 
@@ -74,7 +75,7 @@ class StopRequest:
         with self._lock:
             self._workers.add(worker)
             if self.asked:
-                _signal(worker, signal.SIGTERM)
+                send_signal(worker, signal.SIGTERM)
 
     def remove(self, worker: Worker) -> None:
         with self._lock:
@@ -89,10 +90,11 @@ class StopRequest:
         if not self.asked:
             self.asked, self._since = True, now
         for worker in list(self._workers):
-            _signal(worker, kind)
+            send_signal(worker, kind)
 
 
-def _signal(worker: Worker, kind: signal.Signals) -> None:
+def send_signal(worker: Worker, kind: signal.Signals) -> None:
+    """Signals a worker; one that is gone needs none."""
     with suppress(ProcessLookupError):
         worker.send_signal(kind)
 
@@ -112,7 +114,7 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-class _Kind(NamedTuple):
+class WorkerKind(NamedTuple):
     """Workers of one kind can stand in for each other."""
 
     module: str
@@ -124,7 +126,7 @@ class WarmWorkers:
     """Workers that wait for a job; those that got none end with the block."""
 
     def __init__(self) -> None:
-        self._waiting: dict[_Kind, list[subprocess.Popen[str]]] = {}
+        self._waiting: dict[WorkerKind, list[subprocess.Popen[str]]] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -136,11 +138,11 @@ class WarmWorkers:
 
     def start(self, module: str, *, backend: str, threads: int) -> None:
         """Starts a worker whose `worker_main` knows how to warm up."""
-        kind = _Kind(module, backend, threads)
+        kind = WorkerKind(module, backend, threads)
         worker = _spawn(kind, [_WAIT, backend], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._waiting.setdefault(kind, []).append(worker)
 
-    def take(self, kind: _Kind, job: Path, log: Path) -> "subprocess.Popen[str] | None":
+    def take(self, kind: WorkerKind, job: Path, log: Path) -> "subprocess.Popen[str] | None":
         """A worker that has the job now; None if there is none of this kind."""
         with self._lock:
             worker = self._waiting[kind].pop() if self._waiting.get(kind) else None
@@ -180,7 +182,7 @@ def run_worker(
 
     Raises the error that the worker reported, Interrupted if it was asked to stop, WorkerError if it died.
     """
-    worker = _start(_Kind(module, backend, threads), job, log=log, stdin=subprocess.DEVNULL, warm=warm)
+    worker = start_worker(WorkerKind(module, backend, threads), job, log=log, stdin=subprocess.DEVNULL, warm=warm)
     stop.add(worker)
     try:
         last = _read_events(worker, emit)
@@ -192,109 +194,13 @@ def run_worker(
         stop.remove(worker)
         if worker.stdout is not None:
             worker.stdout.close()
-    return _outcome(last, code, log, stop)
+    return outcome_of(last, code, log, stop)
 
 
-def run_ranks(
-    module: str, job: Mapping[str, Any], *, ranks: int, threads: int, log: Path, emit: Emit, stop: StopRequest
-) -> dict[str, Any]:
-    """Runs a job on torch by several workers that work together; as `run_worker`, of the first of them.
-
-    A job knows its place by `rank`, `ranks` and `store`, the file where they meet. Where a worker dies, all are started
-    again: the job has to go on from what it kept. WorkerError if that happens time after time without progress.
-    """
-    reached, failures = -1, 0
-    while True:
-        group = _Group(emit)
-        with tempfile.TemporaryDirectory(prefix="lossary-ranks-") as place:
-            for rank in range(ranks):
-                own = {**job, "rank": rank, "ranks": ranks, "store": str(Path(place) / "store")}
-                own_log = log if rank == 0 else log.with_name(f"{log.stem}.rank{rank}{log.suffix}")
-                kind = _Kind(module, "torch", threads)
-                group.begin(_start(kind, own, log=own_log, stdin=subprocess.DEVNULL), own_log, stop)
-            lost = group.ended()
-        if lost is None:
-            return group.outcome(stop)
-        failures = failures + 1 if group.step <= reached else 1
-        reached = max(reached, group.step)
-        if failures == ATTEMPTS or stop.asked:
-            return group.outcome(stop)
-        emit({"event": "note", "text": f"rank {lost} of {ranks} was lost: all go on from the last checkpoint"})
-
-
-class _Group:
-    """Workers that work together: the first one that fails ends the others."""
-
-    def __init__(self, emit: Emit) -> None:
-        self.step = -1  # the furthest that was told
-        self._emit = emit
-        self._workers: list[tuple[subprocess.Popen[str], Path]] = []
-        self._readers: list[threading.Thread] = []
-        self._ends: list[tuple[int, dict[str, Any]]] = []  # ranks and their last events, as they ended
-        self._lock = threading.Lock()
-        self._over = False
-        self._stop: StopRequest | None = None
-
-    def begin(self, worker: "subprocess.Popen[str]", log: Path, stop: StopRequest) -> None:
-        """Takes up the next rank."""
-        with self._lock:
-            rank = len(self._workers)
-            self._workers.append((worker, log))
-            if self._over:
-                _signal(worker, signal.SIGKILL)
-        self._stop = stop
-        stop.add(worker)
-        reader = threading.Thread(target=self._follow, args=(rank, worker), name=f"rank {rank}")
-        self._readers.append(reader)
-        reader.start()
-
-    def ended(self) -> int | None:
-        """Waits for all of them; the rank that died without a word before any other failed, None if there is none."""
-        try:
-            for reader in self._readers:
-                reader.join()
-        except BaseException:
-            self._kill()
-            raise
-        failed = next(((rank, last) for rank, last in self._ends if self._failed(last)), None)
-        return None if failed is None or failed[1].get("event") == "error" else failed[0]
-
-    def outcome(self, stop: StopRequest) -> dict[str, Any]:
-        """What the first rank said last; raises the error of the rank that failed first."""
-        rank, last = next(((r, e) for r, e in self._ends if self._failed(e)), min(self._ends, key=lambda end: end[0]))
-        worker, log = self._workers[rank]
-        return _outcome(last, worker.returncode, log, stop)
-
-    def _follow(self, rank: int, worker: "subprocess.Popen[str]") -> None:
-        last: dict[str, Any] = {}
-        for last in _events(worker):
-            if rank == 0:
-                self.step = max(self.step, int(last.get("step") or 0))
-                self._emit(last)
-        worker.wait()
-        assert worker.stdout is not None
-        assert self._stop is not None
-        worker.stdout.close()
-        self._stop.remove(worker)
-        with self._lock:
-            self._ends.append((rank, last))
-            # Ranks that are interrupted end by themselves, the first one once its checkpoint is written.
-            if self._failed(last) and last.get("kind") != Interrupted.__name__:
-                self._kill()
-
-    @staticmethod
-    def _failed(last: Mapping[str, Any]) -> bool:
-        return last.get("event") != "done"
-
-    def _kill(self) -> None:
-        self._over = True
-        for worker, _ in self._workers:
-            _signal(worker, signal.SIGKILL)
-
-
-def _start(
-    kind: _Kind, job: Mapping[str, Any], *, log: Path, stdin: int, warm: WarmWorkers | None = None
+def start_worker(
+    kind: WorkerKind, job: Mapping[str, Any], *, log: Path, stdin: int, warm: WarmWorkers | None = None
 ) -> "subprocess.Popen[str]":
+    """Writes a job beside its log and starts a worker with it, or hands it to a warm one."""
     log.parent.mkdir(parents=True, exist_ok=True)
     job_file = log.with_suffix(".job.json")
     # Keys keep their order: that of a study's datasets is part of its mixture.
@@ -305,7 +211,7 @@ def _start(
         return ready or _spawn(kind, [str(job_file)], stdin=stdin, stderr=log_file)
 
 
-def _spawn(kind: _Kind, arguments: list[str], *, stdin: int, stderr: "IO[str] | int") -> "subprocess.Popen[str]":
+def _spawn(kind: WorkerKind, arguments: list[str], *, stdin: int, stderr: "IO[str] | int") -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", kind.module, *arguments],
         stdin=stdin,
@@ -336,13 +242,13 @@ class Conversation:
 
     def heard(self) -> dict[str, Any]:
         """What the worker says next, as `ask`."""
-        event = next(_events(self._worker), None)
+        event = next(events_of(self._worker), None)
         if event is None or event["event"] == "error":
             if event is not None:
                 self._worker.kill()
             code = self._worker.wait()
             self._close_pipes()
-            return _outcome(event or {}, code, self._log, StopRequest())
+            return outcome_of(event or {}, code, self._log, StopRequest())
         return event
 
     def close(self) -> None:
@@ -366,7 +272,7 @@ def converse(module: str, job: Mapping[str, Any], *, backend: str | None, thread
 
     `backend` None leaves the choice of a framework to the worker's code.
     """
-    worker = Conversation(_start(_Kind(module, backend, threads), job, log=log, stdin=subprocess.PIPE), log)
+    worker = Conversation(start_worker(WorkerKind(module, backend, threads), job, log=log, stdin=subprocess.PIPE), log)
     worker.heard()
     return worker
 
@@ -384,20 +290,19 @@ def _environment(backend: str | None, threads: int) -> dict[str, str]:
         environment["XLA_FLAGS"] = (
             environment.get("XLA_FLAGS", "") + f" --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
         ).strip()
-    # Deterministic matrix products on NVIDIA devices need this before the framework starts.
-    environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return environment
+    return REPEATABLE | environment
 
 
 def _read_events(worker: "subprocess.Popen[str]", emit: Emit) -> dict[str, Any]:
     last: dict[str, Any] = {}
-    for event in _events(worker):
+    for event in events_of(worker):
         last = event
         emit(event)
     return last
 
 
-def _events(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+def events_of(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+    """What a worker says, to its end."""
     assert worker.stdout is not None
     for line in worker.stdout:
         try:
@@ -408,12 +313,8 @@ def _events(worker: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
             yield event
 
 
-def outcome_of(last: dict[str, Any], log: Path, stop: StopRequest) -> dict[str, Any]:
-    """A worker's `done` event, if it said so last; raises the error that it reported, or that it was interrupted."""
-    return _outcome(last, 1, log, stop)
-
-
-def _outcome(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> dict[str, Any]:
+def outcome_of(last: dict[str, Any], code: int, log: Path, stop: StopRequest) -> dict[str, Any]:
+    """A worker's `done` event if that was its last; else raises what it reported, or how it ended: with `code`."""
     # What is done stands, however its process ended: some frameworks fail while they shut down.
     if last.get("event") == "done":
         return last

@@ -1,15 +1,18 @@
 """What the verbs share: the study argument and opening it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from rich.console import Console
+
+    from lossary.api.results import MixtureResult, RankingResult
     from lossary.engines.api import Engine
     from lossary.folder import StudyFolder
     from lossary.study import Study
@@ -28,6 +31,9 @@ __all__ = [
     "StepOption",
     "StudyArgument",
     "Style",
+    "check_format",
+    "echo_result",
+    "echo_text",
     "engine_of",
     "open_study",
 ]
@@ -133,6 +139,38 @@ def open_study(path: Path, changes: Sequence[str] | None = None) -> OpenStudy:
 
     file = find_study_file(path)
     return OpenStudy(load_study(file, changes or ()), StudyFolder(file.resolve().parent))
+
+
+def echo_text(print_text: "Callable[[Console], None]") -> None:
+    """Prints what a function prints on a console at least as wide as a table."""
+    from rich.console import Console
+
+    from lossary.reports.terminal import WIDTH
+
+    console = Console(width=max(WIDTH, Console().width), highlight=False)
+    with console.capture() as shown:
+        print_text(console)
+    typer.echo(shown.get(), nl=False)
+
+
+def echo_result(
+    found: "RankingResult | MixtureResult", print_text: "Callable[[Any, Console], None]", format: str
+) -> None:
+    """Prints a result as JSON, or its model as a function prints it."""
+    import json
+
+    if format == "json":
+        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        echo_text(lambda console: print_text(found.model, console))
+
+
+def check_format(format: str) -> None:
+    """UsageError unless a verb with one result prints such a format."""
+    from lossary.errors import UsageError
+
+    if format not in ("text", "json"):
+        raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
 
 
 def engine_of(study: "Study", asked: EngineKind | None) -> "AbstractContextManager[Engine]":

@@ -1,11 +1,12 @@
 """`lossary compare`: two runs, if they can be compared."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lossary.cli.common import StepOption, StudyArgument
+from lossary.cli.common import StepOption, StudyArgument, echo_text
 
 __all__ = ["compare"]
 
@@ -36,13 +37,10 @@ def compare(
     """Say what two runs have in common, in what they differ, and by how much, paired by example."""
     import json
 
-    from rich.console import Console
-
     from lossary.api.functions import compare as compare_runs
     from lossary.errors import UsageError
     from lossary.reports.comparison import print_comparison
     from lossary.reports.equality import EQUALITY_FORMATS
-    from lossary.reports.terminal import WIDTH
 
     known = ("text", "json", *(EQUALITY_FORMATS if within else ()))
     if format not in known:
@@ -63,10 +61,7 @@ def compare(
     elif format == "json":
         typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        console = Console(width=max(WIDTH, Console().width), highlight=False)
-        with console.capture() as shown:
-            print_comparison(found.model, console)
-        typer.echo(shown.get(), nl=False)
+        echo_text(partial(print_comparison, found.model))
     if within and not found.is_equal:
         raise typer.Exit(1)
 

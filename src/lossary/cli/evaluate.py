@@ -1,5 +1,6 @@
 """`lossary evaluate`: checkpoints to scores."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -14,6 +15,7 @@ from lossary.cli.common import (
     RunsOption,
     SetOption,
     StudyArgument,
+    echo_text,
     engine_of,
     open_study,
 )
@@ -172,12 +174,9 @@ def _until_decided(
     listening: "tuple[Style | None, bool]",
 ) -> None:
     """Scores until it is clear, then prints what is."""
-    from rich.console import Console
-
     from lossary import pipeline
     from lossary.cli.progress import listener_of
     from lossary.reports.sequential import print_sequential
-    from lossary.reports.terminal import WIDTH
     from lossary.tables.sequential import sequential_answers
 
     with listener_of(listening[0], quiet=listening[1]) as listener:
@@ -186,10 +185,7 @@ def _until_decided(
             opened.study, opened.folder, asked, runs=runs, jobs=jobs, step=step, listener=listener
         )
     answers, _ = sequential_answers(opened.study, opened.folder, done, step=step, superseded=True)
-    console = Console(width=max(WIDTH, Console().width), highlight=False)
-    with console.capture() as shown:
-        print_sequential(answers, console)
-    typer.echo(shown.get(), nl=False)
+    echo_text(partial(print_sequential, answers))
 
 
 class _Like(NamedTuple):

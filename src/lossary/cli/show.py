@@ -1,11 +1,12 @@
 """`lossary show`: the table in the terminal."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lossary.cli.common import RunsOption, StepOption, StudyArgument
+from lossary.cli.common import RunsOption, StepOption, StudyArgument, echo_text
 
 __all__ = ["show"]
 
@@ -26,10 +27,8 @@ def show(
     """Print the table: losses and accuracies by dataset, with intervals and totals."""
     import sys
 
-    from rich.console import Console
-
     from lossary.errors import UsageError
-    from lossary.reports.terminal import WIDTH, print_table, terminal_text
+    from lossary.reports.terminal import print_table, terminal_text
     from lossary.tables.best import parse_step
     from lossary.tables.load import open_table
 
@@ -47,7 +46,4 @@ def show(
     if ascii_only or not sys.stdout.isatty():
         typer.echo(terminal_text(table, metrics=chosen, ascii_only=ascii_only), nl=False)
     else:
-        console = Console(width=max(WIDTH, Console().width), highlight=False)
-        with console.capture() as shown:
-            print_table(table, console, metrics=chosen)
-        typer.echo(shown.get(), nl=False)
+        echo_text(partial(print_table, table, metrics=chosen))

@@ -36,14 +36,15 @@ def train(
     from lossary.errors import UsageError
 
     opened = open_study(study, changes)
-    with engine_of(opened.study, engine) as placed, listener_of(progress, quiet=quiet) as listener:
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            try:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        try:
+            with listener_of(progress, quiet=quiet) as listener:
                 pipeline.train_launched(opened.study, opened.folder, runs=runs, listener=listener)
-            except UsageError as error:
-                # All ranks find the same; one says it.
-                if os.environ.get("RANK", "0") != "0":
-                    raise typer.Exit(error.exit_code) from None
-                raise
-            return
+        except UsageError as error:
+            # All ranks find the same; one says it.
+            if os.environ.get("RANK", "0") != "0":
+                raise typer.Exit(error.exit_code) from None
+            raise
+        return
+    with engine_of(opened.study, engine) as placed, listener_of(progress, quiet=quiet) as listener:
         pipeline.train(opened.study, opened.folder, runs=runs, jobs=jobs, engine=placed, listener=listener)

@@ -35,10 +35,8 @@ class Needs:
     memory: int | None = None  # bytes
 
     @classmethod
-    def of(cls, run: Run | None) -> "Needs":
-        """As the study file says; of a checkpoint from elsewhere nothing is said."""
-        if run is None:
-            return cls()
+    def of(cls, run: Run) -> "Needs":
+        """As the study file says."""
         return cls(ranks=run.ranks, cpus=run.cpus, gpus=run.gpus, memory=run.memory)
 
 

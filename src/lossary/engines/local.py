@@ -4,7 +4,8 @@ import os
 from contextlib import AbstractContextManager
 from typing import Any
 
-from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_ranks, run_worker
+from lossary.backends.process import Emit, StopRequest, WarmWorkers, run_worker
+from lossary.backends.rank_workers import run_ranks
 from lossary.data.prepare import LocalTokenisers, Tokenisers
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.engines.api import Cores, Work

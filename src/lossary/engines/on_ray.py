@@ -16,7 +16,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from lossary.backends.process import ATTEMPTS, Emit, StopRequest, WarmWorkers, outcome_of
+from lossary.backends.process import Emit, StopRequest, WarmWorkers, outcome_of
+from lossary.backends.rank_workers import Attempts
 from lossary.data.parsing import Block
 from lossary.data.prepare import Promised
 from lossary.data.tokenise import BlockSummary, tokenise_block
@@ -98,19 +99,14 @@ class RayEngine:
     ) -> dict[str, Any]:
         del warm
         options = self._options(work.needs, threads)
-        reached, failures = -1, 0
+        attempts = Attempts()
         while True:
             told = self._follow(work, options, emit, stop)
-            if told.last.get("event") in ("done", "error"):
-                return outcome_of(told.last, work.log, stop)
-            failures = failures + 1 if told.step <= reached else 1
-            reached = max(reached, told.step)
-            if stop.asked:
-                return outcome_of({}, work.log, stop)
-            if failures == ATTEMPTS:
-                raise WorkerError(
-                    f"Ray lost the machine of its worker {failures} times: {told.lost}", where=str(work.log)
-                )
+            if stop.asked or told.last.get("event") in ("done", "error"):
+                return outcome_of(told.last, 1, work.log, stop)
+            if not attempts.again(told.step):
+                said = f"Ray lost the machine of its worker {attempts.count} times: {told.lost}"
+                raise WorkerError(said, where=str(work.log))
             emit({"event": "note", "text": "Ray lost the machine of its worker: it goes on from the last checkpoint"})
 
     def _options(self, needs: Needs, threads: int) -> dict[str, Any]:

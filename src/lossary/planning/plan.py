@@ -61,7 +61,8 @@ def make_plan(
 def _with_device(study: Study, item: Item) -> Item:
     if item.kind != "run" or item.fate not in ("made", "anew", "goes on"):
         return item
-    lacking = lacking_device(study.runs[item.name].device)
+    # What machines of a cluster have is seen there.
+    lacking = lacking_device(study.runs[item.name].device) if study.engine.kind == "local" else None
     return item if lacking is None else replace(item, fate="unusable", why=lacking)
 
 

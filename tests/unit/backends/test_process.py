@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lossary.backends.process import StopRequest, WarmWorkers, run_ranks, run_worker, stop_on_signals
+from lossary.backends.process import StopRequest, WarmWorkers, run_worker, stop_on_signals
+from lossary.backends.rank_workers import run_ranks
 from lossary.errors import DataError, InternalError, Interrupted, LossaryError, MachineError, RunError, WorkerError
 from lossary.files import read_json
 

@@ -20,11 +20,13 @@ from tests.conftest import TINY
 from lossary import pipeline
 from lossary.backends.ranks import OneRank
 from lossary.data.examples import Examples
-from lossary.errors import StudyError
+from lossary.engines.local import LocalEngine
+from lossary.errors import RunError, StudyError
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly
 from lossary.models.checkpoints import list_checkpoints, load_own_checkpoint
 from lossary.results.records import read_steps
+from lossary.stages.runs import check_devices
 from lossary.study import Study
 from lossary.study_file import parse_study
 from lossary.training.loop import _rows_of_rank
@@ -139,6 +141,37 @@ def _kill_a_rank(study: Path, killed: list[int]) -> None:
                 os.kill(int(place.parent.name), signal.SIGKILL)
                 killed.append(int(place.parent.name))
                 return
+
+
+@pytest.mark.frameworks
+def test_each_rank_has_a_gpu_of_its_own_or_none_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from lossary.backends.torch.ranks import device_of_rank
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_of_rank(None, _Rank(1, 2)) == device_of_rank("cuda", _Rank(1, 2)) == "cuda:1"
+    assert device_of_rank("cpu", _Rank(1, 2)) == "cpu"
+    with pytest.raises(RunError, match="3 ranks have 2 GPUs on this machine"):
+        device_of_rank(None, _Rank(0, 3))
+    # Of four ranks on two machines, as torchrun tells them.
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert device_of_rank(None, _Rank(3, 4)) == "cuda:1"
+
+
+def test_devices_of_a_cluster_are_not_looked_for_here(prepared: tuple[Study, StudyFolder]) -> None:
+    study, folder = prepared
+    run = study.runs["torch_a"].model_copy(update={"device": "cuda:77"})
+    study = study.model_copy(update={"runs": {"torch_a": run}})
+    with pytest.raises(RunError, match="cuda:77 is not here"):
+        check_devices(study, folder, ["torch_a"], LocalEngine())
+
+    class Elsewhere(LocalEngine):
+        is_local = False
+
+    check_devices(study, folder, ["torch_a"], Elsewhere())
 
 
 @pytest.mark.parametrize(

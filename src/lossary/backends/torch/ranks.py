@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from lossary.backends.ranks import Said, Word
+from lossary.backends.ranks import Ranks, Said, Word
 from lossary.errors import RunError
 
 __all__ = ["TorchRanks", "device_of_rank", "is_launched", "join"]
 
-# Others wait while the first rank stores a checkpoint or joins scores; one that is gone is noticed at once.
+# Others wait while the first rank stores a checkpoint or makes a view; one that is gone is noticed at once.
 _PATIENCE = timedelta(days=1)
 # Numbers that are added up at a time: 64 MB of single precision.
 _AT_ONCE = 1 << 24
@@ -43,12 +43,18 @@ def join(rank: int, size: int, store: str) -> "TorchRanks":
     return TorchRanks()
 
 
-def device_of_rank(asked: str | None) -> str | None:
-    """The device of this rank: of several GPUs its own, else what is asked for."""
-    if asked in (None, "cuda") and torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", distributed.get_rank()))
-        return f"cuda:{local % torch.cuda.device_count()}"
-    return asked
+def device_of_rank(asked: str | None, ranks: Ranks) -> str | None:
+    """The device of a rank: its own GPU where there are any, else what is asked for. RunError if there are too few."""
+    if asked not in (None, "cuda") or not torch.cuda.is_available():
+        return asked
+    local = int(os.environ.get("LOCAL_RANK", ranks.rank))
+    size, devices = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size)), torch.cuda.device_count()
+    if size > devices:
+        raise RunError(
+            f"{size} ranks have {devices} GPUs on this machine, and each takes one",
+            hint='Ask for fewer, or write device = "cpu".',
+        )
+    return f"cuda:{local}"
 
 
 class TorchRanks:
@@ -99,4 +105,4 @@ class TorchRanks:
 @lru_cache(maxsize=1)
 def _group(_: int) -> Any:
     """One group for the life of the launch: tensors on the CPU, also beside NCCL."""
-    return distributed.new_group(backend="gloo")
+    return distributed.new_group(backend="gloo", timeout=_PATIENCE)

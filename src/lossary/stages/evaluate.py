@@ -1,0 +1,154 @@
+"""From checkpoints to scores: of runs, and of checkpoints from elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from lossary.engines.api import Engine
+from lossary.errors import CheckpointError, UsageError
+from lossary.files import read_json, write_json
+from lossary.folder import StudyFolder
+from lossary.launcher import Listener, Tools, each_run
+from lossary.models.checkpoints import checkpoint_step, list_checkpoints
+from lossary.scoring.foreign import Foreign, foreign_request
+from lossary.scoring.score import ScoreJob, is_scored, job_of_run
+from lossary.stages.runs import needs_of, some_runs
+from lossary.study import Study
+
+__all__ = ["Which", "check_step", "check_trained", "checkpoints_of", "evaluate", "evaluate_foreign", "score_by_backend"]
+
+# Which of the checkpoints that are kept of a run.
+Which = Literal["newest", "all"]
+
+
+def evaluate(
+    study: Study,
+    folder: StudyFolder,
+    *,
+    runs: Sequence[str] | None = None,
+    jobs: int | None = None,
+    batch_size: int | None = None,
+    which: Which | int = "newest",
+    engine: Engine | None = None,
+    listener: Listener,
+) -> None:
+    """Scores checkpoints of each run on the validation set: the newest, all that are kept, or that of a step.
+
+    What is scored already is left alone.
+    """
+
+    def job(run: str, tools: Tools) -> None:
+        checkpoints = checkpoints_of(folder, run, which)
+        of_run = [job_of_run(study, run, checkpoint, batch_size=batch_size) for checkpoint in checkpoints]
+        wanted = [job for job in of_run if not is_scored(folder.as_drawn, job)]
+        if wanted:
+            score_by_backend(folder, wanted, tools)
+
+    chosen = some_runs(study, folder, runs)
+    if isinstance(which, int):
+        check_step(folder, chosen, which)
+    begun = partial(check_trained, folder)
+    each_run(
+        "evaluate",
+        chosen,
+        job,
+        folder=folder,
+        jobs=jobs,
+        begin=begun,
+        needs=needs_of(study),
+        engine=engine,
+        listener=listener,
+    )
+
+
+def evaluate_foreign(
+    folder: StudyFolder,
+    foreign: Sequence[Foreign],
+    *,
+    jobs: int | None = None,
+    batch_size: int | None = None,
+    listener: Listener,
+) -> dict[str, list[int]]:
+    """Scores checkpoints from elsewhere on the validation set; returns the steps of each name."""
+    named: dict[str, list[Foreign]] = {}
+    for found in foreign:
+        _refuse_other_origin(folder, found)
+        named.setdefault(found.name, []).append(found)
+    steps: dict[str, list[int]] = {}
+
+    def job(name: str, tools: Tools) -> None:
+        steps[name] = []
+        for found in (found for found in named[name] if found.kind != "transformers"):
+            steps[name] += score_by_backend(folder, [found.job(batch_size)], tools)
+        others = [found for found in named[name] if found.kind == "transformers"]
+        if others:
+            request = foreign_request(folder, others, batch_size)
+            steps[name] += _steps_of(tools.run("lossary.scoring.foreign_job", request, "torch"))
+        origins = [*_origins(folder, name), *(str(found.origin) for found in named[name])]
+        write_json(folder.origin(name), {"checkpoints": list(dict.fromkeys(origins))})
+
+    each_run("evaluate", list(named), job, folder=folder, jobs=jobs, listener=listener)
+    return steps
+
+
+def score_by_backend(
+    folder: StudyFolder, jobs: Sequence[ScoreJob], tools: Tools, more: Mapping[str, Any] | None = None
+) -> list[int]:
+    """Scores checkpoints that differ in nothing else, in one process; returns their steps."""
+    request = {key: value for key, value in vars(jobs[0]).items() if key != "checkpoint"}
+    request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in jobs], **(more or {})}
+    return _steps_of(tools.run("lossary.scoring.job", request, jobs[0].backend))
+
+
+def _steps_of(result: Mapping[str, Any]) -> list[int]:
+    return [int(scored["step"]) for scored in result["scored"]]
+
+
+def _origins(folder: StudyFolder, name: str) -> list[str]:
+    """Where checkpoints whose scores a column holds were."""
+    path = folder.origin(name)
+    return list(read_json(path)["checkpoints"]) if path.is_file() else []
+
+
+def _refuse_other_origin(folder: StudyFolder, asked: Foreign) -> None:
+    """UsageError if a column of a name that nobody chose holds the scores of others: folders of one name are many."""
+    known = _origins(folder, asked.name)
+    if not known or asked.is_named or str(asked.origin) in known:
+        return
+    raise UsageError(
+        f"the column {asked.name!r} has the scores of {', '.join(known)}, and {asked.origin} is another checkpoint",
+        where="--name",
+        hint=f"Give it a column of its own, as `--name {asked.origin.parent.name}-{asked.name}`, "
+        f"or `--name {asked.name}` if it is the same.",
+    )
+
+
+def check_trained(folder: StudyFolder, run: str) -> None:
+    if not list_checkpoints(folder.checkpoints(run)):
+        raise CheckpointError(f"run {run!r} has no checkpoint", where=str(folder.run(run)), hint="Run `lossary train`.")
+
+
+def check_step(folder: StudyFolder, runs: Sequence[str], step: int) -> None:
+    """UsageError, and nothing scored, if a run does not have the checkpoint of a step that is asked for."""
+    lacking = {}
+    for run in runs:
+        kept = list_checkpoints(folder.checkpoints(run))
+        if folder.checkpoint(run, step) not in kept:
+            lacking[run] = ", ".join(f"{checkpoint_step(path):,}" for path in kept) or "none"
+    if lacking:
+        having = [run for run in runs if run not in lacking]
+        others = f"; {', '.join(having)} would be scored with --run" if having else ""
+        raise UsageError(
+            f"no checkpoint of step {step:,} is kept of {', '.join(lacking)}",
+            where="--step",
+            hint=f"Kept: {'; '.join(f'{run} {steps}' for run, steps in lacking.items())}. "
+            f"`keep_checkpoints` and `keep_best` say which are{others}.",
+        )
+
+
+def checkpoints_of(folder: StudyFolder, run: str, which: Which | int) -> list[Path]:
+    kept = list_checkpoints(folder.checkpoints(run))
+    if which == "all":
+        return kept
+    return kept[-1:] if which == "newest" else [folder.checkpoint(run, which)]
