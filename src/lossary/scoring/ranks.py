@@ -21,7 +21,7 @@ from lossary.scoring.api import Scorer, View, Window
 from lossary.scoring.kept import KeptScores
 from lossary.scoring.score import score_windows
 
-__all__ = ["ranked_tables", "store_together"]
+__all__ = ["ranked_tables", "store_together", "without_dictionaries"]
 
 
 def ranked_tables(
@@ -82,14 +82,14 @@ def _mine(ranks: Ranks, windows: Iterable[Window], pulled: list[int]) -> Iterato
 
 
 def _packed(tables: Iterator[pa.Table]) -> bytes:
-    sink, found = pa.BufferOutputStream(), pa.concat_tables([_plain(table) for table in tables])
+    sink, found = pa.BufferOutputStream(), pa.concat_tables([without_dictionaries(table) for table in tables])
     with pa.ipc.new_stream(sink, found.schema) as writer:
         writer.write_table(found)
     return bytes(sink.getvalue())
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """Without dictionaries, which differ between the parts of a window."""
+def without_dictionaries(table: pa.Table) -> pa.Table:
+    """A table with plain columns: dictionaries differ between the parts of a window."""
     fields: list[Any] = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema

@@ -27,6 +27,7 @@ from lossary.results.records import ScoreHeader, read_header, write_score_window
 from lossary.results.scorefile import Columns, ScoreFile
 from lossary.results.stopped import Stopped, StoppedPart
 from lossary.scoring.api import Scorer, View, Window
+from lossary.scoring.ranks import without_dictionaries
 from lossary.scoring.score import OpenBackend, ScoreJob, begin_scoring, score_windows
 from lossary.statistics.estimates import Estimate, RatioSums, ratio
 from lossary.statistics.sequential import Monitor, Rule, Seen, looks_of, variance_saved
@@ -281,7 +282,7 @@ def _sorted(parts: Sequence[_Part], objectives: Sequence[str]) -> pa.Table:
 def _as_whole(table: pa.Table, windows: Sequence[Window]) -> Iterator[pa.Table]:
     """The rows of all examples window by window, as whole scoring hands them in."""
     # As text: the dictionary of a window is to have no name but its own.
-    table = table.cast(pa.schema([field.with_type(_plain(field.type)) for field in table.schema]))
+    table = without_dictionaries(table)
     objectives, datasets, numbers = (table[name].to_numpy() for name in ("objective", "dataset", "example"))
     for window in windows:
         is_in = (datasets == window.dataset) & np.isin(numbers, window.examples.example)
@@ -289,10 +290,6 @@ def _as_whole(table: pa.Table, windows: Sequence[Window]) -> Iterator[pa.Table]:
             rows = np.flatnonzero(is_in & (objectives == objective))
             if len(rows):
                 yield table.take(rows)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _stands(path: Path, header: ScoreHeader, until: Until) -> bool:
