@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         rank,
         report,
         table,
+        working_copy,
     )
     from lossary.api.results import (
         CheckResult,
@@ -69,6 +70,7 @@ __all__ = [
     "rank",
     "report",
     "table",
+    "working_copy",
 ]
 
 _ELSEWHERE = {

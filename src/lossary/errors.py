@@ -16,6 +16,7 @@
     │   ├── WorkerError        3   the worker process died
     │   └── Interrupted      130   stopped by a signal; what was done is kept
     ├── MachineError           3   the machine refused: no space, no permission, no memory
+    │   └── StoreError         3   an object store: not there, no permission, no answer
     ├── BusyError             75   another process works on the same; later it may be free
     └── InternalError         70   a mistake of lossary's own
 
@@ -37,6 +38,7 @@ __all__ = [
     "ScoreError",
     "ShardError",
     "SourceError",
+    "StoreError",
     "StudyError",
     "UnreadSource",
     "UsageError",
@@ -128,6 +130,10 @@ class Interrupted(RunError):
 
 class MachineError(LossaryError):
     """The machine refused: no space, no permission, no memory."""
+
+
+class StoreError(MachineError):
+    """An object store is not there, refused, or does not answer."""
 
 
 class BusyError(LossaryError):

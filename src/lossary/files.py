@@ -35,6 +35,7 @@ __all__ = [
     "is_kept",
     "kept_in_cache",
     "made_folder",
+    "parse_json",
     "read_json",
     "write_atomic",
     "write_directory_atomic",
@@ -206,22 +207,31 @@ def read_json(path: Path) -> Any:
     DataError names the file if it is missing, not JSON, not what was written, or when a key is asked for that it lacks.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _Object(path, pairs))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError("no such file", where=str(path)) from None
     except OSError as error:
         raise DataError(f"not readable: {reason(error)}", where=str(path)) from None
-    except RecursionError:
-        raise DataError("not readable as JSON: nested too deeply", where=str(path)) from None
     except ValueError as error:
         raise DataError(f"not readable as JSON: {error}", where=str(path)) from None
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """As `read_json`, of a text that was read at `where`."""
+    try:
+        value = json.loads(text, object_pairs_hook=lambda pairs: _Object(where, pairs))
+    except RecursionError:
+        raise DataError("not readable as JSON: nested too deeply", where=where) from None
+    except ValueError as error:
+        raise DataError(f"not readable as JSON: {error}", where=where) from None
     if not isinstance(value, _Object):
         return value
     found = value.pop(_CHECKSUM) if isinstance(value.get(_CHECKSUM), str) else None
     if found is None and any(_is_damaged_key(*item) for item in value.items()):
-        raise _changed(path, "the name of its checksum is damaged")
+        raise _changed(where, "the name of its checksum is damaged")
     if found is not None and found != digest_json(value):
-        raise _changed(path, "its checksum is another, so something in it changed")
+        raise _changed(where, "its checksum is another, so something in it changed")
     return value
 
 
@@ -231,9 +241,9 @@ def _is_damaged_key(name: str, value: Any) -> bool:
     return is_near and isinstance(value, str) and value.startswith(_DIGEST)
 
 
-def _changed(path: Path, why: str) -> DataError:
+def _changed(where: str, why: str) -> DataError:
     hint = "Restore it from a copy; `lossary verify` says what can be made again, and how."
-    return DataError(f"not what was written: {why}", where=str(path), hint=hint)
+    return DataError(f"not what was written: {why}", where=where, hint=hint)
 
 
 def check_json(path: Path) -> bool:
@@ -247,22 +257,22 @@ def check_json(path: Path) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get(_CHECKSUM), str):
         return False
     if text != _text_of(value):
-        raise _changed(path, "every value in it is, and its white space or spelling is another")
+        raise _changed(str(path), "every value in it is, and its white space or spelling is another")
     return True
 
 
 class _Object(dict[str, Any]):
     """An object of a JSON file: the file is to blame if it lacks a key."""
 
-    def __init__(self, path: Path, pairs: list[tuple[str, Any]]) -> None:
+    def __init__(self, where: str, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        self._path = path
+        self._where = where
 
     def __missing__(self, key: str) -> Any:
-        raise DataError(f"damaged, or of another version of lossary: it has no {key!r}", where=str(self._path))
+        raise DataError(f"damaged, or of another version of lossary: it has no {key!r}", where=self._where)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Object, (self._path, list(self.items()))
+        return _Object, (self._where, list(self.items()))
 
 
 def digest_bytes(data: bytes) -> str:

@@ -36,7 +36,19 @@ from lossary.errors import BusyError, DataError
 from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
 
-__all__ = ["STUDY", "Holder", "Leases", "hold", "leases_of", "refuse_beside_runs", "run_lease", "who_works"]
+__all__ = [
+    "STUDY",
+    "Holder",
+    "Leases",
+    "hold",
+    "leases_of",
+    "refuse_beside_runs",
+    "run_lease",
+    "start_of",
+    "this_machine",
+    "user_name",
+    "who_works",
+]
 
 # The data of a study: sources to training examples.
 STUDY = "study"
@@ -91,7 +103,7 @@ class Holder:
     @property
     def is_own(self) -> bool:
         """Whether it is this process."""
-        return (self.machine, self.pid, self.started) == (_machine(), os.getpid(), _start_of(os.getpid()))
+        return (self.machine, self.pid, self.started) == (this_machine(), os.getpid(), start_of(os.getpid()))
 
 
 class Leases(NamedTuple):
@@ -140,7 +152,7 @@ def hold(folder: StudyFolder, name: str, *, doing: str = "") -> Iterator[None]:
     if is_held:
         yield
         return
-    if before is not None and before.machine == _machine():
+    if before is not None and before.machine == this_machine():
         # It was killed: its workers look for it twice a second, and end.
         time.sleep(_ORPHANS_S)
     signs = _Signs(path, token)
@@ -163,10 +175,10 @@ def hold(folder: StudyFolder, name: str, *, doing: str = "") -> Iterator[None]:
 def _take(path: Path, folder: StudyFolder, doing: str) -> str:
     record = {
         "pid": os.getpid(),
-        "started": _start_of(os.getpid()),
+        "started": start_of(os.getpid()),
         "host": socket.gethostname(),
-        "machine": _machine(),
-        "user": _user(),
+        "machine": this_machine(),
+        "user": user_name(),
         "command": " ".join(["lossary", *sys.argv[1:]])[:_LONGEST_COMMAND],
         "root": str(folder.root.resolve()),
         "inode": _inode(folder),
@@ -229,16 +241,16 @@ def _read(path: Path) -> Holder | None:
 
 
 def _is_alive(holder: Holder, folder: StudyFolder, now: float) -> bool:
-    if holder.machine != _machine():
+    if holder.machine != this_machine():
         return now - holder.seen < _SILENT_S
     # Moved, a folder keeps what the file system calls it; replaced in its place, it keeps its path.
     if holder.root != str(folder.root.resolve()) and holder.inode != _inode(folder):
         return False
-    start = _start_of(holder.pid)
+    start = start_of(holder.pid)
     return start == holder.started if start else start is not None and now - holder.seen < _SILENT_S
 
 
-def _start_of(pid: int) -> str | None:
+def start_of(pid: int) -> str | None:
     """When a process started; "" if it cannot be told, None if there is no such process."""
     try:
         # The name of a program, in parentheses, may hold anything.
@@ -257,7 +269,8 @@ def _start_of(pid: int) -> str | None:
 
 
 @cache
-def _machine() -> str:
+def this_machine() -> str:
+    """Host, boot and name space of pids: where a pid means what it means here."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -270,7 +283,8 @@ def _inode(folder: StudyFolder) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who this process runs as."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -45,11 +45,13 @@ def evaluate(
     """
     from lossary.launcher import NotesOnly
     from lossary.pipeline import evaluate_foreign
+    from lossary.remote.addresses import check_for_writing
     from lossary.scoring.evaluate import Asked, score_study
     from lossary.scoring.foreign import foreign_of
     from lossary.study_file import check_name
 
     opened, listener = open_study(study), NotesOnly(note)
+    check_for_writing(opened.folder.root)
     check_name(run, where="run")
     if run in opened.study.runs:
         raise UsageError(f"{run!r} is a run of the study", where="run", hint="Give the model another name.")

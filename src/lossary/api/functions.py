@@ -5,7 +5,8 @@ tables do wherever their numbers bear what is asked. Every error of a user is a 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,28 @@ if TYPE_CHECKING:
     from lossary.tables.best import StepChoice
     from lossary.tables.comparison import Comparison
 
-__all__ = ["check", "compare", "diagnose", "import_files", "new_study", "open_study", "rank", "report", "table"]
+__all__ = [
+    "check",
+    "compare",
+    "diagnose",
+    "import_files",
+    "new_study",
+    "open_study",
+    "rank",
+    "report",
+    "table",
+    "working_copy",
+]
 
 PathLike = str | os.PathLike[str]
 Step = int | str | None
 
 
 def open_study(study: PathLike | OpenStudy = ".") -> OpenStudy:
-    """A study by its file or folder; its file is checked. StudyError if there is none, or where it is wrong."""
+    """A study by its file, folder or URL; its file is checked. StudyError if there is none, or where it is wrong.
+
+    At a URL it is the newest state, for reading; `working_copy` gives one to work in.
+    """
     from lossary.folder import StudyFolder
     from lossary.study_file import find_study_file, load_study
 
@@ -42,6 +57,20 @@ def open_study(study: PathLike | OpenStudy = ".") -> OpenStudy:
         return study
     file = find_study_file(_path(study))
     return OpenStudy(study=load_study(file), folder=StudyFolder(file.resolve().parent))
+
+
+@contextmanager
+def working_copy(url: str, *, note: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
+    """A folder in which a study at a URL is worked on, by this process alone: what changes in it goes there.
+
+    `with working_copy("s3://bucket/study") as folder: lossary.evaluate(model, folder, run="mine")`. What became whole
+    is stored within seconds, the rest at the end of the block. BusyError while another process writes it.
+    """
+    from lossary.remote.addresses import Use, local_study
+    from lossary.remote.wants import Wants
+
+    with local_study(url, Use.WRITE, Wants.ALL, doing="work", note=note) as folder:
+        yield folder
 
 
 def new_study(
@@ -225,10 +254,13 @@ def report(
     PNG, too. `max_chars`: leave out sections of report.md, the last first, until it is so short. `out`: another folder.
     """
     from lossary.findings.folder import check_table
+    from lossary.remote.addresses import check_for_writing
     from lossary.reports.page import ReportOptions, write_report
     from lossary.tables.load import open_paired
 
     path = _path(study)
+    if out is None:
+        check_for_writing(path)
     opened = open_paired(path, runs=_names(runs), step=_step(step), base=base)
     options = ReportOptions(png=png, max_chars=max_chars, out=None if out is None else Path(out))
     written = write_report(opened, check_table(opened, where=str(path)), options)
@@ -285,8 +317,10 @@ def diagnose(
     """
     from lossary.diagnosis.diagnose import Request
     from lossary.diagnosis.diagnose import diagnose as examine
+    from lossary.remote.addresses import check_for_writing
 
     opened = open_study(study)
+    check_for_writing(opened.folder.root)
     request = Request(
         first=os.fspath(first),
         second=os.fspath(second),
@@ -305,7 +339,11 @@ def _path(study: PathLike | OpenStudy) -> Path:
     if isinstance(study, OpenStudy):
         return study.folder.root
     if not isinstance(study, (str, os.PathLike)):
-        raise UsageError(f"{study!r} is no study", hint="A path or an open study is expected.")
+        raise UsageError(f"{study!r} is no study", hint="A path, a URL or an open study is expected.")
+    if isinstance(study, str) and "://" in study:
+        from lossary.remote.addresses import is_url, read_for_good
+
+        return read_for_good(study) if is_url(study) else Path(study)
     return Path(study)
 
 

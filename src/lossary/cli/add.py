@@ -1,11 +1,10 @@
 """`lossary add`: one more dataset or run in the study file."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossary.cli.common import open_study
+from lossary.cli.common import NamedStudy, open_study
 
 if TYPE_CHECKING:
     from lossary.folder import StudyFolder
@@ -15,7 +14,7 @@ __all__ = ["add"]
 
 
 def add(
-    study: Annotated[Path, typer.Argument(help="A study file, or the folder that holds study.toml.")],
+    study: NamedStudy,
     target: Annotated[str, typer.Argument(help="datasets.NAME or runs.NAME.")],
     settings: Annotated[list[str], typer.Argument(help="key=value, the value as in the study file.")],
     share: Annotated[float | None, typer.Option(help="Weight in [mixture] shares.")] = None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from lossary.cli.urls import given_study, study_at_hand
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -23,6 +25,7 @@ __all__ = [
     "GenerationOption",
     "JobsOption",
     "KeepOption",
+    "NamedStudy",
     "OpenStudy",
     "ProgressOption",
     "QuietOption",
@@ -47,7 +50,19 @@ class EngineKind(StrEnum):
 
 
 StudyArgument = Annotated[
-    Path, typer.Argument(help="A study file, or the folder that holds study.toml.", show_default="the current folder")
+    Path,
+    typer.Argument(
+        help="A study file, the folder that holds study.toml, or its URL.",
+        show_default="the current folder",
+        parser=given_study,
+        callback=study_at_hand,
+    ),
+]
+NamedStudy = Annotated[
+    Path,
+    typer.Argument(
+        help="A study file, the folder that holds study.toml, or its URL.", parser=given_study, callback=study_at_hand
+    ),
 ]
 RunsOption = Annotated[
     list[str] | None, typer.Option("--run", help="Only this run; may be given several times.", show_default="all runs")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lossary.cli.common import StepOption, StudyArgument, echo_text
+from lossary.cli.urls import given_study, study_at_hand
 
 __all__ = ["compare"]
 
@@ -16,7 +17,13 @@ def compare(
     second: Annotated[str, typer.Argument(help="The run whose differences are shown.")],
     study: StudyArgument = Path(),
     other: Annotated[
-        Path | None, typer.Option(help="Study of the second run.", show_default="the study of the first")
+        Path | None,
+        typer.Option(
+            help="Study of the second run.",
+            show_default="the study of the first",
+            parser=given_study,
+            callback=study_at_hand,
+        ),
     ] = None,
     step: StepOption = None,
     force: Annotated[bool, typer.Option("--force", help="Subtract what cannot be compared; it is labelled.")] = False,

@@ -22,6 +22,8 @@ from lossary.cli.mixture import mixture
 from lossary.cli.mv import mv
 from lossary.cli.plan import plan
 from lossary.cli.prepare import prepare
+from lossary.cli.pull import pull
+from lossary.cli.push import push
 from lossary.cli.rank import rank
 from lossary.cli.report import report
 from lossary.cli.rm import rm
@@ -69,6 +71,8 @@ for verb in (
     add,
     mv,
     rm,
+    push,
+    pull,
 ):
     app.command()(verb)
 # A keyword of Python cannot be the name of a function.
@@ -92,7 +96,8 @@ def lossary(
     """What each dataset costs a masked language model, in each framework and size.
 
     A study file names datasets, a validation set, a recipe and runs; `lossary run` makes the table from them.
-    Every verb takes a study: its file, or the folder that holds study.toml; the current folder if none is named.
+    Every verb takes a study: its file, the folder that holds study.toml, or its URL on an object store; the current
+    folder if none is named.
 
     Exit codes: 0 fine, 1 findings, 2 usage, 3 missing or damaged data, a failed run or a machine that refused,
     70 a mistake of lossary's own, 75 another process works on it, 130 interrupted.

@@ -1,17 +1,16 @@
 """`lossary mv`: a dataset or a run under another name."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lossary.cli.common import open_study
+from lossary.cli.common import NamedStudy, open_study
 
 __all__ = ["mv"]
 
 
 def mv(
-    study: Annotated[Path, typer.Argument(help="A study file, or the folder that holds study.toml.")],
+    study: NamedStudy,
     target: Annotated[str, typer.Argument(help="datasets.NAME or runs.NAME.")],
     name: Annotated[str, typer.Argument(help="The new name.")],
 ) -> None:

@@ -1,17 +1,16 @@
 """`lossary rm`: a dataset or a run leaves the study."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lossary.cli.common import open_study
+from lossary.cli.common import NamedStudy, open_study
 
 __all__ = ["rm"]
 
 
 def rm(
-    study: Annotated[Path, typer.Argument(help="A study file, or the folder that holds study.toml.")],
+    study: NamedStudy,
     target: Annotated[str, typer.Argument(help="datasets.NAME or runs.NAME.")],
     delete: Annotated[bool, typer.Option("--delete", help="Delete what was made instead of moving it.")] = False,
 ) -> None:

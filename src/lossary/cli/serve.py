@@ -5,13 +5,20 @@ from typing import Annotated
 
 import typer
 
+from lossary.cli.urls import followed_studies, given_study
+
 __all__ = ["serve"]
 
 
 def serve(
     studies: Annotated[
         list[Path] | None,
-        typer.Argument(help="Study files, or folders of studies or imports.", show_default="the current folder"),
+        typer.Argument(
+            help="Study files, folders of studies or imports, or URLs of studies.",
+            show_default="the current folder",
+            parser=given_study,
+            callback=followed_studies,
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a token.")] = "127.0.0.1",
