@@ -69,7 +69,7 @@ class Contents:
         for _ in range(_FETCHES):
             temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
             try:
-                store.fetch(object_name(stored.digest), temporary)
+                store.fetch(object_name(stored.digest), temporary, stored.bytes)
                 # Connections break, and some clients take what came for all there is.
                 if self._is_whole(temporary, stored):
                     os.utime(temporary, ns=(time.time_ns(), stored.time))

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ __all__ = ["Entry", "ObjectStore"]
 _ATTEMPTS = 6
 _LONGEST_PAUSE_S = 8.0
 _CHUNK = 1 << 20
+_PART = 8 << 20
 _CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/credentials, as for other clients."
 # What a store says that no patience changes: what is told, and what to do.
 _FINAL = (
@@ -74,15 +76,21 @@ class ObjectStore:
         found: bytes = self._patiently(name, lambda: self.system.cat_file(self._path(name)))
         return found
 
-    def fetch(self, name: str, path: Path) -> None:
-        """Writes an object to a file, in constant memory. FileNotFoundError if there is none."""
+    def fetch(self, name: str, path: Path, size: int) -> None:
+        """Writes the first `size` bytes of an object to a file, in constant memory. FileNotFoundError if there is none.
 
-        def action() -> None:
-            with self.system.open(self._path(name), "rb") as source, path.open("wb") as target:
-                while data := source.read(_CHUNK):
-                    target.write(data)
+        Part by part, so that a connection that breaks costs no more than one.
+        """
 
-        self._patiently(name, action)
+        def part(start: int) -> bytes:
+            with self.system.open(self._path(name), "rb") as source:
+                source.seek(start)
+                found: bytes = source.read(min(_PART, size - start))
+                return found
+
+        with path.open("wb") as target:
+            for start in range(0, size, _PART):
+                target.write(self._patiently(name, partial(part, start)))
 
     def put(self, name: str, data: bytes) -> None:
         """Stores an object."""
@@ -190,6 +198,8 @@ def _opened(url: str) -> tuple[Any, str]:
         scheme=kind or None,
         connect_timeout=10.0,
         request_timeout=60.0,
+        # Small objects in one request, so that they are there at once or not at all.
+        allow_delayed_open=True,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=2),
     )
     return ArrowFSWrapper(system, use_listings_cache=False, skip_instance_cache=True), path
