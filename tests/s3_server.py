@@ -1,6 +1,6 @@
 """Moto's S3 in a process of its own, whose answers may fail, stall or break off in the middle.
 
-python -m tests.s3_server        # prints its port; GET /_faults/KIND/EVERY: of so many answers, one is of KIND (`broken`: of each object once)
+python -m tests.s3_server      # prints its port; GET /_faults/KIND/EVERY: one of so many answers is of KIND
 """
 
 import random
