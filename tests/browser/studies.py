@@ -4,7 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from lossary.folder import StudyFolder
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
 from lossary.results.records import STEP_SCHEMA, ScoreHeader, read_header, write_scores, write_steps
+from lossary.results.stopped import Stopped, StoppedPart
 from lossary.tables.imported import save_import
 
 WORDS = ["alpha", "beta", "gamma", "delta", "שלום", "عالم", "<b>bold</b>", "</script><script>alert(1)</script>"]
@@ -241,6 +242,7 @@ def special_studies(root: Path, *, most_datasets: int) -> dict[str, Path]:
         "wide": write_study(root / "wide", Shape(runs=60, datasets=most_datasets, examples=4, steps=20)),
         "twins": write_study(root / "twins", Shape(twins=True)),
         "several": _several(write_study(root / "several", Shape(sop=False))),
+        "decided": _decided(write_study(root / "decided", Shape(runs=10, sop=False))),
         "imported": _imported(root / "imported"),
         "names": _names(root / "names"),
     }
@@ -259,6 +261,67 @@ def _several(root: Path) -> Path:
             header = replace(header, objectives=("clm",))
         write_scores(path, table, header)
     return root
+
+
+def _decided(root: Path) -> Path:
+    """Two seeds of five mixtures, and the last run scored on some examples only, until it was clear how it differs."""
+    rng = np.random.default_rng(3)
+    folder, study = StudyFolder(root), (root / "study.toml").read_text(encoding="utf-8")
+    shares = rng.dirichlet(np.full(3, 4.0), 5)
+    for index, path in enumerate(sorted(root.glob("runs/*"))):
+        study = study.replace(f"[runs.{path.name}]", f"[runs.{path.name}]\nseed = {index % 2}")
+        record = read_json(path / "run.json")
+        datasets = record["datasets"]
+        record["weights"] = dict(zip(datasets, map(float, shares[index // 2]), strict=True))
+        record["recipe"] = {"steps": 300, "seed": index % 2}
+        write_json(path / "run.json", record)
+        steps = pq.read_table(path / "steps.parquet")
+        of_step = np.tile(np.round(1000 * shares[index // 2]).astype(int), len(steps) // 3)
+        at = steps.column_names.index("examples")
+        write_steps(path / "steps.parquet", steps.set_column(at, steps.schema.field(at), pa.array(of_step)))
+        for scored in path.glob("scores/*.parquet"):
+            table, header = pq.read_table(scored), read_header(scored)
+            name = table.column("dataset").to_pandas().str.removeprefix("dataset_").astype(int).to_numpy()
+            effect = 0.2 * np.log2(shares[index // 2][name]) + 0.05 * (index % 2) + 0.05 * index
+            nats = table.column("nats").to_numpy() * np.exp(-effect + rng.normal(0, 0.15, len(table)))
+            at = table.column_names.index("nats")
+            write_scores(scored, table.set_column(at, table.schema.field(at), pa.array(nats)), header)
+    (root / "study.toml").write_text(study, encoding="utf-8")
+    _stopped(folder, "run_09", "run_00", 300)
+    return root
+
+
+def _stopped(folder: StudyFolder, run: str, base: str, step: int) -> None:
+    scores = folder.scores(run, step)
+    header, of_base = read_header(scores), read_header(folder.scores(base, step))
+    answers: list[tuple[int, float, float, float, Any]] = [
+        (20, -0.21, -0.35, -0.07, "differs"),
+        (60, 0.02, -0.04, 0.08, "undecided"),
+        (40, 0.09, 0.01, 0.17, "differs"),
+    ]
+    names = list(header.validation or read_json(folder.validation / "manifest.json")["datasets"])
+    digest = "blake2b:0123456789abcdef"
+    parts = {
+        name: StoppedPart(
+            examples=n, available=60, part=digest, value=value, low=low, high=high, answer=answer, reason=None
+        )
+        for name, (n, value, low, high, answer) in zip(names, answers, strict=True)
+    }
+    stopped = Stopped(
+        rule="obrien-fleming",
+        level=0.05,
+        margin=None,
+        metric="mlm_loss",
+        base=base,
+        base_step=step,
+        base_weights_digest=of_base.weights_digest,
+        shares=dict.fromkeys(names, 1 / 3),
+        parts=parts,
+    )
+    table = pq.read_table(scores)
+    write_scores(folder.sequential(run, step), table, replace(header, stopped=stopped))
+    for path in folder.scores(run, step).parent.glob("*.parquet"):
+        path.unlink()
 
 
 def _imported(root: Path) -> Path:

@@ -147,7 +147,7 @@ def test_names_are_not_broken_letter_by_letter(visit: Open, width: int) -> None:
     assert page.evaluate(_BROKEN_NAMES) == []
 
 
-@pytest.mark.parametrize("name", ["plain", "names", "several"])
+@pytest.mark.parametrize("name", ["plain", "names", "several", "decided"])
 def test_letters_of_charts_keep_their_size_on_a_telephone(visit: Open, name: str) -> None:
     found = visit(name, viewport={"width": 390, "height": 850})
     found.drawn()
@@ -163,6 +163,29 @@ def test_the_first_head_has_room_and_the_bar_shows_where_one_is(look: Open, path
     assert page.locator(".top nav.cut").count() == 1
     if "?" not in path:
         assert page.evaluate(_HERE)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_decisions_are_read_at_any_width(visit: Open, look: Open, width: int, scheme: str) -> None:
+    for found in (
+        visit("decided", viewport={"width": width, "height": 850}, color_scheme=scheme),
+        look("decided/decide", viewport={"width": width, "height": 850}, color_scheme=scheme),
+    ):
+        found.drawn()
+        section = found.page.locator("#decisions")
+        for question in ("Which is best?", "does it differ?", "Which mixture?"):
+            assert section.locator("h3", has_text=question).count() == 1
+        assert section.locator("figure[data-drawn=true]").count() == 3
+        assert section.get_by_text("20 of 60", exact=True).count() == 1
+        assert found.page.evaluate(_CUT) == []
+        assert found.page.evaluate(_UNSAID) == []
+        assert found.barriers() == []
+
+
+def test_a_study_without_decisions_has_no_such_section(visit: Open, look: Open) -> None:
+    assert visit("bare").page.locator("#decisions, .top a[href='#decisions']").count() == 0
+    assert look("bare/decide").page.locator("#nothing").count() == 1
 
 
 def test_many_runs_at_work_do_not_push_the_losses_away(look: Open) -> None:

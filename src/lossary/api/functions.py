@@ -164,17 +164,23 @@ def rank(
     """Runs by a total, best first: which may be best, and which differ by more than seeds do.
 
     `by`: `METRIC` or `METRIC:WEIGHTING`; the loss if None, bits a byte across vocabularies. `every_step`: every scored
-    checkpoint, instead of each run's newest.
+    checkpoint, instead of each run's newest. Imported scores of examples are ranked, too; printed numbers are not.
     """
     from lossary.tables.best import Criterion
-    from lossary.tables.load import is_imported
+    from lossary.tables.load import is_imported, open_table
+    from lossary.tables.ranked_table import rank_table
     from lossary.tables.ranking import rank as rank_files
 
     if is_imported(path := _path(study)):
-        raise UsageError("imported numbers have no scores to pair", where=str(path), hint="Rank runs of a study.")
-    opened = open_study(study)
+        if every_step:
+            raise UsageError("imported scores of examples are of one step each", where=str(path), hint="Without --all.")
+        opened = open_table(path, runs=_names(runs))
+        metrics = opened.table.metrics
+        asked = None if by is None else Criterion.parse(by, where="by", metrics=metrics, weighting="macro")
+        return RankingResult(rank_table(opened, asked))
+    own = open_study(study)
     criterion = None if by is None else Criterion.parse(by, where="by")
-    found = rank_files(opened.study, opened.folder, criterion, runs=_names(runs), every_step=every_step)
+    found = rank_files(own.study, own.folder, criterion, runs=_names(runs), every_step=every_step)
     return RankingResult(found)
 
 

@@ -44,6 +44,7 @@ __all__ = ["create_app"]
 _TITLES = {
     "": "Losses",
     "curves": "Curves",
+    "decide": "Decide",
     "compare": "Compare",
     "examples": "Examples",
     "findings": "Findings",

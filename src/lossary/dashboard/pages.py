@@ -15,6 +15,7 @@ from lossary.reports.html.charts.forest import forest_chart
 from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.view import dots_view
 from lossary.reports.html.views.curves import CurvesView
+from lossary.reports.html.views.decisions import decisions_view
 from lossary.reports.html.views.diagnosis import diagnoses_view
 from lossary.reports.html.views.findings import findings_view
 from lossary.reports.html.views.losses import RunHead, losses_view, run_heads
@@ -187,6 +188,18 @@ def compare(site: Site, ask: Ask) -> Content:
     return Content("compare.html", values, run_heads(paired, ask.links), [chart for chart, _ in charts])
 
 
+def decide(_: Site, ask: Ask) -> Content:
+    """Which may be best, what was decided early, what shares do."""
+    view = SimpleNamespace(decisions=decisions_view(ask.opened))
+    if not view.decisions.says_something:
+        why = (
+            "Three scored runs are ranked, repeats with other seeds say what noise explains, runs of several "
+            "mixtures what shares do, and `lossary evaluate --until decided` what is clear early: none of them is here."
+        )
+        return Content("nothing.html", {"title": "Decisions", "why": why})
+    return Content("decide.html", {"view": view}, run_heads(ask.table, ask.links), view.decisions.charts)
+
+
 def examples(site: Site, ask: Ask) -> Content:
     """The examples that make the gap between two runs on a dataset, a page at a time."""
     opened = ask.opened
@@ -282,6 +295,7 @@ def diagnosis(_: Site, ask: Ask) -> Content:
 PAGES: dict[str, Callable[[Site, Ask], Content]] = {
     "": losses,
     "curves": curves,
+    "decide": decide,
     "compare": compare,
     "examples": examples,
     "findings": findings,

@@ -10,7 +10,7 @@ from lossary.reports.grids import titled_grid
 from lossary.reports.text import TOTAL, metric_title, plain
 from lossary.tables.mixture import Mixtures, ShareEffect
 
-__all__ = ["mixture_value", "print_mixture"]
+__all__ = ["effect_text", "mixture_value", "print_mixture"]
 
 _MOST = 12
 _KINDS = {"all": "all shares", "own": "its own share", None: ""}
@@ -26,7 +26,7 @@ def print_mixture(found: Mixtures, console: Console) -> None:
         name = fitted.dataset or (TOTAL if found.weighting == "validation_share" else "total macro")
         errors = ["—" if value is None else f"{value:.4f}" for value in (fitted.error, fitted.mean_error)]
         effect = own.get(fitted.dataset)
-        said = fitted.reason or ("" if effect is None else _effect(effect))
+        said = fitted.reason or ("" if effect is None else effect_text(effect))
         grid.add_row(*(escape(plain(cell)) for cell in (name, _KINDS[fitted.kind], *errors, said)))
     console.print(grid)
     others = [effect for effect in found.effects if effect.shown and effect.share != effect.dataset]
@@ -35,7 +35,9 @@ def print_mixture(found: Mixtures, console: Console) -> None:
         console.print()
         more = titled_grid("Other shares, where the interval leaves out 0", ("loss of", "when doubled", "change"))
         for effect in others[:_MOST]:
-            more.add_row(*(escape(plain(cell)) for cell in (effect.dataset or "total", effect.share, _effect(effect))))
+            more.add_row(
+                *(escape(plain(cell)) for cell in (effect.dataset or "total", effect.share, effect_text(effect)))
+            )
         console.print(more)
         if len(others) > _MOST:
             console.print(f"and {len(others) - _MOST} more; --format json has all")
@@ -52,7 +54,8 @@ def print_mixture(found: Mixtures, console: Console) -> None:
         console.print(escape(f"note: {plain(note)}"), soft_wrap=True)
 
 
-def _effect(effect: ShareEffect) -> str:
+def effect_text(effect: ShareEffect) -> str:
+    """A change with its interval."""
     return f"{effect.value:+.4f}  [{effect.low:+.4f}, {effect.high:+.4f}]"
 
 

@@ -11,9 +11,17 @@ from lossary.reports.grids import titled_grid
 from lossary.reports.text import metric_title, number, plain
 from lossary.tables.ranking import Candidate, Ranking
 
-__all__ = ["print_ranking", "ranking_sentence", "ranking_value"]
+__all__ = [
+    "EXCEEDS",
+    "worse_text",
+    "floor_sentence",
+    "print_ranking",
+    "ranking_sentence",
+    "recipes_sentence",
+    "ranking_value",
+]
 
-_EXCEEDS = {True: "yes", False: "no", None: ""}
+EXCEEDS = {True: "yes", False: "no", None: ""}
 
 
 def print_ranking(found: Ranking, console: Console) -> None:
@@ -24,7 +32,9 @@ def print_ranking(found: Ranking, console: Console) -> None:
         console.print(_configurations(found))
     console.print()
     console.print(escape(ranking_sentence(found)), style="bold", soft_wrap=True)
-    console.print(escape(_floor_sentence(found)), soft_wrap=True)
+    if recipes := recipes_sentence(found):
+        console.print(escape(recipes), soft_wrap=True)
+    console.print(escape(floor_sentence(found)), soft_wrap=True)
     for note in found.notes:
         console.print(escape(f"note: {plain(note)}"), soft_wrap=True)
 
@@ -35,13 +45,18 @@ def _candidates(found: Ranking) -> Grid:
     headings += ["more than seeds"] if found.floor else []
     grid = titled_grid(f"By {found.criterion}", headings, right=headings[1:])
     for candidate in found.candidates:
-        cells = [escape(plain(candidate.run)), f"{candidate.step:,}", number(candidate.value, metric)]
-        cells += [_worse(candidate), "●" if candidate.may_be_best else ""]
-        grid.add_row(*cells, *([_EXCEEDS[candidate.exceeds_noise]] if found.floor else []))
+        cells = [
+            escape(plain(candidate.run)),
+            "—" if candidate.step is None else f"{candidate.step:,}",
+            number(candidate.value, metric),
+        ]
+        cells += [worse_text(candidate), "●" if candidate.may_be_best else ""]
+        grid.add_row(*cells, *([EXCEEDS[candidate.exceeds_noise]] if found.floor else []))
     return grid
 
 
-def _worse(candidate: Candidate) -> str:
+def worse_text(candidate: Candidate) -> str:
+    """How much worse than the best one seen, with its interval; empty of that one."""
     if candidate.worse is None:
         return "no difference: see the note" if candidate.reason else ""
     if candidate.low is None or candidate.high is None:
@@ -56,7 +71,7 @@ def _configurations(found: Ranking) -> Grid:
     for configuration in found.configurations:
         names = ", ".join(map(plain, configuration.runs))
         worse = f"{configuration.worse:.4f}" if configuration.worse else ""
-        grid.add_row(escape(names), number(configuration.value, metric), worse, _EXCEEDS[configuration.exceeds_noise])
+        grid.add_row(escape(names), number(configuration.value, metric), worse, EXCEEDS[configuration.exceeds_noise])
     return grid
 
 
@@ -70,7 +85,20 @@ def ranking_sentence(found: Ranking) -> str:
     return f"{len(names)} of {len(found.candidates)} may be the best {measured}: {shown}."
 
 
-def _floor_sentence(found: Ranking) -> str:
+def recipes_sentence(found: Ranking) -> str:
+    """Which configurations the noise of training does not tell apart from the best one; empty without repeats."""
+    if not found.configurations:
+        return ""
+    open_ones = [c for c in found.configurations[1:] if not c.exceeds_noise]
+    best = " + ".join(map(plain, found.configurations[0].runs))
+    if not open_ones:
+        return f"Of {len(found.configurations)} recipes that of {best} is the best by more than seeds do."
+    names = "; ".join(" + ".join(map(plain, c.runs)) for c in open_ones[:6])
+    more = f" and {len(open_ones) - 6} more" if len(open_ones) > 6 else ""
+    return f"Recipes are not ranked where seeds explain the difference: {best} is not told apart from {names}{more}."
+
+
+def floor_sentence(found: Ranking) -> str:
     floor = found.floor
     if floor is None:
         return "No two runs differ in their seed alone: how much another seed would change is not known."
@@ -90,6 +118,6 @@ def ranking_value(found: Ranking) -> dict[str, Any]:
         "candidates": [asdict(c) for c in found.candidates],
         "configurations": [asdict(c) for c in found.configurations],
         "noise_floor": None if found.floor is None else asdict(found.floor),
-        "says": [ranking_sentence(found), _floor_sentence(found)],
+        "says": list(filter(None, [ranking_sentence(found), recipes_sentence(found), floor_sentence(found)])),
         "notes": found.notes,
     }

@@ -9,7 +9,7 @@ from lossary.reports.grids import titled_grid
 from lossary.reports.text import TOTAL, metric_title, plain
 from lossary.tables.model import SequentialAnswer
 
-__all__ = ["print_sequential", "sequential_text"]
+__all__ = ["by_run", "rule_text", "print_sequential", "sequential_text"]
 
 _RULES = {
     "obrien-fleming": "looks at window ends, error spent as O'Brien and Fleming do",
@@ -19,13 +19,12 @@ _RULES = {
 
 def print_sequential(answers: Sequence[SequentialAnswer], console: Console) -> None:
     """A block a run, then what its intervals are."""
-    for run in dict.fromkeys(answer.run for answer in answers):
-        rows = [answer for answer in answers if answer.run == run]
+    for rows in by_run(answers):
         first = rows[0]
         asked = "does it differ?" if first.margin is None else f"equal within {first.margin:g}?"
         total = rows[-1]
         ended = "decided early" if total.examples < total.available else "after all examples"
-        title = f"{run}@{first.step:,} − {first.base}@{first.base_step:,}, {ended}: {asked}"
+        title = f"{first.run}@{first.step:,} − {first.base}@{first.base_step:,}, {ended}: {asked}"
         headings = ("dataset", metric_title(first.metric), "interval at the stop", "examples", "answer")
         grid = titled_grid(title, headings, right=("examples",))
         for row in rows:
@@ -36,14 +35,21 @@ def print_sequential(answers: Sequence[SequentialAnswer], console: Console) -> N
             grid.add_row(*(escape(plain(cell)) for cell in cells))
         console.print()
         console.print(grid)
-        rule = _RULES.get(first.rule, first.rule)
-        sure = f"{1 - first.level:.0%}"
-        console.print(
-            f"{rule}; all intervals hold at once at {sure}, for the text that examples are drawn from, wherever it "
-            "stopped",
-            style="dim",
-            soft_wrap=True,
-        )
+        console.print(rule_text(first), style="dim", soft_wrap=True)
+
+
+def by_run(answers: Sequence[SequentialAnswer]) -> list[list[SequentialAnswer]]:
+    """Answers of one run each; its total is the last."""
+    runs = dict.fromkeys(answer.run for answer in answers)
+    return [[answer for answer in answers if answer.run == run] for run in runs]
+
+
+def rule_text(answer: SequentialAnswer) -> str:
+    """What its intervals are, and of what."""
+    rule, sure = _RULES.get(answer.rule, answer.rule), f"{1 - answer.level:.0%}"
+    return (
+        f"{rule}; all intervals hold at once at {sure}, for the text that examples are drawn from, wherever it stopped"
+    )
 
 
 def sequential_text(row: SequentialAnswer) -> str:

@@ -9,11 +9,11 @@ checkpoint would be measured as well says nothing of what another seed would hav
 runs that differ in their seed alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lossary.data.parts import present_validation
 from lossary.errors import ScoreError, UsageError
@@ -31,7 +31,9 @@ from lossary.tables.model import Metric, is_across_vocabularies, measure_of
 from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import configurations
 
-__all__ = ["Candidate", "Configuration", "Ranking", "rank"]
+__all__ = ["Candidate", "Configuration", "Difference", "Ranking", "rank", "ranking_of", "repeats"]
+
+Key = TypeVar("Key", bound=Hashable)
 
 _THREADS = 2
 _NOTHING = Estimate(value=None, reason="not what it was scored on")
@@ -42,7 +44,7 @@ class Candidate:
     """A run at a step, and how much worse than the best one seen it is."""
 
     run: str
-    step: int
+    step: int | None  # None where an import does not say
     value: float
     worse: float | None  # None of the best one itself; `low` and `high` bound all of them at once at 95 %
     low: float | None
@@ -54,7 +56,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return f"{self.run}@{self.step:,}"
+        return self.run if self.step is None else f"{self.run}@{self.step:,}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,26 +115,72 @@ def rank(
             hint="; ".join(notes) or "Run `lossary evaluate`.",
         )
     notes += list(dict.fromkeys(left_out_notes(validation, list(used), headers)))
-    sign = 1 if measure_of(criterion.metric).lower_is_better else -1
-    order = sorted(totals, key=lambda path: sign * totals[path])
-    groups = _groups((study, folder), totals, newest=not every_step)
-    floor = noise_floor([[totals[path] for path in group.values()] for group in groups])
+    order = _best_first(totals, criterion)
     found = _differences(order, used, criterion.metric)
-    candidates = [_first(order[0], totals[order[0]])] + [
-        _candidate(path, totals[path], found[path], _exceeds(floor, sign * (totals[path] - totals[order[0]])))
-        for path in order[1:]
-    ]
-    return Ranking(
-        criterion=criterion,
+    last = _last(totals, newest=not every_step)
+    groups = repeats((study, folder), last, {run: int(path.stem) for run, path in last.items()})
+    return ranking_of(
+        criterion,
+        {path: (path.parent.parent.name, int(path.stem), totals[path]) for path in order},
+        found,
+        groups,
         datasets=list(used),
-        candidates=candidates,
-        configurations=_configurations(groups, totals, floor, sign),
-        floor=floor,
-        notes=[*notes, *_difference_notes(candidates, found)],
+        notes=notes,
     )
 
 
-class _Difference(NamedTuple):
+def _best_first(totals: Mapping[Key, float], criterion: Criterion) -> list[Key]:
+    return sorted(totals, key=lambda key: totals[key], reverse=not measure_of(criterion.metric).lower_is_better)
+
+
+def ranking_of(
+    criterion: Criterion,
+    known: Mapping[Key, tuple[str, int | None, float]],
+    differences: Mapping[Key, "Difference"],
+    groups: Sequence[Sequence[Key]],
+    *,
+    datasets: Sequence[str],
+    notes: Sequence[str],
+) -> Ranking:
+    """A ranking of what is known (run, step, total), from differences of all others to the best one.
+
+    `groups` are the configurations: what differs in its seed alone, of one step.
+    """
+    totals = {key: total for key, (_, _, total) in known.items()}
+    order = _best_first(totals, criterion)
+    sign = 1 if measure_of(criterion.metric).lower_is_better else -1
+    floor = noise_floor([[totals[key] for key in group] for group in groups])
+    candidates = []
+    for key in order:
+        run, step, total = known[key]
+        difference = differences.get(key, _NO_DIFFERENCE)
+        worse = difference.worse
+        exceeds = _exceeds(floor, sign * (total - totals[order[0]]))
+        candidates.append(
+            Candidate(
+                run=run,
+                step=step,
+                value=total,
+                worse=None if worse is None else worse.value,
+                low=None if worse is None else worse.low,
+                high=None if worse is None else worse.high,
+                p=None if worse is None else worse.p,
+                may_be_best=key == order[0] or (worse is not None and worse.may_be_best),
+                reason=difference.reason,
+                exceeds_noise=None if worse is None else exceeds,
+            )
+        )
+    return Ranking(
+        criterion=criterion,
+        datasets=list(datasets),
+        candidates=candidates,
+        configurations=_configurations([[(known[k][0], totals[k]) for k in group] for group in groups], floor, sign),
+        floor=floor,
+        notes=[*notes, *_difference_notes(candidates, [differences[key] for key in order[1:]])],
+    )
+
+
+class Difference(NamedTuple):
     """A candidate's paired difference to the best one seen, or why there is none; examples that one of both lacks."""
 
     worse: Worse | None
@@ -140,25 +188,7 @@ class _Difference(NamedTuple):
     unmatched: int
 
 
-def _first(path: Path, value: float) -> Candidate:
-    found = _candidate(path, value, _Difference(None, None, 0), None)
-    return replace(found, may_be_best=True)
-
-
-def _candidate(path: Path, value: float, difference: _Difference, exceeds_noise: bool | None) -> Candidate:
-    worse = difference.worse
-    return Candidate(
-        run=path.parent.parent.name,
-        step=int(path.stem),
-        value=value,
-        worse=None if worse is None else worse.value,
-        low=None if worse is None else worse.low,
-        high=None if worse is None else worse.high,
-        p=None if worse is None else worse.p,
-        may_be_best=worse is not None and worse.may_be_best,
-        reason=difference.reason,
-        exceeds_noise=None if worse is None else exceeds_noise,
-    )
+_NO_DIFFERENCE = Difference(None, None, 0)
 
 
 def _ranked_by(headers: Sequence[ScoreHeader]) -> Metric:
@@ -212,27 +242,27 @@ def _totals(
     return used, totals
 
 
-def _differences(order: list[Path], weights: Mapping[str, float], metric: Metric) -> dict[Path, _Difference]:
+def _differences(order: list[Path], weights: Mapping[str, float], metric: Metric) -> dict[Path, Difference]:
     """The paired difference of every other candidate to the best one seen."""
     objective = objective_of(metric)
     asked = [] if objective is None else [objective.name]
 
-    def difference(path: Path) -> _Difference:
+    def difference(path: Path) -> Difference:
         paired = compare_files(ScoreFile(order[0]), ScoreFile(path), list(weights), asked)
         total = weighted_mean([(weight, paired.estimates[name][metric]) for name, weight in weights.items()])
         lower = measure_of(metric).lower_is_better
         worse = worse_than_best(total, candidates=len(order), lower_is_better=lower)
         unmatched = sum(of_dataset[metric] for of_dataset in paired.unmatched.values())
-        return _Difference(worse, None if worse else total.reason, unmatched)
+        return Difference(worse, None if worse else total.reason, unmatched)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(order[1:], pool.map(difference, order[1:]), strict=True))
 
 
-def _difference_notes(candidates: Sequence[Candidate], found: Mapping[Path, _Difference]) -> list[str]:
+def _difference_notes(candidates: Sequence[Candidate], found: Sequence[Difference]) -> list[str]:
     """Differences that could not be made, and those that do not rest on all examples."""
     best, notes = candidates[0], []
-    for candidate, difference in zip(candidates[1:], found.values(), strict=True):
+    for candidate, difference in zip(candidates[1:], found, strict=True):
         if difference.worse is None:
             notes.append(
                 f"{candidate.name} has no difference to {best.name} and may not be the best: {difference.reason}"
@@ -243,16 +273,22 @@ def _difference_notes(candidates: Sequence[Candidate], found: Mapping[Path, _Dif
     return notes
 
 
-def _groups(opened: tuple[Study, StudyFolder], totals: Mapping[Path, float], *, newest: bool) -> list[dict[str, Path]]:
-    """Files of runs by configuration, each run at its newest step, of one step within a configuration."""
+def _last(totals: Iterable[Path], *, newest: bool) -> dict[str, Path]:
+    """The newest file of each run."""
     last: dict[str, Path] = {}
     for path in totals:
         run = path.parent.parent.name
         if newest or run not in last or int(path.stem) > int(last[run].stem):
             last[run] = path
-    groups = [{run: last[run] for run in group} for group in configurations(opened, list(last))]
-    # Repeats that are not equally far say nothing about seeds.
-    return [group for group in groups if len({path.stem for path in group.values()}) == 1]
+    return last
+
+
+def repeats(
+    opened: tuple[Study, StudyFolder], keys: Mapping[str, Key], steps: Mapping[str, int | None]
+) -> list[list[Key]]:
+    """Keys of runs by configuration; repeats that are not equally far say nothing about seeds and are left out."""
+    groups = configurations(opened, list(keys))
+    return [[keys[run] for run in group] for group in groups if len({steps[run] for run in group}) == 1]
 
 
 def _exceeds(floor: NoiseFloor | None, difference: float, first: int = 1, second: int = 1) -> bool | None:
@@ -262,16 +298,16 @@ def _exceeds(floor: NoiseFloor | None, difference: float, first: int = 1, second
 
 
 def _configurations(
-    groups: list[dict[str, Path]], totals: Mapping[Path, float], floor: NoiseFloor | None, sign: int
+    groups: Sequence[Sequence[tuple[str, float]]], floor: NoiseFloor | None, sign: int
 ) -> list[Configuration]:
     if floor is None or len(groups) < 2:
         return []
-    means = [sum(totals[path] for path in group.values()) / len(group) for group in groups]
+    means = [sum(total for _, total in group) / len(group) for group in groups]
     order = sorted(range(len(groups)), key=lambda index: sign * means[index])
     best = order[0]
     return [
         Configuration(
-            runs=list(groups[index]),
+            runs=[run for run, _ in groups[index]],
             value=means[index],
             worse=sign * (means[index] - means[best]),
             exceeds_noise=None

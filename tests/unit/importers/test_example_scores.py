@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from lossary.api.functions import check, compare, import_files, table
+from lossary.api.functions import check, compare, import_files, rank, table
 from lossary.errors import DataError, MissingPackage, SourceError, UsageError
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.recognise import read_any
@@ -161,6 +161,14 @@ def test_a_total_of_one_dataset_is_its_cell_with_its_interval(texts: tuple[Path,
     several = found.find_total("m__1", "bits_per_byte", "macro")
     assert several is not None
     assert several.interval == "welch95"
+
+
+def test_imported_scores_of_examples_are_ranked_with_intervals(texts: tuple[Path, Texts]) -> None:
+    found = rank(texts[0], by="bits_per_byte")
+    assert [c.run for c in found.model.candidates] == ["m__1", "m__2"]
+    assert found.may_be_best == [found.model.candidates[0].name]
+    with pytest.raises(UsageError, match="one step each"):
+        rank(texts[0], every_step=True)
 
 
 def test_check_finds_the_gap_of_one_task_by_tests(texts: tuple[Path, Texts]) -> None:

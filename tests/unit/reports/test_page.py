@@ -206,7 +206,7 @@ def test_the_policy_names_exactly_what_stands_in_the_page(opened: OpenTable) -> 
 def test_sections_stand_in_the_order_of_a_readers_questions(opened: OpenTable) -> None:
     html = html_report(page_view(opened, check_table(opened, where="study")))
     assert re.findall(r'<section id="(\w+)"', html) == [
-        *("verdict", "findings", "losses", "dots", "pairs"),
+        *("verdict", "findings", "losses", "dots", "decisions", "pairs"),
         *("diagnosis", "curves", "mixture", "examples", "provenance"),
     ]
 

@@ -17,6 +17,9 @@ from lossary.errors import ScoreError, UsageError
 from lossary.results.records import ScoreHeader, write_scores
 from lossary.statistics.estimates import RatioSums, ratio
 from lossary.statistics.ranking import noise_floor, worse_than_best
+from lossary.tables.best import Criterion
+from lossary.tables.load import open_table
+from lossary.tables.ranked_table import rank_table
 
 DATASETS = ("reform", "views", "dialogue")
 
@@ -205,3 +208,16 @@ def test_two_runs_of_one_configuration_are_told_apart_by_their_seeds_in_one_case
         other = rng.normal(3.0, 0.02, 2)
         apart += abs(other[0] - other[1]) > floor.least_difference()
     assert 0.03 < apart / studies < 0.07
+
+
+@pytest.mark.parametrize("by", [None, "mlm_loss:macro", "mlm_accuracy"])
+def test_a_table_ranks_its_runs_as_their_files_are_ranked(study: Path, by: str | None) -> None:
+    criterion = None if by is None else Criterion.parse(by, where="by")
+    for base in ("torch_xxl", "odd"):
+        found = rank_table(open_table(study, base=base), criterion)
+        expected = lossary.rank(study, by=by).model
+        for here, there in zip(found.candidates, expected.candidates, strict=True):
+            assert (here.name, here.may_be_best) == (there.name, there.may_be_best)
+            numbers = [[n or 0.0 for n in (c.value, c.worse, c.low, c.high, c.p)] for c in (here, there)]
+            assert numbers[0] == pytest.approx(numbers[1], rel=1e-6, abs=1e-12)
+        assert (found.criterion, sorted(found.datasets)) == (expected.criterion, sorted(expected.datasets))

@@ -15,7 +15,7 @@ from lossary.reports.html.charts.svg import inline_svg
 from lossary.reports.html.charts.theme import CONFIG, ChartView
 from lossary.reports.html.engine import chart_engine
 from lossary.reports.html.render import asset, environment
-from lossary.reports.html.view import SECTIONS, PageView
+from lossary.reports.html.view import PageView
 
 __all__ = ["chart_data", "content_policy", "html_report", "json_block"]
 
@@ -53,7 +53,7 @@ def html_report(view: PageView) -> str:
         drawn = pool.map(lambda chart: Markup(inline_svg(chart.spec)), charts)
         pictures = dict(zip([chart.id for chart in charts], drawn, strict=True))
     template = environment().get_template("report.html")
-    return template.render(view=view, page=page, pictures=pictures, sections=SECTIONS)
+    return template.render(view=view, page=page, pictures=pictures, sections=view.sections)
 
 
 def chart_data(charts: Sequence[ChartView], runs: Sequence[str], curves: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from lossary.reports.html.charts.theme import ChartView
 from lossary.reports.html.links import Anchors, Ids
 from lossary.reports.html.render import require_packages
 from lossary.reports.html.views.curves import CurvesView, curves_view, static_charts
+from lossary.reports.html.views.decisions import DecisionsView, decisions_view
 from lossary.reports.html.views.diagnosis import DiagnosesView, diagnoses_view
 from lossary.reports.html.views.examples import ExamplesView, examples_view
 from lossary.reports.html.views.findings import FindingsView, findings_view
@@ -28,6 +29,7 @@ SECTIONS = [
     ("findings", "Findings"),
     ("losses", "Loss by dataset"),
     ("dots", "Dots"),
+    ("decisions", "Decisions"),
     ("pairs", "Run against run"),
     ("diagnosis", "Diagnosis"),
     ("curves", "Curves"),
@@ -55,6 +57,7 @@ class PageView:
     findings: FindingsView
     losses: LossesView
     dots: DotsView
+    decisions: DecisionsView
     pairs: PairsView
     diagnosis: DiagnosesView
     curves: CurvesView
@@ -64,9 +67,14 @@ class PageView:
     origins: OriginsView | None
 
     @property
+    def sections(self) -> list[tuple[str, str]]:
+        """Those that have something to say, by id and title."""
+        return [(id, title) for id, title in SECTIONS if id != "decisions" or self.decisions.says_something]
+
+    @property
     def charts(self) -> list[ChartView]:
         """Every chart of the page with its values, as a static picture needs it; curves on linear axes."""
-        found = [*self.dots.charts, *self.pairs.charts, *static_charts(self.curves)]
+        found = [*self.dots.charts, *self.decisions.charts, *self.pairs.charts, *static_charts(self.curves)]
         if self.mixture.chart is not None:
             found.append(self.mixture.chart)
         return found + [of_dataset.chart for of_dataset in self.examples.datasets if of_dataset.chart is not None]
@@ -96,6 +104,7 @@ def page_view(opened: OpenTable, checked: Checked) -> PageView:
         findings=findings_view(checked, links),
         losses=losses_view(table, links),
         dots=dots_view(table),
+        decisions=decisions_view(opened),
         pairs=pairs_view(opened, links, ids),
         diagnosis=diagnoses_view(opened.folder, checked),
         curves=curves,
