@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lossary.backends.api import Backend, OutOfDeviceMemory, ScoreOutput, new_backend
 from lossary.backends.process import Emit
+from lossary.backends.ranks import Ranks
 from lossary.data.batches import micro_batches
 from lossary.data.examples import Examples
 from lossary.data.frozen_texts import known_texts
@@ -117,9 +118,9 @@ def is_scored(folder: StudyFolder, job: ScoreJob) -> bool:
     return whole and all(getattr(found, name) == value for name, value in asked.items())
 
 
-def open_backend(job: ScoreJob, checkpoint: Checkpoint) -> Backend:
-    """A new model with the weights of a checkpoint."""
-    backend = new_backend(job.backend, checkpoint.shape, precision=job.precision, device=job.device)
+def open_backend(job: ScoreJob, checkpoint: Checkpoint, ranks: Ranks | None = None) -> Backend:
+    """A new model with the weights of a checkpoint, on the device of a rank where there are several."""
+    backend = new_backend(job.backend, checkpoint.shape, precision=job.precision, device=job.device, ranks=ranks)
     backend.load_parameters(checkpoint.parameters)
     return backend
 

@@ -95,10 +95,10 @@ def evaluate_foreign(
 def score_by_backend(
     folder: StudyFolder, jobs: Sequence[ScoreJob], tools: Tools, more: Mapping[str, Any] | None = None
 ) -> list[int]:
-    """Scores checkpoints that differ in nothing else, in one process; returns their steps."""
+    """Scores checkpoints that differ in nothing else, by one worker or all ranks of a run; returns their steps."""
     request = {key: value for key, value in vars(jobs[0]).items() if key != "checkpoint"}
     request |= {"folder": str(folder.root), "checkpoints": [str(job.checkpoint) for job in jobs], **(more or {})}
-    return _steps_of(tools.run("lossary.scoring.job", request, jobs[0].backend))
+    return _steps_of(tools.run_ranks("lossary.scoring.job", request, jobs[0].backend))
 
 
 def _steps_of(result: Mapping[str, Any]) -> list[int]:

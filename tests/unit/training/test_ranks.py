@@ -97,10 +97,14 @@ def test_ranks_have_the_weights_and_the_records_of_one_process(trained: Callable
     np.testing.assert_allclose(three["mlm_nats"].to_numpy(), one["mlm_nats"].to_numpy(), rtol=1e-5)
     # Ranks score as one process does: the same rows in the same order.
     scores = shared.scores("torch_a", 12)
-    together = pq.read_table(scores)
-    scores.unlink()
-    pipeline.evaluate(parse_study(shared.study_file.read_text()), shared, listener=NotesOnly())
-    assert pq.read_table(scores).equals(together)
+    together, text = pq.read_table(scores), shared.study_file.read_text()
+    for by in ("ranks = 3", "ranks = 1"):
+        scores.unlink()
+        pipeline.evaluate(parse_study(text.replace("ranks = 3", by)), shared, listener=NotesOnly())
+        assert pq.read_table(scores).equals(together)
+        others = shared.log("torch_a", "evaluate").with_name("torch_a.evaluate.rank1.log")
+        assert others.exists() == (by == "ranks = 3")
+        others.unlink(missing_ok=True)
     # A checkpoint of three ranks goes on in one process, and nothing is counted twice.
     more = trained("shared", 1, change="steps = 15")
     assert pc.max(read_steps(more.steps("torch_a"))["step"]).as_py() == 15
