@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tests.conftest import TINY, write_tiny_sources
 
@@ -80,9 +81,9 @@ def test_what_a_cluster_prepares_is_what_one_machine_prepares(
         assert ours["shards"] == theirs["shards"]
 
 
-def _await_checkpoint(folder: StudyFolder, process: "subprocess.Popen[str]") -> None:
+def _await_checkpoint(folder: StudyFolder, process: "subprocess.Popen[str]", run: str = "torch_a") -> None:
     until = time.monotonic() + 240
-    while len(list_checkpoints(folder.checkpoints("torch_a"))) < 2:
+    while len(list_checkpoints(folder.checkpoints(run))) < 2:
         assert process.poll() is None, _said(process)
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -112,6 +113,31 @@ def test_a_lost_node_and_an_interruption_lose_nothing(cluster: Any, folder: Stud
     ours, theirs = (read_json(found.checkpoint("torch_a", 1500) / "state.json") for found in (folder, whole))
     assert ours["weights_digest"] == theirs["weights_digest"]
     assert sorted(set(read_steps(folder.steps("torch_a"))["step"].to_pylist())) == list(range(1, 1501))
+
+
+def test_ranks_that_no_machine_has_room_for_are_of_several(cluster: Any, folder: StudyFolder, tmp_path: Path) -> None:
+    text = _STUDY.replace('device = "cpu"', 'device = "cpu"\nranks = 2').replace("[runs.torch_a]", "[runs.shared]")
+    text = text.replace("steps = 1500", "steps = 500\nevaluate_every = 500")
+    whole, spread = StudyFolder(tmp_path / "whole"), StudyFolder(tmp_path / "spread")
+    for made in (whole, spread):
+        shutil.copytree(folder.root, made.root, ignore=shutil.ignore_patterns("runs"))
+        made.study_file.write_text(text)
+    pipeline.train(load_study(whole.study_file), whole, threads=2, listener=NotesOnly())
+
+    other = cluster.add_node(num_cpus=1)
+    process = _lossary("train", spread.root, cluster)
+    _await_checkpoint(spread, process, "shared")
+    cluster.remove_node(other, allow_graceful=False)
+    other = cluster.add_node(num_cpus=1)
+    said = _said(process)
+    cluster.remove_node(other)
+    assert process.returncode == 0, said
+    assert "of 2 was lost: all go on from the last checkpoint" in said
+    ours, theirs = (read_json(found.checkpoint("shared", 500) / "state.json") for found in (spread, whole))
+    assert ours["weights_digest"] == theirs["weights_digest"]
+    assert sorted(set(read_steps(spread.steps("shared"))["step"].to_pylist())) == list(range(1, 501))
+    tables = [pq.read_table(found.scores("shared", 500)) for found in (spread, whole)]
+    assert tables[0].equals(tables[1])
 
 
 def test_what_no_machine_has_is_refused_before_anything_waits(cluster: Any, tmp_path: Path) -> None:

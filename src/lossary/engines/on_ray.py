@@ -1,36 +1,38 @@
 """Processes of a Ray cluster. The study's folder has to be shared by its machines; lossary has to be installed on them.
 
 Blocks are tokenised by tasks, each run has an actor that starts its worker beside it: what a worker is, says and logs
-is as on one machine. Where a machine is lost, a run goes on from its last checkpoint on another one.
+is as on one machine. Where a machine is lost, a run goes on from its last checkpoint on another one. The ranks of a run
+stay on one machine where one has room for all of them, else each has an actor where Ray finds a place for it.
 """
 
 import logging
 import os
-import platform
-import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
 from lossary.backends.process import Emit, StopRequest, WarmWorkers, outcome_of
-from lossary.backends.rank_workers import Attempts
+from lossary.backends.rank_workers import Attempts, RankWorker, run_together
 from lossary.data.parsing import Block
 from lossary.data.prepare import Promised
 from lossary.data.tokenise import BlockSummary, tokenise_block
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.engines.api import Cores, Needs, Work
-from lossary.engines.local import LocalEngine
-from lossary.errors import MissingPackage, RunError, UsageError, WorkerError
-from lossary.failures import explain, internal
+from lossary.engines.ray_hosts import Host, HostHandle, RankOnRay, begin, check_shared
+from lossary.errors import Interrupted, MissingPackage, RunError, UsageError, WorkerError
 
 __all__ = ["ray_engine"]
 
 # For somebody to answer at an address.
 _PATIENCE_S = 10.0
+# Whether somebody asked to stop, while there is no room yet.
+_ASK_EVERY_S = 1.0
+# What options of an actor are called as resources of a machine.
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 
 
 @contextmanager
@@ -98,7 +100,20 @@ class RayEngine:
         self, work: Work, *, threads: int, emit: Emit, stop: StopRequest, warm: WarmWorkers | None = None
     ) -> dict[str, Any]:
         del warm
-        options = self._options(work.needs, threads)
+        request = {**work.request, "folder": str(Path(work.request["folder"]).resolve())}
+        work = replace(work, request=request, log=work.log.resolve())
+        whole = self._options(work.needs, threads)
+        lacking = self._lacking(whole)
+        if lacking is None:
+            return self._run_on_one(work, whole, emit, stop)
+        ranks = work.needs.ranks
+        each = {**whole, "num_cpus": max(1, whole["num_cpus"] // ranks)}
+        each |= {"num_gpus": whole["num_gpus"] / ranks, "memory": whole["memory"] and whole["memory"] // ranks}
+        if ranks == 1 or any(self._lacking(part, count) for part, count in ((each, 1), (each, ranks))):
+            raise RunError(lacking, hint="`cpus`, `gpus` and `memory` in the run's table say what it needs.")
+        return run_together(partial(self._spread, work, each, stop), ranks=ranks, emit=emit, stop=stop)
+
+    def _run_on_one(self, work: Work, options: dict[str, Any], emit: Emit, stop: StopRequest) -> dict[str, Any]:
         attempts = Attempts()
         while True:
             told = self._follow(work, options, emit, stop)
@@ -112,38 +127,71 @@ class RayEngine:
     def _options(self, needs: Needs, threads: int) -> dict[str, Any]:
         """What Ray keeps for a worker: what is asked for, else a core and, where there are any, a GPU for each rank."""
         gpus = needs.gpus if needs.gpus is not None else (needs.ranks if self._resources.get("GPU") else 0)
-        options: dict[str, Any] = {
-            "num_cpus": needs.cpus or max(threads, needs.ranks),
-            "num_gpus": gpus,
-            "memory": needs.memory,
-        }
-        for name, key in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
-            most = max((node["Resources"].get(key, 0) for node in self._ray.nodes() if node["Alive"]), default=0)
-            asked = float(options[name] or 0)
-            if asked > most:
-                wanted, has = (
-                    f"{found / 1e9:,.1f} GB of memory" if key == "memory" else f"{found:g} {key}s"
-                    for found in (asked, most)
-                )
-                raise RunError(
-                    f"it needs {wanted}, and the largest machine of the cluster has {has}",
-                    hint="`cpus`, `gpus` and `memory` in the run's table say what it needs.",
-                )
-        return options
+        return {"num_cpus": needs.cpus or max(threads, needs.ranks), "num_gpus": gpus, "memory": needs.memory}
+
+    def _lacking(self, options: dict[str, Any], count: int = 1) -> str | None:
+        """What the machines have no room for, were they empty: `count` things of such needs; None if they have."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        asked = {key: float(options[name] or 0) for name, key in _RESOURCES.items()}
+        room = [
+            min((int(node.get(key, 0) / need) for key, need in asked.items() if need), default=count) for node in nodes
+        ]
+        if sum(room) >= count:
+            return None
+        most = {key: max((node.get(key, 0) for node in nodes), default=0) for key in asked}
+        short = next((key for key in asked if asked[key] > most[key]), "CPU")
+        wanted, has = (_amount(short, found[short]) for found in (asked, most))
+        return f"it needs {wanted}, and the largest machine of the cluster has {has}"
+
+    @contextmanager
+    def _spread(self, work: Work, each: dict[str, Any], stop: StopRequest) -> Iterator[Iterator[RankWorker]]:
+        """Starts the worker of each rank where Ray finds room for it, the first ones on as few machines as it can."""
+        from ray.util import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        ranks = work.needs.ranks
+        bundle = {key: each[name] for name, key in _RESOURCES.items() if each[name]}
+        places = placement_group([bundle] * ranks, strategy="PACK")
+        hosts: list[Any] = []
+        try:
+            self._await(places.ready(), stop)
+            for rank in range(ranks):
+                where = PlacementGroupSchedulingStrategy(places, placement_group_bundle_index=rank)
+                options = {**each, "scheduling_strategy": where, "max_concurrency": 2}
+                hosts.append(self._ray.remote(Host).options(**options).remote())
+            own = {**work.request, "ranks": ranks, "store": self._meeting(hosts[0])}
+            yield (
+                RankOnRay(self._ray, hosts[rank], replace(work, request={**own, "rank": rank}), each)
+                for rank in range(ranks)
+            )
+        finally:
+            for host in hosts:
+                self._ray.kill(host)
+            remove_placement_group(places)
+
+    def _await(self, ready: Any, stop: StopRequest) -> None:
+        """Waits for room on the cluster, or until somebody asks to stop: Interrupted."""
+        while not self._ray.wait([ready], timeout=_ASK_EVERY_S)[0]:
+            if stop.asked:
+                raise Interrupted("stopped while it waited for room on the cluster")
+
+    def _meeting(self, host: Any) -> str:
+        """Where ranks meet: on the machine of the first one."""
+        try:
+            address: str = self._ray.get(host.meeting.remote())
+            return address
+        except self._ray.exceptions.RayError as error:
+            raise WorkerError(f"Ray lost the machine of the first rank: {str(error).strip().splitlines()[0]}") from None
 
     def _follow(self, work: Work, options: dict[str, Any], emit: Emit, stop: StopRequest) -> "_Told":
         """Starts the worker of a job and tells what it says, to its end or until its machine is lost."""
-        host = self._ray.remote(_Host).options(**options, max_concurrency=2).remote()
-        handle = _Handle(self._ray, host)
+        host = self._ray.remote(Host).options(**options, max_concurrency=2).remote()
+        handle = HostHandle(self._ray, host)
         stop.add(handle)
         told = _Told()
-        request = {**work.request, "folder": str(Path(work.request["folder"]).resolve())}
-        threads = max(1, int(options["num_cpus"]))
         try:
-            said = host.run.options(num_returns="streaming").remote(
-                work.module, request, work.backend, str(work.log.resolve()), (work.needs.ranks, threads)
-            )
-            for reference in said:
+            self._await(host.__ray_ready__.remote(), stop)
+            for reference in begin(host, work, work.needs.ranks, options):
                 told.last = self._ray.get(reference)
                 told.step = max(told.step, int(told.last.get("step") or 0))
                 emit(told.last)
@@ -161,6 +209,10 @@ class RayEngine:
         yield RayTokenisers(self._ray, model, int(self._resources.get("CPU", 1)))
 
 
+def _amount(resource: str, amount: float) -> str:
+    return f"{amount / 1e9:,.1f} GB of memory" if resource == "memory" else f"{amount:g} {resource}s"
+
+
 class _Told:
     """What a worker said last, how far it had come, and why nothing more is heard of it."""
 
@@ -168,61 +220,6 @@ class _Told:
         self.last: dict[str, Any] = {}
         self.step = -1
         self.lost = ""
-
-
-class _Handle:
-    """A worker on a cluster as something that signals are sent to."""
-
-    def __init__(self, ray: Any, host: Any) -> None:
-        self._ray, self._host = ray, host
-
-    def send_signal(self, kind: int) -> None:
-        if kind == signal.SIGKILL:
-            self._ray.kill(self._host)
-        else:
-            self._host.ask_to_stop.remote()
-
-
-class _Host:
-    """On a machine of the cluster: starts a worker there and says what it says."""
-
-    def __init__(self) -> None:
-        self._stop = StopRequest()
-
-    def ask_to_stop(self) -> None:
-        """Lets the worker finish its step and write a checkpoint."""
-        self._stop.ask()
-
-    def run(
-        self, module: str, request: Mapping[str, Any], backend: str, log: str, how: tuple[int, int]
-    ) -> Iterator[Mapping[str, Any]]:
-        """The events of the worker, the last of which says how it ended."""
-        ranks, threads = how
-        events: SimpleQueue[Mapping[str, Any] | None] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                _check_shared(request["folder"])
-                job = Work(module=module, request=request, backend=backend, log=Path(log), needs=Needs(ranks=ranks))
-                LocalEngine().run(job, threads=threads, emit=events.put, stop=self._stop)
-            except Exception as error:
-                told = explain(error) or internal(error, keep=False)
-                where = {"message": told.message, "where": told.where, "hint": told.hint}
-                events.put({"event": "error", "kind": type(told).__name__, **where})
-            events.put(None)
-
-        Thread(target=work, name="worker").start()
-        while (event := events.get()) is not None:
-            yield event
-
-
-def _check_shared(folder: str) -> None:
-    if not Path(folder).is_dir():
-        raise RunError(
-            f"the machine {platform.node()} of the cluster does not see the study's folder",
-            where=folder,
-            hint="All machines have to share it, under one path.",
-        )
 
 
 class RayTokenisers:
@@ -244,7 +241,7 @@ class RayTokenisers:
 
 
 def _tokenise(block: Block, model: StudyTokenizer, directory: str, number: int) -> BlockSummary:
-    _check_shared(directory)
+    check_shared(directory)
     return tokenise_block(block, directory=Path(directory), number=number, model=model)
 
 

@@ -30,10 +30,13 @@ def is_launched() -> bool:
 
 
 def join(rank: int, size: int, store: str) -> "TorchRanks":
-    """Makes this process rank `rank` of `size`; they meet in the file `store`, or as `torchrun` tells if it is ""."""
+    """Makes this process rank `rank` of `size`; they meet at `store`, or as `torchrun` tells if it is "".
+
+    `store` is file://PATH or, for ranks of several machines, tcp://HOST:PORT of the first one.
+    """
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if store:
-        where: dict[str, Any] = {"init_method": f"file://{store}", "rank": rank, "world_size": size}
+        where: dict[str, Any] = {"init_method": store, "rank": rank, "world_size": size}
     else:
         where = {"init_method": "env://"}
     try:
