@@ -184,7 +184,7 @@ def _made(kind: type[Backend], shape: ModelShape, precision: Precision, device: 
 
 
 def join_ranks(rank: int, size: int, store: str) -> Ranks:
-    """This process as one of several that work together, on torch; they meet at a URL, `store`, "": as torchrun says."""
+    """This process as one of several on torch; they meet at the URL `store`, or as torchrun says if it is ""."""
     joined: Ranks = importlib.import_module("lossary.backends.torch.ranks").join(rank, size, store)
     return joined
 
