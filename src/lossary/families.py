@@ -9,14 +9,39 @@ Importing transformers takes seconds, and a study file is read by every verb; it
 import ast
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["family_names", "setting_names"]
+__all__ = ["family_names", "lacking_on_keras", "setting_names"]
 
 _MAPPING = re.compile(r"^MODEL_FOR_MASKED_LM_MAPPING_NAMES = OrderedDict\((.*?)^\)", re.MULTILINE | re.DOTALL)
 _BASE = "PreTrainedConfig"
+
+_ON_KERAS = ("bert", "roberta")
+# By setting: what transformers takes as its default, and what is made of KerasHub's layers.
+_KERAS_SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "hidden_dropout_prob": (0.1, (0,)),
+    "attention_probs_dropout_prob": (0.1, (0,)),
+    "hidden_act": ("gelu", ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")),
+    "tie_word_embeddings": (True, (True,)),
+    "add_cross_attention": (False, (False,)),
+    "is_decoder": (False, (False,)),
+}
+
+
+def lacking_on_keras(family: str, settings: Mapping[str, Any]) -> str | None:
+    """Why a model cannot be trained on TensorFlow or JAX; None if it can."""
+    if family not in _ON_KERAS:
+        return f"of {family} there is no Keras code: BERT and RoBERTa train on TensorFlow and JAX, others on torch"
+    for key, (default, known) in _KERAS_SETTINGS.items():
+        value = settings.get(key, default)
+        if value not in known:
+            written = " or ".join(str(x).lower() if isinstance(x, bool) else repr(x).replace("'", '"') for x in known)
+            said = "" if key in settings else ", as transformers has it where nothing is said"
+            return f"{key} is {value!r}{said}; on TensorFlow and JAX it has to be {written}"
+    return None
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ It checks the file and resolves what a run overrides; it opens no source and kno
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from lossary.families import family_names, setting_names
+from lossary.families import family_names, lacking_on_keras, setting_names
 from lossary.objectives import metrics_of
 
 __all__ = [
@@ -334,6 +334,13 @@ def check_setting(family: str, key: str) -> None:
         raise _Unknown(f"unknown key {key!r}: {family} has no such setting", key, sorted(known))
 
 
+def check_backend(backend: Backend, family: str, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a backend trains such a model."""
+    lacking = None if backend == "torch" else lacking_on_keras(family, settings)
+    if lacking is not None:
+        raise ValueError(f"backend is {backend!r}; {lacking}")
+
+
 def _overrides_of(model: type[BaseModel], name: str, **nested: Any) -> Any:
     """A table with the fields of `model`, each optional: what a run may change of it."""
     fields: dict[str, Any] = {
@@ -359,7 +366,9 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
 
     backend: Backend
     size: SizeName | ScaledSize | None = Field(None, description="Of an ALBERT; or `model`.")
-    model: EncoderModel | None = Field(None, description="Another encoder than ALBERT; it trains on torch, by MLM.")
+    model: EncoderModel | None = Field(
+        None, description="Another encoder than ALBERT, trained by MLM; on TensorFlow and JAX BERT and RoBERTa."
+    )
     datasets: list[str] | None = Field(None, description="Train on part of the mixture; scored on all of it.")
     start: Start | None = Field(
         None, description="Go on from a checkpoint of another run: weights, moments and step, by the recipe given here."
@@ -396,11 +405,8 @@ class Run(_RecipeOverride):  # type: ignore[valid-type, misc]
     def _one_model(self) -> Self:
         if (self.size is None) == (self.model is None):
             raise ValueError("a run has a size (of ALBERT) or a model (of transformers), one of them")
-        if self.model is not None and self.backend != "torch":
-            raise ValueError(
-                f"another model than ALBERT trains on torch only; backend is {self.backend!r}. "
-                'Write backend = "torch", or give it a size: ALBERT trains on every backend'
-            )
+        if self.model is not None and self.model.family is not None and self.model.config is None:
+            check_backend(self.backend, self.model.family, self.model.settings)
         return self
 
     @model_validator(mode="after")

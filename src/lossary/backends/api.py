@@ -10,17 +10,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.backends.process import StopRequest, run_worker
 from lossary.backends.ranks import Ranks
 from lossary.data.examples import Examples
 from lossary.errors import MissingPackage, UsageError
-from lossary.models.architectures import EncoderShape, ModelShape
+from lossary.models.architectures import EncoderShape, ModelShape, shape_from, shape_value
 from lossary.models.parameters import Parameters, initial_parameters, parameter_table
 from lossary.models.shapes import AlbertShape, operations
+from lossary.models.tensors import read_tensors
 from lossary.models.update_laws import Moments, UpdateLaw
 from lossary.study import Precision
 
@@ -96,7 +100,7 @@ Denominators = tuple[float, float]
 
 
 class Backend(Protocol):
-    """A model with its optimizer in one framework: ALBERT, or on torch another encoder (by MLM alone).
+    """A model with its optimizer in one framework: ALBERT, or another encoder (by MLM alone).
 
     The loss of a step is Σ MLM nats / denominators[0] + Σ SOP nats / denominators[1] over all micro batches.
     """
@@ -105,7 +109,7 @@ class Backend(Protocol):
     max_tokens: int  # padded tokens of a micro batch that the device takes well
     few_shapes: bool  # whether every new shape of a micro batch is compiled
 
-    def __init__(self, shape: AlbertShape, *, precision: Precision = "fp32", device: str | None = None) -> None: ...
+    def __init__(self, shape: Any, *, precision: Precision = "fp32", device: str | None = None) -> None: ...
     def load_parameters(self, parameters: Parameters) -> None: ...
     def parameters(self) -> Parameters: ...
     def load_moments(self, moments: Moments | None) -> None: ...
@@ -168,16 +172,18 @@ def new_backend(
     """
     kind = load_backend(name)
     if ranks is None or ranks.size == 1:
-        return _made(kind, shape, precision, device, seed)
+        return _made(name, kind, shape, precision, device, seed)
     of_rank = importlib.import_module("lossary.backends.torch.ranks").device_of_rank(device, ranks)
-    made: Any = _made(kind, shape, precision, of_rank, seed)
+    made: Any = _made(name, kind, shape, precision, of_rank, seed)
     made.join(ranks)
     joined: Backend = made
     return joined
 
 
-def _made(kind: type[Backend], shape: ModelShape, precision: Precision, device: str | None, seed: int) -> Backend:
-    if isinstance(shape, AlbertShape):
+def _made(
+    name: str, kind: type[Backend], shape: ModelShape, precision: Precision, device: str | None, seed: int
+) -> Backend:
+    if isinstance(shape, AlbertShape) or name != "torch":
         return kind(shape, precision=precision, device=device)
     made: Backend = _encoders().TorchEncoder(shape, precision=precision, device=device, seed=seed)
     return made
@@ -189,23 +195,41 @@ def join_ranks(rank: int, size: int, store: str) -> Ranks:
     return joined
 
 
-def resolved(shape: ModelShape) -> tuple[ModelShape, list[str]]:
+def resolved(shape: ModelShape, backend: str = "torch") -> tuple[ModelShape, list[str]]:
     """A shape with all settings that its family has, and notes where they are not those that were asked for.
 
-    Raises StudyError if transformers knows no such model or cannot make it.
+    On other backends than torch a worker of torch is asked. StudyError if transformers knows no such model or cannot
+    make it, MissingPackage without transformers.
     """
     if isinstance(shape, AlbertShape):
         return shape, []
-    found: tuple[EncoderShape, list[str]] = _encoders().resolve(shape)
-    return found
+    if backend == "torch":
+        found: tuple[EncoderShape, list[str]] = _encoders().resolve(shape)
+        return found
+    with TemporaryDirectory() as folder:
+        told = _told_by_torch({"shape": shape_value(shape)}, Path(folder))
+    return shape_from(told["shape"]), told["notes"]
 
 
-def initial_weights(shape: ModelShape, seed: int) -> Parameters:
-    """The weights that training begins with; of a shape that is resolved."""
+def initial_weights(shape: ModelShape, seed: int, backend: str = "torch") -> Parameters:
+    """The weights that training begins with, the same on every backend; of a shape that is resolved."""
     if isinstance(shape, AlbertShape):
         return initial_parameters(shape, seed)
-    found: Parameters = _encoders().initial_weights(shape, seed)
-    return found
+    if backend == "torch":
+        found: Parameters = _encoders().initial_weights(shape, seed)
+        return found
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        _told_by_torch({"shape": shape_value(shape), "seed": seed, "file": str(file)}, Path(folder))
+        return read_tensors(file)
+
+
+def _told_by_torch(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What transformers knows of a model, from a process of its own: two frameworks do not share one."""
+    require_packages("torch", "a run of BERT or RoBERTa, which begins with the weights that transformers draws,")
+    log = folder / "drawing.log"
+    module = "lossary.backends.torch.drawing"
+    return run_worker(module, job, backend="torch", threads=1, log=log, emit=lambda _: None, stop=StopRequest())
 
 
 def sizes_of(shape: ModelShape) -> Sizes | None:

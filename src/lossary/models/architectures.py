@@ -16,7 +16,7 @@ from lossary.files import digest_json, read_json
 from lossary.folder import StudyFolder
 from lossary.models.parameters import hf_config, is_excluded
 from lossary.models.shapes import AlbertShape, shape_of
-from lossary.study import EncoderModel, Study, check_family, check_setting
+from lossary.study import EncoderModel, Study, check_backend, check_family, check_setting
 from lossary.vocabulary.api import Specials
 
 __all__ = [
@@ -87,7 +87,12 @@ def run_shape(
             initializer_range=recipe.initializer_range,
         )
     assert settings.model is not None
-    family, config = _configured(settings.model, folder, where=f"{folder.study_file}: $.runs.{run}.model")
+    where = f"{folder.study_file}: $.runs.{run}.model"
+    family, config = _configured(settings.model, folder, where=where)
+    try:
+        check_backend(settings.backend, family, config)
+    except ValueError as error:
+        raise StudyError(str(error), where=where) from None
     shape = EncoderShape(
         family=family,
         settings="{}",

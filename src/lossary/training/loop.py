@@ -101,7 +101,7 @@ def train(
 def _begun_shape(plan: RunPlan, folder: StudyFolder, emit: Emit) -> ModelShape:
     """The model of a run that begins, and what is to be said of it."""
     try:
-        shape, notes = resolved(plan.shape)
+        shape, notes = resolved(plan.shape, plan.backend)
     except StudyError as error:
         where = f"{folder.study_file}: $.runs.{plan.run}.model"
         raise StudyError(error.message, where=where, hint=error.hint) from None
@@ -133,7 +133,7 @@ def time_steps(study: Study, folder: StudyFolder, run: str, *, steps: int, emit:
     The very first one, which may compile, is not among them.
     """
     plan = plan_run(study, folder, run)
-    shape, _ = resolved(plan.shape)
+    shape, _ = resolved(plan.shape, plan.backend)
     return _Loop(study, plan, folder, shape, (_Nothing(), OneRank(), emit)).usual_step_s(steps)
 
 
@@ -266,7 +266,7 @@ class _Loop:
     def _restore(self, start: Checkpoint | None) -> int:
         self.backend.set_law(UpdateLaw.of(self.recipe.optimizer))
         if start is None:
-            self.backend.load_parameters(initial_weights(self.shape, self.seed))
+            self.backend.load_parameters(initial_weights(self.shape, self.seed, self.plan.backend))
             self.backend.load_moments(None)
             self.records.restore(0)
             return 0

@@ -38,7 +38,7 @@ def main() -> None:
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     study, run, steps = check_study(job["study"]), job["run"], job["steps"]
     if job.get("shape"):
-        shape, _ = resolved(shape_from(job["shape"]))
+        shape, _ = resolved(shape_from(job["shape"]), study.runs[run].backend)
         return _time_random(study, run, shape, steps)
     return {
         "step_s": time_steps(study.drawn(), StudyFolder(Path(job["folder"]), drawn=True), run, steps=steps, emit=emit)
@@ -53,7 +53,7 @@ def _time_random(study: Study, run: str, shape: ModelShape, steps: int) -> dict[
     recipe, settings = study.recipe_of(run), study.runs[run]
     backend = new_backend(settings.backend, shape, precision=recipe.precision, device=settings.device)
     backend.set_law(UpdateLaw.of(recipe.optimizer))
-    backend.load_parameters(initial_weights(shape, 0))
+    backend.load_parameters(initial_weights(shape, 0, settings.backend))
     backend.load_moments(None)
     rows = _rows(recipe, shape, backend.max_tokens)
     [micro] = micro_batches(

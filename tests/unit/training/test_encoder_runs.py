@@ -192,7 +192,8 @@ def test_a_diagnosis_says_that_it_knows_albert(make: Callable[..., StudyFolder])
         ("hidden_size = 32", "hiden_size = 32", "model", "'hidden_size'"),
         ('family = "bert"', 'family = "albert"', "model", "size ="),
         ('family = "bert", ', "", "model", "config.json"),
-        ('backend = "torch"', 'backend = "tensorflow"', "bert", "torch only"),
+        ('backend = "torch"', 'backend = "tensorflow"', "bert", "hidden_dropout_prob is 0.1, as transformers has it"),
+        (f'"torch"\nmodel = {MODEL}', '"jax"\nmodel = { family = "esm" }', "bert", "BERT and RoBERTa train on"),
         ('backend = "torch"', 'backend = "torch"\nsize = "base"', "bert", "one of them"),
         (f"model = {MODEL}", "", "bert", "one of them"),
         ('keep_best = "mlm_loss"', 'keep_best = "sop_loss"', "bert", "sentence-order head"),
@@ -225,3 +226,20 @@ def test_a_configuration_that_is_none_is_refused(make: Callable[..., StudyFolder
         plan_run(parse_study(STUDY), folder, "modern")
     assert says in f"{caught.value.message} {caught.value.where}"
     assert "$.runs.modern.model" in str(caught.value.where)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (MODERN, "BERT and RoBERTa"),
+        ({"model_type": "bert", "hidden_dropout_prob": 0.0}, "attention_probs_dropout_prob"),
+    ],
+)
+def test_a_configuration_that_keras_has_no_code_for_is_refused(
+    make: Callable[..., StudyFolder], config: dict[str, Any], says: str
+) -> None:
+    folder = make("study", config=config)
+    text = STUDY.replace('[runs.modern]\nbackend = "torch"', '[runs.modern]\nbackend = "tensorflow"')
+    with pytest.raises(StudyError) as caught:
+        plan_run(parse_study(text), folder, "modern")
+    assert says in caught.value.message

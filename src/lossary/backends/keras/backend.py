@@ -1,4 +1,4 @@
-"""ALBERT in Keras 3 on TensorFlow or JAX; what the two do differently (gradients, compilation) is in `engines`."""
+"""ALBERT, BERT and RoBERTa in Keras 3 on TensorFlow or JAX; what the two do differently is in `engines`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,13 @@ from lossary.backends.api import (
     StepOutput,
     row_sums,
 )
+from lossary.backends.keras.encoders import build_encoder
 from lossary.backends.keras.engines import Engine, Seen, load_engine
-from lossary.backends.keras.model import build_model, canonical_names, from_keras, to_keras
+from lossary.backends.keras.model import build_albert, from_keras, to_keras
 from lossary.data.examples import Examples
-from lossary.models.parameters import Parameters, is_excluded, parameter_table
+from lossary.errors import CheckpointError
+from lossary.models.architectures import ModelShape, takes_no_decay
+from lossary.models.parameters import Parameters, parameter_table
 from lossary.models.shapes import AlbertShape
 from lossary.models.update_laws import Moments, UpdateLaw
 from lossary.study import Precision
@@ -34,18 +37,24 @@ def load() -> type[Backend]:
 class KerasBackend:
     """See `lossary.backends.api.Backend`."""
 
-    def __init__(self, shape: AlbertShape, *, precision: Precision = "fp32", device: str | None = None) -> None:
+    def __init__(self, shape: ModelShape, *, precision: Precision = "fp32", device: str | None = None) -> None:
         engine_class = load_engine()
         self.device = engine_class.choose_device(device)
         self.max_tokens = 8192 if self.device.startswith("cpu") else 65536
         self.few_shapes = engine_class.few_shapes
-        self._table = parameter_table(shape)
-        model = build_model(shape, precision)
-        self._names = canonical_names(model)
-        self._sizes = [tuple(variable.shape) for variable in model.trainable_variables]
-        self._engine: Engine = engine_class(model, [not is_excluded(name) for name in self._names])
+        made = build_albert(shape, precision) if isinstance(shape, AlbertShape) else build_encoder(shape, precision)
+        self._names = made.names
+        sizes = dict(zip(made.names, made.sizes, strict=True))
+        self._table = parameter_table(shape) if isinstance(shape, AlbertShape) else sizes
+        self._sizes = [tuple(variable.shape) for variable in made.model.trainable_variables]
+        adapted = [not takes_no_decay(name, len(sizes[name])) for name in self._names]
+        self._engine: Engine = engine_class(made.model, adapted)
 
     def load_parameters(self, parameters: Parameters) -> None:
+        found = {name: value.shape for name, value in parameters.items()}
+        if found != self._table:
+            other = sorted(name for name in {*found, *self._table} if found.get(name) != self._table.get(name))
+            raise CheckpointError(f"its parameters are not those of the model made here: {', '.join(other[:4])}")
         self._engine.set_parameters(self._to_keras(parameters))
 
     def parameters(self) -> Parameters:

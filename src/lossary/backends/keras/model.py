@@ -1,6 +1,8 @@
 """ALBERT in Keras 3: KerasHub's backbone and MLM head, a dense SOP head; canonical names in and out."""
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import keras
 import keras_hub
@@ -11,10 +13,35 @@ from lossary.models.parameters import LAYER
 from lossary.models.shapes import AlbertShape
 from lossary.study import Precision
 
-__all__ = ["INPUTS", "build_model", "from_keras", "to_keras"]
+__all__ = ["ENCODER_LAYER", "INPUTS", "Built", "build_albert", "built", "from_keras", "to_keras"]
 
+_OUT_OF_HEADS = ("attention.dense.weight", "attention.output.dense.weight")
 INPUTS = ("token_ids", "segment_ids", "padding_mask", "mask_positions")
-_ENCODER = "group_0_inner_layer_0"
+# Variables of KerasHub's TransformerEncoder: part of the layer, and whether weight or bias of it.
+ENCODER_LAYER = {
+    f"{path}/{variable}": (part, kind)
+    for part, path, variables in (
+        ("query", "self_attention_layer/query", ("kernel", "bias")),
+        ("key", "self_attention_layer/key", ("kernel", "bias")),
+        ("value", "self_attention_layer/value", ("kernel", "bias")),
+        ("attention_output", "self_attention_layer/attention_output", ("kernel", "bias")),
+        ("attention_norm", "self_attention_layer_norm", ("gamma", "beta")),
+        ("intermediate", "feedforward_intermediate_dense", ("kernel", "bias")),
+        ("output", "feedforward_output_dense", ("kernel", "bias")),
+        ("output_norm", "feedforward_layer_norm", ("gamma", "beta")),
+    )
+    for variable, kind in zip(variables, ("weight", "bias"), strict=True)
+}
+_LAYER = {
+    "query": "attention.query",
+    "key": "attention.key",
+    "value": "attention.value",
+    "attention_output": "attention.dense",
+    "attention_norm": "attention.LayerNorm",
+    "intermediate": "ffn",
+    "output": "ffn_output",
+    "output_norm": "full_layer_layer_norm",
+}
 # Keras path of every variable, without the model's prefix → canonical name.
 _CANONICAL = {
     "token_embedding/embeddings": "albert.embeddings.word_embeddings.weight",
@@ -24,22 +51,6 @@ _CANONICAL = {
     "embeddings_layer_norm/beta": "albert.embeddings.LayerNorm.bias",
     "embedding_projection/kernel": "albert.encoder.embedding_hidden_mapping_in.weight",
     "embedding_projection/bias": "albert.encoder.embedding_hidden_mapping_in.bias",
-    f"{_ENCODER}/self_attention_layer/query/kernel": f"{LAYER}.attention.query.weight",
-    f"{_ENCODER}/self_attention_layer/query/bias": f"{LAYER}.attention.query.bias",
-    f"{_ENCODER}/self_attention_layer/key/kernel": f"{LAYER}.attention.key.weight",
-    f"{_ENCODER}/self_attention_layer/key/bias": f"{LAYER}.attention.key.bias",
-    f"{_ENCODER}/self_attention_layer/value/kernel": f"{LAYER}.attention.value.weight",
-    f"{_ENCODER}/self_attention_layer/value/bias": f"{LAYER}.attention.value.bias",
-    f"{_ENCODER}/self_attention_layer/attention_output/kernel": f"{LAYER}.attention.dense.weight",
-    f"{_ENCODER}/self_attention_layer/attention_output/bias": f"{LAYER}.attention.dense.bias",
-    f"{_ENCODER}/self_attention_layer_norm/gamma": f"{LAYER}.attention.LayerNorm.weight",
-    f"{_ENCODER}/self_attention_layer_norm/beta": f"{LAYER}.attention.LayerNorm.bias",
-    f"{_ENCODER}/feedforward_layer_norm/gamma": f"{LAYER}.full_layer_layer_norm.weight",
-    f"{_ENCODER}/feedforward_layer_norm/beta": f"{LAYER}.full_layer_layer_norm.bias",
-    f"{_ENCODER}/feedforward_intermediate_dense/kernel": f"{LAYER}.ffn.weight",
-    f"{_ENCODER}/feedforward_intermediate_dense/bias": f"{LAYER}.ffn.bias",
-    f"{_ENCODER}/feedforward_output_dense/kernel": f"{LAYER}.ffn_output.weight",
-    f"{_ENCODER}/feedforward_output_dense/bias": f"{LAYER}.ffn_output.bias",
     "pooled_dense/kernel": "albert.pooler.weight",
     "pooled_dense/bias": "albert.pooler.bias",
     "mlm_head/intermediate_dense/kernel": "predictions.dense.weight",
@@ -49,10 +60,32 @@ _CANONICAL = {
     "mlm_head/output_bias": "predictions.bias",
     "sop_head/kernel": "sop_classifier.classifier.weight",
     "sop_head/bias": "sop_classifier.classifier.bias",
-}
+} | {f"group_0_inner_layer_0/{path}": f"{LAYER}.{_LAYER[part]}.{kind}" for path, (part, kind) in ENCODER_LAYER.items()}
 
 
-def build_model(shape: AlbertShape, precision: Precision) -> keras.Model:
+class Built(NamedTuple):
+    """A Keras model of `INPUTS`, and by trainable variable, in the model's order: its canonical name and shape."""
+
+    model: keras.Model
+    names: list[str]
+    sizes: list[tuple[int, ...]]
+
+
+def built(model: keras.Model, canonical: Mapping[str, str]) -> Built:
+    """A model with the canonical names of its variables, by the ends of their paths."""
+    names = []
+    for variable in model.trainable_variables:
+        matches = [path for path in canonical if f"/{variable.path}".endswith(f"/{path}")]
+        if len(matches) != 1:
+            raise AssertionError(f"KerasHub's variable {variable.path} has no canonical name")
+        names.append(canonical[matches[0]])
+    if sorted(names) != sorted(canonical.values()):
+        raise AssertionError(f"KerasHub lacks {sorted(set(canonical.values()) - set(names))}")
+    sizes = [_size(name, tuple(v.shape)) for name, v in zip(names, model.trainable_variables, strict=True)]
+    return Built(model, names, sizes)
+
+
+def build_albert(shape: AlbertShape, precision: Precision) -> Built:
     """Inputs `INPUTS` → MLM logits (B, P, V) at the positions, SOP logits (B, 2), both float32."""
     policy = "mixed_bfloat16" if precision == "bf16" else "float32"
     backbone = keras_hub.models.AlbertBackbone(
@@ -76,29 +109,19 @@ def build_model(shape: AlbertShape, precision: Precision) -> keras.Model:
         name="mlm_head",
     )(outputs["sequence_output"], positions)
     sop = keras.layers.Dense(2, dtype=policy, name="sop_head")(outputs["pooled_output"])
-    return keras.Model(
+    model = keras.Model(
         {**backbone.input, "mask_positions": positions},
         {"mlm": keras.ops.cast(mlm, "float32"), "sop": keras.ops.cast(sop, "float32")},
     )
+    return built(model, _CANONICAL)
 
 
-def canonical_names(model: keras.Model) -> list[str]:
-    """The canonical name of each trainable variable, in the model's order."""
-    names = []
-    for variable in model.trainable_variables:
-        matches = [
-            name for path, name in _CANONICAL.items() if variable.path.endswith(path) and _whole(variable.path, path)
-        ]
-        if len(matches) != 1:
-            raise AssertionError(f"KerasHub's variable {variable.path} has no canonical name")
-        names += matches
-    if sorted(names) != sorted(_CANONICAL.values()):
-        raise AssertionError(f"KerasHub lacks {sorted(set(_CANONICAL.values()) - set(names))}")
-    return names
-
-
-def _whole(path: str, end: str) -> bool:
-    return path == end or path[: -len(end)].endswith("/")
+def _size(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The canonical shape of a Keras variable: attention's kernels are split by head, on their way in or out."""
+    if not _is_kernel(name):
+        return shape if name.endswith("embeddings.weight") else (math.prod(shape),)
+    inner = math.prod(shape[:-1]) if name.endswith(_OUT_OF_HEADS) else shape[0]
+    return math.prod(shape) // inner, inner
 
 
 def to_keras(name: str, value: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
