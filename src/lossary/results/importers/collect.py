@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.errors import SourceError
+from lossary.results.importers.audit import contradiction
 from lossary.results.importers.maps import Maps
-from lossary.results.importers.meanings import Refused, meanings_of, same_points, told_apart, without_exponentials
+from lossary.results.importers.meanings import (
+    Refused,
+    losses_in_bits,
+    meanings_of,
+    same_points,
+    told_apart,
+    without_exponentials,
+)
 from lossary.results.importers.model import Curve, Imported, Mapped, Tag, metric_name, noted
 from lossary.results.importers.names import read_name
 
@@ -93,6 +101,10 @@ class Collector:
             if in_bits and not isinstance(meaning, Refused) and meaning.metric.endswith("loss"):
                 step, value = points[tag]
                 points[tag] = step, value * math.log(2)
+        for tag in losses_in_bits(meanings, points):
+            step, value = points[tag]
+            points[tag] = step, value * math.log(2)
+            self.tell("2 to their power is the perplexity beside them: bits, and multiplied by ln 2", tag.name)
         meanings = without_exponentials(meanings, points)
         kept, conflicts = told_apart(meanings, points)
         for tag in tags:
@@ -104,8 +116,15 @@ class Collector:
                 continue
             entry = self.maps.get(tag.name, tag.run)
             run = entry.run if entry is not None and entry.run else tag.run
-            if meaning.metric.endswith("accuracy") and np.nanmax(value, initial=0.0) > 1:
-                value = value / 100
+            is_percent = meaning.metric.endswith("accuracy") and np.nanmax(value, initial=0.0) > 1
+            value = value / 100 if is_percent else value
+            wrong = None if entry is not None and entry.metric else contradiction(meaning.metric, value)
+            if wrong is not None:
+                found.mapping.append(
+                    Mapped(source=tag.name, meaning="left out", reason=f"no {meaning.metric}: {wrong}", run=tag.run)
+                )
+                continue
+            if is_percent:
                 self.tell("above 1, and so read as per cent", tag.name)
             place = self._places[tag] or tag.name
             again = len(set(zip(*self._points[tag], strict=True))) - len(step)

@@ -10,8 +10,8 @@ from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink,
 from lossary.results.importers.maps import Entry, Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import Role, Split
-from lossary.results.importers.names import Name, quantities_in, read_name, role, split_word
-from lossary.results.importers.series import names_of_runs
+from lossary.results.importers.names import Name, of_data, quantities_in, read_name, role, split_word
+from lossary.results.importers.series import OF_ONE_RUN, names_of_runs
 
 __all__ = [
     "DEVIATION",
@@ -92,7 +92,19 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
         if kind is None and (not is_text or not known) and is_metric(header, name):
             metric = base_metric(name, has_pairs=has_pairs)
         columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
+    columns = _without_lone_words(columns)
     return _with_splits(_without_best(_in_one_unit(_with_one_key_each(columns, maps))), grid.title)
+
+
+def _without_lone_words(columns: list[Column]) -> list[Column]:
+    """The columns without `packet_loss` beside `val_loss`: one word before one of several losses names no run."""
+    if not any(c.role == "dataset" for c in columns):
+        return columns
+    losses = [c for c in columns if c.metric == "loss" and c.name is not None and not c.name.statistic]
+    named = [c for c in losses if c.name is not None and c.name.rest]
+    if len(named) != 1 or len(losses) < 2 or named[0].owner is not None or of_data([named[0].header]) < 0:
+        return columns
+    return [c._replace(metric="") if c is named[0] else c for c in columns]
 
 
 def _without_best(columns: list[Column]) -> list[Column]:
@@ -320,7 +332,9 @@ def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column
     if chosen is None:
         return columns if len(grid.rows) == 2 or any(c.role in ("step", "epoch", "metric") for c in columns) else None
     values = [plain(row[chosen.at]) for row in grid.rows[1:]]
-    kind: Role = "split" if all(split_word(value) is not None for value in values if value) else "dataset"
+    of_runs = OF_ONE_RUN.fullmatch(chosen.header) is not None
+    kind: Role = "run" if of_runs else "dataset"
+    kind = "split" if all(split_word(value) is not None for value in values if value) else kind
     if kind == "dataset":
         notes.append(unsaid(values, "datasets", "run", chosen.header))
     return [c._replace(role=kind) if c.at == chosen.at else c for c in columns]

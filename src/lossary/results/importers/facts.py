@@ -7,10 +7,12 @@ facts_of of   dataset | step | loss      →  a fact of dataset wiki at step 10,
 
 import math
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from lossary.results.importers.audit import contradiction
 from lossary.results.importers.columns import STRONG, Column, column_of, plain, run_name
 from lossary.results.importers.grids import (
     OPEN_MARKS,
@@ -28,7 +30,7 @@ from lossary.results.importers.grids import (
 )
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import base_metric
-from lossary.results.importers.model import ALL, Axis, Imported, ImportedDataset, Role, Split, metric_name
+from lossary.results.importers.model import ALL, Axis, Imported, ImportedDataset, Mapped, Role, Split, metric_name
 from lossary.results.importers.names import read_name, row_scale, split_word
 
 __all__ = ["AXES", "Fact", "Found", "dataset_of", "facts_of", "filled_down", "telling_columns"]
@@ -126,7 +128,29 @@ def facts_of(grid: Grid, columns: list[Column], found: Found) -> list[Fact]:
             keys["dataset"] = ALL
         facts += _row_facts(row, keys, grid.line(offset), layout, found)
         _about_dataset(row, keys, layout, found)
-    return facts
+    return _without_contradictions(facts, columns, found)
+
+
+def _without_contradictions(facts: list[Fact], columns: list[Column], found: Found) -> list[Fact]:
+    """The numbers without those of columns that cannot be what they are called; a map's word stands."""
+    mapped = {column.header for column in columns if column.owner is not None}
+    groups: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        groups[fact.header, fact.metric].append(fact)
+    wrong: set[tuple[str, str]] = set()
+    for (header, metric), group in groups.items():
+        values = [fact.parsed.value * fact.scale for fact in group]
+        name = metric.removeprefix("train_").removeprefix("test_")
+        texts = [fact.parsed.text for fact in group]
+        reason = contradiction(name, values, texts)
+        is_bare = metric == "loss" and read_name(header).split is None
+        if is_bare and len(texts) > 1 and all(map(str.isdigit, texts)):
+            # Of a team, of money, of packets; losses that models have are printed with fractions.
+            reason = "they are whole numbers, as counts are"
+        if reason is not None and header not in mapped:
+            wrong.add((header, metric))
+            found.imported.mapping.append(Mapped(source=header, meaning="left out", reason=f"no {metric}: {reason}"))
+    return [fact for fact in facts if (fact.header, fact.metric) not in wrong]
 
 
 def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout, found: Found) -> list[Fact]:

@@ -5,7 +5,7 @@ Two series that would stand in one place are told apart by their names: none hid
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,15 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import ALL, Meaning, Split, Tag
 from lossary.results.importers.names import Name, read_name, split_word
 
-__all__ = ["Refused", "base_metric", "meanings_of", "same_points", "told_apart", "without_exponentials"]
+__all__ = [
+    "Refused",
+    "base_metric",
+    "losses_in_bits",
+    "meanings_of",
+    "same_points",
+    "told_apart",
+    "without_exponentials",
+]
 
 # Names of places in a program rather than of datasets.
 _NO_DATASET = {
@@ -201,27 +209,45 @@ def _without_twins(found: Mapping[Tag, Meaning | Refused]) -> dict[Tag, Meaning 
     return kept
 
 
-def without_exponentials(
-    found: dict[Tag, Meaning | Refused], points: Mapping[Tag, tuple[NDArray[np.int64], NDArray[np.float64]]]
-) -> dict[Tag, Meaning | Refused]:
-    """Perplexities that only are e to the loss beside them say nothing more."""
+_Points = Mapping[Tag, tuple[NDArray[np.int64], NDArray[np.float64]]]
+
+
+def _with_perplexities(found: Mapping[Tag, Meaning | Refused]) -> Iterator[tuple[Tag, Tag]]:
+    """Each perplexity with the loss of its dataset, split and objective."""
     losses = {
         (m.dataset, m.metric.removesuffix("loss"), m.split): tag
         for tag, m in found.items()
         if isinstance(m, Meaning) and m.metric.endswith("loss")
     }
-    kept = dict(found)
     for tag, m in found.items():
-        if not isinstance(m, Meaning) or not m.metric.endswith("perplexity"):
-            continue
-        loss = losses.get((m.dataset, m.metric.removesuffix("perplexity"), m.split))
-        if loss is None:
-            continue
-        common, at, other = np.intersect1d(points[tag][0], points[loss][0], return_indices=True)
-        with np.errstate(all="ignore"):
-            expected = np.exp(points[loss][1][other])
-        if len(common) and np.allclose(points[tag][1][at], expected, rtol=0.02, equal_nan=True):
-            kept[tag] = Refused(f"{'2' if loss.unit == 'bits' else 'e'} to the power of {loss.name}")
+        if isinstance(m, Meaning) and m.metric.endswith("perplexity"):
+            loss = losses.get((m.dataset, m.metric.removesuffix("perplexity"), m.split))
+            if loss is not None:
+                yield tag, loss
+
+
+def _is_power(points: _Points, perplexity: Tag, loss: Tag, base: float) -> bool:
+    common, at, other = np.intersect1d(points[perplexity][0], points[loss][0], return_indices=True)
+    with np.errstate(all="ignore"):
+        expected = base ** points[loss][1][other]
+    return len(common) > 0 and bool(np.allclose(points[perplexity][1][at], expected, rtol=0.02, equal_nan=True))
+
+
+def losses_in_bits(found: Mapping[Tag, Meaning | Refused], points: _Points) -> list[Tag]:
+    """Losses, read as nats, of which 2 to their power is the perplexity beside them, and e to their power is not."""
+    return [
+        loss
+        for perplexity, loss in _with_perplexities(found)
+        if _is_power(points, perplexity, loss, 2.0) and not _is_power(points, perplexity, loss, np.e)
+    ]
+
+
+def without_exponentials(found: dict[Tag, Meaning | Refused], points: _Points) -> dict[Tag, Meaning | Refused]:
+    """Perplexities that only are e to the loss beside them say nothing more."""
+    kept = dict(found)
+    for perplexity, loss in _with_perplexities(found):
+        if _is_power(points, perplexity, loss, np.e):
+            kept[perplexity] = Refused(f"{'2' if loss.unit == 'bits' else 'e'} to the power of {loss.name}")
     return kept
 
 

@@ -134,7 +134,21 @@ _STATISTICS = {
     **dict.fromkeys(("median",), "median"),
 }  # fmt: skip
 # Words that say nothing of which dataset or run: namespaces of trackers, and what all losses are.
-_LEADING_NOISE = {"metric", "metrics", "scalars", "scalar", "reduced", "final", "last", "total", "overall", "losses"}
+_LEADING_NOISE = {
+    "metric",
+    "metrics",
+    "scalars",
+    "scalar",
+    "reduced",
+    "final",
+    "last",
+    "total",
+    "overall",
+    "losses",
+    "current",
+    "cur",
+    "objective",
+}
 _TRAILING_NOISE = {"value", "total", "final", "last", "overall", "per", "token", "metric", "score"}
 # Losses that are no language model's of a dataset: what they are called stays in the metric.
 _COMPONENTS = {
@@ -144,7 +158,7 @@ _COMPONENTS = {
     "adv", "adversarial", "gan", "generator", "discriminator", "router", "moe", "commitment", "reconstruction", "recon",
     "vq", "perceptual", "disc", "gen",
     "bbox", "box", "ctc", "policy", "critic", "actor", "reward", "dpo", "mtp", "itc", "itm", "rtd",
-    "cls", "classification", "classifier", "ner", "seg", "g", "d",
+    "cls", "classification", "value", "classifier", "ner", "seg", "g", "d",
 }  # fmt: skip
 # What a perplexity is of.
 _UNITS = {"word", "byte", "char", "character"}

@@ -30,7 +30,7 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Mapped, metric_name, noted
 from lossary.results.importers.names import role
 from lossary.results.importers.places import keep, told_apart
-from lossary.results.importers.series import is_series_grid, names_of_runs, series_of_grid
+from lossary.results.importers.series import is_series_grid, names_of_runs, series_of_grid, with_runs
 from lossary.results.importers.transpose import transposed
 
 __all__ = ["read_grids"]
@@ -52,7 +52,7 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
     for number, grid in enumerate(parts, 1):
         if len(grid.rows) < 2:
             continue
-        grid = _with_one_name_each(grid, found)
+        grid = with_runs(_with_one_name_each(grid, found), maps)
         if is_series_grid(grid, maps):
             collector = Collector(path, kind, maps)
             run = path.stem if not collectors else grid.title or f"{path.stem} ({number})"
@@ -166,7 +166,10 @@ def _mapped(column: Column, columns: list[Column]) -> Mapped:
 
 
 def _note_columns(columns: list[Column], found: Found) -> None:
+    told = {mapped.source for mapped in found.imported.mapping if mapped.reason is not None}
     for column in columns:
+        if column.metric and column.header in told and column.owner is None:
+            continue
         if column.metric and column.name is not None and column.name.statistic == "deviation":
             found.imported.mapping.append(Mapped(source=column.header, meaning="left out", reason=DEVIATION))
         elif column.metric:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lossary.errors import LossaryError, SourceError
 from lossary.results.importers.aim import is_aim, read_aim
+from lossary.results.importers.audit import remarks
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.databases import open_database
 from lossary.results.importers.drawn import read_aligned_grids, read_boxed_grids
@@ -60,7 +61,7 @@ from lossary.results.importers.records import (
     read_parquet,
 )
 from lossary.results.importers.samples import has_samples, is_of_examples, is_samples, read_samples
-from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid
+from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid, with_runs
 from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, tables_of
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trackio import is_trackio, read_trackio
@@ -111,9 +112,11 @@ def read_any(path: Path, maps: Maps) -> Imported:
             f"no number in it is understood ({found.kind})",
             where=str(path),
             hint=(f"Found {names}. " if names else "")
+            + "".join(f"{m.source!r} is {m.reason}. " for m in found.mapping[:3] if (m.reason or "").startswith("no "))
             + "Say what they mean with --map NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE."
             + (f" Notes: {'; '.join(found.notes[:3])[:300]}" if found.notes else ""),
         )
+    found.notes.extend(remarks(found))
     return found
 
 
@@ -381,6 +384,7 @@ def _read_csv(path: Path, maps: Maps) -> Imported:
     if [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
         grid = _of_tensorboard(grid, path)
     grid, run = _of_one_metric(grid, path)
+    grid = with_runs(grid, maps)
     if is_series_grid(grid, maps):
         found = Collector(path, kind_of_series(grid.rows[0]), maps)
         series_of_grid(grid, found, run)

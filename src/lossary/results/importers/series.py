@@ -1,6 +1,7 @@
 """Tables whose rows are steps or epochs: CSV logs (Keras, Lightning, W&B), and epoch tables of model cards."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,16 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
 from lossary.results.importers.names import read_name, role, row_scale
 
-__all__ = ["is_series_grid", "kind_of_series", "names_of_runs", "path_run", "series_of_grid", "wandb_column"]
+__all__ = [
+    "OF_ONE_RUN",
+    "is_series_grid",
+    "kind_of_series",
+    "names_of_runs",
+    "path_run",
+    "series_of_grid",
+    "wandb_column",
+    "with_runs",
+]
 
 # Columns that only a tracker's table of runs has: W&B's, and Neptune's behind `sys/`.
 _OF_RUNS = {
@@ -85,6 +95,35 @@ def _is_history(grid: Grid, headers: list[str]) -> bool:
     counted = [row[0] for row in grid.rows[1:]] == [str(index) for index in range(len(grid.rows) - 1)]
     measured = {(name.split, name.objective, name.quantity) for name in names if name.quantity and not name.rest}
     return not headers[0] and counted and any(("eval", *rest) in measured for split, *rest in measured if split is None)
+
+
+# What one run has one of.
+OF_ONE_RUN = re.compile(
+    r"(#|n|num|number of|total|trainable|model|non[\s_-]?embedding)?[\s_]*"
+    r"(params?|parameters|layers|heads|hidden([\s_]size)?|d_?model|width|depth|seeds?|model[\s_]size)",
+    re.IGNORECASE,
+)
+
+
+def with_runs(grid: Grid, maps: Maps) -> Grid:
+    """The table with its rows named as runs where a seed or a size tells them apart: they are no curve of one run."""
+    at = _axis(grid, maps)
+    if at is None:
+        return grid
+    axis = [row[at] for row in grid.rows[1:]]
+    for index, header in enumerate(unlink(cell)[0].strip() for cell in grid.rows[0]):
+        if index == at or maps.get(header) is not None or not OF_ONE_RUN.fullmatch(header):
+            continue
+        values = [unlink(row[index])[0] for row in grid.rows[1:]]
+        pairs = set(zip(axis, values, strict=True))
+        is_apart = len(pairs) == len(values) and (len(set(axis)) < len(axis) or len(set(values)) == len(values))
+        if all(values) and len(set(values)) > 1 and is_apart:
+            rows = [
+                [*r[:index], f"{header} {value}", *r[index + 1 :]]
+                for r, value in zip(grid.rows[1:], values, strict=True)
+            ]
+            return replace(grid, rows=[[*grid.rows[0][:index], "run", *grid.rows[0][index + 1 :]], *rows])
+    return grid
 
 
 def is_series_grid(grid: Grid, maps: Maps) -> bool:
