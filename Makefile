@@ -10,7 +10,7 @@ CONSTRAINTS ?= constraints.txt
 # Files of tests go to as many processes as there are cores; `make test PYTEST_ARGS=` has one after another.
 PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: browser demo test check unit docs bench install format clean
+.PHONY: browser demo test check unit docs bench soak install format clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,10 @@ docs: install
 
 bench: install
 	for name in startup prepare equality conditions batches parity steps200 train evaluate in_training results events page memory scoring_memory checksums flips kills; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+
+# Faults of machines in turns, for 20 minutes: a table of what was lost.
+soak: install
+	$(BIN)/python -m benchmarks.soak
 
 format: install
 	$(BIN)/ruff format .

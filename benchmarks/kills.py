@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -157,9 +157,11 @@ def compare(warm: Warm, root: Path, expected: dict[str, str]) -> list[str]:
     return wrong + ([f"verify: {verified.stdout}"] if verified.code else [])
 
 
-def undisturbed(warm: Warm, root: Path) -> tuple[dict[str, str], dict[str, float]]:
-    """What a study comes to, and how long its commands take."""
-    write_study(root)
+def undisturbed(
+    warm: Warm, root: Path, *, write: Callable[[Path], None] = write_study, finish: bool = False
+) -> tuple[dict[str, str], dict[str, float]]:
+    """What a study comes to, and how long its commands take; with `finish`, `run` comes last."""
+    write(root)
     seconds = {}
     for verb in _VERBS:
         began = clock()
@@ -167,6 +169,8 @@ def undisturbed(warm: Warm, root: Path) -> tuple[dict[str, str], dict[str, float
         if done.code:
             sys.exit(f"{verb}: {done.stderr}")
         seconds[verb] = clock() - began
+    if finish:
+        warm.run("run", "-q", str(root))
     return study_digests(root), seconds
 
 
@@ -187,9 +191,15 @@ def small_disk(root: Path) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(root)], check=True)
 
 
-def full_disk(warm: Warm, root: Path, expected: dict[str, str], rng: random.Random) -> tuple[int, list[str]]:
-    """Each command with too little space, at several amounts of it; then with enough. How often it ended for that."""
-    write_study(root / _PLACE)
+def full_disk(
+    warm: Warm, root: Path, expected: dict[str, str], rng: random.Random, *, begun: bool = False
+) -> tuple[int, list[str]]:
+    """Each command with too little space, at several amounts of it; then with enough. How often it ended for that.
+
+    The study is written there, unless it is `begun`.
+    """
+    if not begun:
+        write_study(root / _PLACE)
     ballast, defects, ended = root / "ballast", list[str](), 0
     for verb in _VERBS:
         for _ in range(3):
@@ -217,9 +227,11 @@ def full_disk(warm: Warm, root: Path, expected: dict[str, str], rng: random.Rand
     return ended, defects + compare(warm, root / _PLACE, expected)
 
 
-def clock_back(warm: Warm, root: Path, expected: dict[str, str]) -> list[str]:
+def clock_back(
+    warm: Warm, root: Path, expected: dict[str, str], *, write: Callable[[Path], None] = write_study
+) -> list[str]:
     """Before each command, all that stands is an hour ahead of the clock; half of it is killed and given again."""
-    write_study(root)
+    write(root)
     defects = []
     for verb in _VERBS:
         killed = warm.start(verb, str(root))

@@ -186,7 +186,7 @@ def _become_command(arguments: list[str], outputs: Path, folder: Path, warm: set
             os.dup2(handle, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["lossary", *arguments]
-        start = process._start
+        start = process.start_worker
 
         def start_warm(kind: Any, job: Mapping[str, Any], *, log: Path, stdin: int, **more: Any) -> Any:
             if kind.backend not in warm or kind.module not in _WORKERS:
@@ -197,7 +197,7 @@ def _become_command(arguments: list[str], outputs: Path, folder: Path, warm: set
                 file.write(f"{worker.pid}\n")
             return worker
 
-        process._start = start_warm
+        process.start_worker = start_warm
         # Those of `lossary run` would import what is imported here.
         process.WarmWorkers.start = lambda *_, **__: None
         from lossary.cli.main import main as lossary
