@@ -99,13 +99,17 @@ class Following:
 
     def __init__(self, url: str, wants: Wants = Wants.TABLES) -> None:
         self._store, self._wants = ObjectStore(url), wants
-        self.root = study_cache(url) / f"follow-{os.getpid()}-{secrets.token_hex(4)}"
+        self.root = study_cache(url) / "read" / f"follow-{secrets.token_hex(8)}"
+        self._lock = self.root.with_name(f"{self.root.name}.lock")
         self._state = Manifest()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="follow")
 
     def __enter__(self) -> Path:
         self.root.mkdir(parents=True)
+        # What a process that was killed leaves is unlocked, and goes with the next state.
+        self._held = self._lock.open("a")
+        fcntl.flock(self._held, fcntl.LOCK_SH)
         known_state(self._store)
         self.refresh()
         self._thread.start()
@@ -114,6 +118,8 @@ class Following:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         shutil.rmtree(self.root, ignore_errors=True)
+        self._held.close()
+        self._lock.unlink(missing_ok=True)
 
     def refresh(self) -> None:
         """The newest state in place of the one before, file by file, as whoever writes a folder does."""
