@@ -9,9 +9,14 @@ from rich.table import Table as Grid
 
 from lossary.reports.grids import titled_grid
 from lossary.reports.text import metric_title, number, plain
+from lossary.statistics.components import Component
+from lossary.statistics.estimates import LEVEL
 from lossary.tables.ranking import Candidate, Ranking
 
 __all__ = [
+    "components_rows",
+    "seed_noise_rows",
+    "seed_noise_sentence",
     "EXCEEDS",
     "worse_text",
     "floor_sentence",
@@ -32,6 +37,7 @@ def print_ranking(found: Ranking, console: Console) -> None:
         console.print(_configurations(found))
     console.print()
     console.print(escape(ranking_sentence(found)), style="bold", soft_wrap=True)
+    _print_components(found, console)
     if recipes := recipes_sentence(found):
         console.print(escape(recipes), soft_wrap=True)
     console.print(escape(floor_sentence(found)), soft_wrap=True)
@@ -75,6 +81,23 @@ def _configurations(found: Ranking) -> Grid:
     return grid
 
 
+def _print_components(found: Ranking, console: Console) -> None:
+    if not found.components:
+        return
+    headings = ("what moves", "seeds", "configurations", "examples")
+    grid = titled_grid("Standard deviations of one number, 95 %", headings, right=headings[1:])
+    for row in components_rows(found):
+        grid.add_row(*map(escape, row))
+    console.print(grid)
+    if rows := seed_noise_rows(found):
+        of_seeds = titled_grid("Between runs of one configuration, total", ("runs", "repeats", "deviation, 95 %"))
+        for noise in rows:
+            of_seeds.add_row(*map(escape, noise))
+        console.print(of_seeds)
+    if sentence := seed_noise_sentence(found):
+        console.print(escape(sentence), soft_wrap=True)
+
+
 def ranking_sentence(found: Ranking) -> str:
     """Which may be best, in one sentence."""
     names = [plain(candidate.name) for candidate in found.candidates if candidate.may_be_best]
@@ -83,6 +106,56 @@ def ranking_sentence(found: Ranking) -> str:
         return f"{names[0]} is the best of {len(found.candidates)} {measured}."
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return f"{len(names)} of {len(found.candidates)} may be the best {measured}: {shown}."
+
+
+def components_rows(found: Ranking) -> list[tuple[str, str, str, str]]:
+    """By dataset and in total: how far seeds, configurations and examples move a number (standard deviations)."""
+
+    def shown(part: Component | None) -> str:
+        return "—" if part is None else f"{part.deviation:.4f}  [{part.low:.4f}, {part.high:.4f}]"
+
+    return [
+        (
+            "total" if row.dataset is None else plain(row.dataset),
+            shown(row.found.seeds),
+            shown(row.found.configurations),
+            f"{row.found.examples:.4f}",
+        )
+        for row in found.components
+    ]
+
+
+def seed_noise_rows(found: Ranking) -> list[tuple[str, str, str]]:
+    """Of the total by configuration: its runs, how many, and how far they lie apart (standard deviation)."""
+    if len(found.components) == 0 or len(found.components[-1].configurations) < 2:
+        return []
+    row = found.components[-1]
+    return [
+        (
+            ", ".join(map(plain, runs)),
+            str(noise.repeats),
+            "a single run: not known"
+            if noise.deviation is None
+            else f"{noise.deviation:.4f}  [{noise.low:.4f}, {noise.high:.4f}]",
+        )
+        for runs, noise in zip(row.configurations, row.found.groups, strict=True)
+    ]
+
+
+def seed_noise_sentence(found: Ranking) -> str:
+    """Whether seeds move configurations differently, and by which datasets; empty where that is not asked."""
+    asked = [(row, row.found.p_alike) for row in found.components if row.found.p_alike is not None]
+    if not asked:
+        return ""
+    # Bonferroni over datasets and the total.
+    shown = [row.dataset or "the total" for row, p in asked if (p or 0.0) * len(asked) < 1 - LEVEL]
+    if shown:
+        return f"Seeds move some configurations more than others: on {', '.join(map(plain, shown))}."
+    least = asked[-1][0].found.least_ratio
+    return (
+        "Seeds are not shown to move one configuration more than another; with these repeats, of two of them only a "
+        f"ratio beyond {least:.1f} would be."
+    )
 
 
 def recipes_sentence(found: Ranking) -> str:
@@ -117,7 +190,13 @@ def ranking_value(found: Ranking) -> dict[str, Any]:
         "datasets": found.datasets,
         "candidates": [asdict(c) for c in found.candidates],
         "configurations": [asdict(c) for c in found.configurations],
+        "components": [asdict(c) for c in found.components],
         "noise_floor": None if found.floor is None else asdict(found.floor),
-        "says": list(filter(None, [ranking_sentence(found), recipes_sentence(found), floor_sentence(found)])),
+        "says": list(
+            filter(
+                None,
+                [ranking_sentence(found), recipes_sentence(found), seed_noise_sentence(found), floor_sentence(found)],
+            )
+        ),
         "notes": found.notes,
     }

@@ -13,6 +13,7 @@ from lossary.errors import ScoreError
 from lossary.statistics.estimates import Estimate, weighted_mean
 from lossary.statistics.ranking import worse_than_best
 from lossary.tables.best import Criterion
+from lossary.tables.components import components_of
 from lossary.tables.deltas import add_deltas
 from lossary.tables.imported import imported_table
 from lossary.tables.load import OpenTable
@@ -56,11 +57,14 @@ def rank_table(opened: OpenTable, criterion: Criterion | None = None) -> Ranking
     if all(difference.worse is None or difference.worse.p is None for difference in found.values()):
         why = next(iter(found.values())).reason
         raise ScoreError(f"no two of these runs can be paired by example{f': {why}' if why else ''}", where=where)
-    steps = {run.name: run.step for run in table.runs if run.name in totals}
+    steps = {run.name: run.step or 0 for run in table.runs if run.name in totals}
     study = opened.study
     groups = [] if study is None else repeats((study, opened.folder), {run: run for run in totals}, steps)
-    known = {run: (run, steps[run], total) for run, total in totals.items()}
-    return ranking_of(criterion, known, found, groups, datasets=list(used), notes=notes)
+    shown = {run.name: run.step for run in table.runs}
+    known = {run: (run, shown[run], total) for run, total in totals.items()}
+    paths = [[opened.folder.scores(run, steps[run]) for run in group] for group in groups]
+    parts = components_of(paths, used, criterion.metric)
+    return ranking_of(criterion, known, found, groups, datasets=list(used), notes=notes, components=parts)
 
 
 def _criterion(table: Table) -> Criterion:

@@ -11,7 +11,7 @@ runs that differ in their seed alone.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -26,6 +26,7 @@ from lossary.statistics.ranking import NoiseFloor, Worse, noise_floor, worse_tha
 from lossary.study import Study
 from lossary.tables.best import Criterion, weights_of
 from lossary.tables.build import Scored, has_several_vocabularies, left_out_notes, ranked_by, scored_files
+from lossary.tables.components import ComponentsRow, components_of
 from lossary.tables.deltas import compare_files
 from lossary.tables.model import Metric, is_across_vocabularies, measure_of
 from lossary.tables.scores import file_estimates
@@ -79,6 +80,7 @@ class Ranking:
     configurations: list[Configuration]
     floor: NoiseFloor | None
     notes: list[str]
+    components: list[ComponentsRow] = field(default_factory=list)  # only where a run has repeats
 
 
 def rank(
@@ -126,6 +128,7 @@ def rank(
         groups,
         datasets=list(used),
         notes=notes,
+        components=components_of(groups, used, criterion.metric),
     )
 
 
@@ -141,6 +144,7 @@ def ranking_of(
     *,
     datasets: Sequence[str],
     notes: Sequence[str],
+    components: Sequence[ComponentsRow] = (),
 ) -> Ranking:
     """A ranking of what is known (run, step, total), from differences of all others to the best one.
 
@@ -177,6 +181,7 @@ def ranking_of(
         configurations=_configurations([[(known[k][0], totals[k]) for k in group] for group in groups], floor, sign),
         floor=floor,
         notes=[*notes, *_difference_notes(candidates, [differences[key] for key in order[1:]])],
+        components=list(components),
     )
 
 

@@ -221,3 +221,24 @@ def test_a_table_ranks_its_runs_as_their_files_are_ranked(study: Path, by: str |
             numbers = [[n or 0.0 for n in (c.value, c.worse, c.low, c.high, c.p)] for c in (here, there)]
             assert numbers[0] == pytest.approx(numbers[1], rel=1e-6, abs=1e-12)
         assert (found.criterion, sorted(found.datasets)) == (expected.criterion, sorted(expected.datasets))
+
+
+def test_components_of_repeats_are_told_in_every_view(synthetic: Callable[..., Any], planted: Any) -> None:
+    made = synthetic({"one": "torch", "again": "torch"}, name="repeats")
+    path: Path = made.folder.root
+    text = (path / "study.toml").read_text(encoding="utf-8")
+    (path / "study.toml").write_text(text.replace('[runs."again"]', '[runs."again"]\nseed = 5'), encoding="utf-8")
+    made.score("one", {name: planted() for name in DATASETS})
+    made.score("again", {name: planted(mlm=5.0) for name in DATASETS})
+    found = lossary.rank(path)
+    assert {row.dataset for row in found.model.components} == {*DATASETS, None}
+    of_total = next(row.found for row in found.model.components if row.dataset is None)
+    one, other = (candidate.value for candidate in found.model.candidates)
+    expected = (one - other) ** 2 / 2 - of_total.examples**2
+    assert of_total.seeds.deviation == pytest.approx(max(expected, 0.0) ** 0.5)
+    assert of_total.configurations is None
+    assert found.to_dict()["components"]
+    assert "Standard deviations of one number" in str(found)
+    of_table = rank_table(open_table(path)).components
+    by_name = {row.dataset: row.found.seeds.deviation for row in found.model.components}
+    assert {row.dataset: row.found.seeds.deviation for row in of_table} == pytest.approx(by_name)

@@ -8,7 +8,16 @@ from lossary.reports.html.charts.intervals import Interval, intervals_spec
 from lossary.reports.html.charts.theme import ChartView, DataTable
 from lossary.reports.html.marks import marks_of
 from lossary.reports.mixture import effect_text
-from lossary.reports.ranking import EXCEEDS, floor_sentence, ranking_sentence, recipes_sentence, worse_text
+from lossary.reports.ranking import (
+    EXCEEDS,
+    components_rows,
+    floor_sentence,
+    ranking_sentence,
+    recipes_sentence,
+    seed_noise_rows,
+    seed_noise_sentence,
+    worse_text,
+)
 from lossary.reports.sequential import by_run, rule_text, sequential_text
 from lossary.reports.text import TOTAL, metric_title, number, plain
 from lossary.tables.load import OpenTable
@@ -37,6 +46,9 @@ class RankingView:
     has_floor: bool
     rows: list[tuple[str, str, str, str, bool, str]]
     configurations: list[tuple[str, str, str, str]]
+    components: list[tuple[str, str, str, str]]  # number; by seeds, configurations, examples
+    seed_noise: list[tuple[str, str, str]]  # runs, repeats, deviation
+    alike: str
     notes: list[str]
 
 
@@ -144,6 +156,9 @@ def _ranking(opened: OpenTable) -> RankingView | None:
             )
             for c in found.configurations
         ],
+        components=components_rows(found),
+        seed_noise=seed_noise_rows(found),
+        alike=seed_noise_sentence(found),
         notes=[plain(note) for note in found.notes],
     )
 
