@@ -40,6 +40,7 @@ from lossary.models.checkpoints import (
 )
 from lossary.models.update_laws import UpdateLaw, learning_rate
 from lossary.study import Study
+from lossary.training.ahead import Ahead
 from lossary.training.guard import Guard
 from lossary.training.meter import Meter
 from lossary.training.plan import RunPlan, branch_point, course_of, plan_run, run_record
@@ -193,6 +194,7 @@ class _Loop:
         self.folder = folder
         self.shape = shape
         self.data = TrainingData(study, folder, plan.run, weights=plan.weights)
+        self.batches = Ahead(self.data.batch, plan.recipe.steps)
         self.seed = plan.recipe.seed or 0
         self.on_the_way, self.ranks, self.emit = told
         self.backend = backend = new_backend(
@@ -285,7 +287,7 @@ class _Loop:
 
     def _step(self, step: int) -> _Stepped:
         """One step: each rank computes on its rows, and all know the sums of the whole batch."""
-        batch = self.data.batch(step)
+        batch = self.batches.batch(step)
         if "sop" not in objectives_of(self.shape):
             batch = replace(batch, sop_labels=np.full_like(batch.sop_labels, -1))
         denominators = (float(batch.masked.sum()) + 1e-5, float(np.count_nonzero(batch.sop_labels >= 0)))

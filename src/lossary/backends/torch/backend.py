@@ -7,7 +7,7 @@ from transformers import AlbertConfig, AlbertForPreTraining
 from transformers.utils import logging
 
 from lossary.backends.api import Backend, Logits, ScoreOutput
-from lossary.backends.torch.training import Forward, TorchTraining, rows_of, spread
+from lossary.backends.torch.training import Forward, TorchTraining, fetch, rows_of, spread
 from lossary.data.examples import Examples
 from lossary.models.parameters import hf_config, is_excluded, parameter_table
 from lossary.models.shapes import AlbertShape
@@ -41,11 +41,12 @@ class TorchBackend(TorchTraining):
         with torch.inference_mode():
             out = self._forward(examples)
             nats = functional.cross_entropy(out.mlm, out.labels, reduction="none")
-            predicted = out.mlm.argmax(dim=1)
-            rows = rows_of(examples, nats, predicted == out.labels, out.sop)
+            guesses = out.mlm.argmax(dim=1)
+            assert out.sop is not None
+            told, predicted, hits, order = fetch([nats, guesses, guesses == out.labels, out.sop])
         return ScoreOutput(
-            rows=rows,
-            position_nats=spread(examples, nats, np.float32),
+            rows=rows_of(examples, told, hits, order),
+            position_nats=spread(examples, told, np.float32),
             predicted=spread(examples, predicted, np.int32),
         )
 
@@ -61,16 +62,13 @@ class TorchBackend(TorchTraining):
         used = examples.weights > 0
         width = examples.token_ids.shape[1]
         places = (np.arange(len(examples))[:, None] * width + examples.positions)[used]
-        ids, mask, segments, flat, labels = (
+        ids, segments, flat, labels = (
             torch.from_numpy(np.ascontiguousarray(values, np.int64)).to(self._device)
-            for values in (
-                examples.token_ids,
-                examples.attention_mask,
-                examples.segment_ids,
-                places,
-                examples.labels[used],
-            )
+            for values in (examples.token_ids, examples.segment_ids, places, examples.labels[used])
         )
+        # transformers would ask the device whether there is padding, and wait for the answer.
+        is_padded = bool((examples.attention_mask == 0).any())
+        mask = torch.from_numpy(examples.attention_mask[:, None, None] > 0).to(self._device) if is_padded else None
         with self._autocast():
             hidden, pooled = self.model.albert(
                 input_ids=ids, attention_mask=mask, token_type_ids=segments, return_dict=False

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from lossary.backends.api import Denominators, OutOfDeviceMemory, RowSums, StepOutput, row_sums
@@ -21,7 +22,7 @@ from lossary.models.parameters import Parameters
 from lossary.models.update_laws import Moments, UpdateLaw
 from lossary.study import Precision
 
-__all__ = ["Forward", "TorchTraining", "rows_of", "spread"]
+__all__ = ["Forward", "TorchTraining", "fetch", "rows_of", "spread"]
 
 
 class Forward(NamedTuple):
@@ -30,6 +31,15 @@ class Forward(NamedTuple):
     mlm: torch.Tensor  # (N, V) at the used positions of all rows, row by row
     sop: torch.Tensor | None  # (B, 2); None without a head for it
     labels: torch.Tensor  # (N,)
+
+
+class _Seen(NamedTuple):
+    """What is told of a micro batch: nats and hits (N,) of its targets, logits (B, 2) of the order."""
+
+    examples: Examples
+    nats: torch.Tensor
+    hits: torch.Tensor
+    sop: torch.Tensor | None
 
 
 class TorchTraining(ABC):
@@ -112,7 +122,7 @@ class TorchTraining(ABC):
         gradients = self._gradients()
         self._ranks.add_tensors(gradients)
         norm = update(self._law, self._state, gradients, step=step, rate=rate)
-        return StepOutput(gradient_norm=float(norm), rows=[rows_of(*item) for item in seen])
+        return _told(norm, seen)
 
     def gradients(self, micro: Sequence[Examples], denominators: Denominators) -> Parameters:
         self._accumulate(micro, denominators, 0)
@@ -130,9 +140,7 @@ class TorchTraining(ABC):
     def _gradients(self) -> list[torch.Tensor]:
         return [tensor.grad for tensor in self._parameters if tensor.grad is not None]
 
-    def _accumulate(
-        self, micro: Sequence[Examples], denominators: Denominators, step: int
-    ) -> list[tuple[Examples, torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+    def _accumulate(self, micro: Sequence[Examples], denominators: Denominators, step: int) -> list["_Seen"]:
         for tensor in self._parameters:
             tensor.grad = None
         seen = []
@@ -147,7 +155,7 @@ class TorchTraining(ABC):
                         loss = loss + self._order_loss(examples, out.sop, denominators[1])
                     loss.backward()
                 hits = out.mlm.detach().argmax(dim=1) == out.labels
-                seen.append((examples, nats.detach(), hits, None if out.sop is None else out.sop.detach()))
+                seen.append(_Seen(examples, nats.detach(), hits, None if out.sop is None else out.sop.detach()))
         except torch.OutOfMemoryError as error:
             for tensor in self._parameters:
                 tensor.grad = None
@@ -175,14 +183,32 @@ class TorchTraining(ABC):
         return {name: tensor.detach().to("cpu", copy=True).numpy() for name, tensor in self._fixed.items()}
 
 
-def rows_of(examples: Examples, nats: torch.Tensor, hits: torch.Tensor, sop: torch.Tensor | None) -> RowSums:
-    """Sums by example from nats and hits (N,) of the targets and logits (B, 2) of the order."""
-    order = np.zeros((len(examples), 2), np.float32) if sop is None else sop.cpu().numpy()
+def _told(norm: torch.Tensor, seen: Sequence[_Seen]) -> StepOutput:
+    """What is told of a step: the device is waited for once, however many parts there are."""
+    found = iter(fetch([norm, *(tensor for part in seen for tensor in part[1:] if tensor is not None)]))
+    gradient_norm = float(next(found)[0])
+    rows = [
+        rows_of(part.examples, next(found), next(found), None if part.sop is None else next(found)) for part in seen
+    ]
+    return StepOutput(gradient_norm=gradient_norm, rows=rows)
+
+
+def fetch(tensors: Sequence[torch.Tensor]) -> list[NDArray[np.float32]]:
+    """Tensors of a device as flat arrays, fetched together; whole numbers are exact up to 2 ** 24."""
+    together = torch.cat([tensor.reshape(-1).float() for tensor in tensors]).cpu().numpy()
+    return np.split(together, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
+
+
+def rows_of(
+    examples: Examples, nats: NDArray[np.float32], hits: NDArray[np.float32], sop: NDArray[np.float32] | None
+) -> RowSums:
+    """Sums by example from nats and hits (N,) of the targets and logits (2 B,) of the order."""
+    order = np.zeros((len(examples), 2), np.float32) if sop is None else sop.reshape(-1, 2)
     return row_sums(examples, spread(examples, nats, np.float32), spread(examples, hits, np.bool_), order)
 
 
-def spread(examples: Examples, flat: torch.Tensor, kind: type[np.generic]) -> np.ndarray[Any, Any]:
+def spread(examples: Examples, flat: NDArray[np.float32], kind: type[np.generic]) -> NDArray[Any]:
     """Values (N,) of the used positions back to (B, P)."""
     values = np.zeros(examples.positions.shape, kind)
-    values[examples.weights > 0] = flat.cpu().numpy()
+    values[examples.weights > 0] = flat
     return values
