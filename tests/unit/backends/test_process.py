@@ -157,7 +157,9 @@ def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., A
 
 def test_ranks_know_their_places_and_the_first_one_speaks(together: Callable[..., Any]) -> None:
     events: list[Any] = []
-    found = together("(job['rank'], job['ranks'], os.path.isdir(os.path.dirname(job['store'].removeprefix('file://'))))", events)
+    found = together(
+        "(job['rank'], job['ranks'], os.path.isdir(os.path.dirname(job['store'].removeprefix('file://'))))", events
+    )
     assert found["answer"] == [0, 2, True]
     assert [event["event"] for event in events] == ["done"]
 
