@@ -101,6 +101,7 @@ class ScoreHeader:
     vocabulary: str = ""
     vocabulary_digest: str = ""
     vocabulary_size: int | None = None
+    folds_case: bool = False  # whether the vocabulary is known to lose capitals
     view_digest: str = ""
     # By dataset: how many examples or hidden words the vocabulary or the model could not hold, by what it is.
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -125,6 +126,9 @@ class ScoreHeader:
         if self.stopped is None:
             # Earlier versions read whole scores, and do not know of others.
             del found["stopped"]
+        if not self.folds_case:
+            # Earlier versions refuse keys that they do not know: only the files that need this one have it.
+            del found["folds_case"]
         return {b"lossary": json.dumps(found, sort_keys=True).encode()}
 
     @classmethod
@@ -143,6 +147,9 @@ class ScoreHeader:
                 known = ", ".join(OBJECTIVES)
                 said = f"no objective is called {unknown[0]!r}" if unknown else "the header names no objective"
                 raise ScoreError(said, where=str(where), hint=f"Known: {known}.")
+            if not isinstance(fields.get("folds_case", False), bool):
+                said = f"folds_case is {fields['folds_case']!r} in the header; true or false is expected"
+                raise ScoreError(said, where=str(where))
             if (stopped := fields.pop("stopped", None)) is not None:
                 fields["stopped"] = Stopped.decode(stopped, where)
             return cls(**fields, objectives=objectives)

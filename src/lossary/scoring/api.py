@@ -53,6 +53,11 @@ class View(Protocol):
         ...
 
     @property
+    def folds_case(self) -> bool:
+        """Whether its vocabulary loses capitals."""
+        ...
+
+    @property
     def datasets(self) -> list[str]:
         """Those that it has examples of, in the order of the study."""
         ...

@@ -119,6 +119,7 @@ def _header(folder: StudyFolder, scorer: Scorer, view: View, asked: Asked) -> Sc
         validation=dict(view.parts),
         texts=text_digests(folder.as_drawn, view.datasets),
         vocabulary=view.vocabulary_title,
+        folds_case=view.folds_case,
         vocabulary_digest=view.vocabulary_digest,
         vocabulary_size=None if scorer.vocabulary is None else scorer.vocabulary.size,
         view_digest=view.digest,

@@ -217,6 +217,7 @@ def _header(
         validation=validation.parts,
         texts=text_digests(folder, validation.datasets),
         vocabulary=view.vocabulary_title,
+        folds_case=view.folds_case,
         vocabulary_digest=view.vocabulary_digest,
         view_digest=view.digest,
     )

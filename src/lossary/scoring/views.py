@@ -36,7 +36,7 @@ from lossary.files import digest_file, digest_json, write_directory_atomic
 from lossary.folder import StudyFolder
 from lossary.scoring.api import View, Window
 from lossary.scoring.view_making import LEFT_OUT, Made, causal_block, masked_block
-from lossary.vocabulary.api import Vocabulary
+from lossary.vocabulary.api import Vocabulary, folds_case
 from lossary.vocabulary.open import open_vocabulary, require_mask
 
 __all__ = ["TOO_LONG", "WITHOUT_TEXT", "open_view"]
@@ -72,7 +72,7 @@ def open_view(
     validation = load_validation(folder.as_drawn)
     own = open_vocabulary(folder.tokenizer)
     if objective == "mlm" and (vocabulary is None or vocabulary.digest == own.digest):
-        return _OwnView(validation, own.title)
+        return _OwnView(validation, own)
     chosen = own if vocabulary is None else vocabulary
     if objective == "mlm":
         require_mask(chosen, str(folder.root))
@@ -93,11 +93,12 @@ def open_view(
 class _OwnView:
     """The frozen examples."""
 
-    def __init__(self, validation: ValidationSet, title: str) -> None:
+    def __init__(self, validation: ValidationSet, own: Vocabulary) -> None:
         self._validation = validation
         self.objective: TokenObjective = "mlm"
         self.vocabulary_digest = open_tokenizer(validation.folder).digest
-        self.vocabulary_title = title
+        self.vocabulary_title = own.title
+        self.folds_case = folds_case(own)
         self.datasets = validation.datasets
         self.parts = validation.parts
         self.longest = validation.longest
@@ -150,6 +151,10 @@ class _StoredView:
     @property
     def vocabulary_title(self) -> str:
         return self.vocabulary.title
+
+    @cached_property
+    def folds_case(self) -> bool:
+        return folds_case(self.vocabulary)
 
     @cached_property
     def digest(self) -> str:

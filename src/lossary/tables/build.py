@@ -427,7 +427,16 @@ def _vocabulary_notes(scored: list[Scored]) -> list[str]:
     if len(groups) < 2:
         return []
     runs = "; ".join(f"{titles[pieces]}: {_some(names)}" for pieces, names in groups.items())
-    return [f"vocabularies differ, so that only bits a byte compare these runs. {runs}"]
+    notes = [f"vocabularies differ, so that only bits a byte compare these runs. {runs}"]
+    # Scores of the same vocabulary may be older than what is known of it.
+    folds = {found.header.pieces for found in scored if found.header.folds_case}
+    folding, others = ([run for p in groups if (p in folds) is known for run in groups[p]] for known in (True, False))
+    if folding and others:
+        notes.append(
+            f"capitals are not asked of {_some(folding)}, whose vocabulary folds case, which the scores of "
+            f"{_some(others)} do not say of theirs: where it keeps case, bits a byte flatter the former"
+        )
+    return notes
 
 
 def left_out_notes(validation: Mapping[str, Any], datasets: Sequence[str], headers: Sequence[ScoreHeader]) -> list[str]:

@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Encoded", "Framed", "Specials", "Vocabulary"]
+__all__ = ["Encoded", "Framed", "Specials", "Vocabulary", "folds_case"]
+
+_CASES = ["Paris", "THE", "And", "Of", "IN", "A"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +101,14 @@ class Vocabulary(Protocol):
     def is_special(self) -> NDArray[np.bool_]:
         """(V,) ids that no text yields, and that no random replacement draws."""
         ...
+
+
+def folds_case(vocabulary: Vocabulary) -> bool:
+    """Whether capitals are lost in it: models are then not asked for them, and their bits a byte are fewer."""
+    given, lowered = (
+        [encoded.ids.tolist() for encoded in vocabulary.encode(words)]
+        for words in (_CASES, [word.lower() for word in _CASES])
+    )
+    # A piece for everything unknown says nothing of case.
+    known = [at for at, ids in enumerate(lowered) if vocabulary.specials.unk not in ids]
+    return bool(known) and all(given[at] == lowered[at] for at in known)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from tests.schema1 import rows_of
 
 from lossary.errors import ScoreError
-from lossary.results.records import ScoreHeader, write_scores
+from lossary.results.records import ScoreHeader, read_header, write_scores
 from lossary.results.whole_scores import check_scores
 from lossary.seals import check_sealed
 from lossary.tables.build import build_table
@@ -78,6 +79,7 @@ def test_a_whole_file_is_whole_in_any_order(tmp_path: Path) -> None:
         ([row(5)], {"objectives": []}, "the header names no objective"),
         ([row(5)], {"validation": {}}, "does not say what was scored"),
         ([row(5)], {"schema": 3}, "another version"),
+        ([row(5)], {"folds_case": "no"}, "folds_case is 'no' in the header; true or false is expected"),
         ([row(5, nats="much")], {}, "column 'nats' is string; double is expected"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -176,6 +178,62 @@ def test_notes_say_who_has_which_vocabulary_and_what_is_left_out(across: Across)
     assert "WordPiece 30,522: theirs" in notes
     assert "theirs, views: left out of 1,950 examples: 10 examples longer than the model takes" in notes
     assert [run.vocabulary for run in across.table.runs] == [None, "WordPiece 30,522"]
+
+
+@pytest.mark.parametrize(
+    ("folding", "said"),
+    [
+        (set(), None),
+        ({"own", "theirs"}, None),
+        ({"theirs"}, "capitals are not asked of theirs, whose vocabulary folds case, which the scores of own"),
+        ({"own"}, "capitals are not asked of own, whose vocabulary folds case, which the scores of theirs"),
+    ],
+)
+def test_a_note_says_whose_vocabulary_folds_case_where_others_do_not(
+    across: Across, folding: set[str], said: str | None
+) -> None:
+    study = across.study
+    for run in folding:
+        _rewrite(study.folder.scores(run, 100), folds_case=True)
+    notes = [note for note in build_table(study.study, study.folder).notes if "capitals" in note]
+    assert len(notes) == (said is not None)
+    assert said is None or notes[0].startswith(said)
+    assert not [note for note in build_table(study.study, study.folder, runs=["own"]).notes if "capitals" in note]
+
+
+def test_older_scores_of_a_vocabulary_that_folds_case_are_of_one_that_does(across: Across) -> None:
+    folder = across.study.folder
+    theirs = folder.scores("theirs", 100)
+    newer = folder.scores("newer", 100)
+    newer.parent.mkdir(parents=True)
+    rows = pq.read_table(theirs)
+    names = pa.array(["newer"] * len(rows)).cast(rows.schema.field("run").type)
+    rows = rows.set_column(rows.column_names.index("run"), "run", names)
+    write_scores(newer, rows, replace(read_header(theirs), run="newer", folds_case=True))
+    (note,) = [note for note in build_table(across.study.study, folder).notes if "capitals" in note]
+    assert note.startswith("capitals are not asked of theirs, newer, whose") or note.startswith(
+        "capitals are not asked of newer, theirs, whose"
+    )
+    assert "the scores of own do" in note
+
+
+def test_the_key_of_case_is_written_only_where_it_is_true(tmp_path: Path) -> None:
+    """Versions that do not know it read every other file."""
+    for folds in (False, True):
+        header = ScoreHeader(
+            run="mine", step=4, objectives=("mlm",), validation={"wiki": "blake2b:0"}, folds_case=folds
+        )
+        encoded = header.encode()
+        assert ("folds_case" in json.loads(encoded[b"lossary"])) is folds
+        assert ScoreHeader.decode(encoded, tmp_path) == header
+    with pytest.raises(ScoreError, match="holds no scores"):
+        read_header(written(tmp_path / "x.parquet", [row(5)], of_a_later_version=True))
+    assert not read_header(written(tmp_path / "y.parquet", [row(5)])).folds_case
+
+
+def _rewrite(path: Path, **changes: Any) -> None:
+    rows = pq.read_table(path)
+    write_scores(path, rows, replace(read_header(path), **changes))
 
 
 def test_bits_stand_beside_losses_only_across_vocabularies(across: Across) -> None:

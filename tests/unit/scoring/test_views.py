@@ -111,6 +111,12 @@ def test_vocabularies_and_objectives_have_views_of_their_own(study: StudyFolder)
     assert len(digests) == 6 == len(list(study.views.iterdir()))
 
 
+def test_a_view_says_whether_its_vocabulary_loses_capitals(study: StudyFolder) -> None:
+    # The tokenizer of the study is trained in small letters.
+    assert [open_view(study, one, "mlm").folds_case for one in (None, BYTES)] == [True, False]
+    assert open_view(study, None, "clm").folds_case
+
+
 def test_two_vocabularies_have_the_same_bytes_of_targets(study: StudyFolder) -> None:
     own, other = bytes_by_example(open_view(study, None, "mlm")), bytes_by_example(open_view(study, BYTES, "mlm"))
     assert own == other == bytes_by_example(open_view(study, SmallVocabulary("words"), "mlm"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.vocabularies import CORPUS, FAMILIES, save_family, save_sentencepiece
 
 from lossary.vocabulary import Encoded, Vocabulary, open_vocabulary
-from lossary.vocabulary.api import Specials
+from lossary.vocabulary.api import Specials, folds_case
 from lossary.vocabulary.offsets import Ranges, Text, starts_word
 from lossary.vocabulary.piece_texts import piece_text
 from lossary.vocabulary.roles import ROLES
@@ -252,3 +252,9 @@ def test_encoding_touches_neither_environment_nor_the_librarys_threads(monkeypat
     assert dict(os.environ) == before
     if threads:
         assert len(os.listdir("/proc/self/task")) <= threads
+
+
+def test_case_is_folded_where_capitals_have_the_pieces_of_small_letters() -> None:
+    # ESM has no small letters: that it knows neither is not to fold them.
+    names = [*FAMILIES, "sentencepiece"]
+    assert {name for name in names if folds_case(_opened(name))} == {"bert", "electra", "albert", "sentencepiece"}
