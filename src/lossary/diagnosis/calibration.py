@@ -568,3 +568,40 @@ WHOLE_EXAMPLES = _judges(
     "convention: more in whole examples, and the feed of examples is suspected",
     "python -m pytest tests/unit/diagnosis/test_experiments.py",
 )
+
+_GROUP[0] = "Loops of any model"
+LOOP_LOSS_FP32 = _judges(
+    "LOOP_LOSS_FP32",
+    2e-5,
+    "relative",
+    "measured: right Trainers of the benchmark reached 1.4e-7; the least named fault is at 4e-2",
+    "python -m benchmarks.faults.trainers",
+)
+LOOP_LOSS_LOW = _judges(
+    "LOOP_LOSS_LOW",
+    4e-3,
+    "relative",
+    "half a unit in the last place of bfloat16: losses that are computed or returned in it",
+    "python -m benchmarks.faults.trainers",
+)
+LOOP_GRADIENT_FP32 = _judges(
+    "LOOP_GRADIENT_FP32",
+    1e-3,
+    "relative",
+    "measured: right Trainers of the benchmark reached 3.9e-7; the least named fault is at 4e-2",
+    "python -m benchmarks.faults.trainers",
+)
+LOOP_GRADIENT_LOW = _judges(
+    "LOOP_GRADIENT_LOW",
+    3e-2,
+    "relative",
+    "convention: eight half units in the last place of bfloat16; Trainers of the benchmark reached 1.0e-2",
+    "python -m benchmarks.faults.trainers",
+)
+LOOP_UNEXPLAINED = _judges(
+    "LOOP_UNEXPLAINED",
+    10.0,
+    "times",
+    "convention: of the tolerance of a factor; what of a gradient is no combination of its micro batches' own",
+    "python -m benchmarks.faults.trainers",
+)

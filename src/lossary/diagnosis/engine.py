@@ -109,16 +109,18 @@ def _run(check: Check, subject: Subject) -> list[Outcome]:
                 needs=str(reason),
             )
         ]
-    return [conclude(check, subject, one) for one in (told if isinstance(told, list) else [told])]
+    return [
+        conclude(check.name, check.stage, subject.label, one) for one in (told if isinstance(told, list) else [told])
+    ]
 
 
-def conclude(check: Check, subject: Subject, told: Told) -> Outcome:
+def conclude(check: str, stage: Stage, side: str, told: Told) -> Outcome:
     """The outcome of a check from what it fitted."""
     fit = told.fit
     common = {
-        "check": check.name,
-        "stage": check.stage,
-        "side": subject.label,
+        "check": check,
+        "stage": stage,
+        "side": side,
         "measured": told.measured,
         "how": fit.how,
         "tried": fit.tried,

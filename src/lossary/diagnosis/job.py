@@ -5,7 +5,6 @@ answer, too: the diagnosis goes on with what else the side can show.
 """
 
 import contextlib
-import importlib.util
 import json
 import sys
 import time
@@ -20,6 +19,7 @@ import numpy as np
 from lossary.backends.process import Emit, worker_main
 from lossary.diagnosis import traces
 from lossary.diagnosis.adapter import CAPABILITIES, Arrays, Setup
+from lossary.diagnosis.scripts import load_script, place_of
 from lossary.errors import LossaryError, UsageError
 from lossary.models.shapes import AlbertShape
 from lossary.study import Recipe
@@ -52,16 +52,9 @@ def answer(adapter: Any, request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # User code may raise anything, and that is what is to be told.
         traceback.print_exc()
         said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": ")
-        result = {"raised": said, "at": _place(error), "cpu_s": time.process_time() - started}
+        result = {"raised": said, "at": place_of(error), "cpu_s": time.process_time() - started}
         traces.write(Path(request["result"]), result)
     return {"event": "answer"}
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "/lossary/" not in frame.filename and "site-packages" not in frame.filename]
-    frame = (own or frames)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
 
 
 def setup_value(setup: Setup) -> dict[str, Any]:
@@ -96,29 +89,17 @@ def load_adapter(side: dict[str, Any], setup: Setup) -> Any:
     """The object that a side's description means: a user's adapter, one of lossary's backends, or a run."""
     if side["kind"] == "adapter":
         try:
-            return _make(_module(Path(side["path"])), setup, side["path"])
+            return _make(load_script(Path(side["path"])), setup, side["path"])
         except LossaryError:
             raise
         except Exception as error:  # User code may raise anything.
             traceback.print_exc()
             raise UsageError(
-                f"the adapter cannot be loaded: {type(error).__name__}: {error} ({_place(error)})", where=side["path"]
+                f"the adapter cannot be loaded: {type(error).__name__}: {error} ({place_of(error)})", where=side["path"]
             ) from None
     from lossary.diagnosis.own import own_side
 
     return own_side(side, setup)
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError("no Python file", where=str(path))
-    module = importlib.util.module_from_spec(spec)
-    # Files beside an adapter can be imported by it, as when it is run as a script.
-    sys.path.insert(0, str(path.parent))
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _make(module: ModuleType, setup: Setup, where: str) -> Any:

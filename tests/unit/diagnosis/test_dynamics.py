@@ -82,7 +82,7 @@ def outcome(setup: Setup, losses: Losses, *, follows: bool = True, known: dict[s
         probes=Probes(setup=setup),
         known=known or {},
     )
-    return conclude(DYNAMICS, subject, DYNAMICS.run(subject))
+    return conclude(DYNAMICS.name, DYNAMICS.stage, subject.label, DYNAMICS.run(subject))
 
 
 def test_a_falling_loss_is_ruled_out(feed_setup: Setup) -> None:
