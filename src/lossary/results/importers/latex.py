@@ -15,11 +15,28 @@ _ROW = re.compile(r"\\\\(?:\s*\[[^\]]*\])?|\\tabularnewline\b")
 _MULTICOLUMN = re.compile(r"\\multicolumn\{(\d{1,2})\}\{[^{}]*\}\{((?:[^{}]|\{[^{}]*\})*)\}")
 _MULTIROW = re.compile(r"\\multirow\{[^{}]*\}\{[^{}]*\}\{((?:[^{}]|\{[^{}]*\})*)\}")
 _REFERENCE = re.compile(
-    r"[~\s]*\\(?:cite[a-z]*|ref|autoref|footnote|footnotemark|label)\*?(?:\[[^\]]*\])*(?:\{[^{}]*\})?"
+    r"[~\s]*\\(?:cite[a-z]*|ref|autoref|footnote|footnotemark|label)(?![a-zA-Z])\*?(?:\[[^\]]*\])*(?:\{[^{}]*\})?"
 )
-_STYLE = re.compile(r"\\(?:textbf|textit|textsc|texttt|textrm|mathbf|mathrm|emph|underline|text)\{([^{}]*)\}")
-_SWITCH = re.compile(r"\\(?:bfseries|itshape|bf|it|small|footnotesize|centering)\b\s*")
-_SIGNS = {r"\pm": "±", r"\%": "%", r"\_": "_", r"\#": "#", r"\$": "", "$": "", "~": " ", "{,}": ",", r"\,": ""}
+_COLOUR = re.compile(r"\\(?:cellcolor|rowcolor|color|textcolor)(?:\[[^\]]*\])?\{[^{}]*\}")
+_STYLE = re.compile(
+    r"\\(?:textbf|textit|textsc|texttt|textrm|textnormal|mathbf|mathrm|mathit|boldsymbol|bm|mbox|emph|underline|text|num)"
+    r"\{([^{}]*)\}"
+)
+_SWITCH = re.compile(
+    r"\\(?:bfseries|itshape|bf|it|rm|tiny|scriptsize|footnotesize|small|normalsize|large|scriptstyle|scriptscriptstyle"
+    r"|textstyle|displaystyle|boldmath|centering|left|right|quad|qquad)(?![a-zA-Z])\s*"
+)
+_SIGNS = {
+    r"\pm": "±", r"\%": "%", r"\_": "_", r"\#": "#", r"\$": "", "$": "", "~": " ", "{,}": ",", r"\,": "",
+    r"\;": "", r"\:": "", r"\!": "", r"\dagger": "†",
+}  # fmt: skip
+# Macros that papers have for a deviation: `2.31 \std{0.04}`.
+_DEVIATION = re.compile(r"\\(?:std|stdev|sd|stderr|se|err|ci|pms?|spread)\s*\{([^{}]*)\}", re.IGNORECASE)
+_SET_LOWER = re.compile(r"\\text(sub|super)script\{((?:[^{}]|\{[^{}]*\})*)\}")
+# A deviation, or a mark of a footnote, that is set higher or lower than its number.
+_LOWER = re.compile(r"\s*[_^]\s*\{\s*(±[^{}]*|\([^{}]*\)|[*†])\s*\}|\s*\^\s*([*†])")
+# Braces that only hold together; those behind a command, `_` or `^` say more.
+_GROUP = re.compile(r"(?<![\\a-zA-Z_^}\]])\{([^{}]*)\}|(?<=[ ±])\{([^{}]*)\}")
 _CAPTION = re.compile(r"\\caption\{((?:[^{}]|\{[^{}]*\})*)\}")
 _NEAR = 2000
 
@@ -49,12 +66,15 @@ def _cells(text: str) -> list[str]:
     """A cell, with empty ones behind it where it spans columns."""
     wide = _MULTICOLUMN.search(text)
     plain = _MULTIROW.sub(r"\1", _MULTICOLUMN.sub(r"\2", _REFERENCE.sub("", text)))
+    plain = _SET_LOWER.sub(lambda m: f"{'_' if m[1] == 'sub' else '^'}{{{m[2]}}}", _COLOUR.sub("", plain))
     before = ""
     while plain != before:
-        before, plain = plain, _STYLE.sub(r"\1", plain)
-    plain = _SWITCH.sub("", plain)
-    for sign, shown in _SIGNS.items():
-        plain = plain.replace(sign, shown)
+        before = plain
+        plain = _DEVIATION.sub(r" ± \1", _STYLE.sub(r"\1", _SWITCH.sub("", plain)))
+        for sign, shown in _SIGNS.items():
+            plain = plain.replace(sign, shown)
+        plain = _LOWER.sub(lambda m: f" {m[1] or m[2]}", plain)
+        plain = _GROUP.sub(lambda m: m[1] or m[2] or "", plain)
     return [" ".join(plain.strip().strip("{}").split()), *[""] * (int(wide[1]) - 1 if wide else 0)]
 
 

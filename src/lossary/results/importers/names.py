@@ -9,6 +9,7 @@ read_name("eval_test_set_loss")   → eval, loss, rest "test_set": a name has on
 """
 
 import re
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from lossary.results.importers.languages import english_split, translated
@@ -159,6 +160,8 @@ _COMPONENTS = {
     "vq", "perceptual", "disc", "gen",
     "bbox", "box", "ctc", "policy", "critic", "actor", "reward", "dpo", "mtp", "itc", "itm", "rtd",
     "cls", "classification", "value", "classifier", "ner", "seg", "g", "d",
+    # Reinforcement learning's.
+    "vf", "qf", "td", "pg", "entropy", "surrogate", "approx", "divergence", "function", "gradient",
 }  # fmt: skip
 # What a perplexity is of.
 _UNITS = {"word", "byte", "char", "character"}
@@ -233,7 +236,9 @@ def read_name(text: str, *, with_split: bool = True) -> Name:
     """Takes a name apart; `with_split` False where the split is known, and a word for one belongs to a dataset."""
     words = _Words(translated(text))
     first = next((at for at, word in enumerate(words.words) if word in _QUANTITY_WORDS), len(words.words))
-    about = next((word for word in words.words[first:] if word in _ABOUT), None)
+    # `losses/policy_gradient_loss` is a loss.
+    parts = {word for word, after in pairwise(words.words) if word in _COMPONENTS and after == "loss"}
+    about = next((word for word in words.words[first:] if word in _ABOUT - parts), None)
     if about is None and first < len(words.words) and (words.words[0] in _DIFFERENCES or words.words[0][0] in "δ∆"):
         about = words.words[0]
     found: dict[str, str] = {} if with_split else {"split": ""}
@@ -291,7 +296,10 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
         else:
             words.high -= count
 
-    word = words.words[words.low if leading else words.high - 1]
+    at = words.low if leading else words.high - 1
+    word = words.words[at]
+    # `value_loss` is of a value function; `loss_value` is a loss.
+    is_of_values = word == "value" and words.words[at + 1 : at + 2] in (["loss"], ["losses"])
     before = words.words[: words.high - 1]
     # `loss (bits)`; `loss 4 bits` is of a quantised model.
     if not leading and word in ("bits", "bit") and _QUANTITY_WORDS & set(before) and not before[-1].isdigit():
@@ -330,6 +338,8 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
         found["statistic"] = _STATISTICS[word]
         drop(1)
         return "statistic"
+    if is_of_values:
+        return False
     if word in (_LEADING_NOISE if leading else _TRAILING_NOISE) and words.high - words.low > 1:
         drop(1)
         return "noise"

@@ -1,0 +1,86 @@
+"""Parts of a loss, deviations in LaTeX, uneven spans, unnamed indexes, unmarked logs: each read right, or refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lossary.results.importers.maps import Maps, parse_maps
+from lossary.results.importers.model import Imported
+from lossary.results.importers.recognise import read_any
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Imported]:
+    def read(name: str, text: str, *maps: str) -> Imported:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return read_any(path, parse_maps(maps) if maps else Maps())
+
+    return read
+
+
+def numbers_of(found: Imported) -> dict[tuple[str, str | None, str], float]:
+    return {(n.run, n.dataset, n.metric): n.value for n in found.numbers}
+
+
+PARTS = ("value", "policy", "entropy", "aux", "kl", "vf", "policy_gradient", "value_function")
+
+
+@pytest.mark.parametrize("prefix", ["", "train/", "losses/"])
+def test_a_part_of_a_loss_is_no_loss_and_no_dataset(read: Callable[..., Imported], prefix: str) -> None:
+    names = [f"{prefix}{part}_loss" for part in PARTS]
+    rows = [f"{step},{','.join(f'{step * 0.001 + at:.3f}' for at in range(len(PARTS)))},2.5" for step in (100, 200)]
+    found = read("ppo.csv", "\n".join([f"step,{','.join(names)},{prefix}loss", *rows]))
+    values = {(curve.dataset, curve.metric): curve.value[0] for curve in found.curves}
+    assert values == {("all", f"{part}_loss"): 0.1 + at for at, part in enumerate(PARTS)} | {("all", "loss"): 2.5}
+    assert not any(mapped.conflict for mapped in found.mapping)
+
+
+def test_parts_across_a_table_stand_beside_its_loss(read: Callable[..., Imported]) -> None:
+    found = read("t.md", "| model | value_loss | entropy_loss | loss |\n|---|---|---|---|\n| a | 0.5 | 1.2 | 2.31 |\n")
+    assert {(n.dataset, n.metric): n.value for n in found.numbers} == {
+        ("all", "value_loss"): 0.5,
+        ("all", "entropy_loss"): 1.2,
+        ("all", "loss"): 2.31,
+    }
+
+
+def test_the_value_of_a_loss_is_a_loss(read: Callable[..., Imported]) -> None:
+    found = read("log.csv", "step,wiki/cross_entropy_loss,books/loss_value\n100,2.5,3.5\n200,2.4,3.4\n")
+    assert {(c.dataset, c.metric) for c in found.curves} == {("wiki", "loss"), ("books", "loss")}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        r"2.31 {\small $\pm$ 0.04}",
+        r"$2.31_{\pm .04}$",
+        r"2.31 $\pm$ 0.04",
+        r"$2.31_{\scriptstyle \pm 0.04}$",
+        r"\textbf{2.31} {\scriptsize $\pm$ 0.04}",
+        r"$\mathbf{2.31} \pm 0.04$",
+        r"2.31\textsubscript{$\pm$0.04}",
+        r"2.31$\pm${\footnotesize .04}",
+        r"$2.31^{\pm 0.04}$",
+        r"2.31 \std{0.04}",
+        r"\num{2.31(4)}",
+        r"\textcolor{red}{2.31} {\tiny (0.04)}",
+    ],
+)
+def test_a_deviation_in_latex_leaves_its_value(read: Callable[..., Imported], cell: str) -> None:
+    body = rf"\begin{{tabular}}{{lc}} Dataset & base loss \\ wiki & {cell} \\ books & 3.5 \\ \end{{tabular}}"
+    found = read("t.tex", body)
+    assert numbers_of(found) == {("base", "wiki", "loss"): 2.31, ("base", "books", "loss"): 3.5}
+    told = [note for note in found.notes if note.startswith("what stands behind ±")]
+    assert len(told) == 1
+    assert "4" in told[0].partition("2.31")[2]
+    assert "size" not in told[0]
+
+
+@pytest.mark.parametrize("cell", ["2.31$^{2}$", r"2.31\textsuperscript{2}", "$10^{2}$", "$2_{3}$"])
+def test_what_is_set_higher_or_lower_joins_no_number(read: Callable[..., Imported], cell: str) -> None:
+    body = (
+        rf"\begin{{tabular}}{{lc}} Dataset & base loss \\ wiki & {cell} \\ books & 3.5 \\ code & 1.5 \\ \end{{tabular}}"
+    )
+    assert numbers_of(read("t.tex", body)) == {("base", "books", "loss"): 3.5, ("base", "code", "loss"): 1.5}
