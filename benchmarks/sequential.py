@@ -23,7 +23,14 @@ from scipy.special import ndtri
 
 from lossary.results.scorefile import ScoreFile
 from lossary.statistics.estimates import RatioSums, ratio
-from lossary.statistics.sequential import RULES, Monitor, crossing_probability, looks_of, spending_levels
+from lossary.statistics.sequential import (
+    RULES,
+    Monitor,
+    crossing_probability,
+    looks_of,
+    skewness_of_mean,
+    spending_levels,
+)
 
 _LEVEL, _DEVIATION = 0.05, 0.25
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -47,6 +54,7 @@ _CASES = (
     Case("none", 0.0, None),
     Case("planned", 1.0, None),
     Case("three times planned", 3.0, None),
+    Case("three times, downwards", -3.0, None),
     Case("none, wide margin", 0.0, 3.0),
     Case("none, margin as planned", 0.0, 1.0),
     Case("on the margin", 1.0, 1.0),
@@ -65,7 +73,8 @@ def _stop(monitor: Monitor, y: NDArray[np.float64], x: NDArray[np.float64]) -> S
     """The first look that answers; `y` and `x` in the order in which they are scored."""
     sums = np.cumsum(np.stack([y, x, y * y, x * y, x * x]), axis=1)
     for look, end in enumerate(monitor.looks):
-        seen = monitor.at(look, ratio(RatioSums(end, *map(float, sums[:, end - 1]))))
+        estimate = ratio(RatioSums(end, *map(float, sums[:, end - 1])))
+        seen = monitor.at(look, estimate, skewness=skewness_of_mean(y[:end], x[:end]))
         if seen.answer != "undecided":
             return Stop(seen.answer, end / monitor.looks[-1])
     return Stop("undecided", 1.0)
@@ -73,7 +82,8 @@ def _stop(monitor: Monitor, y: NDArray[np.float64], x: NDArray[np.float64]) -> S
 
 def _summary(case: Case, stops: list[Stop]) -> dict[str, float]:
     margin = case.margin or 0.0
-    within, beyond = case.truth <= margin, case.margin is not None and case.truth >= margin
+    truth = abs(case.truth)
+    within, beyond = truth <= margin, case.margin is not None and truth >= margin
     false = [(s.answer == "differs" and within) or (s.answer == "equal" and beyond) for s in stops]
     return {
         "false": 100 * float(np.mean(false)),
@@ -82,19 +92,19 @@ def _summary(case: Case, stops: list[Stop]) -> dict[str, float]:
     }
 
 
-def _simulated(streams: int, examples: int, seed: int) -> list[dict[str, object]]:
+def _simulated(streams: int, examples: int, seed: int, noises: list[str], cases: list[str]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     looks = looks_of(examples)
-    for noise, draw in _NOISE.items():
+    for noise in noises:
         rng = np.random.default_rng(seed)
         planned = _planned(rng, examples)
-        for case in _CASES:
+        for case in (case for case in _CASES if case.name in cases):
             margin = None if case.margin is None else case.margin * planned
             monitors = [Monitor(rule=rule, looks=looks, level=_LEVEL, margin=margin) for rule in RULES]
             stops: list[list[Stop]] = [[] for _ in monitors]
             for _ in range(streams):
                 pieces = rng.integers(1, 21, examples).astype(float)
-                y = (case.truth * planned + draw(rng, examples) * _DEVIATION) * pieces
+                y = (case.truth * planned + _NOISE[noise](rng, examples) * _DEVIATION) * pieces
                 for monitor, of_rule in zip(monitors, stops, strict=True):
                     of_rule.append(_stop(monitor, y, pieces))
             for monitor, of_rule in zip(monitors, stops, strict=True):
@@ -162,6 +172,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--examples", type=int, help="examples of a stream")
     parser.add_argument("--scores", type=Path, nargs=2, help="two files of scores of the same examples")
+    parser.add_argument("--noise", nargs="+", choices=list(_NOISE), default=list(_NOISE))
+    names = [case.name for case in _CASES]
+    parser.add_argument("--case", nargs="+", choices=names, default=names)
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -171,7 +184,7 @@ def main() -> None:
     if options.scores:
         rows = _real(*options.scores, options.streams, options.seed)
     else:
-        rows = _simulated(options.streams, examples, options.seed)
+        rows = _simulated(options.streams, examples, options.seed, options.noise, options.case)
         print(
             f"\nnothing differs: {_inflation(examples):.3f} times the examples of one test for the same power (normal)"
         )

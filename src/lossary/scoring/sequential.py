@@ -8,7 +8,6 @@ scores too. All examples of the validation set are held in memory, about 4 kB fo
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from lossary.scoring.api import Scorer, View, Window
 from lossary.scoring.ranks import without_dictionaries
 from lossary.scoring.score import OpenBackend, ScoreJob, begin_scoring, score_windows
 from lossary.statistics.estimates import Estimate, RatioSums, ratio
-from lossary.statistics.sequential import Monitor, Rule, Seen, looks_of, variance_saved
+from lossary.statistics.sequential import Monitor, Rule, Seen, looks_of, skewness_of_mean, variance_saved
 
 __all__ = ["Until", "frozen_order", "score_in_windows", "score_until_decided"]
 
@@ -38,7 +37,6 @@ __all__ = ["Until", "frozen_order", "score_in_windows", "score_until_decided"]
 _OBJECTIVE, _METRIC = "mlm", "mlm_loss"
 _WINDOW = 4096
 _NOTHING, _UNSEEN = Estimate(value=None), Seen(low=None, high=None, answer="undecided")
-_NO_SUMS = RatioSums(0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +129,9 @@ class _Part:
     look: int = 0  # the next one
     estimate: Estimate = _NOTHING
     seen: Seen = _UNSEEN
-    sums: RatioSums = _NO_SUMS
+    differences: list[NDArray[np.float64]] = field(
+        default_factory=lambda: [np.zeros((2, 0))]
+    )  # nats and targets of a window: (2, n)
     broken: int = 0
     tables: list[pa.Table] = field(default_factory=list)
 
@@ -195,8 +195,7 @@ class _Part:
         nats = np.asarray(table["nats"].to_numpy(zero_copy_only=False), np.float64) - self.base.nats[at]
         known = np.isfinite(nats)
         self.broken += int(np.count_nonzero(~known))
-        more = RatioSums.of(nats[known], targets[known])
-        self.sums = RatioSums(self.sums.n + more.n, *map(add, self.sums[1:], more[1:]))
+        self.differences.append(np.stack([nats[known], targets[known]]))
 
     def look_now(self) -> None:
         """All scores up to the next look are there."""
@@ -205,8 +204,10 @@ class _Part:
             reason = f"{self.broken:,} of {self.scored:,} examples gave no finite loss"
             self.estimate, self.seen = Estimate(value=None, reason=reason), replace(self.seen, low=None, high=None)
             return
-        self.estimate = ratio(self.sums)
-        self.seen = self.monitor.at(self.look - 1, self.estimate)
+        y, x = np.concatenate(self.differences, axis=1)
+        self.estimate = ratio(RatioSums.of(y, x))
+        skewness = 0.0 if self.estimate.variance is None else skewness_of_mean(y, x)
+        self.seen = self.monitor.at(self.look - 1, self.estimate, skewness=skewness)
 
     def stopped(self) -> StoppedPart:
         return StoppedPart(

@@ -1,7 +1,7 @@
 """Answers before all examples are scored: looks at fixed numbers of examples, and intervals that hold at all of them.
 
     monitor = Monitor(rule="obrien-fleming", looks=looks_of(20_000), level=0.05 / 4, margin=0.01)
-    monitor.at(2, estimate)             # Seen(low, high, answer) of the estimate from the first three windows
+    monitor.at(2, estimate, skewness=skewness_of_mean(y, x))    # Seen(low, high, answer) of the first three windows
 
 What is estimated is the number of the population that examples are drawn from, in random order. An interval covers it
 at every look at once with probability 1 − level, so that it also does at the one where somebody stops, for whatever
@@ -14,10 +14,14 @@ say how wide it is:
     anytime          an asymptotic confidence sequence, which holds at any number of examples: it stays valid where
                      looks are more, or others, than were planned, and is wider at the end
 
-Both are exact for a sum that behaves as Brownian motion; critical values are those of Student's t with the examples
-seen. Sources: O'Brien and Fleming (Biometrics 1979), Lan and DeMets (Biometrika 1983) for spending; Armitage, McPherson
-and Rowe (JRSS A 1969) for the recursion; Jennison and Turnbull (JRSS B 1989) for repeated intervals; Waudby-Smith,
-Arbour, Sinha, Kennedy and Ramdas (Annals of Statistics 2024) for confidence sequences.
+Both are exact for a sum that behaves as Brownian motion; critical values of the first are those of Student's t with
+the examples seen, moved outwards by what their skewness adds (Cornish and Fisher's first term, for a studentised mean)
+and never inwards: the skewness of a heavy-tailed sample is mostly chance, and both its errors together would be more
+than one of them.
+
+Sources: Johnson (JASA 1978) for that term; O'Brien and Fleming (Biometrics 1979), Lan and DeMets (Biometrika 1983) for
+spending; Armitage, McPherson and Rowe (JRSS A 1969) for the recursion; Jennison and Turnbull (JRSS B 1989) for repeated
+intervals; Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (Annals of Statistics 2024) for confidence sequences.
 """
 
 from collections.abc import Sequence
@@ -33,7 +37,17 @@ from scipy.special import ndtr, ndtri, stdtrit
 from lossary.statistics.equivalence import Answer
 from lossary.statistics.estimates import Estimate
 
-__all__ = ["RULES", "Monitor", "Rule", "Seen", "crossing_probability", "looks_of", "spending_levels", "variance_saved"]
+__all__ = [
+    "RULES",
+    "Monitor",
+    "Rule",
+    "Seen",
+    "crossing_probability",
+    "looks_of",
+    "skewness_of_mean",
+    "spending_levels",
+    "variance_saved",
+]
 
 Rule = Literal["obrien-fleming", "anytime"]
 RULES: tuple[Rule, ...] = ("obrien-fleming", "anytime")
@@ -68,30 +82,49 @@ class Monitor:
     level: float
     margin: float | None = None  # above 0; None: whether there is a difference at all
 
-    def at(self, look: int, estimate: Estimate) -> Seen:
-        """The interval at a look, counted from 0, and whether it answers."""
+    def at(self, look: int, estimate: Estimate, *, skewness: float = 0.0) -> Seen:
+        """The interval at a look, counted from 0, and whether it answers; `skewness` is that of the mean."""
         if estimate.value is None or estimate.variance is None or not estimate.degrees:
             return Seen(low=None, high=None, answer="undecided")
         if estimate.variance <= 0 and look < len(self.looks) - 1:
             # Examples that all agree say nothing of how the next ones spread.
             return Seen(low=None, high=None, answer="undecided")
-        value, half = estimate.value, self._half_width(look, estimate)
-        if half == inf:
+        below, above = self._reach(look, estimate, skewness)
+        if below == inf:
             return Seen(low=None, high=None, answer="undecided")
+        low, high = estimate.value - below, estimate.value + above
+        margin = self.margin or 0.0
         answer: Answer = "undecided"
-        if abs(value) - half > (self.margin or 0.0):
+        if low > margin or high < -margin:
             answer = "differs"
-        elif self.margin is not None and abs(value) + half < self.margin:
+        elif -margin < low and high < margin:
             answer = "equal"
-        return Seen(low=value - half, high=value + half, answer=answer)
+        return Seen(low=low, high=high, answer=answer)
 
-    def _half_width(self, look: int, estimate: Estimate) -> float:
-        """How far the interval reaches to either side."""
+    def _reach(self, look: int, estimate: Estimate, skewness: float) -> tuple[float, float]:
+        """How far the interval reaches below and above the estimate."""
         deviation, degrees = sqrt(estimate.variance or 0.0), estimate.degrees or 1.0
         if self.rule == "anytime":
-            return deviation * _sequence_width(self.looks[look], self.looks[-1], self.level)
+            width = deviation * _sequence_width(self.looks[look], self.looks[-1], self.level)
+            return width, width
         nominal = spending_levels(tuple(end / self.looks[-1] for end in self.looks), self.level / 2)[look]
-        return inf if nominal <= 0 else -float(stdtrit(degrees, nominal)) * deviation
+        if nominal <= 0:
+            return inf, inf
+        quantile = -float(stdtrit(degrees, nominal))
+        more = skewness * (2 * quantile * quantile + 1) / 6
+        return (quantile + max(0.0, -more)) * deviation, (quantile + max(0.0, more)) * deviation
+
+
+def skewness_of_mean(y: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+    """The skewness of the mean residual of the ratio Σy/Σx over examples (n,); 0 where all of them agree."""
+    residual = y - y.sum() / x.sum() * x
+    residual -= residual.mean()
+    largest = float(np.abs(residual).max())
+    if largest == 0:
+        return 0.0
+    scaled = residual / largest
+    squares = scaled * scaled
+    return float(np.mean(squares * scaled) / np.mean(squares) ** 1.5 / sqrt(len(y)))
 
 
 def _sequence_width(seen: int, examples: int, level: float) -> float:
