@@ -40,6 +40,7 @@ class ScoresOnTheWay:
         self.emit = emit
         self.recipe = study.recipe_of(run)
         self.score_last = score_last
+        self.told = set[str]()
 
     def due(self, step: int) -> bool:
         """Whether a step is scored."""
@@ -59,10 +60,15 @@ class ScoresOnTheWay:
         if self.recipe.keep_best is None:
             return frozenset()
         # Totals are DuckDB's: most runs ask for none.
-        from lossary.tables.best import Criterion, best_step
+        from lossary.tables.best import Criterion, best_of, lacking_notes, step_totals
 
         criterion = Criterion.parse(self.recipe.keep_best, where="keep_best")
-        best = best_step(self.study, self.folder, self.run, criterion, until=step)
+        totals = step_totals(self.study, self.folder, self.run, criterion, until=step)
+        for note in lacking_notes(self.run, totals, criterion.metric):
+            if note not in self.told:
+                self.told.add(note)
+                self.emit({"event": "note", "text": note})
+        best = best_of(totals, criterion)
         return frozenset() if best is None else frozenset({best.step})
 
 

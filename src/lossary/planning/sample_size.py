@@ -123,9 +123,11 @@ def _pilot(study: Study, folder: StudyFolder) -> tuple[list[str], str, list[str]
     pieces = {header.run: header.pieces or own for header in scored}
     groups = [[run for run in pieces if pieces[run] == which] for which in dict.fromkeys([own, *pieces.values()])]
     for runs in (*groups, [*pieces]):
-        if len(runs) > 1 and (base := best_run(study, folder, runs=runs)) is not None:
-            out = ", ".join(run for run in pieces if run not in runs)
-            return runs, base, [f"{out}: of another vocabulary; left out of the pilot"] if out else []
+        notes: list[str] = []
+        if len(runs) > 1 and (base := best_run(study, folder, runs=runs, notes=notes)) is not None:
+            if out := ", ".join(run for run in pieces if run not in runs):
+                notes.append(f"{out}: of another vocabulary; left out of the pilot")
+            return runs, base, notes
     return None
 
 

@@ -49,11 +49,11 @@ def make_page(study: Study, folder: StudyFolder) -> Page:
     from lossary.reports.findings import summary
     from lossary.reports.page import write_report
     from lossary.reports.terminal import terminal_text
-    from lossary.tables.build import best_run, build_table
+    from lossary.tables.build import paired_table
     from lossary.tables.load import OpenTable
 
     origin = _origin(study, folder)
-    opened = OpenTable(build_table(study, folder, base=best_run(study, folder)), study, folder)
+    opened = OpenTable(paired_table(study, folder), study, folder)
     checked = check_table(opened, where=str(folder.root))
     written = write_report(opened, checked)
     terminal = f"{terminal_text(replace(opened.table, base=None, deltas=[]))}\n{summary(checked)}"

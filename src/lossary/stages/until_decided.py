@@ -42,7 +42,7 @@ def evaluate_until_decided(
     Returns those that were not scored whole before; what was is left alone. UsageError if there is no base to compare
     with.
     """
-    base = _base_scores(study, folder, decide.base, runs)
+    base = _base_scores(study, folder, decide.base, runs, listener)
     chosen = [run for run in some_runs(study, folder, runs) if run != base.header.run]
     if not chosen:
         raise UsageError(
@@ -74,7 +74,9 @@ def evaluate_until_decided(
     return [run for run in chosen if run not in stood]
 
 
-def _base_scores(study: Study, folder: StudyFolder, base: str | None, runs: Sequence[str] | None) -> Scored:
+def _base_scores(
+    study: Study, folder: StudyFolder, base: str | None, runs: Sequence[str] | None, listener: Listener
+) -> Scored:
     """The newest whole scores of the base. UsageError if it has none in the study's own vocabulary."""
     validation = present_validation(study, folder)
     own = validation["tokenizer_digest"]
@@ -89,7 +91,12 @@ def _base_scores(study: Study, folder: StudyFolder, base: str | None, runs: Sequ
         raise _lacks_base(study, base, runs or [])
     if len(whole) == 1:
         return whole[0]
-    best = best_run(study, folder, runs=[found.header.run for found in whole])
+    notes: list[str] = []
+    best = best_run(study, folder, runs=[found.header.run for found in whole], notes=notes)
+    if best is None and notes:
+        raise UsageError("no run has a loss of every dataset", where="--base", hint=f"{'; '.join(notes)}. Name a base.")
+    for note in notes:
+        listener.note(note)
     return next((found for found in whole if found.header.run == best), whole[0])
 
 

@@ -6,7 +6,7 @@ best_step(study, folder, "torch_xxl", Criterion.parse("mlm_loss:macro"))
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from lossary.data.batches import training_shares
 from lossary.data.parts import present_validation
@@ -15,7 +15,7 @@ from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.results.records import read_header
 from lossary.results.scorefile import ScoreFile
-from lossary.statistics.estimates import weighted_mean
+from lossary.statistics.estimates import Estimate, weighted_mean
 from lossary.study import Study
 from lossary.tables.model import METRICS, WEIGHTINGS, Metric, Weighting, measure_of
 from lossary.tables.scores import file_estimates
@@ -25,10 +25,14 @@ __all__ = [
     "BestStep",
     "Criterion",
     "StepChoice",
+    "Totals",
+    "best_of",
     "best_step",
+    "lacking_notes",
     "parse_step",
     "prepared_length",
-    "total_of",
+    "step_totals",
+    "totals_on_one_set",
     "weights_of",
 ]
 
@@ -40,6 +44,8 @@ class Best:
     criterion: str = ""
 
 
+# A step, or a run.
+Key = TypeVar("Key")
 # None: the last one that there is.
 StepChoice = int | Best | None
 
@@ -95,34 +101,87 @@ class BestStep:
     steps: list[int]
 
 
+@dataclass(frozen=True)
+class Totals(Generic[Key]):
+    """Totals over one set of datasets, and what has none: by step or run, the datasets that it lacks."""
+
+    values: dict[Key, float]
+    lacking: dict[Key, list[str]]
+
+
 def best_step(
     study: Study, folder: StudyFolder, run: str, criterion: Criterion, *, until: int | None = None
 ) -> BestStep | None:
     """The best step of a run on the study's validation set, all of it, up to a step; None if none has such a total."""
+    return best_of(step_totals(study, folder, run, criterion, until=until), criterion)
+
+
+def best_of(totals: Totals[int], criterion: Criterion) -> BestStep | None:
+    """The best of the steps that have a total, of equal ones the earliest; None if there are none."""
+    best: int | None = None
+    for step, value in totals.values.items():
+        if best is None or criterion.better(value, totals.values[best]):
+            best = step
+    return None if best is None else BestStep(step=best, value=totals.values[best], steps=list(totals.values))
+
+
+def step_totals(
+    study: Study, folder: StudyFolder, run: str, criterion: Criterion, *, until: int | None = None
+) -> Totals[int]:
+    """The totals of a run's steps over every dataset that one of them has a value of.
+
+    Steps that were not scored on all of the validation set, or have no value where others have one, have no total.
+    """
     validation = present_validation(study, folder)
     weights = weights_of(study, folder, criterion.weighting, validation)
-    totals: dict[int, float] = {}
+    files, unscored = dict[int, Path](), dict[int, list[str]]()
     for path in sorted((folder.run(run) / "scores").glob("*.parquet")):
         if until is not None and int(path.stem) > until:
             continue
         header = read_header(path)
         # A step is not better for a dataset that it was not scored on.
-        if all(header.part(name) == validation["parts"][name] for name in weights):
-            value = total_of(path, weights, criterion.metric)
-            if value is not None:
-                totals[header.step] = value
-    best: int | None = None
-    for step, value in totals.items():
-        if best is None or criterion.better(value, totals[best]):
-            best = step
-    return None if best is None else BestStep(step=best, value=totals[best], steps=list(totals))
+        if lacking := [name for name in weights if header.part(name) != validation["parts"][name]]:
+            unscored[header.step] = lacking
+        else:
+            files[header.step] = path
+    found = totals_on_one_set(files, weights, criterion.metric)
+    return Totals(found.values, dict(sorted((unscored | found.lacking).items())))
 
 
-def total_of(path: Path, weights: dict[str, float], metric: Metric) -> float | None:
-    """The total of a file of scores as the table has it: datasets without a value are left out; None if all are."""
-    estimates = file_estimates(ScoreFile(path), list(weights))
-    parts = [(weight, estimates[name].get(metric)) for name, weight in weights.items()]
-    return weighted_mean([(w, part) for w, part in parts if part is not None and part.value is not None]).value
+def totals_on_one_set(files: Mapping[Key, Path], weights: Mapping[str, float], metric: Metric) -> Totals[Key]:
+    """The totals of files of scores over every dataset that one of them has a value of, as the table has them.
+
+    A file that lacks one of these values has no total: over fewer datasets it would be of something else. A dataset
+    without a value anywhere is left out of all; without any, there are no totals, and nothing is lacking.
+    """
+    values: dict[Key, dict[str, Estimate]] = {}
+    for key, path in files.items():
+        estimates = file_estimates(ScoreFile(path), list(weights))
+        of_file = {name: estimates[name].get(metric) for name in weights}
+        values[key] = {name: part for name, part in of_file.items() if part is not None and part.value is not None}
+    names = [name for name in weights if any(name in of_file for of_file in values.values())]
+    lacking = {key: [name for name in names if name not in of_file] for key, of_file in values.items()}
+    totals = {
+        key: weighted_mean([(weights[name], of_file[name]) for name in names]).value
+        for key, of_file in values.items()
+        if not lacking[key]
+    }
+    return Totals(
+        {key: total for key, total in totals.items() if total is not None},
+        {key: missing for key, missing in lacking.items() if missing},
+    )
+
+
+def lacking_notes(run: str, totals: Totals[int], metric: Metric) -> list[str]:
+    """Which steps of a run were not compared with its others, and for want of which datasets."""
+    steps: dict[str, list[str]] = {}
+    for step, names in totals.lacking.items():
+        steps.setdefault(", ".join(names), []).append(f"{step:,}")
+    return [
+        f"{run}: no {metric} of {names} at {'step' if len(alike) == 1 else 'steps'} {', '.join(alike)}: "
+        "left out of the choice of the best step"
+        for names, alike in steps.items()
+    ]
 
 
 def prepared_length(study: Study, folder: StudyFolder, datasets: Sequence[str]) -> int | None:

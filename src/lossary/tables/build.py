@@ -18,7 +18,7 @@ from lossary.results.scorefile import ScoreFile
 from lossary.results.whole_scores import read_checked
 from lossary.statistics.estimates import Estimate
 from lossary.study import Study
-from lossary.tables.best import Criterion, best_step, prepared_length, total_of
+from lossary.tables.best import Criterion, best_of, lacking_notes, prepared_length, step_totals, totals_on_one_set
 from lossary.tables.comparability import IN_ONE_GO, run_settings
 from lossary.tables.deltas import add_deltas
 from lossary.tables.model import (
@@ -43,6 +43,7 @@ __all__ = [
     "build_table",
     "has_several_vocabularies",
     "left_out_notes",
+    "paired_table",
     "ranked_by",
     "scored_files",
     "scored_runs",
@@ -127,11 +128,17 @@ def build_table(
 
 
 def best_run(
-    study: Study, folder: StudyFolder, *, runs: Sequence[str] | None = None, step: int | Criterion | None = None
+    study: Study,
+    folder: StudyFolder,
+    *,
+    runs: Sequence[str] | None = None,
+    step: int | Criterion | None = None,
+    notes: list[str],
 ) -> str | None:
-    """The run with the lowest loss in total by validation share, from sums alone; None if fewer than two have one.
+    """The run with the lowest loss in total by validation share, from sums alone; None if fewer than two have losses.
 
-    It is what the others are compared with where nobody names another base.
+    It is what the others are compared with where nobody names another base. A run without a loss of a dataset that
+    others have one of has no total to compare: `notes` gets one that names both.
     """
     validation = present_validation(study, folder)
     scored = _scored_runs(study, folder, runs, step, (validation["parts"], []))
@@ -142,11 +149,30 @@ def best_run(
         if all(found.header.part(name) == validation["parts"][name] for found in scored)
     }
     for metric in ranked_by([found.header for found in scored]):
-        losses = {found.header.run: total_of(found.path, shares, metric) for found in scored}
-        known = {run: loss for run, loss in losses.items() if loss is not None}
-        if len(known) > 1:
-            return min(known, key=lambda run: known[run])
+        objective = objective_of(metric)
+        files = {s.header.run: s.path for s in scored if objective and objective.name in s.header.objectives}
+        totals = totals_on_one_set(files, shares, metric)
+        notes += [
+            f"{run}: no {metric} of {_some(names)}, which other runs have; not the run that others are compared with"
+            for run, names in totals.lacking.items()
+        ]
+        if totals.values and len(totals.values) + len(totals.lacking) > 1:
+            return min(totals.values, key=lambda run: totals.values[run])
     return None
+
+
+def paired_table(
+    study: Study,
+    folder: StudyFolder,
+    *,
+    runs: Sequence[str] | None = None,
+    step: int | Criterion | None = None,
+) -> Table:
+    """The table with the differences of all to the best run, as far as there is one; notes say who could not be it."""
+    notes: list[str] = []
+    base = best_run(study, folder, runs=runs, step=step, notes=notes)
+    table = build_table(study, folder, runs=runs, step=step, base=base)
+    return replace(table, notes=[*table.notes, *notes])
 
 
 def ranked_by(headers: Sequence[ScoreHeader]) -> list[Metric]:
@@ -267,7 +293,9 @@ def _not_scored(datasets: Sequence[str]) -> str:
 
 
 def _best(study: Study, folder: StudyFolder, run: str, criterion: Criterion, notes: list[str]) -> int | None:
-    found = best_step(study, folder, run, criterion)
+    totals = step_totals(study, folder, run, criterion)
+    notes += lacking_notes(run, totals, criterion.metric)
+    found = best_of(totals, criterion)
     if found is None:
         return None
     scored = f"{len(found.steps):,} scored" if len(found.steps) > 1 else "the only one scored"

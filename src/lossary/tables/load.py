@@ -9,7 +9,7 @@ from lossary.folder import StudyFolder
 from lossary.study import Study
 from lossary.study_file import find_study_file, load_study
 from lossary.tables.best import Best, Criterion, StepChoice
-from lossary.tables.build import best_run, build_table
+from lossary.tables.build import build_table, paired_table
 from lossary.tables.imported import IMPORTED, imported_table
 from lossary.tables.model import Table
 from lossary.tables.totals import best_in_total
@@ -66,7 +66,8 @@ def open_paired(
         return with_pairs(open_table(path, runs=runs, step=step))
     if base is None and (path.is_file() or (path / "study.toml").is_file()):
         file = find_study_file(path)
-        base = best_run(load_study(file), StudyFolder(file.resolve().parent), runs=runs, step=step_of_study(step))
+        study, folder = load_study(file), StudyFolder(file.resolve().parent)
+        return OpenTable(paired_table(study, folder, runs=runs, step=step_of_study(step)), study, folder)
     return open_table(path, runs=runs, step=step, base=base)
 
 

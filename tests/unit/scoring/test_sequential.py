@@ -245,6 +245,17 @@ def test_without_a_base_nothing_is_scored(study: tuple[Study, StudyFolder]) -> N
     assert lacking.message == "tf_a has no whole scores in the study's vocabulary"
 
 
+def test_no_base_is_chosen_among_runs_that_lack_different_datasets(synthetic: Any, planted: Any) -> None:
+    study = synthetic({"torch_a": "torch", "torch_b": "torch", "new": "torch"})
+    for run, missing in (("torch_a", "views"), ("torch_b", "reform")):
+        losses = {name: float("nan") if name == missing else 2.0 for name in ("reform", "views", "dialogue")}
+        study.score(run, {name: planted(mlm=mlm, sop=None) for name, mlm in losses.items()})
+    with pytest.raises(UsageError, match="no run has a loss of every dataset") as caught:
+        evaluate_until_decided(study.study, study.folder, Decide(), runs=["new"], listener=NotesOnly())
+    assert "torch_a: no mlm_loss of views" in str(caught.value.hint)
+    assert "torch_b: no mlm_loss of reform" in str(caught.value.hint)
+
+
 def test_where_no_example_is_left_out_the_scores_are_those_of_whole_scoring(study: tuple[Study, StudyFolder]) -> None:
     opened, folder = study
     whole, early = folder.scores("torch_stories", 12), folder.sequential("torch_stories", 12)

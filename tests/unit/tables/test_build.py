@@ -16,7 +16,7 @@ from lossary.errors import ScoreError, UsageError
 from lossary.files import write_json
 from lossary.results.records import STEP_SCHEMA, read_header, write_scores, write_steps
 from lossary.tables.best import Criterion, best_step
-from lossary.tables.build import build_table
+from lossary.tables.build import build_table, paired_table
 from lossary.tables.comparison import Side, compare
 
 RUNS = {"torch_xxl": "torch", "tf_xxl": "tensorflow"}
@@ -194,3 +194,75 @@ def test_the_best_step_of_causal_scores_is_chosen_by_their_own_loss(
     assert [(run.name, run.step) for run in found.runs] == [("torch_xxl", 50), ("tf_xxl", 50)]
     chosen = [note for note in found.notes if "is the best of 2 scored" in note]
     assert [next(m for m in ("mlm_loss", "clm_loss") if m in note) for note in chosen] == ["mlm_loss", "clm_loss"]
+
+
+DATASETS = ("reform", "views", "dialogue")
+
+
+def _without(planted: Any, missing: str, mlm: float) -> dict[str, Any]:
+    return {name: planted(mlm=float("nan") if name == missing else mlm) for name in DATASETS}
+
+
+def test_a_step_without_a_loss_that_others_have_is_not_the_best_and_is_named(
+    synthetic: Callable[..., Any], planted: Any
+) -> None:
+    study = synthetic(RUNS)
+    for step, missing, mlm in ((50, "none", 3.0), (100, "views", 0.1), (150, "none", 2.0), (200, "views", 0.2)):
+        study.score("torch_xxl", _without(planted, missing, mlm), step=step)
+    found = best_step(study.study, study.folder, "torch_xxl", Criterion())
+    assert found is not None
+    assert (found.step, found.steps) == (150, [50, 150])
+    assert found.value == pytest.approx(
+        build_table(study.study, study.folder, step=150).total("torch_xxl", "mlm_loss", "validation_share").value
+    )
+    notes = build_table(study.study, study.folder, step=Criterion()).notes
+    assert "torch_xxl: no mlm_loss of views at steps 100, 200: left out of the choice of the best step" in notes
+    # Of equal sets all are compared: no step has pairs of `views`.
+    for step in (50, 100):
+        pairs = {name: planted(sop=None if name == "views" else step / 100) for name in DATASETS}
+        study.score("tf_xxl", pairs, step=step)
+    by_pairs = best_step(study.study, study.folder, "tf_xxl", Criterion("sop_loss"))
+    assert by_pairs is not None
+    assert (by_pairs.step, by_pairs.steps) == (50, [50, 100])
+
+
+def test_steps_that_lack_different_datasets_have_no_best(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    for step, missing in ((50, "views"), (100, "reform")):
+        study.score("torch_xxl", _without(planted, missing, 2.0), step=step)
+    study.score("tf_xxl", _without(planted, "none", 2.0))
+    assert best_step(study.study, study.folder, "torch_xxl", Criterion()) is None
+    table = build_table(study.study, study.folder, step=Criterion())
+    assert [run.name for run in table.runs] == ["tf_xxl"]
+    for step, missing in ((50, "views"), (100, "reform")):
+        note = f"torch_xxl: no mlm_loss of {missing} at step {step}: left out of the choice of the best step"
+        assert note in table.notes
+
+
+def test_a_run_without_a_loss_that_others_have_is_not_the_best_and_is_named(
+    synthetic: Callable[..., Any], planted: Any
+) -> None:
+    study = synthetic(RUNS | {"odd": "torch"})
+    study.score("torch_xxl", _without(planted, "none", 3.0))
+    study.score("tf_xxl", _without(planted, "none", 2.0))
+    study.score("odd", _without(planted, "views", 0.1))
+    said = "odd: no mlm_loss of views, which other runs have; not the run that others are compared with"
+    table = paired_table(study.study, study.folder)
+    assert table.base == "tf_xxl"
+    assert said in table.notes
+    # One that is whole is the base of one that is not.
+    two = paired_table(study.study, study.folder, runs=["torch_xxl", "odd"])
+    assert (two.base, said in two.notes) == ("torch_xxl", True)
+    # What nobody has sets no run apart.
+    study.score("torch_xxl", _without(planted, "views", 3.0))
+    same = paired_table(study.study, study.folder, runs=["torch_xxl", "odd"])
+    assert (same.base, said in same.notes) == ("odd", False)
+
+
+def test_runs_that_lack_different_datasets_have_no_best_by_it(synthetic: Callable[..., Any], planted: Any) -> None:
+    study = synthetic(RUNS)
+    for run, missing in (("torch_xxl", "views"), ("tf_xxl", "reform")):
+        study.score(run, {name: planted(mlm=float("nan") if name == missing else 2.0, sop=None) for name in DATASETS})
+    table = paired_table(study.study, study.folder)
+    assert table.base is None
+    assert len([note for note in table.notes if "which other runs have" in note]) == 2

@@ -70,7 +70,9 @@ def test_scores_of_examples_that_were_replaced_are_no_numbers_of_the_present_one
 
 def test_the_best_run_is_the_best_on_what_all_were_scored_on(scored: tuple[Study, StudyFolder]) -> None:
     # All of what `tf_a` lost on `lines` would not help `torch_a`.
-    assert best_run(*scored) == "tf_a"
+    notes: list[str] = []
+    assert best_run(*scored, notes=notes) == "tf_a"
+    assert notes == []
 
 
 def test_studies_are_subtracted_on_the_datasets_whose_examples_are_the_same(

@@ -178,6 +178,22 @@ def test_a_step_after_the_one_that_a_run_went_back_to_is_not_the_best(
     assert found.steps == [3]
 
 
+def test_a_step_without_a_loss_that_others_have_is_not_kept_and_is_told_once(synthetic: Any, planted: Any) -> None:
+    study = synthetic({"torch_a": "torch"})
+    told: list[dict[str, Any]] = []
+    on_the_way = worker.ScoresOnTheWay(study.study, study.folder, "torch_a", score_last=True, emit=told.append)
+    on_the_way.recipe = on_the_way.recipe.model_copy(update={"keep_best": "mlm_loss"})
+    for step, mlm, views in ((50, 3.0, 3.0), (100, 0.1, float("nan")), (150, 2.0, 2.0)):
+        study.score(
+            "torch_a",
+            {name: planted(mlm=views if name == "views" else mlm) for name in ("reform", "views", "dialogue")},
+            step=step,
+        )
+    assert [on_the_way.kept(step) for step in (50, 100, 150)] == [{50}, {50}, {150}]
+    said = "torch_a: no mlm_loss of views at step 100: left out of the choice of the best step"
+    assert told == [{"event": "note", "text": said}]
+
+
 def test_scores_are_of_the_weights_that_the_checkpoint_has(
     copied: Callable[..., StudyFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
