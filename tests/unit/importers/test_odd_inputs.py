@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lossary.errors import SourceError
 from lossary.results.importers.maps import Maps, parse_maps
 from lossary.results.importers.model import Imported
 from lossary.results.importers.recognise import read_any
@@ -84,3 +85,44 @@ def test_what_is_set_higher_or_lower_joins_no_number(read: Callable[..., Importe
         rf"\begin{{tabular}}{{lc}} Dataset & base loss \\ wiki & {cell} \\ books & 3.5 \\ code & 1.5 \\ \end{{tabular}}"
     )
     assert numbers_of(read("t.tex", body)) == {("base", "books", "loss"): 3.5, ("base", "code", "loss"): 1.5}
+
+
+HEAD = "<table><tr><th>dataset</th><th>a loss</th><th>b loss</th></tr>"
+
+
+@pytest.mark.parametrize(
+    ("rows", "of_b"),
+    [
+        # The rows below one that ends early keep their columns.
+        (
+            "<tr><td>wiki</td><td>2.3</td><td rowspan=2>2.2</td></tr><tr><td>books</td><td>2.4</td></tr>"
+            "<tr><td>code</td><td>1.4</td><td>1.5</td></tr>",
+            {"wiki": 2.2, "code": 1.5},
+        ),
+        (
+            "<tr><td>wiki</td><td rowspan=0>2.3</td><td>2.4</td></tr><tr><td>books</td><td>3.1</td></tr>",
+            {"wiki": 2.4, "books": 3.1},
+        ),
+        ("<tr><td>wiki</td><td>2.3</td></tr><tr><td>books</td><td>3.1</td><td>3.2</td></tr>", {"books": 3.2}),
+    ],
+)
+def test_uneven_spans_leave_every_cell_in_its_column(
+    read: Callable[..., Imported], rows: str, of_b: dict[str, float]
+) -> None:
+    found = read("t.html", f"{HEAD}{rows}</table>")
+    assert {n.dataset: n.value for n in found.numbers if n.run == "b"} == of_b
+
+
+def test_a_name_stands_in_every_row_that_it_reaches(read: Callable[..., Imported]) -> None:
+    rows = "<tr><td rowspan=3>wiki</td><td>train</td><td>2.3</td></tr><tr><td>eval</td><td>2.4</td></tr>"
+    found = read("t.html", f"<table><tr><th>dataset</th><th>split</th><th>loss</th></tr>{rows}</table>")
+    assert {(n.dataset, n.metric): n.value for n in found.numbers} == {
+        ("wiki", "train_loss"): 2.3,
+        ("wiki", "loss"): 2.4,
+    }
+
+
+def test_cells_in_one_place_are_refused(read: Callable[..., Imported]) -> None:
+    rows = "<tr><td>wiki</td><td rowspan=2>2.3</td><td>2.4</td></tr><tr><td colspan=2>books</td><td>3.1</td></tr>"
+    with pytest.raises(SourceError, match="'books' spans 2 columns"):
+        read("t.html", f"{HEAD}{rows}</table>")

@@ -259,18 +259,68 @@ def may_be_thousands(text: str, marks: Marks, *, is_large: bool = False) -> bool
     return alone or (marks.decimal != "" and match[1] != marks.decimal)
 
 
+class _Table(NamedTuple):
+    """A table of a page as it is written: cells with how many columns and rows each spans."""
+
+    title: str
+    rows: list[list[tuple[str, int, int]]]
+    lines: list[int]
+    sections: list[int]  # the row that each begins with: no cell reaches from one into another
+
+
+def _laid_out(table: _Table, path: Path) -> list[list[str]]:
+    """The cells in their columns; one that spans several stands in the first, a name in every row that it reaches.
+
+    SourceError if two cells would stand in one place.
+    """
+    found: list[list[str]] = []
+    count = 0
+    below: dict[
+        int, tuple[int, str]
+    ] = {}  # cells that reach down, by column: how many rows more, and what stands there
+    for at, cells in enumerate(table.rows):
+        below = {} if at in table.sections else {c: (n - 1, text) for c, (n, text) in below.items() if n > 1}
+        reaching = {**below}
+        is_body = any(read_cell(unlink(text)[0]).number is not None for text, _, _ in cells)
+        row: list[str] = []
+        for text, wide, high in cells:
+            while len(row) in reaching:
+                row.append(reaching[len(row)][1])
+            over = [column for column in range(len(row), len(row) + wide) if column in reaching]
+            if over:
+                raise SourceError(
+                    f"{text[:60]!r} spans {wide} columns, and a cell of a row above reaches into one of them",
+                    where=f"{path}, line {table.lines[at]}",
+                    hint="Correct rowspan or colspan there, so that no two cells share a place.",
+                )
+            for column in range(len(row), len(row) + wide):
+                is_name = is_body and column == len(row) and not _is_value(text)
+                below |= {column: (high, text if is_name else "")} if high > 1 else {}
+            row += [text, *[""] * (wide - 1)]
+        last = max(reaching, default=-1)
+        row += [reaching[column][1] if column in reaching else "" for column in range(len(row), last + 1)]
+        count += len(row)
+        if count > MOST_CELLS:
+            raise SourceError(f"more than {MOST_CELLS:,} cells are no table", where=str(path))
+        found.append(row if cells else [])
+    return found
+
+
+def _is_value(text: str) -> bool:
+    return is_missing(text) or read_cell(unlink(text)[0]).number is not None
+
+
 class _Tables(HTMLParser):
     """Tables of an HTML page as rows of cells; links are kept in Markdown's way, so that one reader does for all."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.tables: list[tuple[str, list[list[str]], list[int]]] = []
-        self._open: list[tuple[str, list[list[str]], list[int]]] = []
+        self.tables: list[_Table] = []
+        self._open: list[_Table] = []
         self._title: list[str] = []
         self._in_title = False
         self._cell: list[str] | None = None
         self._span = self._rows = 1
-        self._below: dict[int, int] = {}  # cells that reach down: how many rows more, by column
         self._link: str | None = None
         self._skip = 0
         self._in_mark = False
@@ -281,21 +331,23 @@ class _Tables(HTMLParser):
         if tag in ("script", "style"):
             self._skip += 1
         elif tag == "table":
-            self._open.append(("".join(self._title).strip(), [], []))
+            self._open.append(_Table("".join(self._title).strip(), [], [], []))
         elif tag in ("h1", "h2", "h3", "h4", "caption"):
             self._title, self._in_title = [], True
+        elif tag in ("thead", "tbody", "tfoot") and self._open:
+            self._open[-1].sections.append(len(self._open[-1].rows))
         elif tag == "tr" and self._open:
-            self._open[-1][1].append([])
-            self._open[-1][2].append(self.getpos()[0])
-            if len(self._open[-1][1]) == 1:
-                self._below = {}
+            self._close_cell()
+            self._open[-1].rows.append([])
+            self._open[-1].lines.append(self.getpos()[0])
         elif tag in ("td", "th") and self._open:
             self._close_cell()
             self._cell = []
             span = values.get("colspan") or "1"
             self._span = min(int(span), 100) if span.isdigit() else 1
             rows = values.get("rowspan") or "1"
-            self._rows = min(int(rows), 10_000) if rows.isdigit() else 1
+            # 0 is all rows below.
+            self._rows = min(int(rows) or MOST_CELLS, MOST_CELLS) if rows.isdigit() else 1
         elif tag == "a" and self._cell is not None:
             self._link = values.get("href")
         elif tag == "sup":
@@ -311,7 +363,7 @@ class _Tables(HTMLParser):
         elif tag in ("h1", "h2", "h3", "h4", "caption"):
             self._in_title = False
             if tag == "caption" and self._open:
-                self._open[-1] = ("".join(self._title).strip(), *self._open[-1][1:])
+                self._open[-1] = self._open[-1]._replace(title="".join(self._title).strip())
         elif tag in ("td", "th", "tr"):
             self._close_cell()
         elif tag == "table" and self._open:
@@ -330,18 +382,12 @@ class _Tables(HTMLParser):
             self._link = None if linked else self._link
 
     def _close_cell(self) -> None:
-        if self._cell is not None and self._open and self._open[-1][1]:
+        if self._cell is not None and self._open and self._open[-1].rows:
             self.count += self._span
             if self.count > MOST_CELLS:
                 raise ValueError(f"more than {MOST_CELLS:,} cells are no table")
             text = " ".join("".join(self._cell).split())
-            row = self._open[-1][1][-1]
-            while self._below.get(len(row), 0) > 0:
-                self._below[len(row)] -= 1
-                row.append("")
-            for column in range(len(row), len(row) + self._span):
-                self._below[column] = self._rows - 1
-            row += [text, *[""] * (self._span - 1)]
+            self._open[-1].rows[-1].append((text, max(1, self._span), self._rows))
         self._cell, self._link = None, None
 
 
@@ -354,8 +400,8 @@ def read_html_grids(text: str, path: Path) -> list[Grid]:
     except ValueError as error:
         raise SourceError(str(error), where=str(path)) from None
     tables = [
-        (title, [(row, line) for row, line in zip(rows, lines, strict=True) if row])
-        for title, rows, lines in parser.tables
+        (table.title, [(row, line) for row, line in zip(_laid_out(table, path), table.lines, strict=True) if row])
+        for table in parser.tables
     ]
     return [
         Grid(title=title, rows=[row for row, _ in rows], first_line=rows[0][1], lines=[line for _, line in rows])
