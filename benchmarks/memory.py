@@ -1,11 +1,12 @@
 """Memory, time and disk of prepare, freezing and evaluation against the size of a study: flat is the aim.
 
-Twice as many short rows as validation examples, each stage in a process of its own whose peak (resident, with mapped
-pages) is what the system counted; workers are counted apart. Disk is that of prepared data over all text, and that of
-frozen examples with their texts over the text that is frozen, half of all. Scores come from a backend that computes
-nothing, so that the pipeline and no model is measured. The last line is the largest peak over 500 MB; target 1.0.
+Several times (`--rows`) as many short rows as validation examples, each stage in a process of its own whose peak
+(resident, with mapped pages) is what the system counted; workers are counted apart. Disk is that of prepared data over
+all text, that of frozen examples with their texts over the text that is frozen, then both over all text. Scores come
+from a backend that computes nothing, so that the pipeline and no model is measured. The last line is the largest peak
+over 500 MB; target 1.0.
 
-    python -m benchmarks.memory [--quick] [--sizes 0.1,1,10]
+    python -m benchmarks.memory [--quick] [--sizes 0.1,1,10] [--rows 2]
 """
 
 import json
@@ -53,23 +54,23 @@ def main() -> None:
         job = json.loads(sys.argv[sys.argv.index("--job") + 1])
         print(json.dumps(stage(job["stage"], Path(job["root"]))))
         return
-    options = arguments(__doc__, ("--sizes", "0.1,1,10"), ("--plot", ""))
+    options = arguments(__doc__, ("--sizes", "0.1,1,10"), ("--rows", 2), ("--plot", ""))
     sizes = [0.02, 0.1] if options.quick else [float(size) for size in options.sizes.split(",")]
     found: list[dict[str, Any]] = []
-    print("million examples  stage     peak MB  of a worker  seconds  disk/text  frozen/text")
+    print("million examples  stage     peak MB  of a worker  seconds  disk/text  frozen/text  all/text")
     for size in sizes:
         with temporary_folder() as name:
-            text = write_rows(Path(name), round(size * 1e6))
+            text = write_rows(Path(name), round(size * 1e6), options.rows)
             for which in STAGES:
                 row = in_process("benchmarks.memory", {"stage": which, "root": name})
                 row |= {"size": size, "stage": which}
                 found.append(row)
-                disk = stored(Path(name) / "prepared") / text
-                frozen = stored(Path(name) / "validation") / (text / 2)
-                figures = (
-                    f"{row['peak']:7.0f}  {row['worker']:11.0f}  {row['seconds']:7.1f}  {disk:9.2f}  {frozen:11.2f}"
+                disk, frozen = (stored(Path(name) / part) / text for part in ("prepared", "validation"))
+                print(
+                    f"{size:16g}  {which:9} {row['peak']:7.0f}  {row['worker']:11.0f}  {row['seconds']:7.1f}"
+                    f"  {disk:9.2f}  {frozen * options.rows:11.2f}  {disk + frozen:8.2f}",
+                    flush=True,
                 )
-                print(f"{size:16g}  {which:9} {figures}", flush=True)
     if options.plot:
         plot(found, Path(options.plot))
     print(f"ratio={max(row['peak'] for row in found) / LIMIT_MB:.2f}")
@@ -80,14 +81,14 @@ def stored(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def write_rows(root: Path, examples: int) -> int:
-    """Writes a study of short lines, no two alike; returns the bytes of its text."""
+def write_rows(root: Path, examples: int, times: int = 2) -> int:
+    """Writes a study of short lines, `times` as many as examples, no two alike; returns the bytes of its text."""
     (root / "study.toml").write_text(STUDY.format(examples=examples))
     rng = np.random.default_rng(0)
     words = np.array(["".join(rng.choice(list("aeiklmnorstu"), 4)) for _ in range(3000)], dtype=object)
     with (root / "rows.txt").open("w") as file:
-        for start in range(0, 2 * examples, 10_000):
-            chosen = rng.choice(words, (min(10_000, 2 * examples - start), 2))
+        for start in range(0, times * examples, 10_000):
+            chosen = rng.choice(words, (min(10_000, times * examples - start), 2))
             file.writelines(f"{a} {b} {start + row}\n" for row, (a, b) in enumerate(chosen))
     return (root / "rows.txt").stat().st_size
 
@@ -150,7 +151,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         altair.Chart(altair.Data(values=rows))
         .mark_line(point=True)
         .encode(
-            x=altair.X("size:Q", title="million examples (twice as many rows)", scale=altair.Scale(type="log")),
+            x=altair.X("size:Q", title="million examples", scale=altair.Scale(type="log")),
             y=altair.Y("peak:Q", title="peak memory, MB", scale=altair.Scale(domain=[0, LIMIT_MB])),
             color=altair.Color("stage:N", title=None),
         )

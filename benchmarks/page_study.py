@@ -94,7 +94,7 @@ def _write_validation(folder: StudyFolder, shape: Shape) -> Examples:
     for index, name in enumerate(shape.dataset_names):
         part = folder.validation_part(name)
         part.mkdir(parents=True)
-        blocks = write_examples(part / EXAMPLES, [examples.take(examples.dataset == index)])
+        blocks = write_examples(part / EXAMPLES, [examples.take(examples.dataset == index)]).blocks
         write_manifest(part, {"dataset": name, "digest": "blake2b:0", "files": {EXAMPLES: blocks}})
     described = {
         name: {

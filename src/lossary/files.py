@@ -288,10 +288,24 @@ def digest_file(path: Path) -> str:
 
 def digest_stream(file: BinaryIO) -> str:
     """The digest of what a stream yields to its end, in constant memory."""
-    hasher = hashlib.blake2b(digest_size=16)
+    found = GrowingDigest()
     while data := file.read(1 << 20):
-        hasher.update(data)
-    return _DIGEST + hasher.hexdigest()
+        found.add(data)
+    return str(found)
+
+
+class GrowingDigest:
+    """The digest of what is added, part after part."""
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.blake2b(digest_size=16)
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Adds bytes to the end."""
+        self._hasher.update(data)
+
+    def __str__(self) -> str:
+        return _DIGEST + self._hasher.hexdigest()
 
 
 def digest_json(value: Any) -> str:

@@ -122,7 +122,7 @@ def _write_manifests(folder: StudyFolder, datasets: list[str], examples: Example
     for index, name in enumerate(datasets):
         part = folder.validation_part(name)
         part.mkdir(parents=True)
-        blocks = write_examples(part / EXAMPLES, [examples.take(examples.dataset == index)])
+        blocks = write_examples(part / EXAMPLES, [examples.take(examples.dataset == index)]).blocks
         write_manifest(part, {"dataset": name, "digest": "blake2b:0123456789abcdef", "files": {EXAMPLES: blocks}})
     described = {
         name: {

@@ -5,6 +5,10 @@
     blocks = Blocks([(path, writer.places)], hint="Run `lossary prepare`.")
     blocks.read(0)["ids"]                       # a view of the memory-mapped file
 
+`BlockWriter(path, compressed=True)` is for what is read from its beginning to its end, as frozen examples are: its
+blocks are compressed (Zstandard, within Arrow's streams, which say so themselves). A number that fills an array is
+stored once, in any file. `BlockWriter.digest` is of the plain blocks, and files that hold such are read as before.
+
 A block is a window: nobody needs more than a few at once. Where a block lies and its checksum (CRC-32, which finds
 every change of up to four adjacent bytes) stand in a manifest, and are compared before Arrow interprets a byte of it,
 once a process. `narrow` gives integers the fewest bytes that hold them.
@@ -24,11 +28,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lossary.errors import ShardError
+from lossary.files import GrowingDigest
 
 __all__ = ["BlockWriter", "Blocks", "Place", "narrow"]
 
 # Decoded blocks are views of a few kilobytes; the pages behind them are the system's.
 _REMEMBERED = 512
+# Blocks that were compressed are copies, of megabytes.
+_COPIES_REMEMBERED = 2
+_COMPRESSION = "zstd"
+# An array of so many times one number is stored as that number, under a name that says how many.
+_MANY = 64
+_SAME = " × "
 # Not every system has it; there pages stay until the system needs them.
 _DONT_NEED = getattr(mmap, "MADV_DONTNEED", None)
 _NARROW = (np.uint8, np.uint16, np.uint32, np.uint64)
@@ -52,9 +63,11 @@ def narrow(values: NDArray[Any]) -> NDArray[Any]:
 class BlockWriter:
     """Writes a file of blocks; whoever writes it makes it atomic."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, compressed: bool = False) -> None:
         self.path = path
         self.places: list[Place] = []
+        self._compressed = compressed
+        self._content = GrowingDigest()
 
     def __enter__(self) -> Self:
         self._file: BinaryIO = self.path.open("wb")
@@ -65,22 +78,48 @@ class BlockWriter:
 
     def append(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Adds a block of arrays, which may differ in length."""
-        self.append_encoded(_encoded(arrays))
+        plain = _encoded(arrays)
+        self._content.add(plain)
+        stored = dict(map(_stored, arrays, arrays.values()))
+        is_plain = stored.keys() == arrays.keys() and not self._compressed
+        self._write(plain if is_plain else _encoded(stored, compression=_COMPRESSION if self._compressed else None))
 
     def append_encoded(self, block: bytes | memoryview) -> None:
-        """Adds a block of another file as it is."""
+        """Adds a block of another file as it is; `digest` does not cover it."""
+        self._write(block)
+
+    @property
+    def digest(self) -> str:
+        """Of the blocks as they are with nothing packed: what `digest_file` gave of files before blocks were."""
+        return str(self._content)
+
+    def _write(self, block: bytes | memoryview) -> None:
         self.places.append(Place(len(block), zlib.crc32(block)))
         self._file.write(block)
 
 
-def _encoded(arrays: Mapping[str, NDArray[Any]]) -> memoryview:
+def _stored(name: str, values: NDArray[Any]) -> tuple[str, NDArray[Any]]:
+    """The name and the numbers that an array is stored as: one number, if it is many times the same."""
+    if len(values) < _MANY or (values != values[0]).any():
+        return name, values
+    return f"{name}{_SAME}{len(values)}", values[:1]
+
+
+def _restored(name: str, values: NDArray[Any]) -> tuple[str, NDArray[Any]]:
+    """What `_stored` was given."""
+    name, is_same, count = name.partition(_SAME)
+    return name, np.broadcast_to(values[0], int(count)) if is_same else values
+
+
+def _encoded(arrays: Mapping[str, NDArray[Any]], *, compression: str | None = None) -> memoryview:
     lists = {
         name: pa.LargeListArray.from_arrays(arrow_array(np.array([0, len(values)], np.int64)), arrow_array(values))
         for name, values in arrays.items()
     }
     batch = pa.RecordBatch.from_pydict(lists)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return memoryview(sink.getvalue())
 
@@ -117,15 +156,18 @@ class Blocks:
         return len(self._where)
 
     def read(self, number: int) -> Arrays:
-        """The arrays of a block: views of the file."""
+        """The arrays of a block: views of the file, or copies if it is compressed."""
         if number in self._remembered:
             self._remembered.move_to_end(number)
             return self._remembered[number]
-        with pa.ipc.open_stream(pa.py_buffer(self.encoded(number))) as reader:
+        block = self.encoded(number)
+        with pa.ipc.open_stream(pa.py_buffer(block)) as reader:
             batch = reader.read_next_batch()
-        found = {name: batch.column(name).values.to_numpy() for name in batch.schema.names}
+        stored = {name: batch.column(name).values.to_numpy() for name in batch.schema.names}
+        found = dict(map(_restored, stored, stored.values()))
         self._remembered[number] = found
-        if len(self._remembered) > _REMEMBERED:
+        is_copy = sum(values.nbytes for values in stored.values()) > len(block)
+        while len(self._remembered) > (_COPIES_REMEMBERED if is_copy else _REMEMBERED):
             self._remembered.popitem(last=False)
         return found
 

@@ -26,7 +26,7 @@ from lossary.data.shards import PreparedDataset, Shard
 from lossary.data.spans import EXAMPLE_BITS, SPECIAL_TOKENS, Spans, cut_spans
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import DataError
-from lossary.files import digest_file, digest_json, write_directory_atomic
+from lossary.files import digest_json, write_directory_atomic
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
@@ -163,14 +163,16 @@ class _Maker:
         described = _Described(self._assembler.vocabulary_size)
         with write_directory_atomic(self._path) as temporary:
             blocks = _in_blocks(self._examples(choice))
-            files = {EXAMPLES: write_examples(temporary / EXAMPLES, described.each(blocks))}
-            files[HASHES] = _write_hashes(temporary / HASHES, self._texts(choice))
-            digests = {name: digest_file(temporary / name) for name in sorted(files)}
+            written = {
+                EXAMPLES: write_examples(temporary / EXAMPLES, described.each(blocks)),
+                HASHES: _write_hashes(temporary / HASHES, self._texts(choice)),
+            }
+            digests = {name: written[name].digest for name in sorted(written)}
             content = {
                 "dataset": self._dataset.name,
                 "request": part_request(self._study, self._dataset.name, self._dataset.manifest),
                 "digest": digest_json([SCHEMA, self._dataset.name, digests, self._tokenizer_digest]),
-                "files": files,
+                "files": {name: file.blocks for name, file in written.items()},
                 "tokenizer_digest": self._tokenizer_digest,
                 "sequence_length": self._study.recipe.sequence_length,
                 "seed": self._study.seed,
@@ -214,22 +216,29 @@ def _in_blocks(parts: Iterator[Examples]) -> Iterator[Examples]:
         yield concatenate(waiting)
 
 
-def write_examples(path: Path, blocks: Iterable[Examples]) -> list[list[int]]:
+class _Written(NamedTuple):
+    """A file of a part."""
+
+    blocks: list[list[int]]
+    digest: str  # of its content, however it is compressed
+
+
+def write_examples(path: Path, blocks: Iterable[Examples]) -> _Written:
     """Writes blocks of examples; of each its size, checksum, examples, and the first and last of their numbers."""
     about = []
-    with BlockWriter(path) as writer:
+    with BlockWriter(path, compressed=True) as writer:
         for examples in blocks:
             writer.append(packed_examples(examples))
             about.append([len(examples), int(examples.example.min()), int(examples.example.max())])
-    return [[*place, *more] for place, more in zip(writer.places, about, strict=True)]
+    return _Written([[*place, *more] for place, more in zip(writer.places, about, strict=True)], writer.digest)
 
 
-def _write_hashes(path: Path, hashes: NDArray[np.uint64]) -> list[list[int]]:
+def _write_hashes(path: Path, hashes: NDArray[np.uint64]) -> _Written:
     hashes.sort()
     with BlockWriter(path) as writer:
         for start in range(0, len(hashes), _HASHES_A_BLOCK):
             writer.append({"text_hash": hashes[start : start + _HASHES_A_BLOCK]})
-    return [list(place) for place in writer.places]
+    return _Written([list(place) for place in writer.places], writer.digest)
 
 
 def within(ascending: NDArray[np.uint64], values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -38,7 +38,7 @@ from lossary.data.spans import example_rows
 from lossary.data.tokenise import normalised_hash
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import SourceError
-from lossary.files import digest_file, digest_json, write_directory_atomic
+from lossary.files import digest_json, write_directory_atomic
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
@@ -78,7 +78,7 @@ def _write(study: Study, folder: StudyFolder, part: dict[str, Any], progress: Pr
     counts = [block[2] for block in part["files"][EXAMPLES]]
     size = words = 0
     with write_directory_atomic(texts_folder(folder, name)) as temporary:
-        with BlockWriter(temporary / TEXTS) as writer:
+        with BlockWriter(temporary / TEXTS, compressed=True) as writer:
             for number in range(len(blocks)):
                 progress(
                     f"{study.called(name)}: text of the validation examples", sum(counts[:number]), part["examples"]
@@ -91,7 +91,7 @@ def _write(study: Study, folder: StudyFolder, part: dict[str, Any], progress: Pr
         content = {
             "dataset": name,
             "part": part["digest"],
-            "digest": digest_json([SCHEMA, _FORM, part["digest"], digest_file(temporary / TEXTS)]),
+            "digest": digest_json([SCHEMA, _FORM, part["digest"], writer.digest]),
             "files": {TEXTS: [[*place, count] for place, count in zip(writer.places, counts, strict=True)]},
             "bytes": size,
             "words": words,

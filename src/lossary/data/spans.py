@@ -190,7 +190,9 @@ def packed_spans(spans: Spans, shard: Shard) -> dict[str, NDArray[Any]]:
     }
     rows = (example_rows(spans.example) - shard.row[:1]).astype(np.int64)
     for name, values in (("start", spans.start), ("row", rows), ("sentence", spans.sentence_offsets[:-1])):
-        packed[f"{name}_steps"] = narrow(np.diff(values, append=values[-1:]))
+        steps = np.diff(values)
+        # Nobody asks for the step from the last one: it is as the one before, so that steps may be all the same.
+        packed[f"{name}_steps"] = narrow(np.concatenate([steps, steps[-1:] if len(steps) else [0] * len(values)]))
         packed[f"{name}_marks"] = narrow(values[::_MARK])
     return packed
 

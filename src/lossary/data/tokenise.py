@@ -21,7 +21,7 @@ from lossary.data.json_tokenizer import CutLines
 from lossary.data.parsing import BadRow, Block, ParsedBlock, parse
 from lossary.data.shards import Shard, offsets_of, packed_shard
 from lossary.data.tokenizer import StudyTokenizer
-from lossary.files import digest_file, write_atomic, write_json
+from lossary.files import write_atomic, write_json
 
 __all__ = ["BlockSummary", "normalised_hash", "start_worker", "tokenise_block"]
 
@@ -85,7 +85,7 @@ def tokenise_block(block: Block, *, directory: Path, number: int, model: StudyTo
                     writer.append(packed_shard(shard))
                     _count_shard(summary, shard, rows, tokenizer.specials.unk)
                     summary.shards.append([*writer.places[-1], len(shard), len(shard.ids)])
-        summary.digest = digest_file(temporary)
+        summary.digest = writer.digest
     write_json(directory / f"block-{number:06d}.json", asdict(summary))
     return summary
 

@@ -32,7 +32,7 @@ from lossary.data.parts import EXAMPLES, known_part, part_blocks
 from lossary.data.tokenizer import open_tokenizer
 from lossary.data.validation import ValidationSet, load_validation
 from lossary.errors import ShardError, UsageError
-from lossary.files import digest_file, digest_json, write_directory_atomic
+from lossary.files import digest_json, write_directory_atomic
 from lossary.folder import StudyFolder
 from lossary.scoring.api import View, Window
 from lossary.scoring.view_making import LEFT_OUT, Made, causal_block, masked_block
@@ -285,17 +285,16 @@ class _Maker:
 
     def write(self, folder: Path) -> None:
         """Writes the files of the view."""
-        files, lengths = {}, {}
+        files, lengths, digests = {}, {}, {}
         for name in self._texts:
             tally = _Tally()
-            with BlockWriter(folder / _file(name)) as writer:
+            with BlockWriter(folder / _file(name), compressed=True) as writer:
                 counts = []
                 for made in tally.each(self._blocks(name)):
                     writer.append(made.arrays)
                     counts.append(len(made.arrays["example"]))
             files[_file(name)] = [[*place, count] for place, count in zip(writer.places, counts, strict=True)]
-            lengths[name] = tally.counts
-        digests = {name: digest_file(folder / name) for name in files}
+            lengths[name], digests[_file(name)] = tally.counts, writer.digest
         content = {
             "request": self.request,
             "digest": digest_json([self.request, digests]),
