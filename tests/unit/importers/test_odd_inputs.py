@@ -126,3 +126,23 @@ def test_cells_in_one_place_are_refused(read: Callable[..., Imported]) -> None:
     rows = "<tr><td>wiki</td><td rowspan=2>2.3</td><td>2.4</td></tr><tr><td colspan=2>books</td><td>3.1</td></tr>"
     with pytest.raises(SourceError, match="'books' spans 2 columns"):
         read("t.html", f"{HEAD}{rows}</table>")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "split"),
+    [
+        ("a.jsonl", '{"step":100,"loss":2.9,"lr":0.001}\n{"step":200,"loss":2.8,"lr":0.001}\n', "train"),
+        ("a.csv", "step,loss,learning_rate\n100,2.9,0.001\n200,2.8,0.0009\n", "train"),
+        ("a.csv", "step,loss\n100,2.9\n200,2.8\n", "unknown"),
+        ("eval.csv", "step,loss,learning_rate\n100,2.9,0.001\n200,2.8,0.0009\n", "unknown"),
+        ("a.csv", "step,loss,lr\n100,2.9,\n200,2.8,0.0009\n", "unknown"),
+    ],
+)
+def test_a_learning_rate_beside_a_loss_tells_of_training(
+    read: Callable[..., Imported], name: str, text: str, split: str
+) -> None:
+    found = read(name, text)
+    assert [(c.dataset, c.metric, c.split, c.value.tolist()) for c in found.curves] == [
+        ("all", "loss", split, [2.9, 2.8])
+    ]
+    assert any("read as of training: loss" in note for note in found.notes) == (split == "train")

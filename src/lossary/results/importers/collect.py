@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,15 @@ from lossary.results.importers.audit import contradiction
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import (
     Refused,
+    beside_an_optimizer,
     losses_in_bits,
     meanings_of,
     same_points,
     told_apart,
     without_exponentials,
 )
-from lossary.results.importers.model import Curve, Imported, Mapped, Tag, metric_name, noted
-from lossary.results.importers.names import read_name
+from lossary.results.importers.model import Curve, Imported, Mapped, Meaning, Tag, metric_name, noted
+from lossary.results.importers.names import read_name, split_word
 
 __all__ = ["MOST_POINTS", "Collector", "as_float", "merged"]
 
@@ -105,6 +107,12 @@ class Collector:
             step, value = points[tag]
             points[tag] = step, value * math.log(2)
             self.tell("2 to their power is the perplexity beside them: bits, and multiplied by ln 2", tag.name)
+        if split_word(self.path.stem) in (None, "train"):
+            for tag in beside_an_optimizer(meanings, points):
+                meaning = meanings[tag]
+                if isinstance(meaning, Meaning):
+                    meanings[tag] = replace(meaning, split="train")
+                    self.tell("a learning rate or a norm of gradients stands beside: read as of training", tag.name)
         meanings = without_exponentials(meanings, points)
         kept, conflicts = told_apart(meanings, points)
         for tag in tags:

@@ -22,6 +22,7 @@ __all__ = [
     "losses_in_bits",
     "meanings_of",
     "same_points",
+    "beside_an_optimizer",
     "told_apart",
     "without_exponentials",
 ]
@@ -264,6 +265,23 @@ def _unmarked_is_training(found: dict[Tag, Meaning | Refused]) -> dict[Tag, Mean
         else m
         for tag, m in found.items()
     }
+
+
+# What only an optimizer has; the same words after a loss speak about that.
+_OF_OPTIMIZER = re.compile(r"(.*[/._ ])?(lr|learning[ _-]?rate|grad(ient)?[ _]?norm)([/_-].*)?", re.IGNORECASE)
+
+
+def beside_an_optimizer(found: Mapping[Tag, Meaning | Refused], points: _Points) -> list[Tag]:
+    """Series over all data that no name calls trained or evaluated, with a learning rate at each of their steps."""
+    rates = [points[tag][0] for tag in found if _OF_OPTIMIZER.fullmatch(tag.name)]
+    if any(isinstance(m, Meaning) and m.split != "unknown" for m in found.values()):
+        return []
+    return [
+        tag
+        for tag, m in found.items()
+        if isinstance(m, Meaning) and m.dataset == ALL and len(points[tag][0]) > 1
+        and any(np.isin(points[tag][0], steps).all() for steps in rates)
+    ]  # fmt: skip
 
 
 def told_apart(
