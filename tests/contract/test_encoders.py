@@ -1,7 +1,7 @@
 """BERT and RoBERTa on TensorFlow are those of torch: first weights, losses, gradients, some steps, what is kept.
 
 JAX runs the same Keras code as TensorFlow, and is held by the contract of ALBERT; compiled shape by shape it would take
-minutes here: `KERAS_BACKEND=jax python tests/contract/encoder_probe.py jax FOLDER` computes the same after torch's.
+minutes here: `KERAS_BACKEND=jax python -m tests.contract.encoder_probe jax FOLDER` computes the same after torch's.
 """
 
 import os
@@ -24,8 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoders")
     for name in ("torch", "tensorflow"):
         environment = dict(os.environ) | {"KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(Path(__file__).parent / "encoder_probe.py"), name, str(folder)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+        command = [sys.executable, "-m", "tests.contract.encoder_probe", name, str(folder)]
+        root = Path(__file__).parents[2]
+        done = subprocess.run(
+            command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=600
+        )
         assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
     return folder
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+import typer
 from typer.core import TyperGroup
 
-from lossary.errors import Interrupted
+from lossary.errors import Interrupted, UsageError
 from lossary.failures import STREAMS, explain, internal
 
 __all__ = ["Verbs", "guarded", "say_instead"]
@@ -99,12 +100,38 @@ def _translated() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted") from error
+    except typer.BadParameter as error:
+        raise _refused_value(error) or error from error
     except BrokenPipeError as error:
         if error.filename == STREAMS[1]:
             raise _ReaderLeft from error
         raise explain(error) or error from error
     except OSError as error:
         raise explain(error) or error from error
+
+
+def _refused_value(error: typer.BadParameter) -> UsageError | None:
+    """A value that an option does not take, in our words; None where typer says more than that."""
+    details = getattr(error.__cause__, "errors", None)
+    options = getattr(error.param, "opts", None)
+    if details is None or not options:
+        return None
+    [found, *_] = details()
+    limits = found.get("ctx", {})
+    expected = {
+        "int_parsing": "a whole number",
+        "int_from_float": "a whole number",
+        "float_parsing": "a number",
+        "bool_parsing": "yes or no",
+        "greater_than_equal": f"{limits.get('ge')} or more",
+        "greater_than": f"more than {limits.get('gt')}",
+        "less_than_equal": f"{limits.get('le')} or less",
+        "less_than": f"less than {limits.get('lt')}",
+    }.get(found["type"])
+    if expected is None:
+        said = str(found["msg"]).removeprefix("Value error, ").rstrip(".")
+        return UsageError(said, where=options[0])
+    return UsageError(f"{str(found['input'])!r} is not what it takes", where=options[0], hint=f"Expected {expected}.")
 
 
 def _let_go(stream: TextIO) -> None:
