@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -146,6 +147,17 @@ class PeakMemory:
                 except psutil.Error:
                     continue
             self.peak = max(self.peak, total)
+
+
+def peak_mb() -> float:
+    """The peak of this program alone: what `getrusage` says begins with the memory of the process that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1e3
+
+
+def peak_of_workers_mb() -> float:
+    """The largest peak among the processes that this one started and that have ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:

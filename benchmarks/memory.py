@@ -10,14 +10,13 @@ over 500 MB; target 1.0.
 """
 
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import arguments, clock, in_process, temporary_folder
+from benchmarks.common import arguments, clock, in_process, peak_mb, peak_of_workers_mb, temporary_folder
 from lossary.backends.api import RowSums, ScoreOutput
 from lossary.data.examples import Examples
 from lossary.data.prepare import prepare_datasets
@@ -103,8 +102,7 @@ def stage(which: str, root: Path) -> dict[str, float]:
         prepare_examples(study, folder)
     else:
         evaluate(folder)
-    peak, worker = (resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"peak": peak, "worker": worker, "seconds": clock() - start}
+    return {"peak": peak_mb(), "worker": peak_of_workers_mb(), "seconds": clock() - start}
 
 
 class Nothing:

@@ -19,7 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import alternate, arguments, clock, in_process, lines_of_text, temporary_folder
+from benchmarks.common import (
+    alternate,
+    arguments,
+    clock,
+    in_process,
+    lines_of_text,
+    peak_mb,
+    peak_of_workers_mb,
+    temporary_folder,
+)
 from lossary import pipeline
 from lossary.data.batches import TrainingData, training_shares
 from lossary.data.prepare import prepare_datasets
@@ -143,7 +152,7 @@ def _rows_stage(job: dict[str, Any]) -> dict[str, Any]:
     else:
         told["note"] = _draw(TrainingData(study, folder, "xxl", weights=training_shares(study, folder, 64)))
     seconds = clock() - start
-    return {"seconds": seconds, "peak": peak(), "worker": peak(children=True), **told}
+    return {"seconds": seconds, "peak": peak_mb(), "worker": peak_of_workers_mb(), **told}
 
 
 def _draw(data: TrainingData) -> str:
@@ -155,16 +164,6 @@ def _draw(data: TrainingData) -> str:
         data.batch(int(step))
         each.append(clock() - began)
     return f"a batch of 4,096 at any of 125,000 steps: {median(each) * 1e3:.0f} ms"
-
-
-def peak(*, children: bool = False) -> float:
-    """Megabytes that this process, or the largest of its children, held at most."""
-    if children:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1e3
 
 
 def workers(options: Any) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import arguments, clock, in_process, temporary_folder
+from benchmarks.common import arguments, clock, in_process, peak_mb, temporary_folder
 from benchmarks.memory import Nothing, write_rows
 from benchmarks.vocabularies import trained
 from lossary.data.blocks import BlockWriter
@@ -137,12 +137,6 @@ def stage(which: str, folder: StudyFolder) -> dict[str, float]:
         scorer.objectives = ("mlm",)
         score_study(folder, scorer, Asked(run=which, step=0), emit=lambda _: None)
     return {"peak": peak_mb(), "seconds": clock() - start}
-
-
-def peak_mb() -> float:
-    """The peak of this program alone: what `getrusage` says begins with the memory of the process that started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1e3
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ best_step(study, folder, "torch_xxl", Criterion.parse("mlm_loss:macro"))
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -44,8 +44,9 @@ class Best:
     criterion: str = ""
 
 
-# A step, or a run.
+# A step, a run, or a file of scores.
 Key = TypeVar("Key")
+_NOTHING = Estimate(value=None, reason="not what it was scored on")
 # None: the last one that there is.
 StepChoice = int | Best | None
 
@@ -103,10 +104,11 @@ class BestStep:
 
 @dataclass(frozen=True)
 class Totals(Generic[Key]):
-    """Totals over one set of datasets, and what has none: by step or run, the datasets that it lacks."""
+    """Totals over one set of datasets, and what has none: by step or run, the datasets that it lacks and why."""
 
+    datasets: list[str]
     values: dict[Key, float]
-    lacking: dict[Key, list[str]]
+    lacking: dict[Key, dict[str, str]]
 
 
 def best_step(
@@ -134,18 +136,18 @@ def step_totals(
     """
     validation = present_validation(study, folder)
     weights = weights_of(study, folder, criterion.weighting, validation)
-    files, unscored = dict[int, Path](), dict[int, list[str]]()
+    files, unscored = dict[int, Path](), dict[int, dict[str, str]]()
     for path in sorted((folder.run(run) / "scores").glob("*.parquet")):
         if until is not None and int(path.stem) > until:
             continue
         header = read_header(path)
         # A step is not better for a dataset that it was not scored on.
         if lacking := [name for name in weights if header.part(name) != validation["parts"][name]]:
-            unscored[header.step] = lacking
+            unscored[header.step] = dict.fromkeys(lacking, "not all of its examples are scored")
         else:
             files[header.step] = path
     found = totals_on_one_set(files, weights, criterion.metric)
-    return Totals(found.values, dict(sorted((unscored | found.lacking).items())))
+    return replace(found, lacking=dict(sorted((unscored | found.lacking).items())))
 
 
 def totals_on_one_set(files: Mapping[Key, Path], weights: Mapping[str, float], metric: Metric) -> Totals[Key]:
@@ -154,22 +156,21 @@ def totals_on_one_set(files: Mapping[Key, Path], weights: Mapping[str, float], m
     A file that lacks one of these values has no total: over fewer datasets it would be of something else. A dataset
     without a value anywhere is left out of all; without any, there are no totals, and nothing is lacking.
     """
-    values: dict[Key, dict[str, Estimate]] = {}
+    found: dict[Key, dict[str, Estimate]] = {}
     for key, path in files.items():
         estimates = file_estimates(ScoreFile(path), list(weights))
-        of_file = {name: estimates[name].get(metric) for name in weights}
-        values[key] = {name: part for name, part in of_file.items() if part is not None and part.value is not None}
-    names = [name for name in weights if any(name in of_file for of_file in values.values())]
-    lacking = {key: [name for name in names if name not in of_file] for key, of_file in values.items()}
-    totals = {
-        key: weighted_mean([(weights[name], of_file[name]) for name in names]).value
-        for key, of_file in values.items()
-        if not lacking[key]
-    }
-    return Totals(
-        {key: total for key, total in totals.items() if total is not None},
-        {key: missing for key, missing in lacking.items() if missing},
-    )
+        found[key] = {name: estimates[name].get(metric, _NOTHING) for name in weights}
+    names = [name for name in weights if any(of_file[name].value is not None for of_file in found.values())]
+    totals = Totals[Key](names, {}, {})
+    for key, of_file in found.items():
+        lacking = {name: of_file[name].reason or "" for name in names if of_file[name].value is None}
+        if lacking:
+            totals.lacking[key] = lacking
+            continue
+        total = weighted_mean([(weights[name], of_file[name]) for name in names]).value
+        if total is not None:
+            totals.values[key] = total
+    return totals
 
 
 def lacking_notes(run: str, totals: Totals[int], metric: Metric) -> list[str]:

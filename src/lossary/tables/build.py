@@ -153,7 +153,7 @@ def best_run(
         files = {s.header.run: s.path for s in scored if objective and objective.name in s.header.objectives}
         totals = totals_on_one_set(files, shares, metric)
         notes += [
-            f"{run}: no {metric} of {_some(names)}, which other runs have; not the run that others are compared with"
+            f"{run}: no {metric} of {_some([*names])}, which other runs have; not the run that others are compared with"
             for run, names in totals.lacking.items()
         ]
         if totals.values and len(totals.values) + len(totals.lacking) > 1:

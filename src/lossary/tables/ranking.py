@@ -21,15 +21,14 @@ from lossary.folder import StudyFolder
 from lossary.objectives import objective_of
 from lossary.results.records import ScoreHeader
 from lossary.results.scorefile import ScoreFile
-from lossary.statistics.estimates import Estimate, weighted_mean
+from lossary.statistics.estimates import weighted_mean
 from lossary.statistics.ranking import NoiseFloor, Worse, noise_floor, worse_than_best
 from lossary.study import Study
-from lossary.tables.best import Criterion, weights_of
+from lossary.tables.best import Criterion, totals_on_one_set, weights_of
 from lossary.tables.build import Scored, has_several_vocabularies, left_out_notes, ranked_by, scored_files
 from lossary.tables.components import ComponentsRow, components_of
 from lossary.tables.deltas import compare_files
 from lossary.tables.model import Metric, is_across_vocabularies, measure_of
-from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import configurations
 
 __all__ = ["Candidate", "Configuration", "Difference", "Ranking", "rank", "ranking_of", "repeats"]
@@ -37,7 +36,6 @@ __all__ = ["Candidate", "Configuration", "Difference", "Ranking", "rank", "ranki
 Key = TypeVar("Key", bound=Hashable)
 
 _THREADS = 2
-_NOTHING = Estimate(value=None, reason="not what it was scored on")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,21 +228,15 @@ def _totals(
     What has no number anywhere, as the order of sentences in single ones, is in no total. A dataset that others have
     is in all: without one that is hard for it a checkpoint would look better than it is.
     """
-    known = {found.path: file_estimates(ScoreFile(found.path), list(weights)) for found in scored}
-    cells = {path: {name: of.get(metric, _NOTHING) for name, of in found.items()} for path, found in known.items()}
-    used = {n: weight for n, weight in weights.items() if any(of[n].value is not None for of in cells.values())}
-    if used and len(used) < len(weights):
-        notes.append(f"without {', '.join(name for name in weights if name not in used)}: no candidate has a number")
-    totals: dict[Path, float] = {}
+    totals = totals_on_one_set({file.path: file.path for file in scored}, weights, metric)
+    unknown = [name for name in weights if name not in totals.datasets]
+    if unknown:
+        notes.append(f"without {', '.join(unknown)}: no candidate has a number")
     for file in scored:
-        of_file = cells[file.path]
-        total = weighted_mean([(weight, of_file[name]) for name, weight in used.items()])
-        if total.value is not None:
-            totals[file.path] = total.value
-            continue
-        lacking = [name for name in used or weights if of_file[name].value is None]
-        notes.append(f"{file.header.run}@{file.header.step:,}: {', '.join(lacking)}: {total.reason}; left out")
-    return used, totals
+        if lacking := totals.lacking.get(file.path):
+            why = next(iter(lacking.values()))
+            notes.append(f"{file.header.run}@{file.header.step:,}: {', '.join(lacking)}: {why}; left out")
+    return {name: weights[name] for name in totals.datasets}, totals.values
 
 
 def _differences(order: list[Path], weights: Mapping[str, float], metric: Metric) -> dict[Path, Difference]:

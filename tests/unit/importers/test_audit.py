@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,19 +10,7 @@ from hypothesis import strategies as st
 
 from lossary.errors import SourceError
 from lossary.results.importers.audit import contradiction
-from lossary.results.importers.maps import Maps, parse_maps
 from lossary.results.importers.model import Imported
-from lossary.results.importers.recognise import read_any
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Callable[..., Imported]:
-    def read(name: str, text: str, *maps: str) -> Imported:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return read_any(path, parse_maps(maps) if maps else Maps())
-
-    return read
 
 
 @given(st.lists(st.floats(0, 19), min_size=1))

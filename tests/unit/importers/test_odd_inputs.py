@@ -1,24 +1,11 @@
 """Parts of a loss, deviations in LaTeX, uneven spans, unnamed indexes, unmarked logs: each read right, or refused."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from lossary.errors import SourceError
-from lossary.results.importers.maps import Maps, parse_maps
 from lossary.results.importers.model import Imported
-from lossary.results.importers.recognise import read_any
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Callable[..., Imported]:
-    def read(name: str, text: str, *maps: str) -> Imported:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return read_any(path, parse_maps(maps) if maps else Maps())
-
-    return read
 
 
 def numbers_of(found: Imported) -> dict[tuple[str, str | None, str], float]:
@@ -146,3 +133,33 @@ def test_a_learning_rate_beside_a_loss_tells_of_training(
         ("all", "loss", split, [2.9, 2.8])
     ]
     assert any("read as of training: loss" in note for note in found.notes) == (split == "train")
+
+
+@pytest.mark.parametrize("more", ["", ",accuracy"])
+def test_the_nameless_levels_of_an_index_are_two_columns(read: Callable[..., Imported], more: str) -> None:
+    rows = [
+        ("wiki", "small", "2.31"),
+        ("wiki", "large", "2.20"),
+        ("books", "small", "3.02"),
+        ("books", "large", "2.91"),
+    ]
+    lines = [",".join([*row, *(["0.5"] if more else [])]) for row in rows]
+    found = read("index.csv", "\n".join([f",,loss{more}", *lines]))
+    losses = {key[:2]: value for key, value in numbers_of(found).items() if key[2] == "loss"}
+    assert losses == {(run, dataset): float(value) for dataset, run, value in rows}
+    assert any("told apart by 'level_1'" in note for note in found.notes)
+    assert numbers_of(read("index.csv", f",,loss{more}\n" + "\n".join(lines), "level_0=run", "level_1=dataset"))[
+        "wiki", "small", "loss"
+    ] == pytest.approx(2.31)
+
+
+def test_a_column_of_splits_is_one_whatever_its_heading(read: Callable[..., Imported]) -> None:
+    text = ",,loss\nwiki,valid,2.31\nwiki,test,2.40\nbooks,valid,3.02\nbooks,test,3.11\n"
+    for found in (read("a.csv", text), read("b.csv", text.replace(",,loss", "corpus,phase,loss"))):
+        values = {(dataset, metric): value for (_, dataset, metric), value in numbers_of(found).items()}
+        assert values == {
+            ("wiki", "loss"): 2.31,
+            ("wiki", "test_loss"): 2.40,
+            ("books", "loss"): 3.02,
+            ("books", "test_loss"): 3.11,
+        }

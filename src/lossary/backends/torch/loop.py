@@ -3,8 +3,9 @@
     record = record_loop(trainer, steps=8)
 
 The model's forward pass is taken as given: from its logits and the labels of the batch, sums of losses are computed in
-float64, and the gradient of each micro batch's sum by a second backward pass through the same graph. Of every tensor of
-weights up to `_ELEMENTS` elements are kept. Nothing is written into the Trainer's folder, and it reports to nobody.
+float64, and the gradient of each micro batch's sum by a second backward pass through the same graph. Of every gradient
+up to `_ELEMENTS` elements of each tensor are kept. Nothing is written into the Trainer's folder, and nobody is reported
+to.
 """
 
 import tempfile
@@ -21,31 +22,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 __all__ = ["record_loop"]
 
-# Of a tensor: enough to tell laws of an update apart, and little beside the tensor.
+# Of a tensor: enough to tell combinations of micro batches apart, and little beside the tensor.
 _ELEMENTS = 256
 _SHIFTS = (0, 1, 2)
 _IGNORED = -100
-_DECLARED = (
-    "learning_rate",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "label_smoothing_factor",
-    "gradient_accumulation_steps",
-    "per_device_train_batch_size",
-    "warmup_steps",
-    "logging_steps",
-    "bf16",
-    "fp16",
-)
-
-Arrays = dict[str, NDArray[Any]]
+_DECLARED = ("label_smoothing_factor", "bf16", "fp16")
 
 
 def record_loop(trainer: Any, *, steps: int) -> dict[str, Any]:
-    """Trains `steps` steps and returns what they did: settings, micro batches, steps, logs; arrays are float64."""
+    """Trains `steps` steps and returns what they did: settings, and the micro batches of each; arrays are float64."""
     recorder = _Recorder(trainer, steps)
     with _apart(trainer), recorder.attached():
         trainer.train()
@@ -68,17 +53,14 @@ def _apart(trainer: Any) -> Iterator[None]:
 
 
 class _Recorder(TrainerCallback):  # type: ignore[misc]
-    """Listens to a Trainer: its training steps, forward passes, updates and logs."""
+    """Listens to a Trainer: its training steps and forward passes."""
 
     def __init__(self, trainer: Any, steps: int) -> None:
         self.trainer, self.most = trainer, steps
-        self.micro: list[dict[str, Any]] = []
         self.steps: list[dict[str, Any]] = []
-        self.logs: list[dict[str, float]] = []
         self.problems: list[str] = []
         self._open: list[dict[str, Any]] = []
         self._inputs: dict[str, torch.Tensor] | None = None
-        self._before: NDArray[np.float64] | None = None
         model = trainer.model
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.picked = {name: _picked(p.numel()).to(p.device) for name, p in self.parameters.items()}
@@ -123,7 +105,7 @@ class _Recorder(TrainerCallback):  # type: ignore[misc]
         if logits is None or labels is None or ids is None or labels.shape != ids.shape or logits.dim() != 3:
             self.problems.append("a forward pass has no logits (B, T, V) with labels (B, T)")
             return
-        micro |= {"ids": _array(ids), "labels": _array(labels), "slots": labels.numel(), "rows": len(labels)}
+        micro |= {"slots": labels.numel(), "rows": len(labels)}
         micro["sums"] = {
             f"{kind}@{shift}": _sums(logits.detach(), labels if kind == "labels" else _all(labels, ids), shift)
             for kind in ("labels", "all")
@@ -160,39 +142,11 @@ class _Recorder(TrainerCallback):  # type: ignore[misc]
     def _gradient(self) -> NDArray[np.float64]:
         return self._flat({name: p.grad for name, p in self.parameters.items()})
 
-    def _norm(self) -> float:
-        squares = [p.grad.double().square().sum().item() for p in self.parameters.values() if p.grad is not None]
-        return float(np.sqrt(sum(squares)))
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Weights before the step."""
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A step has all its micro batches."""
         del args, state, control
-        self._before = self._flat(self.parameters)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, *, optimizer: Any = None, **_: Any) -> None:
-        """Gradients after clipping, and the settings that the update will use."""
-        del args, state, control
-        names = {id(p): name for name, p in self.parameters.items()}
-        groups = [
-            {key: _plain(value) for key, value in group.items() if key != "params"}
-            | {"names": [names[id(p)] for p in group["params"] if id(p) in names]}
-            for group in optimizer.param_groups
-        ]
-        self.steps.append(
-            {
-                "before": self._before,
-                "clipped": self._gradient(),
-                "clipped_norm": self._norm(),
-                "groups": groups,
-                "micro": self._open,
-            }
-        )
+        self.steps.append({"micro": self._open})
         self._open = []
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Weights after the step."""
-        del args, state, control
-        self.steps[-1]["after"] = self._flat(self.parameters)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Ends the training after as many steps as were asked for."""
@@ -201,35 +155,18 @@ class _Recorder(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
         return control
 
-    def on_log(self, args: Any, state: Any, control: Any, *, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
-        """What the Trainer logs."""
-        del args, control
-        told = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        self.logs.append({"step": float(state.global_step), **told})
-
     def record(self) -> dict[str, Any]:
         """All of it."""
-        trainer, args = self.trainer, self.trainer.args
-        sizes = [len(at) for at in self.picked.values()]
+        trainer = self.trainer
         return {
             "model": type(trainer.model).__name__,
             "trainer": type(trainer).__name__,
-            "optimizer": type(_inner(trainer.optimizer)).__name__,
             "shift": self.shift,
-            "declared": {name: _plain(getattr(args, name)) for name in _DECLARED}
-            | {"scheduler": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))}
-            | {"optimizer": str(getattr(args.optim, "value", args.optim))},
+            "declared": {name: getattr(trainer.args, name) for name in _DECLARED},
             "total_steps": int(trainer.state.max_steps),
-            "tensors": list(self.picked),
-            "sizes": sizes,
             "steps": self.steps,
-            "logs": self.logs,
             "problems": sorted(set(self.problems)),
         }
-
-
-def _inner(optimizer: Any) -> Any:
-    return getattr(optimizer, "optimizer", optimizer)
 
 
 def _picked(count: int) -> torch.Tensor:
@@ -259,15 +196,3 @@ def _losses(logits: torch.Tensor, labels: torch.Tensor, shift: int) -> tuple[tor
 def _sums(logits: torch.Tensor, labels: torch.Tensor, shift: int) -> list[float]:
     losses, uniform = _losses(logits.double(), labels, shift)
     return [float(losses.sum()), float(uniform.sum()), float(len(losses))]
-
-
-def _array(tensor: torch.Tensor) -> NDArray[np.int64]:
-    return np.asarray(tensor.detach().cpu().numpy(), np.int64)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return float(value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, int | float | str | bool | None) else str(value)

@@ -5,6 +5,7 @@ diagnose_script("my_script.py:trainer", LoopRequest())
 
 import os
 import shlex
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ class LoopRequest:
     checks: Sequence[str] = ()  # empty: all
     without: Sequence[str] = ()
     steps: int = 8
-    log: Path | None = None  # of the script's own output; None: a temporary file
+    log: Path | None = None  # of the script's own output; None: a temporary file, which stays where the worker dies
 
 
 def diagnose_script(trainer: str, request: LoopRequest, *, progress: Progress = lambda _: None) -> Diagnosis:
@@ -89,6 +90,8 @@ def diagnose_script(trainer: str, request: LoopRequest, *, progress: Progress = 
             stop=StopRequest(),
         )
         record = Record.of(traces.load(result))
+    if request.log is None:
+        shutil.rmtree(log.parent)
     found = judge(record, checks, command=shlex.join(["lossary", "diagnose", "--trainer", trainer]), progress=progress)
     return replace(found, cost_s=time.process_time() - started + done["cpu_s"])
 

@@ -21,8 +21,6 @@ class Micro:
     sums: Mapping[str, tuple[float, float, float]]  # by targets: losses of targets, of all pieces, number of targets
     slots: int  # rows times length
     rows: int
-    ids: NDArray[np.int64]  # (B, T)
-    labels: NDArray[np.int64]  # (B, T), −100 where there is no target
     part: Floats | None  # (E,) gradient of the sum of the declared loss
     gradient: Floats  # (E,) what had gathered in the weights' gradients after it
 
@@ -32,11 +30,6 @@ class Step:
     """A step of the optimizer."""
 
     micro: tuple[Micro, ...]
-    before: Floats  # (E,) weights
-    after: Floats
-    clipped: Floats  # (E,) gradient that the optimizer was given
-    clipped_norm: float  # of the whole of it
-    groups: tuple[Mapping[str, Any], ...]  # of the optimizer: settings, and names of tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +38,10 @@ class Record:
 
     model: str
     trainer: str
-    optimizer: str
     shift: int
     declared: Mapping[str, Any]
     total_steps: int
-    tensors: tuple[str, ...]
-    sizes: tuple[int, ...]
     steps: tuple[Step, ...]
-    logs: tuple[Mapping[str, float], ...]
     problems: tuple[str, ...]
 
     @cached_property
@@ -63,19 +52,12 @@ class Record:
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> "Record":
         """From what the worker wrote."""
-        steps = tuple(
-            Step(**{**_known(Step, step), "micro": tuple(_micro(one) for one in step["micro"])})
-            for step in value["steps"]
-        )
-        return cls(**{**_known(cls, value), "steps": steps})
+        steps = tuple(Step(micro=tuple(_micro(one) for one in step["micro"])) for step in value["steps"])
+        return cls(**{**value, "problems": tuple(value["problems"]), "steps": steps})
 
 
 def _micro(value: Mapping[str, Any]) -> Micro:
-    empty = np.zeros((0, 0), np.int64)
-    blank = {"sums": {}, "slots": 0, "rows": 0, "ids": empty, "labels": empty, "part": None}
-    return Micro(**{**blank, **_known(Micro, value)})
-
-
-def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
-    names = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    return {key: tuple(one) if isinstance(one, list) else one for key, one in value.items() if key in names}
+    """A micro batch without logits has nothing that follows from them."""
+    names = Micro.__dataclass_fields__
+    blank = {"sums": {}, "slots": 0, "rows": 0, "part": None}
+    return Micro(**{**blank, **{name: one for name, one in value.items() if name in names}})

@@ -318,7 +318,9 @@ def are_dates(grid: Grid, at: int) -> bool:
 
 def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column] | None:
     """The columns with the one that names rows, if a header does not say which; None if nothing does."""
-    if any(c.role in ("dataset", "run", "split") for c in columns):
+    said = any(c.role in ("dataset", "run", "split") for c in columns)
+    columns = [c._replace(role="split") if _holds_splits(c, grid) else c for c in columns]
+    if said:
         return columns
     free = [c for c in columns if c.role is None and not c.metric]
     dated = [c for c in free if c.is_text and are_dates(grid, c.at)]
@@ -330,14 +332,22 @@ def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column
         # A column of numbers in front names rows only where it has no header of its own.
         return None if free[0].header else columns
     if chosen is None:
-        return columns if len(grid.rows) == 2 or any(c.role in ("step", "epoch", "metric") for c in columns) else None
+        is_named = any(c.role in ("step", "epoch", "metric", "split") for c in columns)
+        return columns if len(grid.rows) == 2 or is_named else None
     values = [plain(row[chosen.at]) for row in grid.rows[1:]]
     of_runs = OF_ONE_RUN.fullmatch(chosen.header) is not None
     kind: Role = "run" if of_runs else "dataset"
-    kind = "split" if all(split_word(value) is not None for value in values if value) else kind
     if kind == "dataset":
         notes.append(unsaid(values, "datasets", "run", chosen.header))
     return [c._replace(role=kind) if c.at == chosen.at else c for c in columns]
+
+
+def _holds_splits(column: Column, grid: Grid) -> bool:
+    """Whether a column that no header explains names a split in every row."""
+    if column.role is not None or column.metric or not column.is_text:
+        return False
+    values = [value for row in grid.rows[1:] if (value := plain(row[column.at]))]
+    return bool(values) and all(split_word(value) is not None for value in values)
 
 
 def unsaid(names: Sequence[str], taken_for: str, other: Role, header: str = "") -> str:

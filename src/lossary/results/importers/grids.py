@@ -275,9 +275,8 @@ def _laid_out(table: _Table, path: Path) -> list[list[str]]:
     """
     found: list[list[str]] = []
     count = 0
-    below: dict[
-        int, tuple[int, str]
-    ] = {}  # cells that reach down, by column: how many rows more, and what stands there
+    # Cells that reach down, by column: how many rows more, and what stands there.
+    below: dict[int, tuple[int, str]] = {}
     for at, cells in enumerate(table.rows):
         below = {} if at in table.sections else {c: (n - 1, text) for c, (n, text) in below.items() if n > 1}
         reaching = {**below}

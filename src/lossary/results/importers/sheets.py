@@ -65,7 +65,8 @@ def tables_of(grid: Grid, where: str) -> list[Grid]:
     """
     found = []
     for block in _blocks(grid):
-        found += [_checked(part, where) for part in _beside_one_another(_titled(block, grid.title))]
+        parts = _beside_one_another(_titled(block, grid.title))
+        found += [_checked(_with_named_levels(part), where) for part in parts]
     return found
 
 
@@ -114,15 +115,37 @@ def _is_number(cell: str) -> bool:
     return read_cell(unlink(cell)[0]).number is not None
 
 
+def _is_title(block: Grid, at: int) -> bool:
+    """Whether a row is a text alone, and no heading of a column of numbers, as pandas writes above a nameless index."""
+    filled = [column for column, cell in enumerate(block.rows[at]) if cell]
+    if len(filled) != 1:
+        return False
+    [column] = filled
+    below = [row[column] for row in block.rows[at + 1 :] if len(row) > column and row[column]]
+    return column == 0 or not below or not all(map(_is_number, below))
+
+
 def _titled(block: Grid, title: str) -> Grid:
     """A block without the texts alone on their rows above its header; the last of them is its title."""
-    start = next((at for at, row in enumerate(block.rows) if sum(map(bool, row)) > 1), 0)
+    start = next((at for at in range(len(block.rows)) if not _is_title(block, at)), 0)
     titles = [next(cell for cell in row if cell) for row in block.rows[:start]]
     if not start or len(block.rows) - start < 2:
         return replace(block, title=title)
     return replace(
         block, title=titles[-1], rows=block.rows[start:], lines=block.lines[start:], first_line=block.line(start)
     )
+
+
+def _with_named_levels(block: Grid) -> Grid:
+    """Several columns of an index that have no heading, called as pandas calls them, so that a map can name them."""
+    count = next((at for at, cell in enumerate(block.rows[0]) if cell), 0)
+    if count < 2 or not all(all(map(_is_text, row[:count])) for row in block.rows[1:]):
+        return block
+    return replace(block, rows=[[*(f"level_{at}" for at in range(count)), *block.rows[0][count:]], *block.rows[1:]])
+
+
+def _is_text(cell: str) -> bool:
+    return bool(cell) and not _is_number(cell)
 
 
 def _beside_one_another(block: Grid) -> list[Grid]:

@@ -57,7 +57,6 @@ class StopRow:
     """A dataset: how many of its frozen examples were looked at, and what they answer."""
 
     dataset: str
-    is_total: bool
     part: float
     examples: str
     value: str
@@ -224,7 +223,6 @@ def _stop(place: int, answers: Sequence[SequentialAnswer]) -> StopView:
         rows=[
             StopRow(
                 dataset=_place(a),
-                is_total=a.dataset is None,
                 part=a.examples / a.available if a.available else 0.0,
                 examples=f"{a.examples:,} of {a.available:,}",
                 value="—" if a.value is None else f"{a.value:+.4f}",
@@ -265,16 +263,16 @@ def _fitted(table: Table, found: Mixtures, title: str) -> EffectsView:
     total = TOTAL if found.weighting == "validation_share" else "total macro"
     others = [e for e in found.effects if e.share != e.dataset and (e.shown or e.dataset is None)]
     others.sort(key=lambda effect: (effect.dataset is not None, -abs(effect.value)))
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
     for fitted in found.fits:
         effect = own.get(fitted.dataset)
         said = fitted.reason or ("see below" if effect is None else effect_text(effect))
-        errors = ["—" if value is None else f"{value:.4f}" for value in (fitted.error, fitted.mean_error)]
-        rows.append((total if fitted.dataset is None else plain(fitted.dataset), plain(said), *errors))
+        error, mean = ("—" if value is None else f"{value:.4f}" for value in (fitted.error, fitted.mean_error))
+        rows.append((total if fitted.dataset is None else plain(fitted.dataset), plain(said), error, mean))
     return EffectsView(
         title=title,
         chart=_effects_chart(table, list(own.values())),
-        rows=[(name, said, error, mean) for name, said, error, mean in rows],
+        rows=rows,
         others=[
             (total if e.dataset is None else plain(e.dataset), plain(e.share), effect_text(e))
             for e in others[:_MOST_EFFECTS]
