@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossary.cli.common import KeepOption, OpenStudy, SetOption, StudyArgument, open_study
+from lossary.cli.common import KeepOption, OpenStudy, SetOption, StudyArgument, check_format, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lossary.planning.estimates import Timed
     from lossary.planning.model import Item
+    from lossary.planning.sample_size import SampleSizes
 
 __all__ = ["plan"]
 
@@ -36,9 +37,14 @@ def plan(
             "of bits a byte where no two scored runs share a vocabulary."
         ),
     ] = None,
+    # Eager: whether a study at a URL is written to is known before it is opened.
+    write: Annotated[
+        bool,
+        typer.Option("--write", is_eager=True, help="With --see: write the table [validation] into the study file."),
+    ] = False,
     format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:
-    """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes nothing.
+    """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes nothing but --write.
 
     Sources are looked into. Exit code 2 if a change is refused because it would lose what stands, 3 if a source or a
     device cannot be used.
@@ -46,21 +52,23 @@ def plan(
     import json
     from dataclasses import asdict
 
-    from lossary.errors import UsageError
     from lossary.planning.estimates import estimate
     from lossary.planning.plan import make_plan
     from lossary.planning.sample_size import sample_sizes
     from lossary.planning.text import estimate_lines, plan_lines, plan_value, sample_lines
 
-    if format not in ("text", "json"):
-        raise UsageError(f"no format is called {format!r}", where="--format", hint="Known: text, json.")
+    check_format(format)
+    _refuse_beside_write(write, see, changes)
     opened = open_study(study, changes)
     found = make_plan(opened.study, opened.folder, keep=keep_prepared or (), looks=True)
     timed = _timed(opened) if time else None
     sizes = estimate(opened.study, opened.folder, timed)
     samples = None if see is None else sample_sizes(opened.study, opened.folder, see, sizes)
     if format == "json":
-        more = {} if samples is None else {"see": asdict(samples) | {"validation": samples.validation}}
+        more: dict[str, object] = (
+            {} if samples is None else {"see": asdict(samples) | {"validation": samples.validation}}
+        )
+        more |= {"written": _written(study, opened, samples, keep_prepared)} if samples and write else {}
         typer.echo(json.dumps(plan_value(found, sizes) | more, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         for line in plan_lines(found.items):
@@ -74,10 +82,42 @@ def plan(
         typer.echo("")
         for line in [*estimate_lines(sizes), *([] if samples is None else ["", *sample_lines(samples)])]:
             typer.echo(line)
+        if samples and write:
+            for line in ["", *_written(study, opened, samples, keep_prepared)]:
+                typer.echo(line)
     if found.refused:
         raise typer.Exit(2)
     if found.unusable:
         raise typer.Exit(3)
+
+
+def _refuse_beside_write(write: bool, see: float | None, changes: list[str] | None) -> None:
+    from lossary.errors import UsageError
+
+    if write and see is None:
+        raise UsageError("--write writes what a difference takes", where="--write", hint="Give --see DIFFERENCE.")
+    if write and changes:
+        raise UsageError(
+            "--write and --set cannot be given together",
+            hint="Put what --set says into the study file first: what is planned is to stand in it.",
+        )
+
+
+def _written(study: Path, opened: OpenStudy, samples: "SampleSizes", keep: "Sequence[str] | None") -> list[str]:
+    """Writes the table [validation]; says what becomes of frozen examples."""
+    from lossary.editing.validation import plan_validation
+    from lossary.lease import STUDY, hold
+    from lossary.planning.text import plan_lines
+    from lossary.study_file import find_study_file
+
+    file = find_study_file(study)
+    with hold(opened.folder, STUDY):
+        planned = plan_validation(file, opened.folder, samples, keep=keep or ())
+        if not planned.is_new:
+            return [f"{file.name} has this table [validation] already; {planned.told}"]
+        planned.document.write()
+    said = f"written to {file.name}: the table [validation]; totals are weighted by its shares from now on"
+    return [*plan_lines(planned.items), said, planned.told]
 
 
 def _listed(items: "Sequence[Item]") -> str:

@@ -36,7 +36,8 @@ def study_at_hand(ctx: typer.Context, study: Any) -> Any:
     from lossary.remote.wants import Wants
 
     verb = str(ctx.info_name)
-    use = Use.WRITE if verb in _WRITING else Use.FOLLOW if verb in ("watch", "serve") else Use.READ
+    writes = verb in _WRITING or ctx.params.get("write", False)
+    use = Use.WRITE if writes else Use.FOLLOW if verb in ("watch", "serve") else Use.READ
     wants = Wants[(_WRITING | _READING).get(verb, "TABLES")]
     root = ctx.with_resource(local_study(study, use, wants, doing=verb, note=_note))
     if use is not Use.WRITE:

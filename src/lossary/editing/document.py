@@ -8,7 +8,7 @@ document.write()
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,22 @@ class StudyDocument:
         if self.has_shares(section):
             del self._shares(section)[name]
             del self.wanted[section]["shares"][name]
+
+    def put_validation(self, examples: int, shares: Mapping[str, int]) -> None:
+        """Sets how many validation examples there are, and the weight of each dataset of the study in them."""
+        if "validation" not in self.wanted:
+            self.toml["validation"] = tomlkit.table()
+        table, wanted = self._table("validation"), self.wanted.setdefault("validation", {})
+        table["examples"] = wanted["examples"] = examples
+        if wanted.get("shares") != shares:
+            stand = wanted["shares"] if self.has_shares("validation") else {}
+            # Weights that are there keep their places and comments.
+            if stand.keys() == shares.keys():
+                for name, share in shares.items():
+                    self._shares("validation")[name] = share
+            else:
+                table["shares"] = _item(dict(shares))
+            wanted["shares"] = dict(shares)
 
     def has_shares(self, section: str) -> bool:
         return isinstance(self.wanted.get(section, {}).get("shares"), dict)

@@ -1,7 +1,7 @@
 """How many validation examples would show a difference of a size: from the paired spread of runs that were scored.
 
     found = sample_sizes(study, folder, 0.005)
-    found.validation                  # the table [validation] that has them
+    found.validation                  # the table [validation] that has them, which editing/validation.py writes
 
 By `statistics/power.py`, for each of D datasets: the spread is the largest of all pairs with the base, the level is
 α/(2D), the first one of Holm over the datasets. Runs of the study's own vocabulary are the pilot where two of them were
@@ -60,10 +60,17 @@ class SampleSizes:
     @property
     def validation(self) -> str:
         """The table that has just what every dataset needs, as TOML; empty where that is not known or not to be had."""
-        if self.own_shares is None or self.visible is not None:
+        if not self.weights:
             return ""
-        weights = ", ".join(f'"{need.name}" = {need.needed}' for need in self.datasets)
+        weights = ", ".join(f'"{name}" = {needed}' for name, needed in self.weights.items())
         return f"[validation]\nexamples = {self.own_shares}\nshares = {{ {weights} }}\n"
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """What every dataset needs; empty where that is not known or not to be had."""
+        if self.own_shares is None or self.visible is not None:
+            return {}
+        return {need.name: need.needed or 0 for need in self.datasets}
 
     @property
     def visible(self) -> float | None:

@@ -128,13 +128,13 @@ def plan_value(plan: Plan, sizes: Estimates) -> dict[str, Any]:
 
 
 _FROZEN = (
-    "Frozen examples stay while runs depend on them: with this table in the study file `lossary run --new-generation` "
-    "keeps all that stands, and makes examples and runs anew."
+    "Frozen examples stay while runs depend on them: with this table in the study file (`--write` puts it there) "
+    "`lossary run --new-generation` keeps all that stands, and makes examples and runs anew."
 )
 
 
-def sample_lines(found: SampleSizes) -> list[str]:
-    """What it takes to see a difference, and the table [validation] that has it."""
+def sample_lines(found: SampleSizes, *, writes: bool = False) -> list[str]:
+    """What it takes to see a difference, and the table [validation] that has it, and how to have it."""
     rows: list[tuple[str, ...]] = [("dataset", "pilot", "deviation", "needed", "at most", "spread of")]
     for need in found.datasets:
         deviation = "—" if need.deviation is None else f"{need.deviation:.3f}"
@@ -154,7 +154,7 @@ def sample_lines(found: SampleSizes) -> list[str]:
             f"  {run}: {keeping:,.0f} s or {own:,.0f} s an evaluation" for run, (keeping, own) in found.seconds.items()
         ]
         lines += ["", *(found.validation.splitlines() or _lacking_lines(found))]
-        lines += [_FROZEN] if found.validation else []
+        lines += [_FROZEN] if found.validation and not writes else []
     return [*lines, *(f"note: {note}" for note in found.notes)]
 
 

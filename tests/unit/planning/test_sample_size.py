@@ -15,6 +15,7 @@ from tests.scored import score_run
 from typer.testing import CliRunner
 
 from lossary.cli.main import app
+from lossary.data.validation import prepare_examples
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.planning.estimates import Estimates
@@ -153,6 +154,66 @@ def test_the_verb_says_it_in_text_and_json(scored: Path) -> None:
     value = json.loads(CliRunner().invoke(app, ["plan", str(scored), "--see", "0.05", "-f", "json"]).stdout)
     assert all(need["available"] for need in value["see"]["datasets"])
     assert value["see"]["difference"] == 0.05
+
+
+@pytest.fixture
+def piloted(prepared: tuple[Any, StudyFolder], tmp_path: Path) -> Path:
+    """As `scored`, with as many examples as a pilot takes."""
+    folder = StudyFolder(tmp_path / "piloted")
+    shutil.copytree(prepared[1].root, folder.root)
+    text = folder.study_file.read_text().replace("examples = 60", "examples = 200  # at first\nmax_fraction = 0.9")
+    folder.study_file.write_text("# head\n" + text)
+    prepare_examples(load_study(folder.study_file), folder)
+    score_run(folder, "torch_a")
+    score_run(folder, "tf_a", mean=4.0)
+    return folder.root
+
+
+def plan_and_write(root: Path, difference: str, *more: str) -> tuple[str, object]:
+    done = CliRunner().invoke(app, ["plan", str(root), "--see", difference, "--write", *more])
+    return done.stdout, done.exception
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        "shares = { pairs = 0.25, stories = 0.5, lines = 0.25 }  # ours",
+        'shares = "train"  # ours',
+        "[validation.shares]  # ours\npairs = 1\nstories = 2\nlines = 1",
+    ],
+)
+def test_the_table_is_written_into_the_study_file_whose_form_stays(piloted: Path, shares: str) -> None:
+    file = piloted / "study.toml"
+    file.write_text(file.read_text().replace("shares = { pairs = 0.25, stories = 0.5, lines = 0.25 }", shares))
+    told, refused = plan_and_write(piloted, "1.0")
+    assert refused is None
+    written = file.read_text()
+    table = tomllib.loads(written)["validation"]
+    assert table["shares"].keys() == {"pairs", "stories", "lines"}
+    assert table["examples"] == sum(table["shares"].values())
+    assert table["max_fraction"] == 0.9
+    assert all(comment in written for comment in ("# head", "# at first", "# ours"))
+    assert "examples stay as they were frozen: runs depend on them" in told
+    assert "--new-generation` keeps all that stands apart" in told
+    again, _ = plan_and_write(piloted, "1.0")
+    assert "has this table [validation] already" in again
+    assert file.read_text() == written
+
+
+def test_nothing_is_written_of_what_cannot_stand(piloted: Path) -> None:
+    file = piloted / "study.toml"
+    before = file.read_bytes()
+    _, lacking = plan_and_write(piloted, "0.001")
+    assert "pairs, stories, lines: fewer examples than it takes" in str(lacking)
+    assert file.read_bytes() == before
+    for more in (("--set", "seed=4"), ()):
+        command = ["plan", str(piloted), "--write", *more, *(["--see", "1.0"] if more else [])]
+        assert isinstance(CliRunner().invoke(app, command).exception, UsageError)
+    file.write_text(file.read_text().replace("seed = 3", "seed = 4"))
+    changed = file.read_bytes()
+    _, lost = plan_and_write(piloted, "1.0")
+    assert "nothing was written: this would lose what stands" in str(lost)
+    assert file.read_bytes() == changed
 
 
 def test_without_two_runs_there_is_no_pilot(study: Path) -> None:
