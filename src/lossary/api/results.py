@@ -165,8 +165,13 @@ class TableResult(_Rows):
         except KeyError:
             raise _unknown("metric", metric, self.metrics) from None
 
-    def value(self, run: str, dataset: str, metric: "Metric") -> float | None:
-        """The number alone: nats a target, or a fraction from 0 to 1; None where there is none (`cell` says why)."""
+    def value(self, run: str, dataset: str | None, metric: "Metric") -> float | None:
+        """The number alone: nats a target, or a fraction from 0 to 1; None where there is none (`cell` says why).
+
+        `dataset` None is the total by validation share.
+        """
+        if dataset is None:
+            return self.total(run, metric).value
         return self.cell(run, dataset, metric).value
 
     def total(self, run: str, metric: "Metric", weighting: "Weighting" = "validation_share") -> "Total":

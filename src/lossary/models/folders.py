@@ -52,6 +52,7 @@ def recognise(path: Path) -> FolderModel:
             return _tensorflow_1(path, Bundle(prefix))
         if not path.exists():
             raise CheckpointError("there is no such file or folder", where=str(path))
+        _refuse_adapter(path)
         what, hint = _told_by_suffix(path)
         raise CheckpointError(f"not recognised as a checkpoint: {what}", where=str(path), hint=hint)
     config = read_config(path)
@@ -149,6 +150,18 @@ def _refuse_code(path: Path, config: dict[str, Any]) -> None:
     attention = config.get("attn_implementation") or config.get("_attn_implementation")
     if isinstance(attention, str) and "/" in attention:
         raise CheckpointError(f"it asks for attention code from elsewhere: {attention!r}", where=where)
+    if isinstance(method := config.get("quantization_config"), dict):
+        raise CheckpointError(
+            f"its weights are quantised ({method.get('quant_method') or 'quantization_config'}); opened are those of "
+            "16 bits or more",
+            where=where,
+            hint="Load it as its makers say, and give the model and its tokenizer to lossary.evaluate in Python, or "
+            "save what model.dequantize() gives.",
+        )
+    _refuse_adapter(path)
+
+
+def _refuse_adapter(path: Path) -> None:
     if (path / "adapter_config.json").is_file():
         raise CheckpointError(
             "it is an adapter of PEFT, not a whole model",

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from lossary.errors import CheckpointError
 from lossary.files import read_json
 
-__all__ = ["check_finite", "read_tensors", "read_weights", "some"]
+__all__ = ["check_finite", "quantised", "read_tensors", "read_weights", "some"]
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _KINDS: dict[str, np.dtype[Any]] = {
@@ -57,13 +57,8 @@ def _read_parts(folder: Path, index: Path) -> dict[str, NDArray[np.float32]]:
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
     """The tensors of one file. CheckpointError if it is damaged or holds what is no floating point number."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError, KeyError) as error:
-        raise CheckpointError(f"not readable: {error}", where=str(path)) from None
-    other = sorted({kind for kind in kinds.values() if kind not in _KINDS})
-    if other:
+    kinds = _kinds(path)
+    if other := sorted({kind for kind in kinds.values() if kind not in _KINDS}):
         raise CheckpointError(
             f"its tensors are {', '.join(other)}, not floating point numbers of 16 bits or more",
             where=str(path),
@@ -75,6 +70,19 @@ def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
         header: dict[str, Any] = json.loads(file.read(size))
     data = np.memmap(path, np.uint8, "r", offset=8 + size) if path.stat().st_size > 8 + size else np.zeros(0, np.uint8)
     return {name: _array(data, header[name]) for name in kinds}
+
+
+def quantised(path: Path) -> dict[str, str]:
+    """Tensors of one file that are no floating point numbers of 16 bits or more, with what they are."""
+    return {name: kind for name, kind in _kinds(path).items() if kind not in _KINDS}
+
+
+def _kinds(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        raise CheckpointError(f"not readable: {error}", where=str(path)) from None
 
 
 def _array(data: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[np.float32]:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.families import FAMILIES, make_examples, make_model
+from safetensors.torch import load_file, save_file
 
 from lossary.backends.torch.huggingface import open_huggingface
 from lossary.backends.torch.scorer import HuggingFaceScorer
-from lossary.errors import CheckpointError
+from lossary.errors import CheckpointError, UsageError
 from lossary.models.folders import recognise, step_of_folder
 
 pytestmark = pytest.mark.frameworks
@@ -166,3 +167,50 @@ def test_the_step_is_in_the_name_or_in_what_a_trainer_wrote(name: str, step: int
     assert step_of_folder(folder) == step
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": 40}))
     assert step_of_folder(folder) == 40
+
+
+@pytest.mark.parametrize(("before", "inside"), [("module.", ""), ("_orig_mod.module.", ""), ("", "_orig_mod.")])
+def test_names_that_wrappers_gave_are_read_without_them(before: str, inside: str, tmp_path: Path) -> None:
+    model = make_model("BERT")
+    state = {before + name.replace("encoder.", f"encoder.{inside}"): value for name, value in model.state_dict().items()}
+    scorer = open_huggingface(pickled(tmp_path / "wrapped", state))
+    assert np.array_equal(nats(scorer, "BERT"), nats(HuggingFaceScorer(model), "BERT"))
+    assert [note.partition(":")[0] for note in scorer.notes] == ["names of its weights are read without what wraps them"]
+
+
+def test_weights_that_mean_something_else_are_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "layers")
+    change_config(folder, num_hidden_layers=1)
+    with pytest.raises(CheckpointError, match=r"have no place in the model .*: bert\.encoder\.layer\.1\."):
+        open_huggingface(folder)
+    change_config(saved(tmp_path / "method"), quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(CheckpointError, match=r"its weights are quantised \(gptq\)"):
+        recognise(tmp_path / "method")
+    name = "bert.encoder.layer.0.intermediate.dense.weight"
+    state = make_model("BERT").state_dict()
+    with pytest.raises(CheckpointError, match=rf"1 of its parameters are quantised \(int8\).*: {name}"):
+        open_huggingface(pickled(tmp_path / "pickled", state | {name: (state[name] * 100).to(torch.int8)}))
+    folder = saved(tmp_path / "eight")
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {name: tensors[name].to(torch.float8_e4m3fn)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"1 of its parameters are quantised \(F8_E4M3\).*: {name}"):
+        open_huggingface(folder)
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="it is an adapter of PEFT"):
+        recognise(tmp_path / "alone")
+
+
+def test_weights_of_another_kind_are_named(tmp_path: Path) -> None:
+    state = make_model("BERT").state_dict()
+    scorer = open_huggingface(pickled(tmp_path / "more", state | {"bert.other.weight": torch.zeros(3)}))
+    assert scorer.notes == ["not of BertForMaskedLM, and not used: bert.other.weight"]
+
+
+def test_an_encoder_that_is_called_causal_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    change_config(folder, architectures=["BertLMHeadModel"])
+    with pytest.raises(UsageError, match="BertLMHeadModel is scored as a causal model, and sees the pieces"):
+        nats(open_huggingface(folder), "BERT")
+    change_config(folder, is_decoder=True)
+    assert np.isfinite(nats(open_huggingface(folder), "BERT")).all()

@@ -7,6 +7,7 @@ config.json says the class. Weights are safetensors, whole or in parts; a pytorc
 """
 
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from lossary.backends.torch.targets import usable_device
 from lossary.errors import CheckpointError, DataError
 from lossary.files import read_json
 from lossary.models.folders import recognise
+from lossary.models.tensors import quantised, some
 from lossary.models.tf_bert import GELU_NOTE, read_tf_bert
 from lossary.study import Precision
 from lossary.vocabulary.api import Vocabulary
@@ -32,6 +34,8 @@ _BROKEN = (
     *(OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, EOFError),
     *(SafetensorError, pickle.UnpicklingError),
 )
+# What compilation and parallel training put into the names of parameters; what is computed is the same.
+_WRAPPERS = {r"^(?:module\.|_orig_mod\.)+": "", r"\._orig_mod\.": "."}
 
 
 def open_huggingface(
@@ -58,7 +62,8 @@ def open_huggingface(
         _check_parts(folder)
         source = {"pretrained_model_name_or_path": folder, "local_files_only": True, "weights_only": True}
         kind = getattr(transformers, found.architecture)
-        model, notes = _load(kind, folder, source, torch.float32 if precision == "fp32" else "auto"), []
+        model, notes = _load(kind, folder, source, torch.float32 if precision == "fp32" else "auto")
+        _check_kinds(model, folder)
     _check_finite(model, folder)
     scorer = HuggingFaceScorer(model.to(place), vocabulary, precision=precision)
     scorer.notes += notes
@@ -74,10 +79,37 @@ def _load_tf_bert(prefix: Path) -> tuple[Any, list[str]]:
         "config": transformers.BertConfig.from_dict(made.config),
         "state_dict": {name: torch.from_numpy(value) for name, value in made.parameters.items()},
     }
-    return _load(kind, prefix, source, torch.float32), [GELU_NOTE] if made.config["hidden_act"] == "gelu_new" else []
+    model, notes = _load(kind, prefix, source, torch.float32)
+    return model, notes + ([GELU_NOTE] if made.config["hidden_act"] == "gelu_new" else [])
 
 
-def _load(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> Any:
+def _load(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> tuple[Any, list[str]]:
+    """The model, and what to know of how its file was read. CheckpointError unless all of its parameters are there."""
+    model, info = _from_pretrained(kind, folder, source, dtype)
+    wrapped = [name for name in info["unexpected_keys"] if _plain_name(name) != name]
+    if wrapped:
+        model, info = _from_pretrained(kind, folder, {**source, "key_mapping": _WRAPPERS}, dtype)
+    missing, more = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    if missing:
+        instead = f"The file has {some(more)}, which the class has not: is it of another class? " if more else ""
+        raise CheckpointError(
+            f"{len(missing)} parameters of {kind.__name__} are missing: {some(missing)}",
+            where=str(folder),
+            hint=f"{instead}A model without its head over the vocabulary cannot be scored.",
+        )
+    # Another layer of a kind that the model has: scored would be a part of what was trained.
+    own = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
+    if cut := [name for name in more if re.sub(r"\d+", "0", name) in own]:
+        raise CheckpointError(
+            f"{len(cut)} parameters of its file have no place in the model that config.json describes: {some(cut)}",
+            where=str(folder),
+            hint="Are there fewer layers in config.json than were trained? Its numbers have to be those of the weights.",
+        )
+    notes = [f"names of its weights are read without what wraps them: {wrapped[0]}"] if wrapped else []
+    return model, notes + ([f"not of {kind.__name__}, and not used: {some(more)}"] if more else [])
+
+
+def _from_pretrained(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> tuple[Any, dict[str, Any]]:
     with _silent():
         try:
             model, info = kind.from_pretrained(**source, dtype=dtype, output_loading_info=True)
@@ -86,14 +118,39 @@ def _load(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> Any:
             raise CheckpointError(
                 f"transformers cannot open it as {kind.__name__}: {said}", where=str(folder)
             ) from None
-    if missing := sorted(info["missing_keys"]):
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise CheckpointError(
-            f"{len(missing)} parameters of {kind.__name__} are missing: {', '.join(missing[:4])}{more}",
-            where=str(folder),
-            hint="A model without its head over the vocabulary cannot be scored.",
-        )
-    return model
+    return model, info
+
+
+def _plain_name(name: str) -> str:
+    for wrapper, plain in _WRAPPERS.items():
+        name = re.sub(wrapper, plain, name)
+    return name
+
+
+def _check_kinds(model: torch.nn.Module, folder: Path) -> None:
+    """Integers and 8-bit floats mean nothing without their scales; transformers widens them as they stand."""
+    own = {name for name, _ in model.named_parameters()}
+    for path in sorted([*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]):
+        found = quantised(path) if path.suffix == ".safetensors" else _pickled_kinds(path)
+        if narrow := {name: kind for name, kind in found.items() if _plain_name(name) in own}:
+            kinds = ", ".join(sorted(set(narrow.values())))
+            raise CheckpointError(
+                f"{len(narrow)} of its parameters are quantised ({kinds}), without what their scales are: "
+                f"{some(narrow)}",
+                where=str(path),
+                hint="Save the weights as float32, float16 or bfloat16.",
+            )
+
+
+def _pickled_kinds(path: Path) -> dict[str, str]:
+    """The same of a pickled file, of which no value is read."""
+    state = torch.load(path, map_location="meta", weights_only=True)
+    tensors = {name: value.dtype for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return {
+        name: str(kind).removeprefix("torch.")
+        for name, kind in tensors.items()
+        if not kind.is_floating_point or kind.itemsize < 2
+    }
 
 
 def _check_parts(folder: Path) -> None:

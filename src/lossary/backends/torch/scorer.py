@@ -11,6 +11,7 @@ logits are computed from there on, and a note says so.
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -175,6 +176,8 @@ class HuggingFaceScorer:
         few = trimmed(examples.take(np.resize(shortest, 2)))
         inputs = inputs_of(few, pad_id=self._pad_id, device=self._device)
         expected = self._forward(inputs, full).logits
+        if self.language == "clm":
+            self._check_causal(few, expected)
         for way in _ways(self.model):
             try:
                 found = self._forward(inputs, way).logits
@@ -187,6 +190,19 @@ class HuggingFaceScorer:
                 return way
         self.notes.append(f"{type(self.model).__name__} is not scored on targets only: all logits are computed, slower")
         return full
+
+    def _check_causal(self, few: Examples, logits: torch.Tensor) -> None:
+        """Of an encoder that is called a decoder the last piece changes what stands before it."""
+        changed, rows = few.token_ids.copy(), np.arange(len(few))
+        changed[rows, few.lengths - 1] = (changed[rows, few.lengths - 1] + 1) % self.num_outputs
+        inputs = inputs_of(replace(few, token_ids=changed), pad_id=self._pad_id, device=self._device)
+        found = self._forward(inputs, _Way("full", _as_it_is, is_gathered=False)).logits
+        before = (few.positions < few.lengths[:, None] - 1)[few.weights > 0]
+        if not _is_same(found[before], logits[before]):
+            raise UsageError(
+                f"{type(self.model).__name__} is scored as a causal model, and sees the pieces that it predicts",
+                hint="Does its config.json lack is_decoder = true? A masked model is of another class.",
+            )
 
     def _check(self, examples: Examples) -> None:
         most = int(max(examples.token_ids.max(initial=0), examples.labels.max(initial=0)))
@@ -213,7 +229,8 @@ class HuggingFaceScorer:
         if size > self.num_outputs:
             raise UsageError(
                 f"the tokenizer ({self.vocabulary.title}) has {size:,} pieces, and the model {self.num_outputs:,}",
-                hint="It is not the model's own tokenizer.",
+                hint="It is not the model's own tokenizer, or pieces were added to it and the model was not resized "
+                "(model.resize_token_embeddings).",
             )
         if size < self.num_outputs:
             self.notes.append(
