@@ -67,6 +67,7 @@ def test_a_table_is_that_of_show_and_export(study: Path) -> None:
         assert table.cell(cell["run"], cell["dataset"], cell["metric"]).reason == cell["reason"]
     for total in exported["totals"]:
         assert table.total(total["run"], total["metric"], total["weighting"]).value == total["value"]
+    assert table.value("tf_xxl", None, "mlm_loss") == table.total("tf_xxl", "mlm_loss").value
     of_total = table.delta("tf_xxl", None, "mlm_loss")
     assert (of_total.base, of_total.dataset) == ("torch_xxl", None)
     assert of_total.value is not None
