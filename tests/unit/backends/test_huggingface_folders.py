@@ -172,10 +172,14 @@ def test_the_step_is_in_the_name_or_in_what_a_trainer_wrote(name: str, step: int
 @pytest.mark.parametrize(("before", "inside"), [("module.", ""), ("_orig_mod.module.", ""), ("", "_orig_mod.")])
 def test_names_that_wrappers_gave_are_read_without_them(before: str, inside: str, tmp_path: Path) -> None:
     model = make_model("BERT")
-    state = {before + name.replace("encoder.", f"encoder.{inside}"): value for name, value in model.state_dict().items()}
+    state = {
+        before + name.replace("encoder.", f"encoder.{inside}"): value for name, value in model.state_dict().items()
+    }
     scorer = open_huggingface(pickled(tmp_path / "wrapped", state))
     assert np.array_equal(nats(scorer, "BERT"), nats(HuggingFaceScorer(model), "BERT"))
-    assert [note.partition(":")[0] for note in scorer.notes] == ["names of its weights are read without what wraps them"]
+    assert [note.partition(":")[0] for note in scorer.notes] == [
+        "names of its weights are read without what wraps them"
+    ]
 
 
 def test_weights_that_mean_something_else_are_refused(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _load(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> tuple[
         raise CheckpointError(
             f"{len(cut)} parameters of its file have no place in the model that config.json describes: {some(cut)}",
             where=str(folder),
-            hint="Are there fewer layers in config.json than were trained? Its numbers have to be those of the weights.",
+            hint="Has config.json fewer layers than were trained? Its numbers have to be those of the weights.",
         )
     notes = [f"names of its weights are read without what wraps them: {wrapped[0]}"] if wrapped else []
     return model, notes + ([f"not of {kind.__name__}, and not used: {some(more)}"] if more else [])
