@@ -13,8 +13,13 @@ from lossary.results.records import ScoreHeader, write_scores
 __all__ = ["score_run"]
 
 
-def score_run(folder: StudyFolder, run: str, *, step: int = 12, mean: float = 3.0, has_sop: bool = True) -> pa.Table:
-    """Writes and returns scores of one run: half of its predictions are right, nats lie around `mean`."""
+def score_run(
+    folder: StudyFolder, run: str, *, step: int = 12, mean: float = 3.0, has_sop: bool = True, weights: str = ""
+) -> pa.Table:
+    """Writes and returns scores of one run: half of its predictions are right, nats lie around `mean`.
+
+    `weights` is the digest of those of its checkpoint, if there is one.
+    """
     validation = load_validation(folder)
     examples, rng = validation.examples, np.random.default_rng(zlib.crc32(f"{run}{step}{mean}".encode()))
     rows: list[dict[str, object]] = []
@@ -47,7 +52,7 @@ def score_run(folder: StudyFolder, run: str, *, step: int = 12, mean: float = 3.
         step=step,
         validation_digest=validation.digest,
         tokenizer_digest=validation.manifest["tokenizer_digest"],
-        weights_digest=f"blake2b:{run}",
+        weights_digest=weights or f"blake2b:{run}",
         backend="torch",
         device="cpu",
         precision="fp32",

@@ -21,6 +21,7 @@ TRACEBACK_VARIABLE = "LOSSARY_TRACEBACK"
 # What stands for a file's name in errors of a stream.
 STREAMS = {1: "standard output", 2: "standard error"}
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OTHER_KIND = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 _HINTS = {
     errno.EACCES: "Give yourself the permission, or use a folder of your own.",
     errno.EPERM: "Give yourself the permission, or use a folder of your own.",
@@ -123,9 +124,24 @@ def _refused(error: BaseException, code: int | None) -> MachineError:
         message = f"{message}: {_first_line(error)}"
     details = [message, *getattr(error, "__notes__", [])]
     hint = _HINTS.get(code or 0)
+    if code in _OTHER_KIND and where is not None and (found := _of_other_kind(Path(where))) is not None:
+        where, details = str(found[0]), [found[1]]
+        hint = "Move it away, or put what was there in its place."
     if code in _FULL and where not in STREAMS.values():
         hint = f"Free space{_free(where)}, then run the command again: it goes on where it stopped."
     return MachineError("; ".join(details), where=where, hint=hint)
+
+
+def _of_other_kind(path: Path) -> tuple[Path, str] | None:
+    """What stands in the way of a file or a folder, because it is the other, or a link to nothing."""
+    if path.is_dir():
+        return path, "a file is expected here, and there is a folder"
+    for found in (path, *path.parents):
+        if found.is_symlink() and not found.exists():
+            return found, f"a link leads to {os.readlink(found)}, which is not there"
+        if found.exists():
+            return None if found.is_dir() else (found, "a folder is expected here, and there is a file")
+    return None
 
 
 def _free(where: str | None) -> str:

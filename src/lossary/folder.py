@@ -4,6 +4,7 @@ A study's folder is plain files. Only names that the study file has accepted bec
 path leaves the folder. What was made of a dataset lies under the name that it is drawn as (naming.py).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,16 @@ class StudyFolder:
     def ending(self, run: str, stage: str) -> Path:
         """The error that ended a stage of a run; not there after one that came to its end."""
         return self.logs / f"{run}.{stage}.ended.json"
+
+    def said_of(self, run: str) -> list[Path]:
+        """What goes by the name of a run outside its folder: logs, jobs and endings of stages, a lease that is left.
+
+        Names may hold dots: those of run `a` are not those of a run `a.train`.
+        """
+        name = re.compile(rf"{re.escape(run)}\.(train|evaluate|time)(\.rank\d+)?\.(log|job\.json|ended\.json)")
+        found = sorted(path for path in self.logs.glob("*") if name.fullmatch(path.name))
+        lease = self.leases / f"run-{run}.json"
+        return [*found, lease] if lease.is_file() else found
 
     @property
     def leases(self) -> Path:

@@ -43,8 +43,7 @@ def finished(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> tuple[Study
     # The study is shared: other tests may have left a diagnosis, or a score, in it.
     shutil.copytree(prepared[1].root, tmp_path / "study", ignore=shutil.ignore_patterns("diagnosis", "runs"))
     study, folder = prepared[0], StudyFolder(tmp_path / "study")
-    for run in ("torch_a", "tf_a"):
-        score_run(folder, run)
+    score_run(folder, "tf_a")
     write_json(folder.run("torch_a") / "run.json", {"backend": "torch", "size": "base", "recipe": {"steps": 12}})
     record = {field.name: [1] for field in STEP_SCHEMA} | {"run": ["torch_a"], "dataset": ["lines"]}
     write_steps(folder.steps("torch_a"), pa.table(record))
@@ -69,6 +68,7 @@ def finished(prepared: tuple[Study, StudyFolder], tmp_path: Path) -> tuple[Study
         state={"step": 12, "tokens": 1000, "backend": "torch"},
         tokenizer=open_tokenizer(folder),
     )
+    score_run(folder, "torch_a", weights=weights_digest(weights))
     traces.store(folder.diagnosis / "traces" / "questions", QUESTION)
     # Logs of sides are nobody's numbers.
     write_plain_json(folder.diagnosis / "traces" / "logs" / "side.job.json", {"side": 1})

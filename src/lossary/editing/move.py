@@ -1,8 +1,8 @@
 """A run or a dataset under another name.
 
-A run takes along all that was made of it: what its folder is called is its name, and no file in it changes. A dataset's
-draws, digests and files go by the name that it had when they were made: the study file keeps that as `drawn_as`, and
-nothing else is touched.
+A run takes along all that was made and said of it: what its folder is called is its name, and no file in it changes.
+A dataset's draws, digests and files go by the name that it had when they were made: the study file keeps that as
+`drawn_as`, and nothing else is touched.
 
 The study file is written first; the same command again ends what a crash left.
 """
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lossary.data.parts import known_parts, read_run_record
 from lossary.editing.document import StudyDocument
+from lossary.editing.remove import set_diagnoses_aside
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.study_file import check_name
@@ -52,10 +53,13 @@ def _move_run(document: StudyDocument, folder: StudyFolder, asked: Move) -> list
         document.write()
     elif asked.new not in document.wanted["runs"] or not before.is_dir() or after.exists():
         raise _unknown(document, asked)
+    notes = set_diagnoses_aside(folder, asked.old)
+    for path in folder.said_of(asked.old):
+        path.replace(path.with_name(path.name.replace(asked.old, asked.new, 1)))
     if not before.is_dir():
-        return []
+        return notes
     before.replace(after)
-    return [f"what was made of it is in {after}"]
+    return [f"what was made of it is in {after}", *notes]
 
 
 def _move_dataset(document: StudyDocument, folder: StudyFolder, asked: Move) -> list[str]:

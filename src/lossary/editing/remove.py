@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from lossary.data.parts import read_run_record, runs_with_results
 from lossary.editing.document import StudyDocument
-from lossary.errors import UsageError
+from lossary.errors import DataError, UsageError
+from lossary.files import read_json
 from lossary.folder import StudyFolder
 
-__all__ = ["Removed", "remove", "step_aside"]
+__all__ = ["Removed", "remove", "set_diagnoses_aside", "step_aside"]
 
 
 class Removed(NamedTuple):
@@ -45,9 +46,17 @@ def remove(file: Path, folder: StudyFolder, kind: str, name: str, *, delete: boo
         if users and made.is_dir():
             notes.append(f"what was prepared of it stays: runs were trained on it ({', '.join(users)})")
             return Removed(None, notes)
+    else:
+        notes += set_diagnoses_aside(folder, name)
+        for path in folder.said_of(name):
+            path.unlink(missing_ok=True)
     moved = step_aside(folder, f"{kind[:-1]}-{name}", made)
     if delete and moved is not None:
-        shutil.rmtree(moved)
+        if moved.is_symlink():
+            notes.append(f"a link led to {moved.resolve()}: what is there stays")
+            moved.unlink()
+        else:
+            shutil.rmtree(moved)
         if not any(folder.removed.iterdir()):
             folder.removed.rmdir()
         moved = None
@@ -112,5 +121,30 @@ def step_aside(folder: StudyFolder, name: str, made: Path) -> Path | None:
         number += 1
         target = first.with_name(f"{first.name}.{number}")
     target.parent.mkdir(exist_ok=True)
-    made.replace(target)
+    if made.is_symlink():
+        # It would lead elsewhere from its new place.
+        target.symlink_to(made.resolve())
+        made.unlink()
+    else:
+        made.replace(target)
     return target
+
+
+def set_diagnoses_aside(folder: StudyFolder, run: str) -> list[str]:
+    """Diagnoses that speak of a run by a name that it loses go to removed/: another run may get it. Returns notes."""
+    spoken = [path for path in sorted(folder.diagnosis.glob("*.json")) if run in _sides(path)]
+    for path in spoken:
+        for file in (path, path.with_suffix(".md")):
+            if file.is_file():
+                folder.removed.mkdir(exist_ok=True)
+                file.replace(folder.removed / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-diagnosis-{file.name}")
+    names = ", ".join(path.stem for path in spoken)
+    return [f"diagnoses that speak of {run} are in {folder.removed}: {names}"] if spoken else []
+
+
+def _sides(path: Path) -> Collection[str]:
+    try:
+        sides = read_json(path)["sides"]
+    except (OSError, DataError, KeyError, TypeError):
+        return ()
+    return sides if isinstance(sides, list) else ()

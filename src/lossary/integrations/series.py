@@ -17,6 +17,7 @@ from lossary.study_file import find_study_file, load_study
 from lossary.tables.build import build_table
 from lossary.tables.load import is_imported
 from lossary.tables.model import RunColumn, Table
+from lossary.tables.own_scores import score_files
 
 __all__ = ["TOTAL", "Point", "TrackedRun", "tracked_runs"]
 
@@ -62,7 +63,7 @@ def tracked_runs(study: Path, *, runs: Sequence[str] | None = None) -> list[Trac
 
 
 def _scored_steps(folder: StudyFolder, runs: Sequence[str]) -> list[int]:
-    return sorted({int(file.stem) for run in runs for file in (folder.run(run) / "scores").glob("*.parquet")})
+    return sorted({int(file.stem) for run in runs for file in score_files(folder, run)})
 
 
 def _points(table: Table) -> list[tuple[str, Point]]:

@@ -8,9 +8,10 @@
       spiece.model             the tokenizer, or a tokenizer.json and tokenizer_config.json
 
 `load_checkpoint` also opens what transformers saved, and google-research's files of TensorFlow 1 (`tf_albert.py`).
-A folder appears whole or not at all. Weights are read in any floating point format and held as float32, the vocabulary
-that a folder holds is compared with the study's (`models/vocabularies.py`). Pickled weights and weights that are not
-finite are refused.
+A folder appears whole or not at all, and says of which step and of what training it is: one that was copied from
+elsewhere into the folder of a run is refused. Weights are read in any floating point format and held as float32, the
+vocabulary that a folder holds is compared with the study's (`models/vocabularies.py`). Pickled weights and weights that
+are not finite are refused.
 """
 
 import hashlib
@@ -26,7 +27,15 @@ from safetensors.numpy import save_file
 from lossary.data.json_tokenizer import JSON_FILES
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.errors import CheckpointError, DataError, UsageError
-from lossary.files import check_json, digest_file, read_json, write_directory_atomic, write_json, write_plain_json
+from lossary.files import (
+    check_json,
+    digest_file,
+    digest_json,
+    read_json,
+    write_directory_atomic,
+    write_json,
+    write_plain_json,
+)
 from lossary.models.architectures import EncoderShape, ModelShape, config_of, shape_from, shape_value
 from lossary.models.parameters import Parameters, parameter_table, shape_from_config
 from lossary.models.shapes import AlbertShape
@@ -39,12 +48,15 @@ from lossary.vocabulary.open import TOKENIZER_JSON
 
 __all__ = [
     "Checkpoint",
+    "begun_as",
     "check_checkpoint",
+    "check_place",
     "checkpoint_step",
     "export_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
     "load_own_checkpoint",
+    "misplaced",
     "save_checkpoint",
     "weights_digest",
 ]
@@ -176,8 +188,51 @@ def checkpoint_step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
+def begun_as(record: Mapping[str, Any], step: int) -> str:
+    """The digest of all in a run's `run.json`, as it is stored, that the weights up to a step follow from.
+
+    Settings of nothing are none: what was trained before a key was known stays what it is.
+    """
+    keys = ("description", "datasets", "weights", "start")
+    found = {key: _without_nothing(record.get(key)) for key in keys}
+    return digest_json(found | {"history": [part for part in record["history"] if part["from"] < step]})
+
+
+def _without_nothing(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_nothing(item) for key, item in value.items() if item is not None}
+
+
+def misplaced(path: Path) -> str:
+    """Why a checkpoint in the folder of a run is not that run's at that step; empty if it is, or does not say.
+
+    What is damaged is told by whoever opens it.
+    """
+    try:
+        state, run = read_json(path / _STATE), path.absolute().parent.parent
+        if path.parent.name != "checkpoints" or not path.name.startswith("step-"):
+            return ""
+        if state["step"] != checkpoint_step(path):
+            return f"it is a checkpoint of step {state['step']:,}"
+        record = read_json(run / "run.json") if "begun" in state else None
+        if record is None or state["begun"] == begun_as(record, state["step"]):
+            return ""
+    except (OSError, DataError, KeyError, TypeError, ValueError):
+        return ""
+    return f"it was not trained as {run.name}/run.json says: by its own state it is of run {state['run']!r}"
+
+
+def check_place(path: Path) -> None:
+    """CheckpointError where a checkpoint is `misplaced`."""
+    if why := misplaced(path):
+        hint = "Was it copied from another run or another copy of the study? Put the run's own back, or move it away."
+        raise CheckpointError(why, where=str(path), hint=hint)
+
+
 def check_checkpoint(path: Path) -> bool:
-    """Compares one of lossary's checkpoints with its state; False if some file of it has no digest."""
+    """Compares one of lossary's checkpoints with its state and its place; False if some file of it has no digest."""
+    check_place(path)
     state = _read_object(path / _STATE)
     files = state.get("files", {})
     _check_files(path, state, files)
@@ -269,6 +324,7 @@ def _load_encoder(path: Path, config: Mapping[str, Any], state: dict[str, Any]) 
 def _read_state(path: Path) -> dict[str, Any]:
     """What the folder says of its training: lossary's state, whose digests are compared, or that of a `Trainer`."""
     if (path / _STATE).is_file():
+        check_place(path)
         state = _read_object(path / _STATE)
         _check_files(path, state, [name for name in state.get("files", {}) if name != _MOMENTS])
         return state

@@ -23,6 +23,7 @@ from lossary.naming import Names
 from lossary.planning.model import Item, Plan
 from lossary.results.records import read_header
 from lossary.study import Study
+from lossary.tables.own_scores import is_of_other_weights
 from lossary.training.plan import branch_point, course_of, plan_run, steps_done
 
 __all__ = ["make_plan"]
@@ -248,6 +249,7 @@ class _Planner:
             else:
                 scored = self._header_parts(run)
                 current = all(scored.get(name) == parts.get(name) for name in self.study.datasets)
+                current = current and not is_of_other_weights(self.folder, run, path)
                 yield Item(kind="scores", name=run, fate="kept" if current else "anew")
 
     def _header_parts(self, run: str) -> dict[str, str]:

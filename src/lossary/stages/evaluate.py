@@ -10,7 +10,7 @@ from lossary.errors import CheckpointError, UsageError
 from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.launcher import Listener, Tools, each_run
-from lossary.models.checkpoints import checkpoint_step, list_checkpoints
+from lossary.models.checkpoints import check_place, checkpoint_step, list_checkpoints
 from lossary.scoring.foreign import Foreign, foreign_request
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.stages.runs import needs_of, some_runs
@@ -149,6 +149,7 @@ def check_step(folder: StudyFolder, runs: Sequence[str], step: int) -> None:
 
 def checkpoints_of(folder: StudyFolder, run: str, which: Which | int) -> list[Path]:
     kept = list_checkpoints(folder.checkpoints(run))
-    if which == "all":
-        return kept
-    return kept[-1:] if which == "newest" else [folder.checkpoint(run, which)]
+    chosen = kept if which == "all" else kept[-1:] if which == "newest" else [folder.checkpoint(run, which)]
+    for path in chosen:
+        check_place(path)
+    return chosen

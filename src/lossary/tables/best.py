@@ -18,6 +18,7 @@ from lossary.results.scorefile import ScoreFile
 from lossary.statistics.estimates import Estimate, weighted_mean
 from lossary.study import Study
 from lossary.tables.model import METRICS, WEIGHTINGS, Metric, Weighting, measure_of
+from lossary.tables.own_scores import score_files
 from lossary.tables.scores import file_estimates
 
 __all__ = [
@@ -137,7 +138,7 @@ def step_totals(
     validation = present_validation(study, folder)
     weights = weights_of(study, folder, criterion.weighting, validation)
     files, unscored = dict[int, Path](), dict[int, dict[str, str]]()
-    for path in sorted((folder.run(run) / "scores").glob("*.parquet")):
+    for path in score_files(folder, run):
         if until is not None and int(path.stem) > until:
             continue
         header = read_header(path)

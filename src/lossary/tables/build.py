@@ -32,6 +32,7 @@ from lossary.tables.model import (
     is_across_vocabularies,
     measure_of,
 )
+from lossary.tables.own_scores import every_score_file, score_files
 from lossary.tables.scores import file_estimates
 from lossary.tables.seeds import seed_spreads
 from lossary.tables.sequential import IN_PART, is_scored_in_part, sequential_answers
@@ -196,7 +197,7 @@ def scored_files(study: Study, folder: StudyFolder, runs: Sequence[str] | None =
     """Every file of scores of the runs, by ascending step. UsageError if a named run is unknown."""
     found = {}
     for name in _known_runs(study, folder, runs):
-        files = sorted((folder.run(name) / "scores").glob("*.parquet"))
+        files = score_files(folder, name)
         found[name] = [Scored(path, read_checked(path)) for path in files]
     return found
 
@@ -221,7 +222,8 @@ def _scored_runs(
     parts, notes = context
     scored = []
     for name in _known_runs(study, folder, runs):
-        files = sorted((folder.run(name) / "scores").glob("*.parquet"))
+        files = every = score_files(folder, name)
+        notes += _foreign_notes(folder, name, every)
         chosen: int | None
         if isinstance(step, Criterion):
             criterion = step if step.metric else replace(step, metric=_first_loss(files))
@@ -238,12 +240,21 @@ def _scored_runs(
         if newest is not None:
             scored.append(newest)
         else:
-            steps = [int(path.stem) for path in sorted((folder.run(name) / "scores").glob("*.parquet"))]
+            steps = [int(path.stem) for path in every]
             why = _why_not(files, steps, chosen)
             if not steps and is_scored_in_part(folder, name):
                 why = IN_PART
             notes.append(f"{name}: {why}; left out")
     return scored
+
+
+def _foreign_notes(folder: StudyFolder, run: str, own: Sequence[Path]) -> list[str]:
+    """Which steps of a run have scores in its folder that are of other weights."""
+    steps = [f"{int(path.stem):,}" for path in every_score_file(folder, run) if path not in own]
+    if not steps:
+        return []
+    what = f"the scores of {'step' if len(steps) == 1 else 'steps'} {', '.join(steps)} are of other weights than its"
+    return [f"{run}: {what} checkpoints; left out, `lossary evaluate --all --run {run}` scores them"]
 
 
 def _first_loss(files: Sequence[Path]) -> Metric:

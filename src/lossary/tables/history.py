@@ -12,6 +12,7 @@ from lossary.results.scorefile import ScoreFile
 from lossary.statistics.estimates import Estimate, weighted_mean
 from lossary.tables.deltas import compare_files
 from lossary.tables.model import DatasetRow, Metric, Table
+from lossary.tables.own_scores import score_files
 from lossary.tables.scores import file_estimates
 
 __all__ = ["Evaluation", "Rise", "evaluations", "rises"]
@@ -57,7 +58,7 @@ def evaluations(table: Table, folder: StudyFolder) -> list[Evaluation]:
     older = [
         (path, read_header(path))
         for run in table.runs
-        for path in sorted((folder.run(run.name) / "scores").glob("*.parquet"))
+        for path in score_files(folder, run.name)
         if (run.step is None or int(path.stem) != run.step)
     ]
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -18,6 +18,7 @@ from lossary.results.stopped import Stopped, StoppedPart
 from lossary.statistics.equivalence import Answer
 from lossary.study import Study
 from lossary.tables.model import Metric, SequentialAnswer, measure_of
+from lossary.tables.own_scores import is_of_other_weights, score_files
 
 __all__ = ["IN_PART", "is_scored_in_part", "sequential_answers"]
 
@@ -66,6 +67,8 @@ def sequential_answers(
 def _newest(folder: StudyFolder, run: str, step: int | None) -> _Found | None:
     files = sorted((folder.run(run) / "sequential").glob("*.parquet"), reverse=True)
     for path in (path for path in files if step is None or int(path.stem) == step):
+        if is_of_other_weights(folder, run, path):
+            continue
         header = read_header(path)
         if header.stopped is None:
             raise ScoreError("these scores do not say how they stopped", where=str(path), hint="Delete the file.")
@@ -75,7 +78,7 @@ def _newest(folder: StudyFolder, run: str, step: int | None) -> _Found | None:
 
 def _is_superseded(folder: StudyFolder, run: str, step: int, *, newest: bool) -> bool:
     """Whether the table has whole scores that say more."""
-    whole = [int(path.stem) for path in (folder.run(run) / "scores").glob("*.parquet")]
+    whole = [int(path.stem) for path in score_files(folder, run)]
     return step in whole or (newest and any(other > step for other in whole))
 
 

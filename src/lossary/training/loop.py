@@ -11,7 +11,7 @@ model with dropout what it drops.
 import shutil
 import signal
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -32,6 +32,7 @@ from lossary.folder import StudyFolder
 from lossary.models.architectures import EncoderShape, ModelShape, objectives_of, shape_value
 from lossary.models.checkpoints import (
     Checkpoint,
+    begun_as,
     checkpoint_step,
     list_checkpoints,
     load_own_checkpoint,
@@ -96,7 +97,7 @@ def train(
         record |= {"ranks": ranks.size}
     if ranks.rank == 0:
         write_json(folder.run(run) / "run.json", record)
-    return loop.run(start)
+    return loop.run(start, record)
 
 
 def _begun_shape(plan: RunPlan, folder: StudyFolder, emit: Emit) -> ModelShape:
@@ -208,10 +209,12 @@ class _Loop:
         self.max_tokens = backend.max_tokens
         self.records = StepRecords(folder.steps(plan.run), plan.run, self.data.datasets)
         self.guard = Guard(plan)
+        self.record: Mapping[str, Any] = {}
         self.stopping = False
         self.total_tokens = 0
 
-    def run(self, start: Checkpoint | None) -> dict[str, Any]:
+    def run(self, start: Checkpoint | None, record: Mapping[str, Any]) -> dict[str, Any]:
+        self.record = record
         step = self._restore(start)
         steps = self.recipe.steps
         every = self.recipe.checkpoint_every or max(1, steps // 10)
@@ -341,6 +344,7 @@ class _Loop:
             "precision": self.recipe.precision,
             "plan_digest": self.plan.digest,
             "run": self.plan.run,
+            "begun": begun_as(self.record, step),
         }
         path = self.folder.checkpoint(self.plan.run, step)
         return save_checkpoint(

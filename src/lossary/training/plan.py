@@ -20,7 +20,7 @@ from lossary.errors import CheckpointError
 from lossary.files import digest_json
 from lossary.folder import StudyFolder
 from lossary.models.architectures import ModelShape, run_shape, shape_value
-from lossary.models.checkpoints import list_checkpoints
+from lossary.models.checkpoints import list_checkpoints, misplaced
 from lossary.study import NOT_OF_WEIGHTS, Recipe, Study
 
 __all__ = [
@@ -130,6 +130,10 @@ def course_of(plan: RunPlan, folder: StudyFolder) -> Course:
     done, steps = steps_done(folder, plan.run), plan.recipe.steps
     if plan.before is None or not done:
         return Course(fate="made")
+    # Nothing goes on from what is not its own, nor takes it away as damaged.
+    for path in list_checkpoints(folder.checkpoints(plan.run)):
+        if why := misplaced(path):
+            return Course(fate="refused", why=f"{path.name} is not its own: {why}", done=done)
     differences = _differences(plan)
     if differences:
         return Course(fate="refused", why=f"it was begun with another recipe: {'; '.join(differences[:5])}", done=done)

@@ -221,3 +221,26 @@ def test_the_errno_of_every_refusal_is_said() -> None:
         assert told.where == "/some/file"
         assert told.message == os.strerror(code).lower()
         assert told.hint
+
+
+def test_what_stands_in_the_way_of_a_file_or_a_folder_is_named(tmp_path: Path) -> None:
+    from lossary.failures import explain
+
+    (tmp_path / "runs").write_text("a file")
+    (tmp_path / "logs").symlink_to("nowhere")
+    (tmp_path / "study.toml").mkdir()
+    (tmp_path / "scores").mkdir()
+    blocked: dict[str, tuple[Path, str]] = {
+        "runs": (tmp_path / "runs" / "a" / "scores", "a folder is expected here, and there is a file"),
+        "logs": (tmp_path / "logs", "a link leads to nowhere, which is not there"),
+        "study.toml": (tmp_path / "study.toml", "a file is expected here, and there is a folder"),
+    }
+    for name, (path, said) in blocked.items():
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            path.write_text("") if name == "study.toml" else path.mkdir()
+        told = explain(caught.value)
+        assert told is not None
+        assert (told.message, told.where) == (said, str(tmp_path / name))
+    told = explain(FileExistsError(errno.EEXIST, "", str(tmp_path / "scores" / "x")))
+    assert told is not None
+    assert told.message == "file exists"

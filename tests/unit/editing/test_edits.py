@@ -1,5 +1,6 @@
 """add and rm: the study file keeps its form, and nothing is lost or half changed."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -196,3 +197,20 @@ def test_values_are_toml_and_bare_words_strings(setting: str, value: object) -> 
     key = setting.split("=")[0]
     assert parse_settings("datasets", [setting]) == {key: value}
     assert parse_settings("runs", ["steps=9", "size={ from = 'base' }"]) == {"steps": 9, "size": {"from": "base"}}
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_run_that_lies_elsewhere_behind_a_link_stays_there(done: StudyFolder, tmp_path: Path, delete: bool) -> None:
+    place = tmp_path / "elsewhere" / "torch_a"
+    place.parent.mkdir()
+    shutil.move(done.run("torch_a"), place)
+    done.run("torch_a").symlink_to(os.path.relpath(place, done.run("torch_a").parent))
+    removed = remove(done.study_file, done, "runs", "torch_a", delete=delete)
+    assert not done.run("torch_a").is_symlink()
+    assert (place / "scores").is_dir()
+    if delete:
+        assert (removed.moved_to, done.removed.exists()) == (None, False)
+        assert any(str(place) in note for note in removed.notes)
+    else:
+        assert removed.moved_to is not None
+        assert removed.moved_to.resolve() == place

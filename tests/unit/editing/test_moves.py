@@ -10,6 +10,7 @@ from tests.scored import score_run
 
 from lossary.editing.document import StudyDocument
 from lossary.editing.move import Move, move
+from lossary.editing.remove import remove
 from lossary.errors import DataError, StudyError, UsageError
 from lossary.files import digest_file, write_json
 from lossary.folder import StudyFolder
@@ -184,3 +185,27 @@ def test_a_study_file_that_is_a_link_stays_one_and_a_read_only_one_is_left_alone
     file.write_text("[runs")
     with pytest.raises(StudyError, match="not TOML"):
         move(file, tiny_folder, Move("runs", "c", "d"))
+
+
+def test_what_is_said_of_a_run_goes_along_or_away_with_its_name(done: StudyFolder) -> None:
+    def failed(run: str) -> Path:
+        write_json(done.ending(run, "train"), {"schema": 1, "stage": "train", "kind": "RunError", "message": run})
+        done.log(run, "train").write_text(run)
+        return done.ending(run, "train")
+
+    failed("torch_a")
+    # A name with dots is another run's.
+    other = failed("torch_a.train")
+    done.diagnosis.mkdir()
+    write_json(done.diagnosis / "torch_a-tf_a.json", {"sides": ["torch_a", "tf_a"]})
+    (done.diagnosis / "torch_a-tf_a.md").write_text("torch_a is worse")
+    write_json(done.diagnosis / "reference.json", {"sides": ["reference"]})
+    notes = move(done.study_file, done, Move("runs", "torch_a", "wider"))
+    assert any("diagnoses that speak of torch_a" in note for note in notes)
+    assert [path.name for path in done.said_of("wider")] == ["wider.train.ended.json", "wider.train.log"]
+    assert not done.said_of("torch_a")
+    assert other.is_file()
+    assert [path.name for path in done.diagnosis.iterdir()] == ["reference.json"]
+    assert len(list(done.removed.glob("*-diagnosis-torch_a-tf_a.*"))) == 2
+    remove(done.study_file, done, "runs", "wider")
+    assert not done.said_of("wider")

@@ -15,20 +15,24 @@ from lossary.data.frozen_texts import texts_folder
 from lossary.data.parts import read_validation_manifest
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
-from lossary.errors import CheckpointError, DataError, SourceError, StudyError
+from lossary.errors import CheckpointError, DataError, ScoreError, SourceError, StudyError
 from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly
+from lossary.models.checkpoints import begun_as
 from lossary.planning.estimates import estimate
 from lossary.planning.generations import begin_generation, remember_study_file
 from lossary.planning.model import Plan
 from lossary.planning.plan import make_plan
 from lossary.planning.text import estimate_lines, plan_lines, refusal
+from lossary.results.records import read_header
+from lossary.stages.evaluate import checkpoints_of
 from lossary.status import status_of
 from lossary.study import Study
 from lossary.study_file import parse_study
 from lossary.tables.load import open_table
 from lossary.training.plan import branch_point, course_of, plan_run, run_record
+from lossary.verify import verify
 
 TORCH_ONLY = TINY.split("[runs.tf_a]")[0]
 MORE = ("[validation]", '[datasets.more]\nsource = "more.txt"\n[validation]')
@@ -435,3 +439,49 @@ def test_a_damaged_record_of_a_run_says_what_to_do(done: StudyFolder, damage: st
     assert f"{path}: " in status_of(done.study_file).next.text
     done.run("torch_a").rename(done.root / "away")
     assert fates(make_plan(study, done))["run torch_a"] == "made"
+
+
+@pytest.mark.parametrize("kind", ["of another run", "of another step", "of another copy"])
+def test_a_checkpoint_that_is_not_the_runs_own_is_refused_and_stays(done: StudyFolder, kind: str) -> None:
+    # Of another copy: its run was trained for another number of steps up to here.
+    path, record = done.checkpoint("torch_a", 12), read_json(done.run("torch_a") / "run.json")
+    state = {"step": 12, "run": "torch_a", "begun": begun_as(record, 12), "weights_digest": "w"}
+    write_json(path / "state.json", state)
+    assert fates(planned(done, TORCH_ONLY))["run torch_a"] == "kept"
+    recipe = record["description"]["recipe"] | {"batch_size": 9}
+    other: dict[str, dict[str, object]] = {
+        "of another run": {"run": "b", "begun": begun_as(record | {"description": {"recipe": recipe}}, 12)},
+        "of another step": {"step": 8},
+        "of another copy": {"begun": begun_as(record | {"history": [{"from": 0, "steps": 99}]}, 12)},
+    }
+    write_json(path / "state.json", state | other[kind])
+    found = next(item for item in planned(done, TORCH_ONLY).items if item.kind == "run")
+    assert found.fate == "refused"
+    assert "step-00000012 is not its own" in found.why
+    with pytest.raises(CheckpointError, match="step 8" if kind == "of another step" else "run.json"):
+        checkpoints_of(done, "torch_a", "newest")
+    assert any(file.path == path and file.state == "damaged" for file in verify(done))
+
+
+def test_what_was_begun_is_the_same_with_keys_of_nothing(done: StudyFolder) -> None:
+    record = read_json(done.run("torch_a") / "run.json")
+    more = record | {
+        "description": record["description"] | {"new": None, "recipe": record["description"]["recipe"] | {"n": None}}
+    }
+    assert begun_as(more, 12) == begun_as(record, 12)
+    # What is planned from the checkpoint on is not part of it.
+    later = record | {"history": [*record["history"], {"from": 12, "steps": 20}]}
+    assert begun_as(later, 12) == begun_as(record, 12) != begun_as(later, 16)
+
+
+def test_scores_of_other_weights_are_in_no_table_and_made_anew(done: StudyFolder) -> None:
+    weights = read_header(done.scores("torch_a", 12)).weights_digest
+    assert weights
+    path = done.checkpoint("torch_a", 12) / "state.json"
+    write_json(path, {"step": 12, "weights_digest": weights})
+    assert fates(planned(done, TORCH_ONLY))["scores torch_a"] == "kept"
+    assert not any("other weights" in note for note in open_table(done.root).table.notes)
+    write_json(path, {"step": 12, "weights_digest": "blake2b:of another run"})
+    assert fates(planned(done, TORCH_ONLY))["scores torch_a"] == "anew"
+    with pytest.raises(ScoreError, match="no scores of this validation set"):
+        open_table(done.root)

@@ -16,6 +16,7 @@ from lossary.diagnosis.stored import Scores, read_scores
 from lossary.folder import StudyFolder
 from lossary.tables.imported import imported_table
 from lossary.tables.model import METRICS, Metric, Table
+from lossary.tables.own_scores import score_files
 
 __all__ = ["REPORTED_NUMBERS", "newest_scores"]
 
@@ -48,7 +49,7 @@ class _Reported:
 
 def newest_scores(folder: StudyFolder, run: str) -> Path | None:
     """The scores of a run's last step that has any."""
-    files = sorted((folder.run(run) / "scores").glob("*.parquet"))
+    files = score_files(folder, run)
     return files[-1] if files else None
 
 
