@@ -32,11 +32,15 @@ def read_line_log(path: Path, maps: Maps) -> Imported:
     _count_on(rows, found)
     _count_fractions(rows, found)
     _leave_out_counts(rows, found)
+    _apart_by_beginnings(rows, found)
+    of_ranks = _of_ranks(rows)
     has_batches = any(row.split == "train" and any(is_plain_loss(item.name) for item in row.fields) for row in rows)
     for row, item, suffix in _told_apart(rows):
         axis: Axis = "epoch" if row.step is None else "step"
         at = int(row.epoch or 0) if row.step is None else row.step
-        tag = _tag(path.stem, row, item, suffix, axis)
+        tag = _tag(path.stem if row.part == 0 else f"{path.stem} ({row.part + 1})", row, item, suffix, axis)
+        if item.refused or (item.name, row.split, row.dataset) in of_ranks:
+            tag = tag._replace(refused=item.refused or of_ranks[item.name, row.split, row.dataset])
         if has_batches and not row.is_entry and _is_estimate(row, item):
             tag = tag._replace(refused=_ESTIMATE)
         found.add(tag, at, item.value, f"line {row.line}")
@@ -123,6 +127,46 @@ def _leave_out_counts(rows: Sequence[Row], found: Collector) -> None:
         row.fields = [item for item in row.fields if item.name not in zero]
     for name in zero:
         found.note(f"{name} is 0 on every line, which may be no accuracy; left out")
+
+
+def _of_ranks(rows: Sequence[Row]) -> dict[tuple[str, Split | None, str | None], str]:
+    """Why the series of which several processes say each their own values are left out: no line has their mean."""
+    first: dict[tuple[str, Split | None, str | None, int | None, float | None], tuple[str, float]] = {}
+    found: dict[tuple[str, Split | None, str | None], str] = {}
+    for row in rows:
+        for item in row.fields if row.rank else ():
+            key = (item.name, row.split, row.dataset)
+            rank, value = first.setdefault((*key, row.step, row.epoch), (row.rank, item.value))
+            if rank != row.rank and value != item.value and is_measured(item.name):
+                found.setdefault(
+                    key,
+                    f"process {rank} says {value:g} and process {row.rank} {item.value:g} of one step (line {row.line}), "
+                    "and no line has their mean; keep the lines of one process",
+                )
+    return found
+
+
+def _apart_by_beginnings(rows: Sequence[Row], found: Collector) -> None:
+    """Rows from where the log starts anew at its first step, with other values, are another run's.
+
+    Steps that go back to a later one are of a run that was resumed: there the value written last counts.
+    """
+    first: dict[tuple[str, Split | None, str | None], tuple[int | float, float, str]] = {}
+    last: dict[tuple[str, Split | None, str | None], int | float] = {}
+    part = 0
+    for row in rows:
+        at = row.epoch or 0 if row.step is None else row.step
+        for item in row.fields:
+            key = (item.name, row.split, row.dataset)
+            begun = first.setdefault(key, (at, item.value, row.rank))
+            if at == begun[0] < last.get(key, at) and item.value != begun[1] and row.rank == begun[2]:
+                part += 1
+                first.clear()
+                last.clear()
+                first[key] = (at, item.value, row.rank)
+                found.note(f"steps start anew on line {row.line}, with other values: another run from there")
+            last[key] = at
+        row.part = part
 
 
 def _told_apart(rows: Sequence[Row]) -> Iterator[tuple[Row, Field, str]]:

@@ -69,6 +69,16 @@ _OPENS = re.compile(r"\s*\{\s*(?:$|['\"][^{}]*$)")
 _MOST_LINES = 200
 _ANGLES = re.compile(r"\s*<\w+>(?=\s*=)")
 _KERAS = re.compile(r"(?:^|\s)(\d+)/(\d+)\s[^:]{0,200}?-\s(?=\w+: )")
+# Marian's: `[valid] Ep. 2 : Up. 5000 : perplexity : 11.1 : new best`, `Ep. 1 : Up. 500 : Sen. 40,611 : Cost 8.8 : …`
+_MARIAN = re.compile(
+    r"(?:\[valid\] )?Ep\. \d+ : Up\. (\d+) : (?:Sen\. [^:]+ : (Cost)|([\w-]+) :) " rf"({_NUMBER})( \*)?"
+)
+_MARIAN_SETS = re.compile(r"\[config\] cost-type: ce-mean-words\b")
+_BY_SENTENCE = "Marian's is a mean over sentences, not over words; its perplexity and ce-mean-words are read"
+# `1: step 9 …` as Slurm labels lines, `[rank1]: …`, `[default1]:…`
+_RANK = re.compile(r"\s*\[?(?:(?:rank|worker|default)[ _:]?)?(\d{1,5})(?:\]:?|(?<=\d):)\s?(?!\d)", re.IGNORECASE)
+# `epoch: 1 step: 422, loss is 3.21`
+_IS = re.compile(r"(?<=loss|.ppl|lity|racy) is (?=[-+]?[\d.])", re.IGNORECASE)
 _LLM_C = re.compile(rf"^s:(\d+) (tel|trl):({_NUMBER})")
 # Only an optimizer has them: what stands beside them was trained on.
 _OF_TRAINING = re.compile(
@@ -87,10 +97,11 @@ _NO_SET = {"the", "step", "epoch", "set", "a", "all", "rank", "device", "cuda", 
 
 
 class Field(NamedTuple):
-    """A name and its number as a line has them."""
+    """A name and its number as a line has them, and why it is none that can be compared, if it is not."""
 
     name: str
     value: float
+    refused: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -105,6 +116,8 @@ class Row:
     split: Split | None = None
     dataset: str | None = None
     words: str = ""
+    rank: str = ""  # the process that wrote it: of several each may say a loss of its own
+    part: int = 0  # of a log that starts anew at its first step
     is_entry: bool = False  # a dict of transformers' Trainer, whose names have its own prefixes
 
 
@@ -117,6 +130,8 @@ class State:
     ended: bool = False
     bars: list[tuple[int, int, int]] = field(default_factory=list)  # line, done, of how many
     evaluated_after: int = 0
+    is_cost_a_word: bool = False  # what Marian trained on is a mean over words
+    of_two_axes: tuple[str, str] | None = None  # the words of a line that says two steps: `iter 400 step 100`
 
 
 def has_rows(text: str) -> bool:
@@ -131,7 +146,9 @@ def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
                 continue
             plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
             plain = _OWNS.sub(r"\1 ", plain)
-            row = _row(plain, number, state)
+            row = _row(_IS.sub(": ", plain), number, state)
+            if row is not None and (rank := _RANK.match(plain)) is not None:
+                row.rank = rank[1]
             if row is not None and any(is_measured(item.name) for item in row.fields):
                 state.last = row
                 yield row
@@ -166,6 +183,10 @@ def _row(line: str, number: int, state: State) -> Row | None:
         return None
     bars = [(int(bar[2]), int(bar[3])) for bar in _BAR.finditer(line)]
     state.bars += [(number, *bar) for bar in bars]
+    if "[config] cost-type" in line:
+        state.is_cost_a_word = _MARIAN_SETS.search(line) is not None
+    if (said := _MARIAN.search(line)) is not None:
+        return _marian_row(said, number, state)
     if not _MEASURED.search(line) or "TrainOutput(" in line:
         # What transformers' `train()` gives back repeats the closing summary.
         return None
@@ -181,6 +202,17 @@ def _row(line: str, number: int, state: State) -> Row | None:
     if bars:
         return _bar_row(line, number)
     return _plain_row(line, number, state)
+
+
+def _marian_row(said: re.Match[str], number: int, state: State) -> Row:
+    """A line of Marian's: by default its costs are means over sentences, and `Cost 4.2 * 900` is of a word."""
+    name, is_of_word = (
+        (said[3], said[3] != "cross-entropy") if said[3] else ("Cost", state.is_cost_a_word or bool(said[5]))
+    )
+    is_sum = name.startswith("ce-") and name != "ce-mean-words"
+    shown = f"valid {name}" if said[3] else "train loss"
+    field_ = Field(shown, float(said[4]), None if is_of_word and not is_sum else _BY_SENTENCE)
+    return Row(line=number, fields=[field_], step=int(said[1]))
 
 
 def _dict_row(line: str, literal: re.Match[str], number: int, bars: Sequence[tuple[int, int]]) -> Row | None:

@@ -104,6 +104,7 @@ _QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
     (("masked", "accuracy"), "accuracy"),
     (("cross", "entropy", "loss"), "loss"),
     (("cross", "entropy"), "loss"),
+    (("ce", "mean", "words"), "loss"),
     (("bpb",), "bits_per_byte"),
     (("loss",), "loss"),
     (("losses",), "loss"),

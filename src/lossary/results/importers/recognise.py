@@ -112,7 +112,11 @@ def read_any(path: Path, maps: Maps) -> Imported:
             f"no number in it is understood ({found.kind})",
             where=str(path),
             hint=(f"Found {names}. " if names else "")
-            + "".join(f"{m.source!r} is {m.reason}. " for m in found.mapping[:3] if (m.reason or "").startswith("no "))
+            + "".join(
+                f"{m.source!r} is {m.reason}. " if m.reason.startswith("no ") else f"{m.source!r}: {m.reason}. "
+                for m in found.mapping[:3]
+                if m.reason
+            )
             + "Say what they mean with --map NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE."
             + (f" Notes: {'; '.join(found.notes[:3])[:300]}" if found.notes else ""),
         )
