@@ -22,6 +22,8 @@ __all__ = ["Field", "Row", "State", "has_rows", "is_measured", "is_plain_loss", 
 _MOST_CHARACTERS = 1 << 14
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
 _MEASURED = re.compile(r"loss|ppl|perplexity|acc|bpb|nll|xent|entropy|\bs:\d+ t[er]l:", re.IGNORECASE)
+# As wide as any gap need be: forms with blanks in them take the square of its width.
+_WIDE = re.compile(r"[ \t]{9,}")
 _COLOUR = re.compile(r"\x1b\[[\d;]*[A-Za-z]|\x08+")
 _TENSOR = re.compile(r"(?:tensor|np\.float(?:32|64))\(([^(),]{1,40})[^()]{0,80}\)")
 # What a logger puts before its message: times, levels, ranks.
@@ -145,7 +147,7 @@ def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
             if len(line) > _MOST_CHARACTERS:
                 continue
             plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
-            plain = _OWNS.sub(r"\1 ", plain)
+            plain = _OWNS.sub(r"\1 ", _WIDE.sub(" " * 8, plain))
             row = _row(_IS.sub(": ", plain), number, state)
             if row is not None and (rank := _RANK.match(plain)) is not None:
                 row.rank = rank[1]
@@ -157,14 +159,15 @@ def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
 def _whole_dicts(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """The lines, with a dict that is printed over several of them as one: pprint's, and indented JSON."""
     kept: list[tuple[int, str]] = []
+    depth = 0
     for number, line in lines:
         if not kept and not _OPENS.match(line):
             yield number, line
             continue
         kept.append((number, line))
-        text = " ".join(part.strip() for _, part in kept)
-        if text.count("{") <= text.count("}"):
-            yield kept[0][0], text
+        depth = line.count("{") - line.count("}") + (depth if len(kept) > 1 else 0)
+        if depth <= 0:
+            yield kept[0][0], " ".join(part.strip() for _, part in kept)
             kept = []
         elif len(kept) > _MOST_LINES or (len(kept) > 1 and _OPENS.match(line)):
             yield from kept

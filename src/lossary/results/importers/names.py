@@ -9,6 +9,7 @@ read_name("eval_test_set_loss")   → eval, loss, rest "test_set": a name has on
 """
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -227,12 +228,21 @@ class _Words:
         return self.text[self.spans[low][0] : self.spans[high - 1][1]]
 
 
+# Longer texts are no word that people have for a split.
+_LONGEST_WORD = 64
+
+
+@lru_cache(maxsize=1 << 14)
 def split_word(word: str) -> Split | None:
     """The split that a single word names: `validation`, `dev set`, `Train`."""
+    if len(word) > _LONGEST_WORD:
+        return None
     plain = re.sub(r"[\s_-]*(set|split|data)$", "", word.strip().lower())
     return _SPLITS.get(plain) or _SPLITS.get(english_split(plain) or "")
 
 
+# Tables of thousands of columns ask for each name again and again.
+@lru_cache(maxsize=1 << 15)
 def read_name(text: str, *, with_split: bool = True) -> Name:
     """Takes a name apart; `with_split` False where the split is known, and a word for one belongs to a dataset."""
     words = _Words(translated(text))
