@@ -140,7 +140,7 @@ def _of_ranks(rows: Sequence[Row]) -> dict[tuple[str, Split | None, str | None],
             if rank != row.rank and value != item.value and is_measured(item.name):
                 found.setdefault(
                     key,
-                    f"process {rank} says {value:g} and process {row.rank} {item.value:g} of one step (line {row.line}); "
+                    f"process {rank} says {value:g} and process {row.rank} {item.value:g} (line {row.line}); "
                     "no line has their mean; keep the lines of one process",
                 )
     return found
