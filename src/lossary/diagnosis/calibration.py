@@ -140,6 +140,21 @@ UNMOVED = _judges(
     "python -m benchmarks.faults --only healthy",
 )
 
+LEAST_SERIAL = _judges(
+    "LEAST_SERIAL",
+    50,
+    "pairs",
+    "convention: neighbours of which a correlation is said to be none of chance; its normal bound holds there",
+    "python -m pytest tests/unit/diagnosis/feeds/test_streams.py",
+)
+SERIAL_ALIKE = _judges(
+    "SERIAL_ALIKE",
+    0.15,
+    "of a correlation",
+    "convention: beyond noise, so near is the reference in the nearest arrangement that is tried (powers of two)",
+    "python -m benchmarks.faults.unseen --only small-buffer",
+)
+
 _GROUP[0] = "Tolerances of numbers: multiples of what rounding was measured to do"
 ARITHMETIC_SAFETY = _judges(
     "ARITHMETIC_SAFETY",

@@ -34,6 +34,7 @@ def _run(subject: Subject) -> Told:
             resumed_at=resume * (len(whole) // stop),
             side_ids=encoded(subject),
             repeats=repeats,
+            grouped=tuple(subject.declared.get("grouped", ())),
         )
 
     fit = explained(repeats=True)
@@ -47,7 +48,7 @@ def _run(subject: Subject) -> Told:
 STREAM = Check(
     name="stream",
     stage="stream",
-    about="Training examples in their order: shares, repeats, epochs' orders and masks, and the same after a resume.",
+    about="Training examples in their order: shares, repeats, what comes together, epochs' orders and masks; a resume.",
     needs=("stream",),
     run=_run,
 )

@@ -28,6 +28,7 @@ from lossary.diagnosis.feeds.order import order_aspects, resume_aspects
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation, FeedFit, joined
 from lossary.diagnosis.feeds.reference import Reference, Style
 from lossary.diagnosis.feeds.search import Search, as_candidate
+from lossary.diagnosis.feeds.serial import shared_draws
 from lossary.diagnosis.feeds.texts import Retokenised, retokenised
 from lossary.diagnosis.fit import Candidate
 
@@ -55,7 +56,11 @@ def explain_examples(
     """
     scene = _Scene.of(documents, setup, side_ids)
     found = scene.examples(side, evaluation=False)
-    aspects = [*found.aspects, repeats_aspect(found.observed, found.corpus, scene.reference)]
+    aspects = [
+        *found.aspects,
+        repeats_aspect(found.observed, found.corpus, scene.reference),
+        shared_draws(found.observed),
+    ]
     if next_epoch is not None:
         later = observe(next_epoch, found.corpus, scene.reference.tokenizer)
         aspects.append(masks_aspect(found.observed, later, scene.reference))
@@ -96,17 +101,19 @@ def explain_stream(
     resumed_at: int = 0,
     side_ids: Sequence[Sequence[int]] | None = None,
     repeats: bool = True,
+    grouped: Sequence[str] = (),
 ) -> FeedFit:
     """Explains the order of a training stream from step 0 on: shares, repeats, epochs.
 
     `resumed` is the stream of a process that resumes at example `resumed_at` (steps times batch size) of `whole`.
     What is asked of an epoch's order and masks needs two epochs of some dataset; what is skipped is said. A stream that
-    does not repeat its masks when it is asked again (`repeats` is False) need not do so after a resume.
+    does not repeat its masks when it is asked again (`repeats` is False) need not do so after a resume. By
+    what is `grouped` (of `serial.ARRANGED`) examples are meant to come together.
     """
     scene = _Scene.of(documents, setup, side_ids)
     tokenizer = scene.reference.tokenizer
     observed = observe(whole, scene.corpus, tokenizer)
-    aspects = order_aspects(observed, scene.corpus, scene.reference)
+    aspects = order_aspects(observed, scene.corpus, scene.reference, grouped=grouped)
     if resumed is not None:
         part = observe(resumed, scene.corpus, tokenizer)
         aspects += resume_aspects(observed, part, resumed_at, scene.corpus, scene.reference, masks=repeats)

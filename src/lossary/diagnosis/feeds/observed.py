@@ -37,6 +37,7 @@ class Observed:
     skipped: Mapping[str, str]  # facts that cannot be known, and why
     lengths: NDArray[np.int64]  # (B,) pieces of each example, special ones included
     group: NDArray[np.int64]  # (B,) dataset, or their number where unknown
+    order: NDArray[np.int64]  # (B,) 0: the segments stand as in their document; 1: swapped; -1: neither can be told
 
 
 def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Observed | None = None) -> Observed:
@@ -50,7 +51,8 @@ def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Obse
     counts = _layout_facts(feed, layout)
     counts |= _mask_facts(feed, layout, tokenizer)
     counts |= _text_facts(layout, aligned, surface)
-    counts |= _pair_facts(feed, aligned, corpus)
+    pairs = _pair_facts(feed, aligned, corpus)
+    counts |= pairs
     groups = len(corpus.names) + 1
     known = (aligned.dataset >= 0) & (aligned.dataset < groups - 1)
     group = np.where(known, aligned.dataset, groups - 1)
@@ -60,7 +62,16 @@ def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Obse
         counts = {name: value for name, value in counts.items() if name not in _ORDER}
     rates = _with_documents(_summed(counts, group, groups), aligned, corpus, group)
     lengths = (layout.part != PADDING).sum(axis=1)
-    return Observed(layout=layout, aligned=aligned, rates=rates, skipped=skipped, lengths=lengths, group=group)
+    swapped, ordered = pairs["swapped"]
+    return Observed(
+        layout=layout,
+        aligned=aligned,
+        rates=rates,
+        skipped=skipped,
+        lengths=lengths,
+        group=group,
+        order=np.where(ordered > 0, swapped, -1),
+    )
 
 
 def _summed(counts: Counts, group: NDArray[np.int64], groups: int) -> Rates:

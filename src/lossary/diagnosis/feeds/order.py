@@ -23,6 +23,7 @@ from lossary.diagnosis.feeds.epochs import ByDataset, aspect_of, named
 from lossary.diagnosis.feeds.observed import Observed, observe
 from lossary.diagnosis.feeds.outcome import Aspect, Deviation
 from lossary.diagnosis.feeds.reference import Reference
+from lossary.diagnosis.feeds.serial import arranged_aspects, shared_draws
 from lossary.diagnosis.feeds.streams import Repeats, Resumed, Stream, repeats, resumed
 from lossary.diagnosis.feeds.units import masks_repeated, units_of
 from lossary.diagnosis.fit import Candidate
@@ -32,18 +33,27 @@ __all__ = ["REDRAWN", "order_aspects", "resume_aspects"]
 REDRAWN = "masks-redrawn-on-resume"
 
 _FARTHEST = 37.0
+_ARRANGED = "examples come in an arrangement that decides it; mend that first"
+_FOLLOW = {"mixture": "shares", "order": "order of epochs"}
 
 
-def order_aspects(observed: Observed, corpus: Corpus, reference: Reference) -> list[Aspect]:
-    """Shares, repeats, order and masks of epochs of a stream from its start."""
+def order_aspects(
+    observed: Observed, corpus: Corpus, reference: Reference, *, grouped: Sequence[str] = ()
+) -> list[Aspect]:
+    """Shares, repeats, arrangement, order and masks of epochs of a stream from its start."""
     stream = Stream.of(observed, corpus)
     steps = -(-len(stream) // reference.setup.recipe.batch_size)
     own = _Own(reference, steps)
+    arranged = arranged_aspects(stream, own.stream, declared=grouped)
+    # What is arranged has its order again in each epoch, and shares that depend on where one stops.
+    apart, sorted_ = ({name: _ARRANGED} if arranged[kind].distance > 1 else {} for kind, name in _FOLLOW.items())
     return [
-        _shares(stream, own),
+        Aspect(distance=0.0, skipped=apart) if apart else _shares(stream, own),
         _repeats(stream, own),
-        _order(stream, own),
+        Aspect(distance=0.0, skipped=sorted_) if sorted_ else _order(stream, own),
         _masks(stream, own),
+        *arranged.values(),
+        shared_draws(observed),
     ]
 
 

@@ -10,8 +10,11 @@ from tests.unit.diagnosis.makers import DATASETS, STYLES, Document, UserMaker, U
 
 from lossary.diagnosis.adapter import Setup, as_feed
 from lossary.diagnosis.feeds.explain import explain_stream
+from lossary.diagnosis.feeds.observed import observe
 from lossary.diagnosis.feeds.outcome import FeedFit
-from lossary.diagnosis.feeds.reference import reference_stream
+from lossary.diagnosis.feeds.reference import Reference, reference_stream
+from lossary.diagnosis.feeds.serial import shared_draws
+from lossary.diagnosis.feeds.streams import Stream
 
 BATCH, STEPS, RESUMED = 16, 60, 15
 
@@ -49,6 +52,50 @@ def test_a_healthy_stream_is_left_alone(feed_setup: Setup, documents: list[Docum
     fit = explained(feed_setup, documents, style=style, seed=seed)
     assert fit.equal, fit.deviations
     assert not fit.tried
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("document", "documents-in-file-order"),
+        ("size", "examples-by-length"),
+        ("dataset", "datasets-one-after-another"),
+    ],
+)
+def test_an_order_in_time_is_named_and_may_be_declared(
+    feed_setup: Setup, documents: list[Document], key: str, name: str
+) -> None:
+    whole = as_feed(streamed(feed_setup, documents, "sentences", 1).steps(0, STEPS, BATCH), where="user")
+    scene = Reference.shared(documents, feed_setup)
+    units = Stream.of(observe(whole, scene.corpus, scene.tokenizer), scene.corpus).units
+    column = getattr(units, key)
+    rows = np.arange(len(whole))
+    for number in range(len(feed_setup.datasets)) if key != "dataset" else [None]:
+        mine = rows if number is None else np.flatnonzero(units.dataset == number)
+        run = 200 if number is None else len(np.unique(units.number[mine]))  # an epoch
+        for start in range(0, len(mine), run):
+            part = mine[start : start + run]
+            rows[part] = part[np.argsort(column[part], kind="stable")]
+    arranged = whole.take(rows)
+    fit = explain_stream(arranged, documents, setup=feed_setup)
+    assert name in named(fit), (fit.tried[:2], fit.deviations)
+    grouped = ("file", "length", "dataset")
+    declared = explain_stream(arranged, documents, setup=feed_setup, grouped=grouped)
+    assert not any(deviation.fact.startswith("arranged") for deviation in declared.deviations)
+
+
+def test_draws_that_neighbours_share_are_seen(feed_setup: Setup, documents: list[Document]) -> None:
+    feed = as_feed(streamed(feed_setup, documents, "sentences", 1).steps(0, STEPS, BATCH), where="user")
+    scene = Reference.shared(documents, feed_setup)
+    observed = observe(feed, scene.corpus, scene.tokenizer)
+    assert not shared_draws(observed).deviations
+    # Pairs whose order is that of a neighbour: swapped ones behind each other, in groups of eight.
+    rows = np.concatenate(
+        [np.random.default_rng(1).permutation(part) for part in np.array_split(np.argsort(observed.order), 2)]
+    ).reshape(2, -1, 8)
+    assert shared_draws(
+        observe(feed.take(np.concatenate(list(zip(*rows, strict=True))).ravel()), scene.corpus, scene.tokenizer)
+    ).deviations
 
 
 def test_masks_after_a_resume_are_those_without_it_where_masks_repeat_at_all(
