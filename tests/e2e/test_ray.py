@@ -151,6 +151,16 @@ def test_what_no_machine_has_is_refused_before_anything_waits(cluster: Any, tmp_
                 engine.run(work, threads=1, emit=lambda _: None, stop=StopRequest())
 
 
+def test_without_an_address_a_cluster_that_stands_here_is_left_alone(cluster: Any) -> None:
+    code = (
+        "import ray\nfrom lossary.engines.api import open_engine\n"
+        "with open_engine('ray'):\n    print(ray.get_runtime_context().gcs_address)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip().rpartition(":")[2].isdecimal()
+    assert told.stdout.strip() != cluster.address
+
+
 def test_an_address_of_ray_client_is_refused() -> None:
     with pytest.raises(StudyError, match="Ray Client"):
         parse_study(TINY + '[engine]\nkind = "ray"\naddress = "ray://head:10001"\n')

@@ -55,7 +55,10 @@ def ray_engine(address: str | None) -> Iterator["RayEngine"]:
     dashboard = False if address is None else None
     _check_answers(address)
     try:
-        ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
+        # Without an address Ray would take a cluster that somebody else started on this machine.
+        ray.init(
+            address=address or "local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}",
