@@ -8,6 +8,7 @@ What its tables hold is `study.py`'s; what spans several of them (names, shares,
 import difflib
 import re
 import tomllib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -187,11 +188,10 @@ def _shorten(value: Any) -> str:
 def check_name(name: str, *, where: str) -> None:
     """Raises StudyError unless the name can be part of a path and of a series."""
     if not _NAME.fullmatch(name) or name.endswith("."):
-        raise StudyError(
-            f"the name {_shorten(name)} cannot be the name of a folder",
-            where=where,
-            hint="A name starts with a letter or digit; letters, digits, '_', '-' and '.' follow, at most 99.",
-        )
+        hint = "A name starts with a letter or digit; letters, digits, '_', '-' and '.' follow, at most 99."
+        if _NAME.fullmatch(composed := unicodedata.normalize("NFC", name)):
+            hint = f"Its accents are characters of their own (NFD); write {composed!r} with whole letters (NFC)."
+        raise StudyError(f"the name {_shorten(name)} cannot be the name of a folder", where=where, hint=hint)
 
 
 def _check_names(study: Study) -> None:

@@ -1,6 +1,7 @@
 """The study file: what is accepted, and that every error names its place."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import jsonschema
@@ -8,7 +9,7 @@ import pytest
 
 from lossary.errors import StudyError
 from lossary.study import Recipe, Run, study_schema
-from lossary.study_file import load_study, parse_study
+from lossary.study_file import check_name, load_study, parse_study
 
 BASE = """
 name = "x"
@@ -136,3 +137,12 @@ def _template() -> str:
     import lossary.cli
 
     return (Path(lossary.cli.__file__).parent / "study.toml").read_text(encoding="utf-8")
+
+
+def test_a_name_whose_accents_are_characters_of_their_own_is_told_how_to_be_written() -> None:
+    composed = "größe"
+    check_name(composed, where="$.runs")
+    with pytest.raises(StudyError) as caught:
+        check_name(unicodedata.normalize("NFD", composed), where="$.runs")
+    assert composed in (caught.value.hint or "")
+    assert "NFC" in (caught.value.hint or "")

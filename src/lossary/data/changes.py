@@ -194,6 +194,10 @@ class _Question:
         if before.get("schema", 1) < SCHEMA:
             why = "it was tokenised by an earlier lossary"
             return DatasetChange(fate="anew", why=why, files=files, contents=contents)
+        if (other := before.get("name", name)) != name:
+            # Copied there: to keep it would call one text by the name of another.
+            why = f"what lies there was made of {self.study.called(other)}"
+            return DatasetChange(fate="anew", why=why, files=files, contents=contents)
         model = read_json(self.folder.tokenizer / MANIFEST)["digest"]
         if before["tokenizer_digest"] != model or not _whole(self.folder, name, before):
             why = "its tokenizer changed" if before["tokenizer_digest"] != model else "its files are not all there"

@@ -485,3 +485,14 @@ def test_scores_of_other_weights_are_in_no_table_and_made_anew(done: StudyFolder
     assert fates(planned(done, TORCH_ONLY))["scores torch_a"] == "anew"
     with pytest.raises(ScoreError, match="no scores of this validation set"):
         open_table(done.root)
+
+
+@pytest.mark.parametrize("how", [{}, {"keep": ["lines"]}])
+def test_what_was_prepared_of_another_dataset_is_not_taken_for_its_own(
+    done: StudyFolder, how: dict[str, list[str]]
+) -> None:
+    shutil.rmtree(done.dataset("lines"))
+    shutil.copytree(done.dataset("stories"), done.dataset("lines"))
+    found = next(item for item in planned(done, TORCH_ONLY, **how).items if item.what == "dataset lines")
+    assert found.fate == "refused"
+    assert "what lies there was made of stories" in found.why
