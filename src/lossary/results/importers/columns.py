@@ -12,10 +12,10 @@ from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import Role, Split
 from lossary.results.importers.names import Name, of_data, quantities_in, read_name, role, split_word
 from lossary.results.importers.series import OF_ONE_RUN, names_of_runs
+from lossary.results.importers.titles import SETTING, STRONG, said_by_title, title_splits
 
 __all__ = [
     "DEVIATION",
-    "STRONG",
     "Column",
     "are_dates",
     "by_title",
@@ -30,8 +30,6 @@ __all__ = [
     "unsaid",
 ]
 
-# Objectives that alone say that a number is a loss.
-STRONG = {"mlm", "sop", "nsp", "clm"}
 DEVIATION = "a deviation, which is no loss"
 
 
@@ -167,7 +165,7 @@ def _with_splits(columns: list[Column], title: str) -> list[Column]:
     """Splits that the title says, where no header does; `loss` beside `val loss` is of training."""
     marked = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "eval"}
     trained = {(c.metric, c.name.rest if c.name else "") for c in columns if c.metric and c.split == "train"}
-    of_title = _title_splits(title)
+    of_title = title_splits(title)
     found = []
     for column in columns:
         key = (column.metric, column.name.rest if column.name else "")
@@ -178,21 +176,6 @@ def _with_splits(columns: list[Column], title: str) -> list[Column]:
                 column = column._replace(split=next(iter(of_title)))
         found.append(column)
     return found
-
-
-_TITLE_SPLIT = re.compile(
-    r"\b(?:(train|training|val|valid|validation|eval|evaluation|dev|test)[\s_-]+(?:set|loss|losses|perplexity|ppl|accuracy)"
-    r"|on (?:the )?(train|training|validation|val|dev|test)(?= |$))", re.IGNORECASE
-)  # fmt: skip
-
-
-def _title_splits(title: str) -> set[Split]:
-    """Splits that a title names together with what is measured; `Results of training` names none."""
-    whole = split_word(title)
-    if whole is not None:
-        return {whole}
-    words = [match[1] or match[2] for match in _TITLE_SPLIT.finditer(title)]
-    return {split for word in words if (split := split_word(word)) is not None}
 
 
 def sections_of(grid: Grid) -> list[Grid]:
@@ -211,7 +194,7 @@ def sections_of(grid: Grid) -> list[Grid]:
         or any(is_metric(name, read_name(name)) for name in others)
     ):
         return [grid]
-    whole = _title_splits(grid.title)
+    whole = title_splits(grid.title)
     parts = [replace(grid, rows=grid.rows[: cuts[0]], lines=grid.lines[: cuts[0]])] if cuts[0] > 1 else []
     for start, stop in pairwise([*cuts, len(grid.rows)]):
         title = plain(grid.rows[start][0]).rstrip(": ")
@@ -228,31 +211,14 @@ def _is_section(text: str) -> bool:
     return not name.rest and (is_metric(text, name) or split_word(text) is not None)
 
 
-# What a column of numbers says of a run rather than of a dataset.
-_SETTING = re.compile(
-    r"(#|n|num|number of|total|trainable)?[\s_]*(bits?|w?bits|params?|parameters|size|seeds?|layers|heads|hidden|width"
-    r"|depth|tokens|steps?|epochs?|lr|learning rate|batch( size)?|group( size)?|rank|alpha"
-    r"|memory|vram|ram|gib|gb|mb|flops|gpus?"
-    r"|speed|throughput|latency|time|hours|minutes|seconds|year|context( length)?|length|vocab(ulary)?( size)?)"
-    r"([\s_]*[(\[].*)?",
-    re.IGNORECASE,
-)
-_DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}
-
-
 def by_title(grid: Grid, columns: list[Column]) -> list[Column]:
     """Columns of numbers without a metric in their headers, where the title names it: `Validation loss by domain`."""
-    words = re.findall(r"[^\W_]+", grid.title)
-    quantities = quantities_in(grid.title)
-    if len(quantities) != 1 or any(word.lower() in _DIFFERENCE_WORDS for word in words):
+    said = said_by_title(grid.title)
+    if said is None:
         return columns
-    quantity = next(iter(quantities))
-    objectives = {name.objective for word in words if (name := read_name(word)).objective in STRONG}
-    objective = next(iter(objectives)) if len(objectives) == 1 else None
+    quantity, objective, split = said.quantity, said.objective, said.split or "unknown"
     unit = _UNIT.search(grid.title)
     metric = base_metric(Name(None, objective, quantity, "", unit[1].lower() if unit else "", ""), has_pairs=False)
-    splits = _title_splits(grid.title)
-    split: Split = next(iter(splits)) if len(splits) == 1 else "unknown"
     first_key = next((c.at for c in columns if c.role in ("dataset", "run")), 0)
     measured = [c for c in columns if _is_of_title(c) and c.at != first_key]
     # `wiki val`, `wiki test`, `books val` have a split each; `dev_to` among others is a dataset.
@@ -282,7 +248,7 @@ def _is_of_title(column: Column) -> bool:
     is_open = not column.metric or (column.owner is None and column.name is not None and column.name.quantity is None)
     return (
         is_open and column.role is None and not column.is_text and column.header != ""
-        and not _SETTING.fullmatch(column.header)
+        and not SETTING.fullmatch(column.header)
     )  # fmt: skip
 
 

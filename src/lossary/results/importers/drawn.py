@@ -59,7 +59,10 @@ def read_boxed_grids(text: str) -> Iterator[Grid]:
 
 
 def _title(line: str) -> str:
-    text = re.sub(r"^\.\.\s+\w+::", "", line).strip(" #*=:\t")
+    # Of Org's keywords only captions and titles say what was measured.
+    if re.match(r"\s*#\+(?!caption|title)\w+:", line, re.IGNORECASE):
+        return ""
+    text = re.sub(r"^\.\.\s+\w+::|^\s*#\+\w+:", "", line).strip(" #*=:\t")
     return "" if _is_rule(line) else text
 
 

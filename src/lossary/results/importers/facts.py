@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossary.results.importers.audit import contradiction
-from lossary.results.importers.columns import STRONG, Column, column_of, plain, run_name
+from lossary.results.importers.columns import Column, column_of, plain, run_name
 from lossary.results.importers.grids import (
     OPEN_MARKS,
     SPREADS,
@@ -32,6 +32,7 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import ALL, Axis, Imported, ImportedDataset, Mapped, Role, Split, metric_name
 from lossary.results.importers.names import read_name, row_scale, split_word
+from lossary.results.importers.titles import STRONG
 
 __all__ = ["AXES", "Fact", "Found", "dataset_of", "facts_of", "filled_down", "telling_columns"]
 

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 MOST_CELLS = 1_000_000
+MOST_COLUMNS = 3000
 _MOST_EXPONENT = 99
 _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?[^()]*\)")
 # `average over datasets`, `macro avg`, and not a dataset called `average joe`.
@@ -80,6 +81,16 @@ class Grid:
     first_line: int
     ruled: bool = False  # a line of dashes stands below the first row
     lines: Sequence[int] = ()  # of each row, where they do not follow one another
+
+    def __post_init__(self) -> None:
+        """Refuses what would take minutes: every name of a table is held against the others."""
+        width = max(map(len, self.rows), default=0)
+        if width > MOST_COLUMNS:
+            raise SourceError(
+                f"{width:,} columns are more than a table has ({MOST_COLUMNS:,})",
+                where=f"line {self.first_line}",
+                hint="Give the columns that matter, or a row for each number.",
+            )
 
     def line(self, row: int) -> int:
         """The line of the file that a row stands on."""

@@ -29,6 +29,7 @@ _SWITCH = re.compile(
 _SIGNS = {
     r"\pm": "±", r"\%": "%", r"\_": "_", r"\#": "#", r"\$": "", "$": "", "~": " ", "{,}": ",", r"\,": "",
     r"\;": "", r"\:": "", r"\!": "", r"\dagger": "†",
+    r"\downarrow": "↓", r"\uparrow": "↑",
 }  # fmt: skip
 # Macros that papers have for a deviation: `2.31 \std{0.04}`.
 _DEVIATION = re.compile(r"\\(?:std|stdev|sd|stderr|se|err|ci|pms?|spread)\s*\{([^{}]*)\}", re.IGNORECASE)

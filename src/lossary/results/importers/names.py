@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from lossary.results.importers.languages import english_split, translated
 from lossary.results.importers.model import Role, Split
 
-__all__ = ["Name", "of_data", "quantities_in", "read_name", "role", "row_scale", "split_word"]
+__all__ = ["Name", "Quantity", "of_data", "quantities_in", "read_name", "role", "row_scale", "split_word"]
 
 Quantity = Literal["loss", "accuracy", "perplexity", "bits_per_byte"]
 

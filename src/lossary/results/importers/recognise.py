@@ -62,7 +62,7 @@ from lossary.results.importers.records import (
 )
 from lossary.results.importers.samples import has_samples, is_of_examples, is_samples, read_samples
 from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid, with_runs
-from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, tables_of
+from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, tables_of, titled_header
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trackio import is_trackio, read_trackio
 from lossary.results.importers.trainer import read_results_json, read_trainer_state
@@ -127,7 +127,13 @@ def read_any(path: Path, maps: Maps) -> Imported:
 def _read_file(path: Path, maps: Maps) -> Imported:
     if not path.is_file():
         raise SourceError("no such file or folder", where=str(path))
-    return _of_file(_read_content(path, maps.at(path)), path)
+    try:
+        return _of_file(_read_content(path, maps.at(path)), path)
+    except SourceError as error:
+        if error.where and error.where.startswith("line "):
+            # A grid knows its line and not its file.
+            raise SourceError(error.message, where=f"{path}, {error.where}", hint=error.hint) from None
+        raise
 
 
 def _of_file(found: Imported, path: Path) -> Imported:
@@ -303,6 +309,8 @@ def _read_tables(path: Path, first: str, maps: Maps) -> Imported:
     aligned = [*read_aligned_grids(text)]
     if aligned:
         return read_grids(aligned, path, "tables with aligned columns", maps)
+    if titled_header(text):
+        return _read_csv(path, maps)
     raise _unknown(path)
 
 

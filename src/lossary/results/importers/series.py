@@ -21,6 +21,7 @@ from lossary.results.importers.grids import (
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
 from lossary.results.importers.names import read_name, role, row_scale
+from lossary.results.importers.titles import SETTING, said_by_title
 
 __all__ = [
     "OF_ONE_RUN",
@@ -161,6 +162,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
     for index, tag in tags.items():
         if headers.index(headers[index]) != index:
             tags[index] = tag._replace(name=f"{tag.name} (column {index + 1})")
+    tags = _named_by(grid.title, tags, found)
     odd = 0
     marks = marks_of(row[index] for row in grid.rows[1:] for index in tags if index < len(row))
     steps = _steps(grid, at, found)
@@ -186,6 +188,23 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
                 found.tell(SPREADS, f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
     if odd:
         found.note(f"{odd} cells are no number; left out")
+
+
+def _named_by(title: str, tags: dict[int, Tag], found: Collector) -> dict[int, Tag]:
+    """The series of a table whose title says what was measured, where no header does: `Validation loss`."""
+    said = said_by_title(title)
+    # A file's name is no title that stands above a table.
+    if said is None or title == found.path.stem or any(read_name(tag.core).quantity for tag in tags.values()):
+        return tags
+    named = {
+        at: tag for at, tag in tags.items() if not SETTING.fullmatch(tag.core) and found.maps.get(tag.name) is None
+    }
+    found.note(f"the title says what was measured: {title[:80]!r}")
+    metric = " ".join(filter(None, (said.objective, said.quantity.replace("_", " "))))
+    return tags | {
+        at: tag._replace(core=f"{tag.core}/{metric}", split=tag.split or read_name(tag.core).split or said.split)
+        for at, tag in named.items()
+    }
 
 
 _SHORT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbB])(?:\s*(?:steps?|iter\w*|updates?))?")

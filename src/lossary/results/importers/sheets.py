@@ -12,14 +12,24 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from lossary.errors import LossaryError, SourceError
 from lossary.results.importers.grids import MOST_CELLS, Grid, is_missing, read_cell, unlink
 from lossary.results.importers.names import read_name, role
 
-__all__ = ["read_csv_grid", "read_excel_grids", "tables_of"]
+__all__ = ["read_csv_grid", "read_excel_grids", "tables_of", "titled_header"]
+
+
+# So many lines may be titles, or empty, above the header of a CSV.
+_MOST_TITLES = 6
+
+
+def titled_header(text: str) -> str:
+    """The first line of a text that may head a CSV, which is below titles the first with a separator; else ""."""
+    lines = (line for line in text.split("\n") if line.strip() and not line.startswith("#"))
+    return next((line for line in islice(lines, _MOST_TITLES) if any(map(line.count, ",;\t"))), "")
 
 
 def read_csv_grid(text: str, path: Path) -> Grid:
@@ -27,7 +37,9 @@ def read_csv_grid(text: str, path: Path) -> Grid:
     lines = text.splitlines()
     remarks = next((at for at, line in enumerate(lines) if not line.startswith("#")), 0)
     first = lines[remarks] if lines[remarks:] else ""
-    delimiter = max(",;\t", key=first.count)
+    # Titles may stand above the header.
+    head = next((line for line in lines[remarks:][:_MOST_TITLES] if any(map(line.count, ",;\t"))), first)
+    delimiter = max(",;\t", key=head.count)
     if (
         remarks
         and lines[remarks - 1].count(delimiter) == first.count(delimiter)

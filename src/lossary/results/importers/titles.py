@@ -1,0 +1,60 @@
+"""What a title says of the columns below it that name no metric: `Validation loss by domain`."""
+
+import re
+from typing import NamedTuple
+
+from lossary.results.importers.model import Split
+from lossary.results.importers.names import Quantity, quantities_in, read_name, split_word
+
+__all__ = ["SETTING", "STRONG", "TitleSays", "said_by_title", "title_splits"]
+
+# Objectives that alone say that a number is a loss.
+STRONG = {"mlm", "sop", "nsp", "clm"}
+# What a column of numbers says of a run rather than of a dataset.
+SETTING = re.compile(
+    r"(#|n|num|number of|total|trainable)?[\s_]*(bits?|w?bits|params?|parameters|size|seeds?|layers|heads|hidden|width"
+    r"|depth|tokens|steps?|epochs?|lr|learning rate|batch( size)?|group( size)?|rank|alpha"
+    r"|memory|vram|ram|gib|gb|mb|flops|gpus?"
+    r"|speed|throughput|latency|time|hours|minutes|seconds|year|context( length)?|length|vocab(ulary)?( size)?)"
+    r"([\s_]*[(\[].*)?",
+    re.IGNORECASE,
+)
+_DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}
+
+
+class TitleSays(NamedTuple):
+    """The one quantity that a title names, with its objective and split where it names one of each."""
+
+    quantity: Quantity
+    objective: str | None
+    split: Split | None
+
+
+def said_by_title(title: str) -> TitleSays | None:
+    """What a title says was measured; None where it names nothing, several quantities, or a difference."""
+    words = re.findall(r"[^\W_]+", title)
+    quantities = quantities_in(title)
+    if len(quantities) != 1 or any(word.lower() in _DIFFERENCE_WORDS for word in words):
+        return None
+    objectives = {name.objective for word in words if (name := read_name(word)).objective in STRONG}
+    splits = title_splits(title)
+    return TitleSays(
+        next(iter(quantities)),
+        next(iter(objectives)) if len(objectives) == 1 else None,
+        next(iter(splits)) if len(splits) == 1 else None,
+    )
+
+
+_TITLE_SPLIT = re.compile(
+    r"\b(?:(train|training|val|valid|validation|eval|evaluation|dev|test)[\s_-]+(?:set|loss|losses|perplexity|ppl|accuracy)"
+    r"|on (?:the )?(train|training|validation|val|dev|test)(?= |$))", re.IGNORECASE
+)  # fmt: skip
+
+
+def title_splits(title: str) -> set[Split]:
+    """Splits that a title names together with what is measured; `Results of training` names none."""
+    whole = split_word(title)
+    if whole is not None:
+        return {whole}
+    words = [match[1] or match[2] for match in _TITLE_SPLIT.finditer(title)]
+    return {split for word in words if (split := split_word(word)) is not None}
