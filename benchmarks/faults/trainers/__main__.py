@@ -1,10 +1,16 @@
-"""Which Trainers raise an alarm, and which is the one that should: `python -m benchmarks.faults.trainers [--quick]`."""
+"""Which Trainers raise an alarm, and which is the one that should: `python -m benchmarks.faults.trainers [--quick]`.
+
+First the families of models, then Trainers with a fault planted and healthy ones (`planted.py`): what
+was to be found, and what was.
+"""
 
 import argparse
+from typing import Any
 
 import transformers
 
 from benchmarks.faults.trainers.families import FAMILIES, make_trainer
+from benchmarks.faults.trainers.planted import HEALTHY, PLANTED
 from lossary.backends.torch.loop import record_loop
 from lossary.diagnosis.loop.diagnose import judge
 from lossary.diagnosis.loop.record import Record
@@ -26,6 +32,18 @@ def main() -> None:
             found = judge(Record.of(record_loop(trainer, steps=2 if quick else 4)))
             told = ", ".join(f"{o.check}: {o.causes[0].name if o.causes else o.verdict}" for o in found.outcomes)
             print(f"{family:<11} {variant!s:<28} {told}")
+    for name, make in [*((name, one.make) for name, one in PLANTED.items()), *HEALTHY.items()]:
+        planted = PLANTED.get(name)
+        meant = f"{planted.stage} {planted.name}".strip() if planted else "nothing"
+        print(f"{name:<28} {meant:<22} {_alarms(make()) or 'nothing'}", flush=True)
+
+
+def _alarms(trainer: Any) -> str:
+    """What a diagnosis of eight steps finds."""
+    trainer.remove_callback(transformers.PrinterCallback)
+    found = judge(Record.of(record_loop(trainer, steps=8)))
+    alarms = [outcome for outcome in found.outcomes if outcome.verdict in ("confirmed", "stage only")]
+    return ", ".join(f"{o.check}: {' + '.join(cause.name for cause in o.causes) or o.verdict}" for o in alarms)
 
 
 if __name__ == "__main__":

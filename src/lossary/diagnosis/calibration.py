@@ -620,3 +620,10 @@ LOOP_UNEXPLAINED = _judges(
     "convention: of the tolerance of a factor; what of a gradient is no combination of its micro batches' own",
     "python -m benchmarks.faults.trainers",
 )
+LOOP_LOGGED = _judges(
+    "LOOP_LOGGED",
+    2e-5,
+    "relative",
+    "convention: sums of a few losses in float32, as a Trainer adds them up for its log",
+    "python -m benchmarks.faults.trainers",
+)

@@ -21,7 +21,7 @@ from lossary.diagnosis.calibration import SCHEDULE_ROUNDINGS as _ROUNDINGS
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.study import Optimizer
 
-__all__ = ["ScheduleSettings", "identify_schedule", "rates_of"]
+__all__ = ["ScheduleSettings", "identify_course", "identify_schedule", "rates_of"]
 
 Floats = NDArray[np.float64]
 _HOW = "four roundings of float32 at the peak: a rate is a product of quotients, computed at its largest near the peak"
@@ -35,10 +35,13 @@ class ScheduleSettings:
     peak: float
     steps: float
     warmup: float
-    shape: str = "linear"  # linear, linear after warm-up, cosine, constant, inverse root, polynomial
+    shape: str = "linear"  # one of `_SHAPES`
     end: float = 0.0  # the share of the peak at the end
     speed: float = 1.0  # schedule steps for each step
     shift: float = 0.0  # steps ahead
+    cycles: float = 1.0  # of cosine with restarts; of cosine: half a turn is 1
+    power: float = 1.0  # of polynomial
+    timescale: float = 0.0  # of inverse root; 0: the warm-up
 
 
 def rates_of(settings: ScheduleSettings, step: Floats) -> Floats:
@@ -55,13 +58,21 @@ def _after_warmup(s: ScheduleSettings, time: Floats) -> Floats:
     return np.clip((time - s.warmup) / max(s.steps - s.warmup, 1e-9), 0.0, 1.0)
 
 
+def _inverse_root(scale: float, s: ScheduleSettings, time: Floats) -> Floats:
+    return np.sqrt(scale / np.maximum(time + scale - max(s.warmup, 0.0 if s.timescale else 1.0), scale))
+
+
 _SHAPES: dict[str, Callable[[ScheduleSettings, Floats], Floats]] = {
     "linear": lambda s, time: np.maximum(0.0, 1.0 - time / max(s.steps, 1.0)),
     "linear after warm-up": lambda s, time: 1.0 - _after_warmup(s, time),
-    "cosine": lambda s, time: 0.5 * (1.0 + np.cos(np.pi * _after_warmup(s, time))),
+    "cosine": lambda s, time: 0.5 * (1.0 + np.cos(np.pi * s.cycles * _after_warmup(s, time))),
+    "cosine with restarts": lambda s, time: np.where(
+        _after_warmup(s, time) < 1, 0.5 * (1.0 + np.cos(np.pi * ((s.cycles * _after_warmup(s, time)) % 1.0))), 0.0
+    ),
+    "polynomial": lambda s, time: (1.0 - _after_warmup(s, time)) ** s.power,
     "cosine from the start": lambda s, time: 0.5 * (1.0 + np.cos(np.pi * np.minimum(time / max(s.steps, 1.0), 1.0))),
     "constant": lambda _, time: np.ones_like(time),
-    "inverse root": lambda s, time: np.sqrt(max(s.warmup, 1.0) / np.maximum(time, max(s.warmup, 1.0))),
+    "inverse root": lambda s, time: _inverse_root(s.timescale or max(s.warmup, 1.0), s, time),
     "quadratic": lambda s, time: np.maximum(0.0, 1.0 - time / max(s.steps, 1.0)) ** 2,
 }
 
@@ -136,7 +147,15 @@ def identify_schedule(
 ) -> Fit:
     """From the rates of steps `start`, `start` + 1, …, and those of a process that resumed at another step."""
     declared = ScheduleSettings(peak=optimizer.learning_rate, steps=float(steps), warmup=float(optimizer.warmup))
-    seen = _Seen(np.asarray(rates, np.float64), np.arange(start, start + len(rates), dtype=np.float64), declared.peak)
+    step = np.arange(start, start + len(rates), dtype=np.float64)
+    return identify_course(np.asarray(rates, np.float64), step, declared, resumed=resumed)
+
+
+def identify_course(
+    rates: Floats, step: Floats, declared: ScheduleSettings, *, resumed: tuple[int, Floats] | None = None
+) -> Fit:
+    """From the rates of any steps, and those of a process that resumed."""
+    seen = _Seen(rates, step, declared.peak)
     later = None
     if resumed is not None:
         first, values = resumed

@@ -15,7 +15,7 @@ from pathlib import Path
 from lossary.backends.process import StopRequest, run_worker
 from lossary.diagnosis import traces
 from lossary.diagnosis.engine import Progress, Told, conclude
-from lossary.diagnosis.loop import losses
+from lossary.diagnosis.loop import course, losses, updates
 from lossary.diagnosis.loop.record import Record
 from lossary.diagnosis.model import Diagnosis, Outcome, Stage
 from lossary.diagnosis.session import NotObservable
@@ -31,10 +31,16 @@ class LoopCheck:
     name: str
     stage: Stage
     about: str
-    run: Callable[[Record], Told]
+    run: Callable[[Record], Told | list[Told]]
 
 
 LOOP_CHECKS: tuple[LoopCheck, ...] = (
+    LoopCheck(
+        name="conditions",
+        stage="forward",
+        about="training mode, and pads that the model is told of",
+        run=losses.conditions,
+    ),
     LoopCheck(
         name="loss", stage="loss", about="the loss of each micro batch, from its logits and labels", run=losses.loss
     ),
@@ -44,13 +50,20 @@ LOOP_CHECKS: tuple[LoopCheck, ...] = (
         about="the gradient of a step, as a combination of those of its micro batches",
         run=losses.gradients,
     ),
+    LoopCheck(
+        name="clipping", stage="gradients", about="the gradient that the optimizer is given", run=updates.clipping
+    ),
+    LoopCheck(name="update", stage="update", about="steps of weights, by group of the optimizer", run=updates.update),
+    LoopCheck(
+        name="schedule", stage="schedule", about="learning rates, and the law of the schedule", run=course.schedule
+    ),
+    LoopCheck(name="logged", stage="training", about="the loss of each line of the log", run=course.logged),
+    LoopCheck(name="evaluation", stage="evaluation", about="the loss of an evaluation", run=course.evaluation),
 )
 
 
 # What no check of a loop looks at yet: said in every answer, so that nobody takes silence for health.
-_NOT_LOOKED_AT = (
-    "clipping, updates, schedule, logged numbers, order of the data, masks, checkpoints, evaluation, repeatability"
-)
+_NOT_LOOKED_AT = "order and repeats of the data, masks of the collator, checkpoints, repeatability"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +120,7 @@ def judge(
     outcomes = []
     for check in checks:
         progress(f"{record.trainer}: {check.name}")
-        outcomes.append(_outcome(check, record))
+        outcomes += _outcomes(check, record)
     rest = Outcome(
         check="the rest of the loop",
         stage="training",
@@ -124,18 +137,22 @@ def judge(
     )
 
 
-def _outcome(check: LoopCheck, record: Record) -> Outcome:
+def _outcomes(check: LoopCheck, record: Record) -> list[Outcome]:
     try:
-        return conclude(check.name, check.stage, record.trainer, check.run(record))
+        told = check.run(record)
     except NotObservable as reason:
-        return Outcome(
-            check=check.name,
-            stage=check.stage,
-            side=record.trainer,
-            verdict="not observable",
-            measured="not compared",
-            needs=str(reason),
-        )
+        return [
+            Outcome(
+                check=check.name,
+                stage=check.stage,
+                side=record.trainer,
+                verdict="not observable",
+                measured="not compared",
+                needs=str(reason),
+            )
+        ]
+    each = told if isinstance(told, list) else [told]
+    return [conclude(check.name, check.stage, record.trainer, one) for one in each]
 
 
 def _chosen(request: LoopRequest) -> list[LoopCheck]:

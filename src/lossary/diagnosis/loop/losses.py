@@ -15,11 +15,12 @@ from lossary.diagnosis.calibration import (
     LOOP_UNEXPLAINED,
 )
 from lossary.diagnosis.engine import Told
+from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.loop.record import Floats, Micro, Record, Step
 from lossary.diagnosis.loop.solver import Knob, Settings, Stage, choice, solve
 from lossary.diagnosis.session import NotObservable
 
-__all__ = ["gradients", "loss"]
+__all__ = ["conditions", "gradients", "loss"]
 
 _DIVISORS = (
     choice(
@@ -110,6 +111,25 @@ def _low(record: Record) -> bool:
     return bool(record.declared["bf16"] or record.declared["fp16"])
 
 
+def conditions(record: Record) -> Told:
+    """Whether forward passes of training are in training mode, and are told which places are pads."""
+    micro = [one for step in record.steps for one in step.micro]
+    if not micro or any(one.training is None for one in micro):
+        raise NotObservable("a forward pass a micro batch")
+    still, pads = sum(not one.training for one in micro), sum(one.pads_seen for one in micro)
+    says = {}
+    if still and record.dropout:
+        says["dropout-off-in-training"] = f"{still} of {len(micro)} forward passes are in evaluation mode: no dropout"
+    # A causal model's pads stand behind what is read, and change nothing there.
+    if pads and not record.shift:
+        says["attention-mask-missing"] = f"the model is not told of {pads:,} pads, and attends to them"
+    text = f"{len(micro)} forward passes; {still} in evaluation mode, {pads:,} pads without a mask"
+    if not says:
+        return Told(fit=Fit(distance=0.0, tried=(), how="read from the passes"), measured=text)
+    found = Candidate(names=tuple(says), says="; ".join(says.values()), residual=0.0, values={"sentences": says})
+    return Told(fit=Fit(distance=float("inf"), tried=(found,), how="read from the passes"), measured=text)
+
+
 def loss(record: Record) -> Told:
     """The losses that a Trainer adds up, micro batch by micro batch, against those of its own logits."""
     _need_logits(record)
@@ -142,14 +162,18 @@ def gradients(record: Record) -> Told:
     _need_logits(record)
     if any(micro.part is None for step in record.steps for micro in step.micro):
         raise NotObservable("the gradients of the model's logits")
-    observed, residuals, weights = [], [], []
+    observed, residuals, weights, left = [], [], [], []
     for step in record.steps:
         parts = np.stack([micro.part for micro in step.micro if micro.part is not None], 1)
+        begun = step.micro[0].left
+        if begun is not None and begun.any():
+            parts = np.column_stack([parts, begun])
         found, *_ = np.linalg.lstsq(parts, step.micro[-1].gradient, rcond=None)
         size = np.linalg.norm(step.micro[-1].gradient)
         residuals.append(float(np.linalg.norm(parts @ found - step.micro[-1].gradient) / size) if size else 0.0)
         total = sum(micro.sums[f"labels@{record.shift}"][2] for micro in step.micro)
-        observed += list(found * total)
+        left.append(float(found[-1]) if parts.shape[1] > len(step.micro) else 0.0)
+        observed += list(found[: len(step.micro)] * total)
         weights += [total / micro.sums[f"labels@{record.shift}"][2] for micro in step.micro]
     relative = LOOP_GRADIENT_LOW if _low(record) else LOOP_GRADIENT_FP32
     stage = Stage(
@@ -160,6 +184,10 @@ def gradients(record: Record) -> Told:
         knobs=(*_DIVISORS, _LAST, _SCALE),
     )
     fit = solve(stage, np.array(observed))
+    if fit.equal and max(np.abs(left), default=0.0) > relative:
+        return Told(fit=_not_cleared(left, relative), measured="gradients do not begin at 0 in a step")
+    if not fit.confirmed and not fit.equal and (clipped := _clipped_each(record, relative)) is not None:
+        fit = replace(fit, tried=(clipped, *fit.tried))
     worst = max(residuals)
     measured = (
         f"the gradient of a step is a combination of those of its micro batches to {worst:.1e}; their factors, times "
@@ -169,6 +197,39 @@ def gradients(record: Record) -> Told:
         fit = replace(fit, distance=max(fit.distance, worst / relative), tried=())
         measured = f"{worst:.1e} of a step's gradient is no combination of those of its micro batches' loss"
     return Told(fit=fit, measured=measured)
+
+
+def _not_cleared(left: list[float], relative: float) -> Fit:
+    """Gradients of the step before are still there."""
+    kept = max(np.abs(left))
+    says = f"gradients are not cleared: {kept:.3g} times what stood there at a step's beginning is in its gradient"
+    again = max(abs(value - 1.0) for value in left[1:]) / relative if len(left) > 1 else 0.0
+    found = Candidate(names=("gradients-not-cleared",), says=says, residual=again, values={"left": left})
+    return Fit(distance=kept / relative, tried=(found,), how=f"{relative:.0e} of a factor")
+
+
+def _clipped_each(record: Record, relative: float) -> Candidate | None:
+    """Whether gradients are clipped after every micro batch: each time scaled down to one and the same norm."""
+    worst, bounds = 0.0, []
+    for step in record.steps:
+        total = sum(micro.sums[f"labels@{record.shift}"][2] for micro in step.micro)
+        before = np.zeros_like(step.micro[0].gradient)
+        for micro in step.micro:
+            if micro.part is None:
+                return None
+            whole = before + micro.part / total
+            factor = float(whole @ micro.gradient / max(float(whole @ whole), 1e-300))
+            size = max(float(np.linalg.norm(micro.gradient)), 1e-300)
+            worst = max(worst, float(np.linalg.norm(factor * whole - micro.gradient)) / size)
+            if factor < 1 - relative:
+                bounds.append(float(np.linalg.norm(micro.norms)))
+            before = micro.gradient
+    if not bounds:
+        return None
+    bound = float(np.median(bounds))
+    worst = max(worst, max(abs(one / bound - 1) for one in bounds))
+    says = f"gradients are clipped, to {bound:.4g}, after each micro batch and not once a step"
+    return Candidate(names=("clipped-each-micro-batch",), says=says, residual=worst / relative, values={"bound": bound})
 
 
 _LAST = choice("last-micro-batch-only", "only the last micro batch of a step is trained on", only="last")
