@@ -96,7 +96,22 @@ def probe(name: str, model: str, shape: EncoderShape, start: dict[str, Any], fol
     for continued, who in ((backend, "went on"), (other, "restored")):
         continued.train_step(parts, whole, step=STEPS, rate=1e-3)
         found |= {f"{who}/{key}": value for key, value in continued.parameters().items()}
-    return found
+    return found | taken_up(name, folder / f"torch-{model}" / f"step-{STEPS:08d}", parts, whole)
+
+
+def taken_up(name: str, path: Path, parts: list[Any], whole: tuple[float, float]) -> dict[str, Any]:
+    """What a backend holds of the checkpoint of torch, and what it comes to in further steps."""
+    kept = load_own_checkpoint(path)
+    backend = begun(name, kept.shape, kept.parameters, kept.moments)
+    slots = backend.moments()
+    held = {"weights": backend.parameters(), "m": slots.m, "v": slots.v}
+    found = {f"held/{of}/{key}": value for of, values in held.items() for key, value in values.items()}
+    losses = []
+    for step in range(STEPS, 2 * STEPS):
+        seen = backend.train_step(parts, whole, step=step, rate=1e-3).rows
+        losses.append(sum(row.mlm_nats.sum() for row in seen) / whole[0])
+    reached = {f"reached/{key}": value for key, value in backend.parameters().items()}
+    return found | reached | {"further": np.array(losses)}
 
 
 def begun(name: str, shape: Any, weights: Any, moments: Any) -> Any:

@@ -81,6 +81,17 @@ def test_steps_stay_together_and_what_is_taken_up_goes_on_to_the_bit(both: tuple
     assert distance(part(keras, "went on/"), part(keras, "restored/")) == 0
 
 
+def test_a_checkpoint_of_torch_goes_on_here_as_it_does_there(both: tuple[Found, Found]) -> None:
+    torch, keras = both
+    held = part(torch, "held/")
+    assert all(any(value.any() for key, value in held.items() if key.startswith(of)) for of in ("weights", "m", "v"))
+    assert distance(held, part(keras, "held/")) == 0
+    assert distance(part(torch, "held/weights/"), part(torch, "trained/")) == 0
+    np.testing.assert_allclose(keras["further"], torch["further"], rtol=1e-6)
+    assert torch["further"][0] < torch["losses"][-1]
+    assert distance(part(torch, "reached/"), part(keras, "reached/")) < 2e-6
+
+
 @pytest.mark.parametrize("model", [name for name in MODELS if name not in TRAINED])
 def test_the_layers_are_those_of_kerashubs_own_models(probes: dict[str, Found], model: str) -> None:
     found = part(probes["tensorflow"], f"{model}/")
