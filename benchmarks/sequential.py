@@ -4,10 +4,12 @@
     python -m benchmarks.sequential --scores A.parquet B.parquet       # on the examples of two real runs
 
 Each stream is one dataset: an example hides 1 to 20 pieces, and the difference of two runs on it is the true one a
-piece plus noise that all its pieces share. "Planned" is the difference that a test of all examples at once shows in
-four cases of five. A stop is false if it says "differs" of what lies within the margin (0 without one), or "equal" of
-what lies on it or beyond. On real runs a stream is the frozen examples in another random order; differences come with
-a random sign each where the truth is to be none.
+piece plus noise that all its pieces share; or that of right answers, where few, half or nearly all are right. "Planned"
+is the difference that a test of all examples at once shows in four cases of five. A stop is false if it says "differs"
+of what lies within the margin (0 without one), or "equal" of what lies on it or beyond.
+
+On real runs a stream is the frozen examples in another random order; differences come with a random sign each where the
+truth is to be none.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from scipy.special import ndtri
 from lossary.results.scorefile import ScoreFile
 from lossary.statistics.estimates import RatioSums, ratio
 from lossary.statistics.sequential import (
+    LEAST_CHANGED,
     RULES,
     Monitor,
     crossing_probability,
@@ -50,6 +53,10 @@ class Case(NamedTuple):
     margin: float | None
 
 
+# Shares of right answers a piece; a run answers three pieces of ten anew, independently of what the other did.
+_ACCURACIES = {"accuracy 0.02": 0.02, "accuracy 0.5": 0.5, "accuracy 0.98": 0.98}
+_ANEW = 0.3
+
 _CASES = (
     Case("none", 0.0, None),
     Case("planned", 1.0, None),
@@ -69,10 +76,12 @@ class Stop(NamedTuple):
     share: float
 
 
-def _stop(monitor: Monitor, y: NDArray[np.float64], x: NDArray[np.float64]) -> Stop:
+def _stop(monitor: Monitor, y: NDArray[np.float64], x: NDArray[np.float64], *, is_accuracy: bool = False) -> Stop:
     """The first look that answers; `y` and `x` in the order in which they are scored."""
     sums = np.cumsum(np.stack([y, x, y * y, x * y, x * x]), axis=1)
     for look, end in enumerate(monitor.looks):
+        if is_accuracy and np.count_nonzero(y[:end]) < LEAST_CHANGED:
+            continue
         estimate = ratio(RatioSums(end, *map(float, sums[:, end - 1])))
         seen = monitor.at(look, estimate, skewness=skewness_of_mean(y[:end], x[:end]))
         if seen.answer != "undecided":
@@ -97,16 +106,16 @@ def _simulated(streams: int, examples: int, seed: int, noises: list[str], cases:
     looks = looks_of(examples)
     for noise in noises:
         rng = np.random.default_rng(seed)
-        planned = _planned(rng, examples)
+        planned = _planned(rng, examples, noise)
         for case in (case for case in _CASES if case.name in cases):
             margin = None if case.margin is None else case.margin * planned
             monitors = [Monitor(rule=rule, looks=looks, level=_LEVEL, margin=margin) for rule in RULES]
             stops: list[list[Stop]] = [[] for _ in monitors]
             for _ in range(streams):
                 pieces = rng.integers(1, 21, examples).astype(float)
-                y = (case.truth * planned + _NOISE[noise](rng, examples) * _DEVIATION) * pieces
+                y = _difference(rng, noise, case.truth * planned, pieces)
                 for monitor, of_rule in zip(monitors, stops, strict=True):
-                    of_rule.append(_stop(monitor, y, pieces))
+                    of_rule.append(_stop(monitor, y, pieces, is_accuracy=noise in _ACCURACIES))
             for monitor, of_rule in zip(monitors, stops, strict=True):
                 found = {"noise": noise, "case": case.name, "rule": monitor.rule, **_summary(case, of_rule)}
                 rows.append(found)
@@ -114,10 +123,23 @@ def _simulated(streams: int, examples: int, seed: int, noises: list[str], cases:
     return rows
 
 
-def _planned(rng: np.random.Generator, examples: int) -> float:
+def _difference(rng: np.random.Generator, noise: str, truth: float, pieces: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of two runs on each example (n,): nats, or right answers, of all of its pieces."""
+    if noise not in _ACCURACIES:
+        return (truth + _NOISE[noise](rng, len(pieces)) * _DEVIATION) * pieces
+    share, counts = _ACCURACIES[noise], pieces.astype(np.int64)
+    # Where most answers are right, a difference goes down.
+    other = share + (truth if share <= 0.5 else -truth) / _ANEW
+    anew = rng.binomial(counts, _ANEW)
+    return rng.binomial(anew, other).astype(float) - rng.binomial(anew, share)
+
+
+def _planned(rng: np.random.Generator, examples: int, noise: str) -> float:
     """The difference that all examples at once show with power 0.8 at the two-sided level."""
     pieces = rng.integers(1, 21, 200_000).astype(float)
-    deviation = _DEVIATION * np.sqrt((pieces**2).mean()) / pieces.mean()
+    deviation = np.sqrt((_difference(rng, noise, 0.0, pieces) ** 2).mean()) / pieces.mean()
+    if noise not in _ACCURACIES:
+        deviation = _DEVIATION * np.sqrt((pieces**2).mean()) / pieces.mean()
     return float((ndtri(0.975) + ndtri(0.8)) * deviation / np.sqrt(examples))
 
 
@@ -172,7 +194,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--examples", type=int, help="examples of a stream")
     parser.add_argument("--scores", type=Path, nargs=2, help="two files of scores of the same examples")
-    parser.add_argument("--noise", nargs="+", choices=list(_NOISE), default=list(_NOISE))
+    parser.add_argument("--noise", nargs="+", choices=[*_NOISE, *_ACCURACIES], default=[*_NOISE, *_ACCURACIES])
     names = [case.name for case in _CASES]
     parser.add_argument("--case", nargs="+", choices=names, default=names)
     parser.add_argument("--seed", type=int, default=17)

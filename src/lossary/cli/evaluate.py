@@ -83,7 +83,16 @@ def evaluate(
     ] = None,
     within: Annotated[
         float | None,
-        typer.Option(help="With --until: decide whether they are equal to within so many nats of the MLM loss."),
+        typer.Option(
+            help="With --until: decide whether they are equal to within so much of the metric: nats of a loss."
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="With --until: what is compared: a loss, an accuracy or bits a byte, as sop_accuracy.",
+            show_default="mlm_loss",
+        ),
     ] = None,
     anytime: Annotated[
         bool, typer.Option("--anytime", help="With --until: intervals that are valid at any number of looks; wider.")
@@ -110,11 +119,16 @@ def evaluate(
             "--run and --checkpoint cannot be given together", hint="--name says what its column is called."
         )
     opened = open_study(study, changes)
-    decide = {"--base": base is not None, "--within": within is not None, "--anytime": anytime}
+    decide = {
+        "--base": base is not None,
+        "--within": within is not None,
+        "--anytime": anytime,
+        "--metric": metric is not None,
+    }
     if until is not None:
         beside = {"--all": every, "--checkpoint": bool(checkpoint), "--batch-size": batch_size is not None}
         _refuse_beside_until(until, within, beside)
-        found = _Decide(base, within, "anytime" if anytime else "obrien-fleming")
+        found = _Decide(base, within, "anytime" if anytime else "obrien-fleming", metric or "mlm_loss")
         _until_decided(opened, found, runs=runs, jobs=jobs, step=step, listening=(progress, quiet))
         return
     for option in (option for option, given in decide.items() if given):
@@ -148,6 +162,7 @@ class _Decide(NamedTuple):
     base: str | None
     margin: float | None
     rule: "Rule"
+    metric: str
 
 
 def _refuse_beside_until(until: str, within: float | None, beside: dict[str, bool]) -> None:
@@ -159,9 +174,7 @@ def _refuse_beside_until(until: str, within: float | None, beside: dict[str, boo
     for option in (option for option, given in beside.items() if given):
         raise UsageError(f"--until and {option} cannot be given together", hint="Give one of them.")
     if within is not None:
-        check_margin(
-            within, str(within), where="--within", hint="Expected a number above 0: nats of the MLM loss, as 0.01."
-        )
+        check_margin(within, str(within), where="--within", hint="Expected a number above 0: nats of a loss, as 0.01.")
 
 
 def _until_decided(

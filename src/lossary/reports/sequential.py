@@ -48,7 +48,8 @@ def rule_text(answer: SequentialAnswer) -> str:
     """What its intervals are, and of what."""
     rule, sure = _RULES.get(answer.rule, answer.rule), f"{1 - answer.level:.0%}"
     return (
-        f"{rule}; all intervals hold at once at {sure}, for the text that examples are drawn from, wherever it stopped"
+        f"{rule}; all intervals hold at once at {sure}, wherever it stopped; they are of the texts that the frozen "
+        "examples were drawn from, not of the frozen examples alone"
     )
 
 

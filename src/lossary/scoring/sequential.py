@@ -8,6 +8,7 @@ scores too. All examples of the validation set are held in memory, about 4 kB fo
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf, log
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lossary.data.philox import stream_key
 from lossary.errors import ScoreError
 from lossary.folder import StudyFolder
 from lossary.naming import names_of
+from lossary.objectives import OBJECTIVES, Objective
 from lossary.results.records import ScoreHeader, read_header, write_score_windows, write_scores
 from lossary.results.scorefile import Columns, ScoreFile
 from lossary.results.stopped import Stopped, StoppedPart
@@ -29,12 +31,10 @@ from lossary.scoring.api import Scorer, View, Window
 from lossary.scoring.ranks import without_dictionaries
 from lossary.scoring.score import OpenBackend, ScoreJob, begin_scoring, score_windows
 from lossary.statistics.estimates import Estimate, RatioSums, ratio
-from lossary.statistics.sequential import Monitor, Rule, Seen, looks_of, skewness_of_mean, variance_saved
+from lossary.statistics.sequential import LEAST_CHANGED, Monitor, Rule, Seen, looks_of, skewness_of_mean, variance_saved
 
 __all__ = ["Until", "frozen_order", "score_in_windows", "score_until_decided"]
 
-# What is compared: the objective of tokens, in nats a target.
-_OBJECTIVE, _METRIC = "mlm", "mlm_loss"
 _WINDOW = 4096
 _NOTHING, _UNSEEN = Estimate(value=None), Seen(low=None, high=None, answer="undecided")
 
@@ -44,6 +44,7 @@ class Until:
     """What an evaluation goes on until: answers against a base, all false with a chance of `level` at most."""
 
     base: Path  # its whole scores
+    metric: str = "mlm_loss"
     shares: Mapping[str, float]  # of datasets in the total
     rule: Rule = "obrien-fleming"
     margin: float | None = None
@@ -53,6 +54,11 @@ class Until:
     def of(cls, value: Mapping[str, Any]) -> "Until":
         """As a job has it."""
         return cls(**{**value, "base": Path(value["base"])})
+
+    @property
+    def objective(self) -> Objective:
+        """What is predicted where the metric is measured."""
+        return OBJECTIVES[self.metric.partition("_")[0]]
 
 
 def score_until_decided(
@@ -79,15 +85,19 @@ def score_in_windows(
     `path` is below `sequential/`; scores of all examples are also stored in `scores/` beside it, as whole ones.
     """
     base = ScoreFile(until.base)
+    if until.objective.name not in header.objectives or until.objective.name not in base.objectives:
+        raise ScoreError(f"no {until.metric} to decide by: {until.objective.lacking}", where=str(path))
     called = names_of(path.parents[3]).called
     whole = list(view.windows())
     parts = []
     for name in view.datasets:
         windows = [window for window in whole if window.dataset == name]
-        rows = base.columns(_OBJECTIVE, [called(name)])
+        rows = base.columns(until.objective.name, [called(name)])
         digest = view.parts[name]
         _refuse_other_examples(base, called(name), digest)
         parts.append(_Part.of(name, digest, windows, rows, until, datasets=len(view.datasets)))
+    if not any(len(part.base) for part in parts):
+        raise ScoreError(f"no {until.metric} to decide by: {until.objective.nothing}", where=str(path))
     course = _Course(parts)
     for table in score_windows(scorer, course.windows(), header, total=len(view), emit=emit):
         course.take(table)
@@ -126,13 +136,16 @@ class _Part:
     target_bytes: NDArray[np.int32] | None
     base: Columns
     monitor: Monitor
+    metric: str
+    objective: Objective
     look: int = 0  # the next one
     estimate: Estimate = _NOTHING
     seen: Seen = _UNSEEN
     differences: list[NDArray[np.float64]] = field(
         default_factory=lambda: [np.zeros((2, 0))]
-    )  # nats and targets of a window: (2, n)
+    )  # what the metric divides, and by what, of a window: (2, n)
     broken: int = 0
+    unknown: int = 0  # examples whose bytes nobody knows
     tables: list[pa.Table] = field(default_factory=list)
 
     @classmethod
@@ -153,6 +166,9 @@ class _Part:
             target_bytes=np.concatenate(sizes) if len(sizes) == len(windows) else None,
             base=base,
             monitor=monitor,
+            metric=until.metric,
+            objective=until.objective,
+            estimate=_NOTHING if len(base) else Estimate(value=None, reason=until.objective.nothing),
         )
 
     @property
@@ -162,7 +178,16 @@ class _Part:
     @property
     def is_open(self) -> bool:
         """Whether another window may answer."""
-        return self.seen.answer == "undecided" and self.look < len(self.monitor.looks) and not self.broken
+        return self.seen.answer == "undecided" and self.look < len(self.monitor.looks) and not self._lacks
+
+    @property
+    def _lacks(self) -> str:
+        """Why nothing can be said of it, however many examples are scored."""
+        if not len(self.base):
+            return self.objective.nothing
+        if self.broken:
+            return f"{self.broken:,} of {self.scored:,} examples gave no finite loss"
+        return "nobody knows the bytes of the targets" if self.unknown else ""
 
     @property
     def usefulness(self) -> tuple[float, float]:
@@ -181,7 +206,7 @@ class _Part:
     def take(self, table: pa.Table) -> None:
         """Adds the scores of a window; ScoreError if the base was scored on other examples."""
         self.tables.append(table)
-        if table["objective"][0].as_py() != _OBJECTIVE:
+        if table["objective"][0].as_py() != self.objective.name:
             return
         example, targets = table["example"].to_numpy(), table["targets"].to_numpy().astype(np.float64)
         at = np.minimum(np.searchsorted(self.base.example, example), max(0, len(self.base) - 1))
@@ -195,28 +220,39 @@ class _Part:
         nats = np.asarray(table["nats"].to_numpy(zero_copy_only=False), np.float64) - self.base.nats[at]
         known = np.isfinite(nats)
         self.broken += int(np.count_nonzero(~known))
-        self.differences.append(np.stack([nats[known], targets[known]]))
+        y, x = nats, targets
+        if self.metric == self.objective.accuracy:
+            y = table["correct"].to_numpy().astype(np.float64) - self.base.correct[at]
+        elif self.metric != self.objective.loss:
+            y, x = nats / log(2), self.base.bytes[at]
+            self.unknown += int(np.count_nonzero(np.isnan(x)))
+        self.differences.append(np.stack([y[known], x[known]]))
 
     def look_now(self) -> None:
         """All scores up to the next look are there."""
         self.look += 1
-        if self.broken:
-            reason = f"{self.broken:,} of {self.scored:,} examples gave no finite loss"
+        if reason := self._lacks:
             self.estimate, self.seen = Estimate(value=None, reason=reason), replace(self.seen, low=None, high=None)
             return
         y, x = np.concatenate(self.differences, axis=1)
         self.estimate = ratio(RatioSums.of(y, x))
+        if self.metric == self.objective.accuracy and (changed := np.count_nonzero(y)) < LEAST_CHANGED:
+            reason = f"{changed} examples are answered otherwise, {LEAST_CHANGED} at least make an interval"
+            self.estimate, self.seen = replace(self.estimate, reason=reason), _UNSEEN
+            return
         skewness = 0.0 if self.estimate.variance is None else skewness_of_mean(y, x)
         self.seen = self.monitor.at(self.look - 1, self.estimate, skewness=skewness)
 
     def stopped(self) -> StoppedPart:
+        most = 1.0 if self.metric == self.objective.accuracy else inf
+        low, high = self.seen.low, self.seen.high
         return StoppedPart(
             examples=self.scored,
             available=len(self.order),
             part=self.digest,
             value=self.estimate.value,
-            low=self.seen.low,
-            high=self.seen.high,
+            low=None if low is None else max(low, -most),
+            high=None if high is None else min(high, most),
             answer=self.seen.answer,
             reason=self.estimate.reason,
         )
@@ -253,7 +289,7 @@ def _stopped(parts: Sequence[_Part], base: ScoreHeader, until: Until) -> Stopped
         rule=until.rule,
         level=until.level,
         margin=until.margin,
-        metric=_METRIC,
+        metric=until.metric,
         base=base.run,
         base_step=base.step,
         base_weights_digest=base.weights_digest,
@@ -304,6 +340,7 @@ def _stands(path: Path, header: ScoreHeader, until: Until) -> bool:
     if found is None or found.stopped is None or found.stopped.is_whole:
         return False
     asked: dict[str, Any] = {
+        "metric": until.metric,
         "rule": until.rule,
         "level": until.level,
         "margin": until.margin,

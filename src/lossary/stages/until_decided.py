@@ -8,6 +8,7 @@ from lossary.data.parts import present_validation
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.launcher import Listener, Tools, each_run
+from lossary.objectives import OBJECTIVES
 from lossary.results.records import ScoreHeader
 from lossary.scoring.score import is_scored, job_of_run
 from lossary.stages.evaluate import check_step, check_trained, checkpoints_of, score_by_backend
@@ -25,6 +26,7 @@ class Decide(NamedTuple):
     base: str | None = None
     margin: float | None = None
     rule: Rule = "obrien-fleming"
+    metric: str = "mlm_loss"
 
 
 def evaluate_until_decided(
@@ -42,11 +44,18 @@ def evaluate_until_decided(
     Returns those that were not scored whole before; what was is left alone. UsageError if there is no base to compare
     with.
     """
-    base = _base_scores(study, folder, decide.base, runs, listener)
+    objective = _objective_of(decide.metric)
+    base = _base_scores(study, folder, decide, objective, runs, listener)
     chosen = [run for run in some_runs(study, folder, runs) if run != base.header.run]
     if not chosen:
         raise UsageError(
             f"{base.header.run!r} is compared with itself", where="--base", hint="Name another run with --run."
+        )
+    if lacking := [run for run in chosen if objective not in study.recipe_of(run).objective]:
+        raise UsageError(
+            f"{', '.join(lacking)} has no {decide.metric}: {OBJECTIVES[objective].lacking}",
+            where="--metric",
+            hint="Name a metric of what the runs are trained on, or other runs with --run.",
         )
     if step is not None:
         check_step(folder, chosen, step)
@@ -56,6 +65,7 @@ def evaluate_until_decided(
         "shares": {folder.names.drawn_as(name): row["share"] for name, row in described.items()},
         "rule": decide.rule,
         "margin": decide.margin,
+        "metric": decide.metric,
     }
 
     stood = set[str]()
@@ -74,10 +84,24 @@ def evaluate_until_decided(
     return [run for run in chosen if run not in stood]
 
 
+def _objective_of(metric: str) -> str:
+    """The objective of a metric; UsageError if it is not one that runs of a study are decided by."""
+    found = {metric: name for name in OBJECTIVES for metric in OBJECTIVES[name].metrics}
+    if metric not in found:
+        raise UsageError(f"no metric is called {metric!r}", where="--metric", hint=f"Known: {', '.join(found)}.")
+    return found[metric]
+
+
 def _base_scores(
-    study: Study, folder: StudyFolder, base: str | None, runs: Sequence[str] | None, listener: Listener
+    study: Study,
+    folder: StudyFolder,
+    decide: Decide,
+    objective: str,
+    runs: Sequence[str] | None,
+    listener: Listener,
 ) -> Scored:
     """The newest whole scores of the base. UsageError if it has none in the study's own vocabulary."""
+    base = decide.base
     validation = present_validation(study, folder)
     own = validation["tokenizer_digest"]
     scored = scored_files(study, folder, None if base is None else [base])
@@ -85,10 +109,10 @@ def _base_scores(
         files[-1]
         for run, every in scored.items()
         if run not in (runs or []) or run == base
-        if (files := [file for file in every if _is_whole(file.header, validation["parts"], own)])
+        if (files := [file for file in every if _is_whole(file.header, validation["parts"], own, objective)])
     ]
     if not whole:
-        raise _lacks_base(study, base, runs or [])
+        raise _lacks_base(study, base, runs or [], decide.metric)
     if len(whole) == 1:
         return whole[0]
     notes: list[str] = []
@@ -100,15 +124,16 @@ def _base_scores(
     return next((found for found in whole if found.header.run == best), whole[0])
 
 
-def _lacks_base(study: Study, base: str | None, runs: Sequence[str]) -> UsageError:
+def _lacks_base(study: Study, base: str | None, runs: Sequence[str], metric: str) -> UsageError:
     """Says that nothing is scored whole that the runs could be compared with: a run is not its own base."""
     others = [run for run in study.runs if run not in runs]
+    of = "" if metric == Decide().metric else f" with {metric}"
     if base is not None:
-        said, score = f"{base} has no whole scores in the study's vocabulary", [base]
+        said, score = f"{base} has no whole scores{of} in the study's vocabulary", [base]
     elif runs:
-        said, score = f"no run but {', '.join(runs)} has whole scores, and a run cannot be its own base", others
+        said, score = f"no run but {', '.join(runs)} has whole scores{of}, and a run cannot be its own base", others
     else:
-        said, score = "no run has whole scores in the study's vocabulary to compare with", others
+        said, score = f"no run has whole scores{of} in the study's vocabulary to compare with", others
     hint = (
         f"Run `lossary evaluate --run {score[0]}` first."
         if len(score) == 1
@@ -121,6 +146,6 @@ def _lacks_base(study: Study, base: str | None, runs: Sequence[str]) -> UsageErr
     return UsageError(said, where="--base", hint=hint)
 
 
-def _is_whole(header: ScoreHeader, parts: Mapping[str, str], own: str) -> bool:
-    is_own = header.pieces in ("", own) and "mlm" in header.objectives
+def _is_whole(header: ScoreHeader, parts: Mapping[str, str], own: str, objective: str) -> bool:
+    is_own = header.pieces in ("", own) and objective in header.objectives
     return is_own and all(header.part(name) == part for name, part in parts.items())

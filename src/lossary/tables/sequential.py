@@ -124,7 +124,7 @@ def _total(stopped: Stopped) -> StoppedPart:
     """By validation share. All intervals hold at once, so that their weighted sum holds, wherever each stopped."""
     weight = sum(stopped.shares.values())
     parts = [(stopped.shares[name] / weight, part) for name, part in stopped.parts.items()]
-    reason = next((part.reason for _, part in parts if part.value is None), None)
+    reason = next((f"{name}: {part.reason}" for name, part in stopped.parts.items() if part.value is None), None)
     value = sum(share * (part.value or 0.0) for share, part in parts)
     low = high = None
     answer: Answer = "undecided"

@@ -160,6 +160,44 @@ def test_what_does_not_differ_is_scored_whole_or_called_equal_before(study: tupl
     assert {part.answer for part in anytime.parts.values()} == {"differs"}
 
 
+class MoreRight(Counting):
+    """As `Counting`, with one more right answer on every other example."""
+
+    def score(self, examples: Examples) -> Any:
+        found = super().score(examples)
+        found.rows.mlm_correct = found.rows.mlm_correct + (examples.example % 2 == 0)
+        return found
+
+
+def test_any_metric_that_was_scored_decides(study: tuple[Study, StudyFolder]) -> None:
+    opened, folder = study
+
+    def decided(metric: str, scorer: Counting) -> Stopped:
+        until = Until(base=folder.scores("torch_a", 12), shares=SHARES, metric=metric)
+        path, view = folder.sequential("torch_stories", 12), open_view(folder, None, "mlm")
+        return score_in_windows(path, scorer, view, header_of(folder, "torch_stories"), until, emit=lambda _: None)
+
+    right = decided("mlm_accuracy", MoreRight())
+    lines = right.parts["lines"]
+    assert (right.metric, lines.answer) == ("mlm_accuracy", "differs")
+    assert lines.examples < lines.available
+    base = pq.read_table(folder.scores("torch_a", 12)).to_pylist()
+    rows = [row for row in base if (row["objective"], row["dataset"]) == ("mlm", "lines")]
+    whole = sum(row["example"] % 2 == 0 for row in rows) / sum(row["targets"] for row in rows)
+    assert lines.low is not None
+    assert lines.high is not None
+    assert lines.low < whole < lines.high
+    # Where no answer changed there is no interval, however many examples were scored.
+    same = decided("sop_accuracy", Counting()).parts["stories"]
+    assert (same.answer, same.low, same.value) == ("undecided", None, 0.0)
+    assert "0 examples are answered otherwise" in str(same.reason)
+    shown = sequential_answers(opened, folder, ["torch_stories"], superseded=True)[0]
+    assert {answer.metric for answer in shown} == {"sop_accuracy"}
+    for metric, told in (("sop", "no metric is called 'sop'"), ("clm_loss", "no run has whole scores with clm_loss")):
+        with pytest.raises(UsageError, match=told):
+            evaluate_until_decided(opened, folder, Decide(metric=metric), listener=NotesOnly())
+
+
 def test_losses_that_are_no_numbers_decide_nothing(study: tuple[Study, StudyFolder]) -> None:
     def broken(examples: Examples) -> np.ndarray[Any, Any]:
         return np.where(examples.example % 5 == 0, np.nan, 1.0)
@@ -295,4 +333,4 @@ def test_runs_are_told_what_lacks_for_a_comparison(study: tuple[Study, StudyFold
     arguments = ["evaluate", str(folder.root), "--until", "decided", "--within"]
     margin = CliRunner().invoke(app, [*arguments, "-1"]).exception
     assert isinstance(margin, UsageError)
-    assert margin.hint == "Expected a number above 0: nats of the MLM loss, as 0.01."
+    assert margin.hint == "Expected a number above 0: nats of a loss, as 0.01."

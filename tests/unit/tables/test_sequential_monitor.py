@@ -146,7 +146,8 @@ def test_a_large_difference_takes_a_third_of_the_examples(
     planned = 2.8 * 0.25 * np.sqrt(143.5) / 10.5 / np.sqrt(1000)
     found = answers(rule, sign * 3 * planned, None, streams=100, seed=5, noise=noise)
     assert {answer for answer, _ in found} == {"differs"}
-    assert np.mean([share for _, share in found]) < 0.4
+    # Against a long tail it takes more: what keeps few skewed examples from false answers reaches further there.
+    assert np.mean([share for _, share in found]) < 0.43
 
 
 def test_what_cannot_be_judged_is_undecided() -> None:

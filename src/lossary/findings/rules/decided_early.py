@@ -36,7 +36,8 @@ def _finding(subject: Subject, answers: list[SequentialAnswer]) -> Finding:
         gist=f"{first.run}: {len(apart)} of {len(parts)} datasets differ from {first.base}{asked}, after "
         f"{total.examples:,} of {total.available:,} examples",
         expected="whole scores, where the numbers of a cell are wanted",
-        test=f"{first.rule}; all intervals at once at {1 - first.level:.0%}, wherever each dataset stopped",
+        test=f"{first.rule}; all intervals at once at {1 - first.level:.0%}, wherever each dataset stopped, of the "
+        "texts that frozen examples were drawn from",
         means="these differences are known, and the run's cells are not: they are of all examples or of none",
         next_step=f"lossary evaluate {subject.where} --run {first.run}",
         n=total.examples,
