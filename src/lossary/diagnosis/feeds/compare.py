@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from lossary.data.assemble import Settings
-from lossary.diagnosis.calibration import ALARM_LEVEL, FLOOR_HARD, FLOOR_INVARIANT, HALF_AN_EXAMPLE, REPRODUCED_LEVEL
+from lossary.diagnosis.calibration import (
+    ALARM_LEVEL,
+    FLOOR_HARD,
+    FLOOR_INVARIANT,
+    HALF_AN_EXAMPLE,
+    NEAR_ODDS,
+    REPRODUCED_LEVEL,
+)
 from lossary.diagnosis.calibration import NONE_OF as _NONE_OF
 from lossary.diagnosis.calibration import UNMOVED as _UNMOVED
 from lossary.diagnosis.feeds.facts import FACTS, MOST_HELD_OUT, ROWS, Kind
@@ -43,7 +50,7 @@ NEVER = _HARD | _INVARIANT  # (F,) facts that healthy examples do not have
 _DECLARED, _MEASURED, _COMPARED = _facts_of(Kind.DECLARED), _facts_of(Kind.MEASURED), _facts_of(Kind.COMPARED)
 _SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
-_SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"])
+_SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"]) | _facts_of(Kind.NEAR)
 
 
 class Counts(NamedTuple):
@@ -88,6 +95,11 @@ class Baseline:
                 high[row] = np.max([_noise(rates, row, _FLOORS[fact.kind]) for rates in healthy], axis=0)
             elif fact.kind is Kind.DECLARED:
                 low[row], high[row] = fact.declared
+            elif fact.kind is Kind.NEAR:
+                found = [np.where(rates.n[row] > 0, _rate(rates, name), 0.5) for rates in healthy]
+                odds = [rate / np.maximum(1 - rate, 1e-9) for rate in found]
+                least, most = np.min(odds, axis=0) / NEAR_ODDS, np.max(odds, axis=0) * NEAR_ODDS
+                low[row], high[row] = least / (1 + least), most / (1 + most)
         # A random piece is the right one, or <unk> or [MASK], now and then.
         chance = 0.1 * 6 / vocabulary_size
         high[ROWS["input-masked"]] += chance

@@ -24,6 +24,7 @@ class Kind(Enum):
     INVARIANT = "0, but for ambiguous text"
     DECLARED = "declared"
     MEASURED = "not above that of the reference"
+    NEAR = "near that of the reference, whatever its style"
     COMPARED = "any: a choice, or follows from others; tells faults apart"
 
 
@@ -112,6 +113,9 @@ def _table() -> dict[str, Fact]:
         ("unknown-pieces", "pieces are <unk>", Kind.MEASURED),
         ("input-unknown", "scored positions show <unk>", Kind.MEASURED),
         ("mask-rate", "pieces are scored", Kind.DECLARED),
+        ("mask-runs", "scored words stand behind a scored word", Kind.NEAR),
+        ("masks-early", "scored pieces stand in the first half of their example", Kind.NEAR),
+        ("split-early", "pairs are split in the first half of their text", Kind.NEAR),
         (
             "input-kept-throughout",
             "examples with several scored positions show at all of them what stood there",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.data.masking import find_words
 from lossary.data.tokenizer import CLS, MASK, PAD, SEP, UNK, TokenizerModel
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.calibration import LEAST_OF_DOCUMENT, LEAST_OF_SEGMENT
@@ -156,6 +157,8 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
         "input-special-share": _share(shows_special, usable),
         "mask-unscored": _some(inputs == MASK, ~scored),
         "mask-rate": ((scored & ~padding).sum(axis=1), (~padding).sum(axis=1)),
+        "mask-runs": _runs(layout, tokenizer),
+        "masks-early": _share(2 * np.cumsum(text, axis=1) <= text.sum(axis=1, keepdims=True), scored & text),
         "input-unknown": _share((inputs == UNK) & ~kept, usable),
         "input-masked": _share(inputs == MASK, usable),
         "input-kept": _share(kept, usable),
@@ -163,6 +166,20 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
         "unmasked": _every(kept, usable & (count >= UNMASKED_FROM)),
         "input-random": _share(~kept & (inputs != MASK) & (inputs != UNK), usable),
     }
+
+
+def _runs(layout: Layout, tokenizer: TokenizerModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By example: words that are scored, if only in part, behind such a word of the same segment; and all of them."""
+    begins = tokenizer.is_word_start[np.maximum(layout.tokens, 0)]
+    words = find_words(begins, layout.part)
+    marks = np.concatenate([[0], np.cumsum(layout.scored.ravel())])
+    width = layout.scored.shape[1]
+    hidden = marks[words.row * width + words.stop] > marks[words.row * width + words.start]
+    behind = hidden.copy()
+    behind[1:] &= hidden[:-1] & (words.segment[1:] == words.segment[:-1])
+    behind[:1] = False
+    count = len(layout)
+    return np.bincount(words.row[behind], minlength=count), np.bincount(words.row[hidden], minlength=count)
 
 
 def _text_facts(layout: Layout, aligned: Aligned, surface: Surface) -> Counts:
@@ -253,6 +270,7 @@ def _pair_facts(feed: Feed, aligned: Aligned, corpus: Corpus) -> Counts:
         "in-order-labelled-swapped": _flag(label == 1, ordered & in_order & labelled),
         "swapped-labelled-in-order": _flag(label == 0, ordered & ~in_order & labelled),
         "swapped": _flag(~in_order, ordered),
+        "split-early": _flag(np.where(in_order, first.size < second.size, second.size < first.size), ordered),
         "labelled-swapped": _flag(label == 1, ordered & labelled),
         "identical-labelled-swapped": _flag(label == 1, same & labelled),
         "other-labelled-swapped": _flag(label == 1, other & labelled),
