@@ -7,8 +7,8 @@
 printed is the first lines of each diagnosis: whether the right cause or stage is told, a reader judges.
 
 When they were first run, 8 of 25 were named, of 5 the right stage was told, 1 was told by what follows from it, 1 under
-a wrong name beside a right one, and 10 were not noticed. Of these `masks-in-front` changed next to nothing, and hides in
-a narrower part of the text since.
+a wrong name beside a right one, and 10 were not noticed. Of these `masks-in-front` changed next to nothing, and
+hides in a narrower part of the text since.
 """
 
 import argparse
