@@ -1,6 +1,7 @@
 """What a loop does over its steps: learning rates, what it logs, what its evaluation says."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,11 @@ def schedule(record: Record) -> list[Told]:
         raise NotObservable("a step of the optimizer")
     if not about["near"]:
         raise NotObservable(f"a schedule that is a function of the step; {about['class']} is none")
-    return [_stepped(record), *_law(record)]
+    stepped, law = _stepped(record), _law(record)
+    if not law:
+        why = f"`{about['kind']}` with these settings is not known" if about["declared"] else "arguments declare none"
+        stepped = replace(stepped, measured=f"{stepped.measured}; that law itself is not compared: {why}")
+    return [stepped, *law]
 
 
 def _stepped(record: Record) -> Told:

@@ -99,7 +99,8 @@ def update(record: Record) -> list[Told]:
         raise NotObservable("a step of the optimizer")
     groups = [group for group in optimizer["groups"] if group["names"]]
     told = [one for number, group in enumerate(optimizer["groups"]) if group["names"] for one in _group(record, number)]
-    return [*_merged(told, groups), _left_out(record)]
+    without = {name for step in record.steps for name in step.without}
+    return [*_merged(told, groups, without), _left_out(record)]
 
 
 def _group(record: Record, number: int) -> Iterator[tuple[dict[str, Any], Told]]:
@@ -191,16 +192,16 @@ def _settings(
     candidate = Candidate(
         names=tuple(sentences),
         says="; ".join(sentences.values()),
-        residual=min(after, 1.0),
+        residual=after,
         values={"sentences": sentences},
     )
     how = "1 ulp of each weight and the rounding of a step in float32; settings are read, with no tolerance"
     return Fit(distance=max(before, 1.0 + 1e-9), tried=(candidate,), how=how)
 
 
-def _merged(told: list[tuple[dict[str, Any], Told]], groups: list[dict[str, Any]]) -> list[Told]:
+def _merged(told: list[tuple[dict[str, Any], Told]], groups: list[dict[str, Any]], without: set[str]) -> list[Told]:
     """One outcome for all groups that follow their law, one for each distinct cause."""
-    tensors = sum(len(group["names"]) for group in groups)
+    tensors = sum(name not in without for group in groups for name in group["names"])
     equal = [one for _, one in told if one.fit.equal]
     found: dict[tuple[str, ...], Told] = {}
     for group, one in told:
