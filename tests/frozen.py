@@ -74,9 +74,10 @@ def frozen(study: Study, tokenizer: TokenizerModel, raw: list[tuple[str, ...]]) 
     """The examples of some documents, all of them, and the shard."""
     shard = tokenise_rows(ParsedBlock(rows=list(range(3, 3 + len(raw))), texts=raw), tokenizer)
     spans = Cut(study, "d", study.recipe.sequence_length).spans(shard)
-    rows = np.arange(len(spans))
+    at = np.arange(len(spans))
+    rows = spans.rows(at)
     assembler = Assembler(tokenizer, ["d"], Settings.of(study.recipe), seed=study.seed, purpose="validation")
-    return assembler.assemble(ragged([(rows, shard.ids, spans.rows(rows))], np.zeros(len(rows), np.int16)), 0), shard
+    return assembler.assemble(ragged([(at, rows.of(shard.ids), rows)], np.zeros(len(at), np.int16)), 0), shard
 
 
 def make(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.assemble import Assembler, Settings
-from lossary.data.blocks import Blocks, Place
+from lossary.data.blocks import Arrays, Blocks, Place
 from lossary.data.examples import Examples
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.mixture import MixtureOrder
@@ -60,9 +60,9 @@ class SpanStore:
         spans = open_spans(folder, name, length)
         return cls(dataset, spans.blocks, spans.counts)
 
-    def shard(self, number: int) -> tuple[NDArray[Any], StoredSpans]:
-        """The pieces of a shard, as `Shard.marked_ids` has them, and its spans."""
-        return marked_ids(self._shards.read(number)), StoredSpans(self._spans.read(number))
+    def shard(self, number: int) -> tuple[Arrays, StoredSpans]:
+        """A stored shard and its spans."""
+        return self._shards.read(number), StoredSpans(self._spans.read(number))
 
     def forget_after(self, spans: int) -> None:
         """Counts spans that were fetched; now and then the pages that they lie on are given back."""
@@ -97,7 +97,8 @@ def open_spans(folder: StudyFolder, name: str, length: int) -> PreparedSpans:
 
 def gather(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]) -> RaggedSpans:
     """The spans at (dataset, index), each (B,), in this order; `dataset` is a position in `stores`."""
-    parts = [(rows, ids, spans.rows(at)) for rows, ids, spans, at in _by_shard(stores, dataset, index)]
+    found = ((rows, shard, spans.rows(at)) for rows, shard, spans, at in _by_shard(stores, dataset, index))
+    parts = [(rows, marked_ids(shard, spans.start, spans.tokens), spans) for rows, shard, spans in found]
     gathered = ragged(parts, dataset)
     for number, store in enumerate(stores):
         store.forget_after(int((dataset == number).sum()))
@@ -107,7 +108,7 @@ def gather(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArr
 def ragged(
     parts: Sequence[tuple[NDArray[np.int64], NDArray[Any], SpanRows]], dataset: NDArray[np.int16]
 ) -> RaggedSpans:
-    """One batch (B,) of parts, each given as its rows in the batch, the pieces of its shard, and its spans."""
+    """One batch (B,) of parts, each given as its rows in the batch, the pieces of its spans, and these."""
     example = np.empty(len(dataset), np.uint64)
     tokens, sentences = np.empty(len(dataset), np.int64), np.empty(len(dataset), np.int64)
     for rows, _, spans in parts:
@@ -115,7 +116,7 @@ def ragged(
     offsets, sentence_offsets = offsets_of(tokens), offsets_of(sentences)
     ids, ends = np.empty(offsets[-1], np.int32), np.empty(sentence_offsets[-1], np.int64)
     for rows, pieces, spans in parts:
-        ids[ranges(offsets[rows], spans.tokens)] = pieces[ranges(spans.start, spans.tokens)]
+        ids[ranges(offsets[rows], spans.tokens)] = pieces
         ends[ranges(sentence_offsets[rows], spans.sentences)] = spans.sentence_ends
     return RaggedSpans(
         dataset=dataset,
@@ -129,8 +130,8 @@ def ragged(
 
 def _by_shard(
     stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], StoredSpans, NDArray[np.int64]]]:
-    """Rows of the batch, the pieces of their shard, its spans, and where in them, shard by shard."""
+) -> Iterator[tuple[NDArray[np.int64], Arrays, StoredSpans, NDArray[np.int64]]]:
+    """Rows of the batch, their shard, its spans, and where in them, shard by shard."""
     for number in np.unique(dataset):
         store = stores[number]
         rows = np.flatnonzero(dataset == number)

@@ -6,8 +6,11 @@
     blocks.read(0)["ids"]                       # a view of the memory-mapped file
 
 `BlockWriter(path, compressed=True)` is for what is read from its beginning to its end, as frozen examples are: its
-blocks are compressed (Zstandard, within Arrow's streams, which say so themselves). A number that fills an array is
-stored once, in any file. `BlockWriter.digest` is of the plain blocks, and files that hold such are read as before.
+blocks are compressed (Zstandard, within Arrow's streams, which say so themselves). Elsewhere arrays that are only read
+as a whole may be compressed by themselves (`append(…, whole=…)`), and of those whose stretches are read, frequent
+numbers take a byte (`stretches=…`, codes.py). A number that fills an array is stored once, and so are two arrays of a
+block that are the same. How an array is stored stands in its name. `BlockWriter.digest` is of the plain blocks, and
+files that hold such are read as before.
 
 A block is a window: nobody needs more than a few at once. Where a block lies and its checksum (CRC-32, which finds
 every change of up to four adjacent bytes) stand in a manifest, and are compared before Arrow interprets a byte of it,
@@ -18,7 +21,7 @@ import mmap
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -27,24 +30,26 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lossary.data.codes import Codes, coded, ranges
 from lossary.errors import ShardError
 from lossary.files import GrowingDigest
 
-__all__ = ["BlockWriter", "Blocks", "Place", "narrow"]
+__all__ = ["Arrays", "BlockWriter", "Blocks", "Place", "narrow"]
 
 # Decoded blocks are views of a few kilobytes; the pages behind them are the system's.
 _REMEMBERED = 512
 # Blocks that were compressed are copies, of megabytes.
 _COPIES_REMEMBERED = 2
-_COMPRESSION = "zstd"
-# An array of so many times one number is stored as that number, under a name that says how many.
+# Two per cent more time to freeze, and a tenth less space, than at level 1.
+_COMPRESSION = pa.Codec("zstd", compression_level=5)
+# Arrays shorter than this are stored as they are.
 _MANY = 64
-_SAME = " × "
+# What follows the name of an array that is stored as something else: one number and how many times; another array;
+# compressed bytes, of a type and how many; those of steps from one to the next; parts of codes, for how many.
+_SAME, _AS, _WHOLE, _ASCENDING, _CODED = _SIGNS = (" × ", " = ", " ÷ ", " ↗ ", " ¦ ")
 # Not every system has it; there pages stay until the system needs them.
 _DONT_NEED = getattr(mmap, "MADV_DONTNEED", None)
 _NARROW = (np.uint8, np.uint16, np.uint32, np.uint64)
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class Place(NamedTuple):
@@ -76,11 +81,22 @@ class BlockWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Adds a block of arrays, which may differ in length."""
+    def append(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        whole: Collection[str] = (),
+        ascending: Collection[str] = (),
+        stretches: Collection[str] = (),
+    ) -> None:
+        """Adds a block of arrays, which may differ in length.
+
+        Those of `whole` are only read as a whole, those of `ascending` besides are (N,) uint64 and never fall; of those
+        of `stretches` some stretches are read.
+        """
         plain = _encoded(arrays)
         self._content.add(plain)
-        stored = dict(map(_stored, arrays, arrays.values()))
+        stored = _stored(arrays, whole=whole, ascending=ascending, stretches=stretches)
         is_plain = stored.keys() == arrays.keys() and not self._compressed
         self._write(plain if is_plain else _encoded(stored, compression=_COMPRESSION if self._compressed else None))
 
@@ -98,20 +114,91 @@ class BlockWriter:
         self._file.write(block)
 
 
-def _stored(name: str, values: NDArray[Any]) -> tuple[str, NDArray[Any]]:
-    """The name and the numbers that an array is stored as: one number, if it is many times the same."""
-    if len(values) < _MANY or (values != values[0]).any():
-        return name, values
-    return f"{name}{_SAME}{len(values)}", values[:1]
+def _stored(
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    whole: Collection[str],
+    ascending: Collection[str],
+    stretches: Collection[str],
+) -> dict[str, NDArray[Any]]:
+    """The arrays that a block is stored as; `Arrays` gives back what it was given."""
+    stored: dict[str, NDArray[Any]] = {}
+    for name, values in arrays.items():
+        twin = next((other for other in arrays if other == name or _are_same(arrays[other], values)), name)
+        if len(values) < _MANY:
+            stored[name] = values
+        elif (values == values[0]).all():
+            stored[f"{name}{_SAME}{len(values)}"] = values[:1]
+        elif twin != name:
+            stored[f"{name}{_AS}{twin}"] = values[:0]
+        elif name in stretches and (parts := coded(values)) is not None:
+            stored |= {f"{name}{_CODED}{part} {len(values)}": array for part, array in parts.items()}
+        elif name in whole and len(packed := _compressed(values)) < values.nbytes:
+            stored[f"{name}{_WHOLE}{values.dtype} {len(values)}"] = packed
+        elif name in ascending:
+            steps = _compressed(np.diff(values, prepend=np.uint64(0)))
+            stored[f"{name}{_ASCENDING}{values.dtype} {len(values)}"] = steps
+        else:
+            stored[name] = values
+    return stored
 
 
-def _restored(name: str, values: NDArray[Any]) -> tuple[str, NDArray[Any]]:
-    """What `_stored` was given."""
-    name, is_same, count = name.partition(_SAME)
-    return name, np.broadcast_to(values[0], int(count)) if is_same else values
+def _are_same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def _encoded(arrays: Mapping[str, NDArray[Any]], *, compression: str | None = None) -> memoryview:
+def _compressed(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """First bytes of all numbers, then second ones: high ones are alike."""
+    by_place = values.view(np.uint8).reshape(len(values), -1).T
+    return np.frombuffer(_COMPRESSION.compress(np.ascontiguousarray(by_place)), np.uint8)
+
+
+def _decompressed(packed: NDArray[np.uint8], dtype: str, count: int) -> NDArray[Any]:
+    size = np.dtype(dtype).itemsize
+    by_place = np.frombuffer(_COMPRESSION.decompress(packed, decompressed_size=size * count), np.uint8)
+    return np.ascontiguousarray(by_place.reshape(size, count).T).reshape(-1).view(dtype)
+
+
+class Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of a block by name; what is not stored as it is, is made anew whenever it is asked for."""
+
+    def __init__(self, stored: Mapping[str, NDArray[Any]]) -> None:
+        self._stored: dict[str, list[tuple[str, str, NDArray[Any]]]] = {}
+        for full, values in stored.items():
+            name, kind, rest = next((found for sign in _SIGNS if (found := full.partition(sign))[1]), (full, "", ""))
+            self._stored.setdefault(name, []).append((kind, rest, values))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        kind, rest, values = self._stored[name][0]
+        if kind == _SAME:
+            return np.broadcast_to(values[0], int(rest))
+        if kind == _AS:
+            return self[rest]
+        if not kind:
+            return values
+        what, count = rest.split()
+        if kind == _CODED:
+            return self._codes(name).first(int(count))
+        found = _decompressed(values, what, int(count))
+        return np.cumsum(found, dtype=found.dtype) if kind == _ASCENDING else found
+
+    def stretches(self, name: str, start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[Any]:
+        """Of an array the stretches (n,), one after another; the rest of it is not looked at."""
+        if self._stored[name][0][0] == _CODED:
+            return self._codes(name).ranges(start, count)
+        return self[name][ranges(start, count)]
+
+    def _codes(self, name: str) -> Codes:
+        return Codes(**{rest.split()[0]: values for _, rest, values in self._stored[name]})
+
+
+def _encoded(arrays: Mapping[str, NDArray[Any]], *, compression: pa.Codec | None = None) -> memoryview:
     lists = {
         name: pa.LargeListArray.from_arrays(arrow_array(np.array([0, len(values)], np.int64)), arrow_array(values))
         for name, values in arrays.items()
@@ -156,7 +243,7 @@ class Blocks:
         return len(self._where)
 
     def read(self, number: int) -> Arrays:
-        """The arrays of a block: views of the file, or copies if it is compressed."""
+        """The arrays of a block: views of the file, or copies of what is compressed."""
         if number in self._remembered:
             self._remembered.move_to_end(number)
             return self._remembered[number]
@@ -164,7 +251,7 @@ class Blocks:
         with pa.ipc.open_stream(pa.py_buffer(block)) as reader:
             batch = reader.read_next_batch()
         stored = {name: batch.column(name).values.to_numpy() for name in batch.schema.names}
-        found = dict(map(_restored, stored, stored.values()))
+        found = Arrays(stored)
         self._remembered[number] = found
         is_copy = sum(values.nbytes for values in stored.values()) > len(block)
         while len(self._remembered) > (_COPIES_REMEMBERED if is_copy else _REMEMBERED):

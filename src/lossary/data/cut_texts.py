@@ -110,7 +110,8 @@ class TextCutter:
         at = np.searchsorted(spans.example, examples.example)
         if at.max(initial=-1) >= len(spans) or (spans.example[at] != examples.example).any():
             raise NotTheSame("its spans are not those of its examples")
-        found = ragged([(np.arange(len(at)), documents.ids, spans.rows(at))], np.zeros(len(at), np.int16))
+        rows = spans.rows(at)
+        found = ragged([(np.arange(len(at)), rows.of(documents.ids), rows)], np.zeros(len(at), np.int16))
         keys = (self._keys[0], self._keys[1])
         room = self._settings.length - self._added
         chosen = choose_segments(found, room=room, sop=self._settings.sop, keys=keys, epoch=0)

@@ -196,7 +196,8 @@ class _Maker:
             chosen = np.flatnonzero(ordinal < choice.spans[place][spans.document])
             for start in range(0, len(chosen), _EXAMPLES_A_BLOCK):
                 at = chosen[start : start + _EXAMPLES_A_BLOCK]
-                part = (np.arange(len(at)), documents.marked_ids, spans.rows(at))
+                rows = spans.rows(at)
+                part = (np.arange(len(at)), rows.of(documents.marked_ids), rows)
                 yield self._assembler.assemble(ragged([part], np.zeros(len(at), np.int16)), 0)
 
 
@@ -237,7 +238,7 @@ def _write_hashes(path: Path, hashes: NDArray[np.uint64]) -> _Written:
     hashes.sort()
     with BlockWriter(path) as writer:
         for start in range(0, len(hashes), _HASHES_A_BLOCK):
-            writer.append({"text_hash": hashes[start : start + _HASHES_A_BLOCK]})
+            writer.append({"text_hash": hashes[start : start + _HASHES_A_BLOCK]}, ascending=["text_hash"])
     return _Written([list(place) for place in writer.places], writer.digest)
 
 

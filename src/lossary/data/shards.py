@@ -7,7 +7,7 @@ A shard is a block, a window of the dataset; a file holds many. A piece takes tw
 count as few as the largest of its block needs. Nothing is read until it is used.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,16 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.data.blocks import Blocks, Place, narrow
+from lossary.data.blocks import Arrays, Blocks, Place, narrow
+from lossary.data.codes import offsets_of, ranges
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.errors import ShardError
 from lossary.folder import StudyFolder
 
 __all__ = [
     "MANIFEST",
+    "STRETCHES",
+    "WHOLE",
     "WORD_START",
     "PreparedDataset",
     "Shard",
@@ -33,6 +36,9 @@ __all__ = [
     "ranges",
 ]
 
+# Of stored shards: what only whole shards are made of, and what batches take here and there.
+WHOLE = ("sentences", "sentence_tokens", "bytes", "row_steps")
+STRETCHES = ("ids",)
 # Set in a piece that starts a word, where the vocabulary's pieces do not say it themselves.
 WORD_START = 1 << 30
 _HINT = "Delete the folder `prepared` and run `lossary prepare`."
@@ -85,18 +91,6 @@ class Shard:
         return self.ids.astype(np.int32) | np.where(self.starts, WORD_START, 0).astype(np.int32)
 
 
-def ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """start[0] … start[0]+count[0]−1, start[1] …, one after another."""
-    return np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
-
-
-def offsets_of(counts: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each of N lists begins, and where the last one ends: (N + 1,)."""
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, dtype=np.int64, out=offsets[1:])
-    return offsets
-
-
 def packed_shard(shard: Shard) -> dict[str, NDArray[Any]]:
     """The arrays that a shard is stored as: what offsets say, as counts; a document is as long as its sentences."""
     starts = np.zeros(len(shard.sentence_ends), np.int64)
@@ -127,29 +121,30 @@ def _word_starts(sizes: NDArray[Any], pieces: int) -> NDArray[np.bool_]:
     return starts
 
 
-def marked_ids(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """The pieces of a stored shard, as `Shard.marked_ids` has them."""
+def marked_ids(arrays: Arrays, start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[Any]:
+    """Stretches (n,) of the pieces of a stored shard, one after another, as `Shard.marked_ids` has them."""
+    ids = arrays.stretches("ids", start, count)
     if "words" not in arrays:
-        return arrays["ids"]
-    ids = arrays["ids"].astype(np.int32)
-    ids[offsets_of(arrays["words"])[:-1]] |= WORD_START
-    return ids
+        return ids
+    at, begins = ranges(start, count), offsets_of(arrays["words"])
+    return ids.astype(np.int32) | np.where(begins[np.searchsorted(begins, at)] == at, WORD_START, 0).astype(np.int32)
 
 
-def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Shard:
-    sentence_offsets = offsets_of(arrays["sentences"])
+def _unpacked(arrays: Arrays) -> Shard:
+    sentences, ids = arrays["sentences"], arrays["ids"]
+    sentence_offsets = offsets_of(sentences)
     token_ends = offsets_of(arrays["sentence_tokens"])
     id_offsets = token_ends[sentence_offsets]
     return Shard(
         row=arrays["first_row"][0] + offsets_of(arrays["row_steps"]).astype(np.uint64),
-        ids=arrays["ids"],
+        ids=ids,
         id_offsets=id_offsets,
-        sentence_ends=(token_ends[1:] - np.repeat(id_offsets[:-1], arrays["sentences"])).astype(np.int32),
+        sentence_ends=(token_ends[1:] - np.repeat(id_offsets[:-1], sentences)).astype(np.int32),
         sentence_offsets=sentence_offsets,
         bytes=arrays["bytes"].astype(np.uint32),
         text_hash=arrays["text_hash"],
         pair=bool(arrays["pair"][0]),
-        starts=_word_starts(arrays["words"], len(arrays["ids"])) if "words" in arrays else None,
+        starts=_word_starts(arrays["words"], len(ids)) if "words" in arrays else None,
     )
 
 

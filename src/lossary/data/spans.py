@@ -76,6 +76,10 @@ class SpanRows(NamedTuple):
     sentences: NDArray[np.int64]
     sentence_ends: NDArray[np.int64]
 
+    def of(self, pieces: NDArray[Any]) -> NDArray[Any]:
+        """Of the pieces of the shard (N,) theirs, one span after another."""
+        return pieces[ranges(self.start, self.tokens)]
+
 
 def example_rows(example: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The rows (N,) of the documents that examples (N,) come from."""

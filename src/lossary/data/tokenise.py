@@ -19,7 +19,7 @@ import numpy as np
 from lossary.data.blocks import BlockWriter
 from lossary.data.json_tokenizer import CutLines
 from lossary.data.parsing import BadRow, Block, ParsedBlock, parse
-from lossary.data.shards import Shard, offsets_of, packed_shard
+from lossary.data.shards import STRETCHES, WHOLE, Shard, offsets_of, packed_shard
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.files import write_atomic, write_json
 
@@ -82,7 +82,7 @@ def tokenise_block(block: Block, *, directory: Path, number: int, model: StudyTo
                 summary.filtered += len(rows.filtered)
                 if rows.rows:
                     shard = tokenise_rows(rows, tokenizer)
-                    writer.append(packed_shard(shard))
+                    writer.append(packed_shard(shard), whole=WHOLE, stretches=STRETCHES)
                     _count_shard(summary, shard, rows, tokenizer.specials.unk)
                     summary.shards.append([*writer.places[-1], len(shard), len(shard.ids)])
         summary.digest = writer.digest
