@@ -7,7 +7,7 @@ import pytest
 from lossary.errors import SourceError
 from lossary.results.importers.model import Imported
 
-CSV = "step,wiki,books,lr\n1000,3.1,3.5,0.1\n2000,2.8,3.2,0.1\n"
+CSV = "step,wiki,books,lr,elapsed,grad_norm,tokens_per_sec\n1,3.1,3.5,.1,12.1,.8,9.5\n2,2.8,3.2,.1,24.3,.7,9.6\n"
 ORG = "#+CAPTION: {}\n#+NAME: tab:val\n| Step | wiki | books | lr |\n|------+------+-------+----|\n{}"
 ROWS = "| 1000 | 3.1 | 3.5 | 0.1 |\n| 2000 | 2.8 | 3.2 | 0.1 |\n"
 

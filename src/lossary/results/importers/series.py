@@ -21,7 +21,7 @@ from lossary.results.importers.grids import (
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
 from lossary.results.importers.names import read_name, role, row_scale
-from lossary.results.importers.titles import SETTING, said_by_title
+from lossary.results.importers.titles import is_beside, said_by_title
 
 __all__ = [
     "OF_ONE_RUN",
@@ -196,9 +196,7 @@ def _named_by(title: str, tags: dict[int, Tag], found: Collector) -> dict[int, T
     # A file's name is no title that stands above a table.
     if said is None or title == found.path.stem or any(read_name(tag.core).quantity for tag in tags.values()):
         return tags
-    named = {
-        at: tag for at, tag in tags.items() if not SETTING.fullmatch(tag.core) and found.maps.get(tag.name) is None
-    }
+    named = {at: tag for at, tag in tags.items() if not is_beside(tag.core) and found.maps.get(tag.name) is None}
     found.note(f"the title says what was measured: {title[:80]!r}")
     metric = " ".join(filter(None, (said.objective, said.quantity.replace("_", " "))))
     return tags | {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lossary.results.importers.model import Split
 from lossary.results.importers.names import Quantity, quantities_in, read_name, split_word
 
-__all__ = ["SETTING", "STRONG", "TitleSays", "said_by_title", "title_splits"]
+__all__ = ["SETTING", "STRONG", "TitleSays", "is_beside", "said_by_title", "title_splits"]
 
 # Objectives that alone say that a number is a loss.
 STRONG = {"mlm", "sop", "nsp", "clm"}
@@ -20,6 +20,21 @@ SETTING = re.compile(
     re.IGNORECASE,
 )
 _DIFFERENCE_WORDS = {"difference", "differences", "improvement", "delta", "reduction"}
+
+
+# What a log has beside its losses; a name that has such a word is of no dataset.
+_OF_MACHINES = re.compile(
+    r"elapsed|eta|time|secs?|seconds?|ms|hours?|minutes?|duration|wall|norm|grads?|gradients?|lr|rate|decay|momentum|per"
+    r"|tokens?|samples?|examples?|batch(?:es)?|speed|throughput|tps|t?flops|mfu|mem|memory|[gc]pus?|ram|util|scale"
+    r"|size|count|num|total|epochs?|steps?|iters?|iterations?|seeds?|params?|sparsity|power|temperature|it",
+    re.IGNORECASE,
+)
+
+
+def is_beside(header: str) -> bool:
+    """Whether a column is a setting, or what a log has beside its losses: `lr`, `elapsed`, `tokens_per_sec`."""
+    words = re.findall(r"[^\W_\d]+", header)
+    return SETTING.fullmatch(header) is not None or any(map(_OF_MACHINES.fullmatch, words))
 
 
 class TitleSays(NamedTuple):
