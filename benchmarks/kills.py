@@ -1,6 +1,6 @@
 """kill −9 at random moments of prepare, train, evaluate and report, beside a second process on the same study.
 
-python -m benchmarks.kills [--quick] [--kills 100] [--seed 0]
+python -m benchmarks.kills [--quick] [--kills 100] [--more 15] [--seed 0]
 
 A small study, PyTorch beside TensorFlow, is made again and again. Each of its four commands is killed once on the way:
 the command, its workers, or all of them at once. Shortly before, a second process is started with the same command: it
@@ -8,6 +8,10 @@ has to end with exit 75 and say who works, or to take over once the owner is dea
 has to come to its end. At last `lossary run`, and the study is compared with one that nobody disturbed: tokenizer,
 documents, spans, validation examples, weights, moments, steps and scores, byte for byte; `lossary verify` finds it
 whole.
+
+Then `--more` kills of what is not in such a course (benchmarks/eves.py): `evaluate --until decided`, `evaluate
+--checkpoint` that makes views of another vocabulary, and the training of a run of two ranks. The command is given
+again, and all files are those of an undisturbed one.
 
 Then two more ways to disturb one: a disk that fills up in each command (left out where no tmpfs can be mounted), and a
 clock that was set back by an hour before each command.
@@ -32,6 +36,7 @@ from typing import NamedTuple, get_args
 import pyarrow.parquet as pq
 
 from benchmarks.common import arguments, clock, temporary_folder
+from benchmarks.eves import eves
 from benchmarks.small_study import RUNS, write_study
 from benchmarks.warm import Command, Warm, Who
 
@@ -55,7 +60,7 @@ class Kill(NamedTuple):
 def study_digests(root: Path) -> dict[str, str]:
     """All that must not depend on how a study came to its end."""
     found: dict[str, str] = {}
-    for part in ("tokenizer", "prepared", "validation", "runs"):
+    for part in ("tokenizer", "prepared", "validation", "views", "runs"):
         for path in sorted((root / part).rglob("*")):
             name = str(path.relative_to(root))
             if "/." in name:
@@ -249,8 +254,8 @@ def clock_back(
 
 def main() -> None:
     """Kills, compares and prints the table."""
-    options = arguments(__doc__, ("--kills", 100), ("--seed", 0))
-    rounds = max(1, (8 if options.quick else options.kills) // len(_VERBS))
+    options = arguments(__doc__, ("--kills", 100), ("--more", 15), ("--seed", 0))
+    rounds = max(int(options.quick), (8 if options.quick else options.kills) // len(_VERBS))
     began, defects = clock(), list[str]()
     kills: list[Kill] = []
     with temporary_folder() as place, Warm(*RUNS.values()) as warm:
@@ -273,11 +278,29 @@ def main() -> None:
             defects += wrong
             told = ", ".join(f"{kill.verb}: {kill.who}{'' if kill.hit else ' (done)'}" for kill in of_round)
             print(f"{number:3} {told}: {'; '.join(wrong) or 'equal'}", flush=True)
+        more = _kill_others(warm, folder / "eves", 3 if options.quick else options.more, random.Random(options.seed))
+        kills += more
+        defects += [text for kill in more for text in kill.defects]
         defects += _more(warm, folder, expected, random.Random(options.seed))
     _print_table(kills)
     print(f"leftovers: {dict(left) or 'none'}")
     print(f"{clock() - began:.0f} s\ndefects={len(defects)}")
     sys.exit(int(bool(defects)))
+
+
+def _kill_others(warm: Warm, folder: Path, count: int, rng: random.Random) -> list[Kill]:
+    """As many kills of commands that are not in the course of a study, in turns."""
+    if not count:
+        return []
+    folder.mkdir()
+    kills = []
+    for number, eve in enumerate(eves(warm, folder, study_digests)):
+        for _ in range(number, count, 3):
+            who, hit, defects = eve.kill(rng)
+            wrong = defects + [f"{name} is left" for name in leftovers(folder / "killed") if name.startswith("runs/")]
+            kills.append(Kill(eve.name, who, hit, "", wrong))
+            print(f"{eve.name}: {who}{'' if hit else ' (done)'}: {'; '.join(wrong) or 'equal'}", flush=True)
+    return kills
 
 
 def _more(warm: Warm, folder: Path, expected: dict[str, str], rng: random.Random) -> list[str]:
@@ -298,7 +321,7 @@ def _more(warm: Warm, folder: Path, expected: dict[str, str], rng: random.Random
 def _print_table(kills: list[Kill]) -> None:
     print("\n| command | kills | command alone | its workers | all | it was done | rivals: exit 75 | done | defects |")
     print("|---|" + "---:|" * 8)
-    for verb in (*_VERBS, "all"):
+    for verb in (*dict.fromkeys([*_VERBS, *(kill.verb for kill in kills)]), "all"):
         of_verb = [kill for kill in kills if verb in (kill.verb, "all")]
         hit = Counter(kill.who for kill in of_verb if kill.hit)
         rivals = Counter(kill.rival for kill in of_verb)

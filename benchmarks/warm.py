@@ -31,7 +31,13 @@ import psutil
 
 from lossary.backends import process
 
-_WORKERS = ("lossary.worker", "lossary.scoring.job", "lossary.training.timing", "lossary.tables.best")
+_WORKERS = (
+    "lossary.worker",
+    "lossary.scoring.job",
+    "lossary.scoring.foreign_job",
+    "lossary.training.timing",
+    "lossary.tables.best",
+)
 _FRAMEWORKS = {"torch": "lossary.backends.torch.backend", "tensorflow": "lossary.backends.keras.backend"}
 # What the verbs import when they are called; none of it starts a thread by being imported.
 _COMMANDS = (
