@@ -66,6 +66,7 @@ def eves(warm: Warm, folder: Path, digests: Digests) -> Iterator[Eve]:
     """The three of them, each made in a folder of its own."""
     scored = folder / "scored"
     write_study(scored)
+    _run(warm, "prepare", scored)
     _run(warm, "train", scored)
     _run(warm, "evaluate", "--run", "torch_a", scored)
     decided = ("evaluate", "--until", "decided", "--base", "torch_a", "--run", "tf_a", "--within", "0.5")

@@ -11,7 +11,7 @@ whole.
 
 Then `--more` kills of what is not in such a course (benchmarks/eves.py): `evaluate --until decided`, `evaluate
 --checkpoint` that makes views of another vocabulary, and the training of a run of two ranks. The command is given
-again, and all files are those of an undisturbed one.
+again, and all files are those of an undisturbed one. With `--kills 0` nothing else is done.
 
 Then two more ways to disturb one: a disk that fills up in each command (left out where no tmpfs can be mounted), and a
 clock that was set back by an hour before each command.
@@ -260,32 +260,42 @@ def main() -> None:
     kills: list[Kill] = []
     with temporary_folder() as place, Warm(*RUNS.values()) as warm:
         folder = Path(place)
-        expected, seconds = undisturbed(warm, folder / _PLACE)
-        print(" ".join(f"{verb} {took:.1f} s" for verb, took in seconds.items()), flush=True)
-        left: Counter[str] = Counter()
-        for number in range(rounds):
-            shutil.rmtree(folder / _PLACE)
-            write_study(folder / _PLACE)
-            trial = Trial(warm, folder / _PLACE, seconds, random.Random(f"{options.seed} {number}"))
-            of_round = [trial.kill(verb) for verb in _VERBS]
-            wrong = [text for kill in of_round for text in kill.defects]
-            wrong += compare(warm, folder / _PLACE, expected)
-            lost = leftovers(folder / _PLACE)
-            left.update(re.sub(r"[0-9a-f]{12}", "…", name) for name in lost)
-            # Small ones of pages stay; those of data might be large.
-            wrong += [f"{name} is left" for name in lost if name.startswith(("prepared/", "validation/", "runs/"))]
-            kills += of_round
-            defects += wrong
-            told = ", ".join(f"{kill.verb}: {kill.who}{'' if kill.hit else ' (done)'}" for kill in of_round)
-            print(f"{number:3} {told}: {'; '.join(wrong) or 'equal'}", flush=True)
+        if rounds:
+            courses = _kill_in_courses(warm, folder, rounds, options.seed)
+            kills += courses
+            defects += [text for kill in courses for text in kill.defects]
         more = _kill_others(warm, folder / "eves", 3 if options.quick else options.more, random.Random(options.seed))
         kills += more
         defects += [text for kill in more for text in kill.defects]
-        defects += _more(warm, folder, expected, random.Random(options.seed))
     _print_table(kills)
-    print(f"leftovers: {dict(left) or 'none'}")
     print(f"{clock() - began:.0f} s\ndefects={len(defects)}")
     sys.exit(int(bool(defects)))
+
+
+def _kill_in_courses(warm: Warm, folder: Path, rounds: int, seed: int) -> list[Kill]:
+    """Kills each command of as many studies; then a full disk and a clock that goes back, told with the last kill."""
+    kills: list[Kill] = []
+    expected, seconds = undisturbed(warm, folder / _PLACE)
+    print(" ".join(f"{verb} {took:.1f} s" for verb, took in seconds.items()), flush=True)
+    left: Counter[str] = Counter()
+    for number in range(rounds):
+        shutil.rmtree(folder / _PLACE)
+        write_study(folder / _PLACE)
+        trial = Trial(warm, folder / _PLACE, seconds, random.Random(f"{seed} {number}"))
+        of_round = [trial.kill(verb) for verb in _VERBS]
+        said = [text for kill in of_round for text in kill.defects]
+        wrong = compare(warm, folder / _PLACE, expected)
+        lost = leftovers(folder / _PLACE)
+        left.update(re.sub(r"[0-9a-f]{12}", "…", name) for name in lost)
+        # Small ones of pages stay; those of data might be large.
+        wrong += [f"{name} is left" for name in lost if name.startswith(("prepared/", "validation/", "runs/"))]
+        kills += of_round
+        of_round[-1].defects.extend(wrong)
+        told = ", ".join(f"{kill.verb}: {kill.who}{'' if kill.hit else ' (done)'}" for kill in of_round)
+        print(f"{number:3} {told}: {'; '.join(said + wrong) or 'equal'}", flush=True)
+    print(f"leftovers: {dict(left) or 'none'}")
+    kills[-1].defects.extend(_more(warm, folder, expected, random.Random(seed)))
+    return kills
 
 
 def _kill_others(warm: Warm, folder: Path, count: int, rng: random.Random) -> list[Kill]:
