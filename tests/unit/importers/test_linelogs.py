@@ -123,7 +123,7 @@ LOGS = {
     "litgpt": Log(
         "Epoch 1 | iter 100 step 25 | loss train: 2.500, val: 2.750 | iter time: 20.00 ms (step)\n"
         "Epoch 1 | iter 200 step 50 | loss train: 2.250, val: n/a | iter time: 20.00 ms (step)\n",
-        {"all|loss|train|step": ([100, 200], [2.5, 2.25]), "all|loss|eval|step": ([100], [2.75])},
+        {"all|loss|train|step": ([25, 50], [2.5, 2.25]), "all|loss|eval|step": ([25], [2.75])},
     ),
     "a set is named behind `on`": Log(
         "[10:00:00] step 9: eval on wiki: loss=2.5\n[10:00:01] step 9: eval on code: loss=1.5\n",

@@ -81,3 +81,35 @@ def test_steps_that_go_back_to_a_later_one_are_of_a_run_that_was_resumed(read: C
 def test_a_loss_may_be_said_in_a_sentence(read: Callable[..., Imported]) -> None:
     found = read("ms.log", "step: 422, loss is 3.2125\nstep: 844, loss is 2.6855\n")
     assert curves_of(found) == {("ms", "unknown", "loss"): [(422, 3.2125), (844, 2.6855)]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Epoch 34 | iter {passes} step {step} | loss train: {loss}, val: n/a | iter time: 112.20 ms",
+        "step: {step}, micro_step: {passes}, loss: {loss}, lr: 1e-4",
+        "micro batch {passes}, global step {step}, loss={loss}",
+    ],
+)
+def test_steps_count_updates_where_passes_stand_beside_them(read: Callable[..., Imported], line: str) -> None:
+    points = [(10, 2.85), (20, 2.75)]
+    lines = [line.format(passes=8 * step, step=step, loss=loss) for step, loss in points]
+    [curve] = read("a.log", "\n".join(lines)).curves
+    assert [(int(s), float(v)) for s, v in zip(curve.step, curve.value, strict=True)] == points
+
+
+LABELLED = "label,step,loss,val_loss\na,1000,2.31,2.52\nb,1000,2.20,2.47\n"
+
+
+def test_rows_of_one_step_that_a_text_tells_apart_are_asked_about(read: Callable[..., Imported]) -> None:
+    with pytest.raises(SourceError, match="the column 'label' tells them apart: 'a', 'b'") as caught:
+        read("t.csv", LABELLED)
+    assert "--map 'label'=run" in (caught.value.hint or "")
+    assert len(read("t.csv", LABELLED, "label=run").numbers) == 4
+    assert {float(curve.value[0]) for curve in read("t.csv", LABELLED, "label=ignore").curves} == {2.20, 2.47}
+
+
+def test_times_beside_a_step_that_stands_twice_name_no_run(read: Callable[..., Imported]) -> None:
+    rows = ["step,time,loss", "10,2024-05-01 10:00,2.5", "20,2024-05-01 10:05,2.4", "20,2024-05-01 11:00,2.3"]
+    [curve] = read("t.csv", "\n".join(rows)).curves
+    assert [float(value) for value in curve.value] == [2.5, 2.3]

@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink, without_footnotes
+from lossary.results.importers.dates import are_dates
+from lossary.results.importers.grids import Grid, is_missing, plain, read_cell, unlink
 from lossary.results.importers.maps import Entry, Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import Role, Split
@@ -17,13 +18,11 @@ from lossary.results.importers.titles import SETTING, STRONG, said_by_title, tit
 __all__ = [
     "DEVIATION",
     "Column",
-    "are_dates",
     "by_title",
     "column_of",
     "columns_of",
     "is_metric",
     "named_by_title",
-    "plain",
     "row_axis",
     "run_name",
     "sections_of",
@@ -144,12 +143,6 @@ def _in_one_unit(columns: list[Column]) -> list[Column]:
     ]
 
 
-def plain(cell: str) -> str:
-    """The text of a cell without links, footnotes and emphasis."""
-    text = without_footnotes(unlink(without_footnotes(cell))[0])
-    return text.strip().strip("*_`").strip().rstrip("↓↑").strip()
-
-
 def is_metric(header: str, name: Name) -> bool:
     """Whether a header names a loss, an accuracy or another metric."""
     if name.about:
@@ -258,28 +251,6 @@ def named_by_title(grid: Grid, columns: Sequence[Column]) -> bool:
     others = [c for c in columns if _is_of_title(c)]
     quantities = quantities_in(grid.title)
     return not metrics or (quantities not in ({"loss"}, set()) and all(c in others for c in metrics))
-
-
-_DATE_HEADER = re.compile(
-    r"((start|end|finish|creat|updat|modifi)\w*[\s_]*)?(dates?|datetimes?|times?(tamp)?|at|on)|day|week|month|when|created|"
-    r"datum|zeit|tag|heure|fecha|hora|data|дата|время|日期|时间|日付|日時",
-    re.IGNORECASE,
-)
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-_DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ,].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([ ,].*)?|\d{1,2}:\d\d(:\d\d.*)?"
-    rf"|{_MONTH} \d{{1,2}}\b.*|\d{{1,2}}\.? {_MONTH}( .*)?|{_MONTH} \d{{4}}",
-    re.IGNORECASE,
-)
-
-
-def are_dates(grid: Grid, at: int) -> bool:
-    """Whether a column says when: its rows are no datasets and no runs by that."""
-    values = [value for row in grid.rows[1:] if not is_missing(value := plain(row[at]))]
-    dates = sum(_DATE.fullmatch(value) is not None for value in values)
-    # `data` and `tag` are words for a date in one language only.
-    named = _DATE_HEADER.fullmatch(plain(grid.rows[0][at])) is not None
-    return bool(values) and dates * (4 if named else 1) >= len(values)
 
 
 def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column] | None:

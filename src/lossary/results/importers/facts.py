@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossary.results.importers.audit import contradiction
-from lossary.results.importers.columns import Column, column_of, plain, run_name
+from lossary.results.importers.columns import Column, column_of, run_name
 from lossary.results.importers.grids import (
     OPEN_MARKS,
     SPREADS,
@@ -25,6 +25,7 @@ from lossary.results.importers.grids import (
     is_total,
     marks_of,
     may_be_thousands,
+    plain,
     read_cell,
     unlink,
 )

@@ -30,6 +30,7 @@ __all__ = [
     "marks_of",
     "may_be_thousands",
     "parse_number",
+    "plain",
     "read_cell",
     "read_html_grids",
     "read_markdown_grids",
@@ -182,6 +183,12 @@ def unlink(cell: str) -> tuple[str, str | None]:
     match = _LINK.search(cell)
     text = _LINK.sub(lambda m: m[1], cell)
     return re.sub(r"\\([\\`*_\[\]|~$#+\-])", r"\1", text).strip().strip("`").strip(), match[2] if match else None
+
+
+def plain(cell: str) -> str:
+    """The text of a cell without links, footnotes and emphasis."""
+    text = without_footnotes(unlink(without_footnotes(cell))[0])
+    return text.strip().strip("*_`").strip().rstrip("↓↑").strip()
 
 
 class Cell(NamedTuple):

@@ -39,6 +39,9 @@ _STEP = re.compile(
     r"(?:steps?|iter(?:ation)?s?|(?:num_)?updates?|batch(?:es)?|it|шаг)" + _COUNT,
     re.IGNORECASE,
 )
+# `iter 400 step 100`: an update takes several passes, and the step counts updates.
+_PASSES = re.compile(r"(?<![\w/])(?:iter(?:ation)?s?|micro[_ -]?(?:steps?|batch(?:es)?))" + _COUNT, re.IGNORECASE)
+_UPDATES = re.compile(r"(?<![\w/])(?:(?:global|optimizer)[_ /]?)?(?:steps?|updates?)" + _COUNT, re.IGNORECASE)
 _BATCHES = re.compile(r"(?<![\w.])(\d[\d,]*)\s*/\s*(\d[\d,]*)\s+batches\b")
 _OF_EPOCH = re.compile(r"(?<![\w.])(\d+) ?epoch results\b")
 # What JAX' loops print by way of clu: `logging_writer.py:48] [100] loss=2.3`.
@@ -133,7 +136,6 @@ class State:
     bars: list[tuple[int, int, int]] = field(default_factory=list)  # line, done, of how many
     evaluated_after: int = 0
     is_cost_a_word: bool = False  # what Marian trained on is a mean over words
-    of_two_axes: tuple[str, str] | None = None  # the words of a line that says two steps: `iter 400 step 100`
 
 
 def has_rows(text: str) -> bool:
@@ -287,17 +289,23 @@ class _Place(NamedTuple):
 
 
 def _axis(text: str) -> _Place:
+    if (passes := _PASSES.search(text)) and _UPDATES.search(without := _cut(text, passes)):
+        text = without
     step = next((match for form in _STEPS if (match := form.search(text))), None)
     epoch = _EPOCH.search(text) or _OF_EPOCH.search(text)
     rest = text
     for match in sorted((m for m in (step, epoch) if m), key=lambda m: -m.start()):
-        rest = f"{rest[: match.start()]}|{rest[match.end() :]}"
+        rest = _cut(rest, match)
     return _Place(
         int(step[1].replace(",", "")) if step else None,
         float(epoch[1]) if epoch else None,
         int(step[2].replace(",", "")) if step and step[2] else None,
         rest,
     )
+
+
+def _cut(text: str, match: re.Match[str]) -> str:
+    return f"{text[: match.start()]}|{text[match.end() :]}"
 
 
 def _plain_row(line: str, number: int, state: State) -> Row | None:

@@ -13,18 +13,17 @@ from lossary.results.importers.collect import Collector, merged
 from lossary.results.importers.columns import (
     DEVIATION,
     Column,
-    are_dates,
     by_title,
     column_of,
     columns_of,
     named_by_title,
-    plain,
     row_axis,
     run_name,
     sections_of,
 )
+from lossary.results.importers.dates import are_dates
 from lossary.results.importers.facts import AXES, Found, dataset_of, facts_of, filled_down
-from lossary.results.importers.grids import Grid, is_missing, read_cell, unlink
+from lossary.results.importers.grids import Grid, is_missing, plain, read_cell, unlink
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Mapped, metric_name, noted

@@ -1,12 +1,14 @@
 """Tables whose rows are steps or epochs: CSV logs (Keras, Lightning, W&B), and epoch tables of model cards."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector
+from lossary.results.importers.dates import are_dates
 from lossary.results.importers.grids import (
     OPEN_MARKS,
     SPREADS,
@@ -166,6 +168,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
     odd = 0
     marks = marks_of(row[index] for row in grid.rows[1:] for index in tags if index < len(row))
     steps = _steps(grid, at, found)
+    _check_one_row_a_step(grid, {index: tag.name for index, tag in tags.items()}, steps, found)
     for offset, row in enumerate(grid.rows[1:], 1):
         step = steps[offset - 1]
         if len(row) > len(headers):
@@ -188,6 +191,29 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
                 found.tell(SPREADS, f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
     if odd:
         found.note(f"{odd} cells are no number; left out")
+
+
+def _check_one_row_a_step(
+    grid: Grid, headers: Mapping[int, str], steps: Sequence[float | None], found: Collector
+) -> None:
+    """SourceError where texts tell rows of one step apart: they are of several runs, say, and no point twice."""
+    rows = [(step, row) for step, row in zip(steps, grid.rows[1:], strict=True) if step is not None]
+    if len({step for step, _ in rows}) == len(rows):
+        return
+    for index, header in headers.items():
+        entry = found.maps.get(header)
+        texts = [unlink(row[index])[0].strip() for _, row in rows]
+        is_label = all(text and not is_missing(text) and _value(text) is None for text in texts)
+        if entry is not None or not is_label or are_dates(grid, index):
+            continue
+        if len({(step, text) for (step, _), text in zip(rows, texts, strict=True)}) == len(rows):
+            first, *others = dict.fromkeys(texts)
+            raise SourceError(
+                f"several rows have one step, and the column {header!r} tells them apart: {first!r}, {others[0]!r}",
+                where=str(found.path),
+                hint=f"Say what it names: --map {header!r}=run or --map {header!r}=dataset. "
+                f"With --map {header!r}=ignore the last row of a step counts.",
+            )
 
 
 def _named_by(title: str, tags: dict[int, Tag], found: Collector) -> dict[int, Tag]:

@@ -5,8 +5,8 @@ transposed of    | base | large      →   run   | val loss | acc
         acc      | 0.5  | 0.75           large | 2.25     | 0.75
 """
 
-from lossary.results.importers.columns import is_metric, plain, unsaid
-from lossary.results.importers.grids import Grid, read_cell
+from lossary.results.importers.columns import is_metric, unsaid
+from lossary.results.importers.grids import Grid, plain, read_cell
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Role
 from lossary.results.importers.names import of_data, read_name, role
