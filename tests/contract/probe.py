@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from lossary.backends.api import load_backend
 from lossary.data.examples import Examples
 from lossary.models.parameters import initial_parameters
 from lossary.models.shapes import AlbertShape
-from lossary.models.update_laws import UpdateLaw
+from lossary.models.update_laws import Moments, UpdateLaw
 
 SHAPE = AlbertShape(
     vocabulary_size=60,
@@ -122,6 +123,7 @@ def main(name: str, path: Path) -> None:
             continued.train_step([batch], whole, step=UPDATES, rate=0.001)
             found |= {f"{who}/{label}/{key}": value for key, value in continued.parameters().items()}
 
+    found |= taken_up(kind(SHAPE, device="cpu"), start, batch)
     half = kind(SHAPE, precision="bf16", device="cpu")
     half.load_parameters(start)
     found["bf16/mlm_nats"] = half.score(batch).rows.mlm_nats
@@ -134,6 +136,22 @@ def main(name: str, path: Path) -> None:
     found["bf16/losses"] = np.array(losses)
     found |= {f"bf16 weights/{key}": value for key, value in half.parameters().items()}
     np.savez(path, **{key.replace("/", "|"): value for key, value in found.items()})
+
+
+def taken_up(backend: Any, start: dict[str, Any], batch: Examples) -> dict[str, Any]:
+    """A state that another backend might have left, the same for all: what is held of it, and three further steps."""
+    rng, whole = np.random.default_rng(7), denominators(batch)
+    m = {key: rng.normal(0, 1e-3, value.shape).astype(np.float32) for key, value in sorted(start.items())}
+    v = {key: (rng.normal(0, 1e-2, value.shape) ** 2).astype(np.float32) for key, value in sorted(start.items())}
+    backend.load_parameters(start)
+    backend.load_moments(Moments(m, v))
+    backend.set_law(UpdateLaw(name="lamb"))
+    slots = backend.moments()
+    found = {f"taken/m/{key}": np.abs(slots.m[key] - m[key]).max() for key in m}
+    found |= {f"taken/v/{key}": np.abs(slots.v[key] - v[key]).max() for key in v}
+    steps = [backend.train_step([batch], whole, step=UPDATES + step, rate=0.01) for step in range(3)]
+    found["taken losses"] = np.array([sum(row.mlm_nats.sum() for row in step.rows) / whole[0] for step in steps])
+    return found | {f"taken weights/{key}": value for key, value in backend.parameters().items()}
 
 
 if __name__ == "__main__":

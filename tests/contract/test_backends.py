@@ -148,6 +148,17 @@ def test_a_restored_optimizer_goes_on_to_the_same_bits(found: Found) -> None:
             np.testing.assert_array_equal(restored[name], value)
 
 
+def test_what_another_backend_left_goes_on_alike(found: Found, probes: dict[str, Found]) -> None:
+    held = part(found, "taken/")
+    assert len(held) == 2 * len(PARAMETERS)
+    assert not any(held.values())
+    losses = probes["torch"]["taken losses"]
+    np.testing.assert_allclose(found["taken losses"], losses, rtol=1e-6)
+    assert losses[-1] != losses[0]
+    for name, value in part(probes["torch"], "taken weights/").items():
+        assert relative(part(found, "taken weights/")[name], value) < 1e-4, name
+
+
 def test_bf16_is_near_fp32_and_keeps_weights_in_fp32(found: Found) -> None:
     np.testing.assert_allclose(found["bf16/mlm_nats"], found["score/whole/mlm_nats"], rtol=0.05)
     assert found["bf16/losses"][-1] < found["bf16/losses"][0]
