@@ -14,6 +14,7 @@
     ├── RunError               3   a run could not go on
     │   ├── DivergenceError    3   NaN or an exploding loss
     │   ├── WorkerError        3   the worker process died
+    │   ├── RankLost           3   another rank of the run is gone
     │   └── Interrupted      130   stopped by a signal; what was done is kept
     ├── MachineError           3   the machine refused: no space, no permission, no memory
     │   └── StoreError         3   an object store: not there, no permission, no answer
@@ -120,6 +121,10 @@ class DivergenceError(RunError):
 
 class WorkerError(RunError):
     """A worker process died."""
+
+
+class RankLost(RunError):
+    """Another rank of the run is gone, as this one heard."""
 
 
 class Interrupted(RunError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lossary.backends.process import Emit, StopRequest, WorkerKind, events_of, outcome_of, send_signal, start_worker
-from lossary.errors import Interrupted
+from lossary.errors import Interrupted, RankLost
 
 __all__ = ["Attempts", "RankWorker", "log_of_rank", "run_ranks", "run_together"]
 
@@ -91,7 +91,7 @@ def run_together(
             lost = group.ended()
         if lost is None or stop.asked or not attempts.again(group.step):
             return group.outcome()
-        emit({"event": "note", "text": f"rank {lost} of {ranks} was lost: all go on from the last checkpoint"})
+        emit({"event": "note", "text": f"{lost} of {ranks} was lost: all go on from the last checkpoint"})
 
 
 class _LocalRank:
@@ -138,22 +138,36 @@ class _Group:
         self._readers.append(reader)
         reader.start()
 
-    def ended(self) -> int | None:
-        """Waits for all of them; the rank that died without a word before any other failed, None if there is none."""
+    def ended(self) -> str | None:
+        """Waits for all of them; which rank died without a word before any other failed, None if none did."""
         try:
             for reader in self._readers:
                 reader.join()
         except BaseException:
             self._kill()
             raise
-        failed = next(((rank, last) for rank, _, last in self._ends if self._failed(last)), None)
-        return None if failed is None or failed[1].get("event") == "error" else failed[0]
+        rank, _, last = self._first_failure() or (0, 0, {"event": "error"})
+        if self._hears_of_a_loss(last):
+            # All were killed then, and which one was gone before is not to be seen.
+            return "a rank"
+        return None if last.get("event") == "error" else f"rank {rank}"
 
     def outcome(self) -> dict[str, Any]:
         """What the first rank said last; raises the error of the rank that failed first."""
-        failed = next((end for end in self._ends if self._failed(end[2])), None)
-        rank, code, last = failed or min(self._ends, key=lambda end: end[0])
+        rank, code, last = self._first_failure() or min(self._ends, key=lambda end: end[0])
         return outcome_of(last, code, self._workers[rank].log, self._stop)
+
+    def _first_failure(self) -> tuple[int, int, dict[str, Any]] | None:
+        """How the rank that failed first ended; of ranks that say that another is gone, what that one said counts."""
+        failed = [end for end in self._ends if self._failed(end[2])]
+        if failed and self._hears_of_a_loss(failed[0][2]):
+            told = (end for end in failed if end[2].get("event") == "error" and not self._hears_of_a_loss(end[2]))
+            return next(told, failed[0])
+        return next(iter(failed), None)
+
+    @staticmethod
+    def _hears_of_a_loss(last: Mapping[str, Any]) -> bool:
+        return last.get("kind") == RankLost.__name__
 
     def _follow(self, rank: int, worker: RankWorker) -> None:
         last: dict[str, Any] = {}

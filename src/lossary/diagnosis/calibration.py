@@ -627,6 +627,27 @@ LOOP_UNEXPLAINED = _judges(
     "convention: of the tolerance of a factor; what of a gradient is no combination of its micro batches' own",
     "python -m benchmarks.faults.trainers",
 )
+LOOP_COUNT_IS_WHOLE = _judges(
+    "LOOP_COUNT_IS_WHOLE",
+    1e-3,
+    "relative",
+    "convention: so near to one over the micro batches of a step, a schedule is told to count these",
+    "python -m benchmarks.faults.trainers",
+)
+LOOP_RATE_IS_ZERO = _judges(
+    "LOOP_RATE_IS_ZERO",
+    1e-9,
+    "of the peak",
+    "convention: rounding of a schedule in double precision at the step where it ends",
+    "python -m benchmarks.faults.trainers",
+)
+LOOP_MOST_DIGITS = _judges(
+    "LOOP_MOST_DIGITS",
+    6,
+    "decimals",
+    "convention: a logged number of more is taken for one in full, and not for a rounded one",
+    "python -m benchmarks.faults.trainers",
+)
 LOOP_LOGGED = _judges(
     "LOOP_LOGGED",
     2e-5,

@@ -143,7 +143,7 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_machine(work: Any, monkey
 @pytest.fixture
 def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Runs code as two ranks that know the job; events and notes are collected."""
-    text = "import os, time\nfrom lossary.errors import Interrupted, RunError\n" + WORKER
+    text = "import os, time\nfrom lossary.errors import Interrupted, RankLost, RunError\n" + WORKER
     asked = 'eval(job["code"], globals() | {"job": job, "emit": emit})'
     (tmp_path / "planted_worker.py").write_text(text.replace('eval(job["code"])', asked))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -166,6 +166,27 @@ def test_ranks_know_their_places_and_the_first_one_speaks(together: Callable[...
 
 def test_the_error_of_any_rank_is_that_of_all(together: Callable[..., Any]) -> None:
     code = "time.sleep(60) if job['rank'] == 0 else (_ for _ in ()).throw(RunError('no memory here'))"
+    with pytest.raises(RunError, match="no memory here"):
+        together(code, [])
+
+
+def test_a_rank_that_hears_of_a_loss_first_has_all_begin_again(together: Callable[..., Any]) -> None:
+    code = (
+        "'twice' if os.path.exists(job['seen'] + '/once') else (time.sleep(60) if job['rank'] else"
+        " (open(job['seen'] + '/once', 'w').close(), (_ for _ in ()).throw(RankLost('connection reset'))))"
+    )
+    events: list[Any] = []
+    assert together(code, events)["answer"] == "twice"
+    assert [event["text"] for event in events if event["event"] == "note"] == [
+        "a rank of 2 was lost: all go on from the last checkpoint"
+    ]
+
+
+def test_what_a_rank_said_before_it_went_is_the_error_of_all(together: Callable[..., Any]) -> None:
+    code = (
+        "(emit({'event': 'error', 'kind': 'RunError', 'message': 'no memory here'}), time.sleep(60)) if job['rank']"
+        " else (time.sleep(2), (_ for _ in ()).throw(RankLost('connection reset')))"
+    )
     with pytest.raises(RunError, match="no memory here"):
         together(code, [])
 

@@ -4,6 +4,8 @@ What they say to each other goes over gloo, whatever gradients go over.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from lossary.backends.ranks import Ranks, Said, Word
-from lossary.errors import RunError
+from lossary.errors import RankLost, RunError
 
 __all__ = ["TorchRanks", "device_of_rank", "is_launched", "join"]
 
@@ -72,7 +74,8 @@ class TorchRanks:
         """What every rank says; payloads come to rank 0, a tensor of the longest one's size from each."""
         told = torch.tensor([int(word), len(payload)])
         heard = [torch.zeros_like(told) for _ in range(self.size)]
-        distributed.all_gather(heard, told, group=self._group)
+        with _with_others():
+            distributed.all_gather(heard, told, group=self._group)
         words, sizes = zip(*(item.tolist() for item in heard), strict=True)
         longest = max(sizes)
         payloads = [b""] * self.size
@@ -80,7 +83,8 @@ class TorchRanks:
             padded = torch.zeros(longest, dtype=torch.uint8)
             padded[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8) if payload else 0
             parts = [torch.zeros_like(padded) for _ in range(self.size)] if self.rank == 0 else None
-            distributed.gather(padded, parts, dst=0, group=self._group)
+            with _with_others():
+                distributed.gather(padded, parts, dst=0, group=self._group)
             if parts is not None:
                 payloads = [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
         return [Said(Word(word), payload) for word, payload in zip(words, payloads, strict=True)]
@@ -88,7 +92,8 @@ class TorchRanks:
     def add(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum over ranks, on all of them."""
         total = torch.tensor(values, dtype=torch.float64)
-        distributed.all_reduce(total, group=self._group)
+        with _with_others():
+            distributed.all_reduce(total, group=self._group)
         summed: NDArray[np.float64] = total.numpy()
         return summed
 
@@ -99,10 +104,22 @@ class TorchRanks:
             some.append(tensor)
             if number + 1 == len(tensors) or sum(map(torch.numel, some)) >= _AT_ONCE:
                 together = torch.cat([part.reshape(-1) for part in some])
-                distributed.all_reduce(together)
+                with _with_others():
+                    distributed.all_reduce(together)
                 sums = together.split([part.numel() for part in some])
                 torch._foreach_copy_(some, [total.view_as(part) for total, part in zip(sums, some, strict=True)])
                 some = []
+
+
+@contextmanager
+def _with_others() -> Iterator[None]:
+    """Around what all ranks do together: RankLost where one of them is gone, which may be known here first."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise RankLost(f"another rank is gone: {str(error).splitlines()[0]}") from None
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from lossary.diagnosis.calibration import LOOP_LOGGED, LOOP_LOSS_FP32, LOOP_LOSS_LOW
+from lossary.diagnosis.calibration import (
+    LOOP_COUNT_IS_WHOLE,
+    LOOP_LOGGED,
+    LOOP_LOSS_FP32,
+    LOOP_LOSS_LOW,
+    LOOP_MOST_DIGITS,
+    LOOP_RATE_IS_ZERO,
+)
 from lossary.diagnosis.engine import Told
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.schedules import ScheduleSettings, identify_course
@@ -95,7 +102,12 @@ def _law(record: Record) -> list[Told]:
 def _counted(fit: Fit, k: int) -> Fit:
     """A schedule that is k times too slow counts micro batches."""
     best = fit.best
-    if best is None or k == 1 or best.names != ("schedule-times-n",) or abs(best.values["n"] * k - 1) > 1e-3:
+    if (
+        best is None
+        or k == 1
+        or best.names != ("schedule-times-n",)
+        or abs(best.values["n"] * k - 1) > LOOP_COUNT_IS_WHOLE
+    ):
         return fit
     says = f"warm-up and length are counted in micro batches, {k} a step: the schedule is {k} times too slow"
     changed = Candidate(
@@ -107,7 +119,7 @@ def _counted(fit: Fit, k: int) -> Fit:
 def _micro_batches(record: Record, k: int) -> Told:
     """Arguments say nothing; a schedule that ends exactly at k times the steps counts micro batches."""
     at_end, before, after = record.schedule["ends"]
-    slow = abs(after) < 1e-9 < before and at_end > 0.0
+    slow = abs(after) < LOOP_RATE_IS_ZERO < before and at_end > 0.0
     measured = (
         "arguments are at their defaults, so that the schedule's own law is what is meant; "
         f"at the last of {record.total_steps:,} steps it is at {at_end:.3g} of its peak"
@@ -194,7 +206,7 @@ def logged(record: Record) -> Told:
 def _half_digit(value: float) -> float:
     """Half a unit of the last digit of a number that was rounded for the log; 0 of one in full."""
     digits = len(repr(value).partition(".")[2])
-    return 0.5 * 10.0**-digits if 2 <= digits <= 6 and "e" not in repr(value) else 0.0
+    return 0.5 * 10.0**-digits if 2 <= digits <= LOOP_MOST_DIGITS and "e" not in repr(value) else 0.0
 
 
 # --- evaluation -----------------------------------------------------------------------------------------------------
