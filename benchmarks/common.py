@@ -54,6 +54,26 @@ size = {{ from = "base", width = 0.3333333333333333, depth = 0.5 }}
 """
 
 
+# Two datasets of the builtin mixture, batches of 128 tokens: runs are added.
+TWO_DATASETS = """
+name = "benchmark"
+[tokenizer]
+vocabulary_size = 4000
+[datasets.docstrings]
+source = "builtin:docstrings"
+[datasets.comments]
+source = "builtin:comments"
+[validation]
+examples = 100
+[recipe]
+sequence_length = 128
+batch_size = {batch}
+steps = {steps}
+[recipe.optimizer]
+warmup = 5
+"""
+
+
 def arguments(description: str | None, *extra: tuple[str, Any]) -> argparse.Namespace:
     """`--quick` and whatever else a benchmark takes."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])

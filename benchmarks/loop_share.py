@@ -17,38 +17,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import arguments, in_process, temporary_folder
+from benchmarks.common import TWO_DATASETS, arguments, in_process, temporary_folder
 from lossary import pipeline
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly
 from lossary.study_file import load_study
-from lossary.training.loop import train
+from lossary.training.loop import NothingDue, train
 
-STUDY = """
-name = "loop-share"
-[tokenizer]
-vocabulary_size = 4000
-[datasets.docstrings]
-source = "builtin:docstrings"
-[datasets.comments]
-source = "builtin:comments"
-[validation]
-examples = 100
-[recipe]
-sequence_length = 128
-batch_size = 32
-steps = {steps}
-checkpoint_every = {steps}
-[recipe.optimizer]
-warmup = 5
+RUNS = """
 [runs.albert]
 backend = "torch"
 device = "cpu"
-size = {{ from = "base", width = 0.3334, depth = 0.25 }}
+size = { from = "base", width = 0.3334, depth = 0.25 }
 [runs.bert]
 backend = "torch"
 device = "cpu"
-model = {{ family = "bert", hidden_size = 256, num_hidden_layers = 3, num_attention_heads = 4 }}
+model = { family = "bert", hidden_size = 256, num_hidden_layers = 3, num_attention_heads = 4 }
 """
 # Functions by the end of their file and their name, and whose seconds they are.
 STEP, SAVE = ("training/loop.py", "_step"), ("training/loop.py", "_save")
@@ -61,21 +45,6 @@ MODEL = (
 )
 
 
-class _NothingDue:
-    """Nothing is scored on the way."""
-
-    def due(self, step: int) -> bool:
-        del step
-        return False
-
-    def at(self, checkpoint: Path, backend: Any) -> None:
-        raise AssertionError(f"nothing is due at {checkpoint} for {backend}")
-
-    def kept(self, step: int) -> frozenset[int]:
-        del step
-        return frozenset()
-
-
 def main() -> None:
     """Measures and prints."""
     if sys.argv[1:2] == ["--job"]:
@@ -83,8 +52,8 @@ def main() -> None:
         return
     options = arguments(__doc__, ("--steps", 40))
     with temporary_folder() as name:
-        root = Path(name)
-        (root / "study.toml").write_text(STUDY.format(steps=8 if options.quick else options.steps))
+        root, steps = Path(name), 8 if options.quick else options.steps
+        (root / "study.toml").write_text(TWO_DATASETS.format(batch=32, steps=steps) + RUNS)
         pipeline.prepare(load_study(root), StudyFolder(root), listener=NotesOnly())
         shares = []
         for run in ("albert", "bert"):
@@ -101,7 +70,7 @@ def profiled(job: dict[str, Any]) -> dict[str, float]:
     root = Path(job["root"])
     profile = cProfile.Profile()
     profile.runcall(
-        train, load_study(root), StudyFolder(root), job["run"], on_the_way=_NothingDue(), emit=lambda _: None
+        train, load_study(root), StudyFolder(root), job["run"], on_the_way=NothingDue(), emit=lambda _: None
     )
     calls = {
         (file, function): (count, seconds)

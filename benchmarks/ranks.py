@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 import pyarrow.compute as pc
 
-from benchmarks.common import arguments
+from benchmarks.common import TWO_DATASETS, arguments
 from lossary import pipeline
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly
@@ -22,23 +22,6 @@ from lossary.models.checkpoints import load_own_checkpoint
 from lossary.results.records import read_steps
 from lossary.study_file import load_study
 
-STUDY = """
-name = "ranks"
-[tokenizer]
-vocabulary_size = 4000
-[datasets.docstrings]
-source = "builtin:docstrings"
-[datasets.comments]
-source = "builtin:comments"
-[validation]
-examples = 100
-[recipe]
-sequence_length = 128
-batch_size = 64
-steps = {steps}
-[recipe.optimizer]
-warmup = 5
-"""
 RUN = """
 [runs.{name}]
 backend = "torch"
@@ -58,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = StudyFolder(Path(place))
         runs = "".join(RUN.format(name=name, ranks=ranks) for name, ranks in names)
-        folder.study_file.write_text(STUDY.format(steps=steps) + runs)
+        folder.study_file.write_text(TWO_DATASETS.format(batch=64, steps=steps) + runs)
         study = load_study(folder.study_file)
         pipeline.prepare(study, folder, listener=NotesOnly())
         for name, ranks in names:

@@ -11,10 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lossary.data.ragged import ranges
 from lossary.data.tokenizer import CLS, MASK, PAD, SEP
 from lossary.diagnosis.adapter import Feed, as_feed
 from lossary.diagnosis.feeds.align import Aligned, align
-from lossary.diagnosis.feeds.corpus import Corpus, ranges, window_hashes
+from lossary.diagnosis.feeds.corpus import Corpus, window_hashes
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, Layout, lay_open
 from lossary.diagnosis.feeds.pieces import take_apart
 from lossary.diagnosis.feeds.streams import repeats, resumed

@@ -44,7 +44,7 @@ def plan(
     ] = False,
     format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:
-    """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes nothing but --write.
+    """Say what `lossary run` would keep, make, go on with or refuse, and how large it is. Writes only if told to.
 
     Sources are looked into. Exit code 2 if a change is refused because it would lose what stands, 3 if a source or a
     device cannot be used.
@@ -80,7 +80,7 @@ def plan(
             for way in item.ways:
                 typer.echo(f"  - {way}")
         typer.echo("")
-        for line in [*estimate_lines(sizes), *([] if samples is None else ["", *sample_lines(samples)])]:
+        for line in [*estimate_lines(sizes), *([] if samples is None else ["", *sample_lines(samples, writes=write)])]:
             typer.echo(line)
         if samples and write:
             for line in ["", *_written(study, opened, samples, keep_prepared)]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from lossary.data.examples import Examples
 from lossary.data.masking import find_words, mask_budget, mask_words, replace_masked
 from lossary.data.philox import stream_key
+from lossary.data.ragged import ranges
 from lossary.data.segments import RaggedSpans, Segments, choose_segments
-from lossary.data.shards import WORD_START, ranges
+from lossary.data.shards import WORD_START
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.study import Recipe
 from lossary.vocabulary.templates import Layout, Template

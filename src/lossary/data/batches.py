@@ -18,8 +18,9 @@ from lossary.data.blocks import Arrays, Blocks, Place
 from lossary.data.examples import Examples
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.mixture import MixtureOrder
+from lossary.data.ragged import offsets_of, ranges
 from lossary.data.segments import RaggedSpans
-from lossary.data.shards import PreparedDataset, marked_ids, offsets_of, open_dataset, ranges
+from lossary.data.shards import PreparedDataset, marked_ids, open_dataset
 from lossary.data.spans import SpanRows, StoredSpans
 from lossary.data.tokenizer import open_tokenizer
 from lossary.errors import ShardError

@@ -30,7 +30,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lossary.data.codes import Codes, coded, ranges
+from lossary.data.codes import Codes, coded
+from lossary.data.ragged import ranges
 from lossary.errors import ShardError
 from lossary.files import GrowingDigest
 
@@ -40,7 +41,7 @@ __all__ = ["Arrays", "BlockWriter", "Blocks", "Place", "narrow"]
 _REMEMBERED = 512
 # Blocks that were compressed are copies, of megabytes.
 _COPIES_REMEMBERED = 2
-# Two per cent more time to freeze, and a tenth less space, than at level 1.
+# Between speed and size: 4 % less than at level 1 of lines of 16 bytes, 14 % of natural text.
 _COMPRESSION = pa.Codec("zstd", compression_level=5)
 # Arrays shorter than this are stored as they are.
 _MANY = 64

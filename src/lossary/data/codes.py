@@ -11,7 +11,9 @@ come before every 64th number is stored (`marks`), so that those of any stretch 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Codes", "coded", "offsets_of", "ranges"]
+from lossary.data.ragged import offsets_of, ranges
+
+__all__ = ["Codes", "coded"]
 
 _BYTE = 256
 _MARK = 64
@@ -93,15 +95,3 @@ class Codes:
         since &= np.arange(_MARK) < (at - mark * _MARK)[:, None]
         before: NDArray[np.int64] = self._marks[mark] + np.count_nonzero(since, axis=1)
         return before
-
-
-def ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """start[0] … start[0]+count[0]−1, start[1] …, one after another."""
-    return np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
-
-
-def offsets_of(counts: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Where each of N lists begins, and where the last one ends: (N + 1,)."""
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, dtype=np.int64, out=offsets[1:])
-    return offsets

@@ -21,8 +21,9 @@ from lossary.data.freeze import Cut
 from lossary.data.frozen_texts import HIDDEN, KEPT, RANDOM, FrozenTexts
 from lossary.data.philox import stream_key
 from lossary.data.piece_places import NotTheSame, PiecePlaces, Places
+from lossary.data.ragged import offsets_of, ranges
 from lossary.data.segments import choose_segments
-from lossary.data.shards import Shard, offsets_of, ranges
+from lossary.data.shards import Shard
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.study import Study
 

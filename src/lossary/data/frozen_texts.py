@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lossary.data.blocks import Blocks, Place, narrow
 from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.parts import known_part
-from lossary.data.shards import offsets_of
+from lossary.data.ragged import offsets_of
 from lossary.folder import StudyFolder
 
 __all__ = [

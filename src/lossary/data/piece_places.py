@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.data.shards import Shard, offsets_of, ranges
+from lossary.data.ragged import offsets_of, ranges
+from lossary.data.shards import Shard
 from lossary.data.tokenizer import StudyTokenizer
 
 __all__ = ["NotTheSame", "PiecePlaces", "Places", "white_codes"]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.blocks import Arrays, Blocks, Place, narrow
-from lossary.data.codes import offsets_of, ranges
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
+from lossary.data.ragged import offsets_of, ranges
 from lossary.errors import ShardError
 from lossary.folder import StudyFolder
 
@@ -30,10 +30,8 @@ __all__ = [
     "PreparedDataset",
     "Shard",
     "marked_ids",
-    "offsets_of",
     "open_dataset",
     "packed_shard",
-    "ranges",
 ]
 
 # Of stored shards: what only whole shards are made of, and what batches take here and there.

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lossary.data.blocks import narrow
 from lossary.data.philox import uniforms
-from lossary.data.shards import Shard, offsets_of, ranges
+from lossary.data.ragged import offsets_of, ranges
+from lossary.data.shards import Shard
 
 __all__ = ["EXAMPLE_BITS", "SpanRows", "Spans", "StoredSpans", "cut_spans", "example_rows", "packed_spans"]
 

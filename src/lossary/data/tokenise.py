@@ -19,7 +19,8 @@ import numpy as np
 from lossary.data.blocks import BlockWriter
 from lossary.data.json_tokenizer import CutLines
 from lossary.data.parsing import BadRow, Block, ParsedBlock, parse
-from lossary.data.shards import STRETCHES, WHOLE, Shard, offsets_of, packed_shard
+from lossary.data.ragged import offsets_of
+from lossary.data.shards import STRETCHES, WHOLE, Shard, packed_shard
 from lossary.data.tokenizer import StudyTokenizer
 from lossary.files import write_atomic, write_json
 

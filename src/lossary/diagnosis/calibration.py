@@ -278,7 +278,7 @@ BF16_COPY = _judges(
 )
 FORMAT_IS_FAR = _judges(
     "FORMAT_IS_FAR",
-    1.4,
+    1.8,
     "natural logarithm",
     "convention: a format whose first run is off by more is not looked at",
     "python -m pytest tests/unit/diagnosis/test_architecture.py",

@@ -16,7 +16,7 @@ from lossary.diagnosis.model import Cause, Outcome, Stage
 from lossary.diagnosis.session import NotObservable
 from lossary.diagnosis.subject import Subject
 
-__all__ = ["Check", "Told", "conclude", "examine"]
+__all__ = ["Check", "Told", "conclude", "examine", "not_observable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +99,15 @@ def _run(check: Check, subject: Subject) -> list[Outcome]:
         subject.session.need(*check.needs)
         told = check.run(subject)
     except NotObservable as reason:
-        return [
-            Outcome(
-                check=check.name,
-                stage=check.stage,
-                side=subject.label,
-                verdict="not observable",
-                measured="not compared",
-                needs=str(reason),
-            )
-        ]
+        return [not_observable(check.name, check.stage, subject.label, str(reason))]
     return [
         conclude(check.name, check.stage, subject.label, one) for one in (told if isinstance(told, list) else [told])
     ]
+
+
+def not_observable(check: str, stage: Stage, side: str, needs: str) -> Outcome:
+    """The outcome of a check that cannot look without what it `needs`."""
+    return Outcome(check=check, stage=stage, side=side, verdict="not observable", measured="not compared", needs=needs)
 
 
 def conclude(check: str, stage: Stage, side: str, told: Told) -> Outcome:

@@ -23,7 +23,7 @@ from lossary.data.philox import stream_key
 from lossary.errors import ScoreError
 from lossary.folder import StudyFolder
 from lossary.naming import names_of
-from lossary.objectives import OBJECTIVES, Objective
+from lossary.objectives import Objective, objective_of
 from lossary.results.records import ScoreHeader, read_header, write_score_windows, write_scores
 from lossary.results.scorefile import Columns, ScoreFile
 from lossary.results.stopped import Stopped, StoppedPart
@@ -58,7 +58,9 @@ class Until:
     @property
     def objective(self) -> Objective:
         """What is predicted where the metric is measured."""
-        return OBJECTIVES[self.metric.partition("_")[0]]
+        found = objective_of(self.metric)
+        assert found is not None, f"no objective has the metric {self.metric!r}"
+        return found
 
 
 def score_until_decided(

@@ -19,7 +19,7 @@ from lossary.data.examples import Examples
 from lossary.data.frozen_texts import HIDDEN, RANDOM, FrozenTexts
 from lossary.data.philox import stream_key, uniforms
 from lossary.data.piece_places import white_codes
-from lossary.data.shards import offsets_of, ranges
+from lossary.data.ragged import offsets_of, ranges
 from lossary.vocabulary.api import Vocabulary
 
 __all__ = ["LEFT_OUT", "Made", "causal_block", "masked_block"]

@@ -8,7 +8,7 @@ from lossary.data.parts import present_validation
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.launcher import Listener, Tools, each_run
-from lossary.objectives import OBJECTIVES
+from lossary.objectives import OBJECTIVES, objective_of
 from lossary.results.records import ScoreHeader
 from lossary.scoring.score import is_scored, job_of_run
 from lossary.stages.evaluate import check_step, check_trained, checkpoints_of, score_by_backend
@@ -86,10 +86,11 @@ def evaluate_until_decided(
 
 def _objective_of(metric: str) -> str:
     """The objective of a metric; UsageError if it is not one that runs of a study are decided by."""
-    found = {metric: name for name in OBJECTIVES for metric in OBJECTIVES[name].metrics}
-    if metric not in found:
-        raise UsageError(f"no metric is called {metric!r}", where="--metric", hint=f"Known: {', '.join(found)}.")
-    return found[metric]
+    objective = objective_of(metric)
+    if objective is None or metric not in objective.metrics:
+        known = ", ".join(name for one in OBJECTIVES.values() for name in one.metrics)
+        raise UsageError(f"no metric is called {metric!r}", where="--metric", hint=f"Known: {known}.")
+    return objective.name
 
 
 def _base_scores(

@@ -57,7 +57,7 @@ LEAST_CHANGED = 20
 # More looks save little and cost power; fewer examples than this are no sample that a normal law describes.
 _LOOKS, _FEWEST = 10, 100
 # The skewness of a few examples of a long tail is smaller than that of all: by about so many parts of n. Chosen so that
-# 400 differences with lognormal noise give false answers in less than 5 % of 20,000 streams.
+# 400 differences with lognormal noise give false answers in less than 5 % of 10,000 streams.
 _FEW_SKEWED = 200
 # Error below this is not spent: no critical value can be found for it in double precision.
 _LEAST_SPENT = 1e-14

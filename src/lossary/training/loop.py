@@ -48,7 +48,7 @@ from lossary.training.plan import RunPlan, branch_point, course_of, plan_run, ru
 from lossary.training.step_records import StepRecords
 from lossary.training.sums import Sums, by_dataset
 
-__all__ = ["OnTheWay", "time_steps", "train"]
+__all__ = ["NothingDue", "OnTheWay", "time_steps", "train"]
 
 
 class OnTheWay(Protocol):
@@ -114,7 +114,7 @@ def _begun_shape(plan: RunPlan, folder: StudyFolder, emit: Emit) -> ModelShape:
     return shape
 
 
-class _Nothing:
+class NothingDue:
     """Nothing is done on the way."""
 
     def due(self, step: int) -> bool:
@@ -136,7 +136,7 @@ def time_steps(study: Study, folder: StudyFolder, run: str, *, steps: int, emit:
     """
     plan = plan_run(study, folder, run)
     shape, _ = resolved(plan.shape, plan.backend)
-    return _Loop(study, plan, folder, shape, (_Nothing(), OneRank(), emit)).usual_step_s(steps)
+    return _Loop(study, plan, folder, shape, (NothingDue(), OneRank(), emit)).usual_step_s(steps)
 
 
 def _newest(folder: StudyFolder, run: str, ranks: Ranks, emit: Emit) -> Checkpoint | None:

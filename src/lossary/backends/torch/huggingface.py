@@ -143,7 +143,7 @@ def _check_kinds(model: torch.nn.Module, folder: Path) -> None:
 
 
 def _pickled_kinds(path: Path) -> dict[str, str]:
-    """The same of a pickled file, of which no value is read."""
+    """As `quantised`, of a pickled file; no value is read."""
     state = torch.load(path, map_location="meta", weights_only=True)
     tensors = {name: value.dtype for name, value in state.items() if isinstance(value, torch.Tensor)}
     return {

@@ -51,7 +51,7 @@ def record_loop(trainer: Any, *, steps: int) -> dict[str, Any]:
     with _apart(trainer):
         with recorder.attached():
             trainer.train()
-        evaluated = record_evaluation(trainer, recorder.shift)
+        evaluated = _evaluated(trainer, recorder.shift)
     return {**recorder.record(), "evaluated": evaluated}
 
 
@@ -73,7 +73,7 @@ def _apart(trainer: Any) -> Iterator[None]:
 
 
 class _Recorder(TrainerCallback):  # type: ignore[misc]
-    """Listens to a Trainer: its training steps and forward passes."""
+    """Listens to a Trainer: its training steps, forward passes, steps of the optimizer and log."""
 
     def __init__(self, trainer: Any, steps: int) -> None:
         self.trainer, self.most = trainer, steps
@@ -126,7 +126,7 @@ class _Recorder(TrainerCallback):  # type: ignore[misc]
             return
         micro = self._open[-1]
         micro["training"] = module.training
-        micro["pads seen"] = _pads_seen(self._inputs, given, named)
+        micro["pads_seen"] = _pads_seen(self._inputs, given, named)
         logits = _logits(outputs)
         labels, ids = self._inputs.get("labels"), self._inputs.get("input_ids")
         if logits is None or labels is None or ids is None or labels.shape != ids.shape or logits.dim() != 3:
@@ -316,7 +316,7 @@ def _pads_seen(inputs: Mapping[str, torch.Tensor], given: Any, named: Mapping[st
     return int(((mask == 0) & (told != 0)).sum()) if told.shape == mask.shape else 0
 
 
-def record_evaluation(trainer: Any, shift: int) -> dict[str, Any] | None:
+def _evaluated(trainer: Any, shift: int) -> dict[str, Any] | None:
     """What `evaluate` says of some rows beside the batches that it ran; None without such rows."""
     data = trainer.eval_dataset
     if isinstance(data, Mapping):

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.diagnosis.feeds.corpus import LONGEST_GRAM, Corpus, ranges, window_hashes
+from lossary.data.ragged import ranges
+from lossary.diagnosis.feeds.corpus import LONGEST_GRAM, Corpus, window_hashes
 from lossary.diagnosis.feeds.layout import FIRST, SECOND, UNKNOWN, Layout
 from lossary.diagnosis.feeds.pieces import Pieces, take_apart
 

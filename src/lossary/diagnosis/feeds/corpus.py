@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.data.ragged import ranges
 from lossary.data.tokenise import normalised_hash
 from lossary.data.tokenizer import TokenizerModel
 from lossary.diagnosis.adapter import Document
 
-__all__ = ["KINDS", "LINES", "LONE", "ONE_LINE", "PAIR", "Corpus", "Grams", "ranges", "texts_of"]
+__all__ = ["KINDS", "LINES", "LONE", "ONE_LINE", "PAIR", "Corpus", "Grams", "texts_of"]
 
 # What a document can be split into; makers of pairs treat these differently.
 LONE, ONE_LINE, LINES, PAIR = range(4)
@@ -35,12 +36,6 @@ def texts_of(documents: Sequence[Document]) -> list[str]:
         text = document["text"]
         texts += text.split("\n") if isinstance(text, str) else list(text)
     return texts
-
-
-def ranges(start: NDArray[Any], count: NDArray[Any]) -> NDArray[np.int64]:
-    """start[0] … start[0]+count[0]−1, start[1] …, one after another."""
-    count = np.asarray(count, np.int64)
-    return np.repeat(np.asarray(start, np.int64) - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
 
 
 class Grams(NamedTuple):

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.masking import find_words
+from lossary.data.ragged import ranges
 from lossary.data.tokenizer import CLS, MASK, PAD, SEP, UNK, TokenizerModel
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.calibration import LEAST_OF_DOCUMENT, LEAST_OF_SEGMENT
 from lossary.diagnosis.feeds.align import Aligned, Segments, align
-from lossary.diagnosis.feeds.corpus import KINDS, LINES, PAIR, Corpus, ranges
+from lossary.diagnosis.feeds.corpus import KINDS, LINES, PAIR, Corpus
 from lossary.diagnosis.feeds.facts import FACTS, ROWS, UNMASKED_FROM
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, UNKNOWN, Layout, lay_open
 from lossary.diagnosis.feeds.rates import Rates

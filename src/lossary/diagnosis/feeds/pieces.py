@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.diagnosis.feeds.corpus import LONGEST_GRAM, Corpus, ranges, window_hashes
+from lossary.data.ragged import ranges
+from lossary.diagnosis.feeds.corpus import LONGEST_GRAM, Corpus, window_hashes
 from lossary.diagnosis.feeds.layout import UNKNOWN
 
 __all__ = ["Pieces", "take_apart"]

@@ -20,13 +20,14 @@ from lossary.data.assemble import Assembler, Settings
 from lossary.data.mixture import MixtureOrder
 from lossary.data.parsing import ParsedBlock
 from lossary.data.philox import stream_key
+from lossary.data.ragged import ranges
 from lossary.data.segments import RaggedSpans
 from lossary.data.shards import Shard
 from lossary.data.spans import Spans, cut_spans, example_rows
 from lossary.data.tokenise import tokenise_rows
 from lossary.data.tokenizer import TokenizerModel
 from lossary.diagnosis.adapter import Document, Feed, Setup
-from lossary.diagnosis.feeds.corpus import Corpus, ranges
+from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.made import Made, Maker, concatenated
 from lossary.errors import DataError
 from lossary.files import digest_file, digest_json

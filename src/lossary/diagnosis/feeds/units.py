@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.data.ragged import ranges
 from lossary.diagnosis.calibration import LEAST_SCORED as _FEWEST_SCORED
 from lossary.diagnosis.calibration import SHARED_STRETCH as SHARED
-from lossary.diagnosis.feeds.corpus import Corpus, ranges
+from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.observed import Observed
 
 __all__ = ["SHARED", "Units", "masks_repeated", "previous", "units_of"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lossary.backends.process import StopRequest, run_worker
 from lossary.diagnosis import traces
-from lossary.diagnosis.engine import Progress, Told, conclude
+from lossary.diagnosis.engine import Progress, Told, conclude, not_observable
 from lossary.diagnosis.loop import course, losses, updates
 from lossary.diagnosis.loop.record import Record
 from lossary.diagnosis.model import Diagnosis, Outcome, Stage
@@ -121,14 +121,8 @@ def judge(
     for check in checks:
         progress(f"{record.trainer}: {check.name}")
         outcomes += _outcomes(check, record)
-    rest = Outcome(
-        check="the rest of the loop",
-        stage="training",
-        side=record.trainer,
-        verdict="not observable",
-        measured="not compared",
-        needs=f"an adapter, or a check that is still to be written: {_NOT_LOOKED_AT}",
-    )
+    needs = f"an adapter, or a check that is still to be written: {_NOT_LOOKED_AT}"
+    rest = not_observable("the rest of the loop", "training", record.trainer, needs)
     return Diagnosis(
         study=f"{record.model}, {len(record.steps)} of {record.total_steps} steps",
         sides=(record.trainer, "its own forward passes"),
@@ -141,16 +135,7 @@ def _outcomes(check: LoopCheck, record: Record) -> list[Outcome]:
     try:
         told = check.run(record)
     except NotObservable as reason:
-        return [
-            Outcome(
-                check=check.name,
-                stage=check.stage,
-                side=record.trainer,
-                verdict="not observable",
-                measured="not compared",
-                needs=str(reason),
-            )
-        ]
+        return [not_observable(check.name, check.stage, record.trainer, str(reason))]
     each = told if isinstance(told, list) else [told]
     return [conclude(check.name, check.stage, record.trainer, one) for one in each]
 

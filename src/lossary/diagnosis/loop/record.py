@@ -95,5 +95,4 @@ def _micro(value: Mapping[str, Any]) -> Micro:
     """A micro batch without logits has nothing that follows from them."""
     names = Micro.__dataclass_fields__
     blank = {"sums": {}, "slots": 0, "rows": 0, "part": None}
-    given = {name.replace(" ", "_"): one for name, one in value.items()}
-    return Micro(**{**blank, **{name: one for name, one in given.items() if name in names}})
+    return Micro(**{**blank, **{name: one for name, one in value.items() if name in names}})

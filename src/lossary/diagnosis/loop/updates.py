@@ -39,7 +39,7 @@ def clipping(record: Record) -> Told:
     if record.declared["fp16"]:
         raise NotObservable("gradients before a loss scale is taken off them")
     bound = float(record.declared["max_grad_norm"] or 0.0)
-    sizes = np.concatenate([_size(step, record) for step in record.steps])
+    sizes = np.concatenate([_size(step) for step in record.steps])
     stage = Stage(
         settings={"kind": "global" if bound else "none", "bound": bound},
         predict=lambda settings: np.concatenate([_clipped(step, record, settings) for step in record.steps]),
@@ -66,8 +66,8 @@ def _shares(record: Record) -> str:
     return f"{min(found):.4g} to {max(found):.4g} times"
 
 
-def _size(step: Step, record: Record) -> Floats:
-    del record
+def _size(step: Step) -> Floats:
+    """The largest element kept of a step, for each of its elements (E,)."""
     largest = max(float(np.abs(step.used).max(initial=0.0)), float(np.abs(step.micro[-1].gradient).max(initial=0.0)))
     return np.full(len(step.used), largest or 1.0)
 
