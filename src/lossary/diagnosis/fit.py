@@ -27,6 +27,11 @@ class Candidate:
         """Whether the reference with these faults does what the side does."""
         return self.residual <= 1.0
 
+    @property
+    def rank(self) -> tuple[bool, int, float]:
+        """Hypotheses in this order are best first: the fewest faults that reproduce the side, then the closest."""
+        return not self.reproduces, len(self.names) if self.reproduces else 0, self.residual
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:

@@ -347,7 +347,7 @@ class _Trial:
             if not any(other.wrong == entry.wrong and _among(other, entry) for other in minimal):
                 minimal.append(entry)
         checked = [self._checked(entry) for entry in minimal[:_BEAM]]
-        return sorted(checked, key=lambda found: (not found.reproduces, len(found.names), found.residual))
+        return sorted(checked, key=lambda found: found.rank)
 
     def _with_fitted(self, level: list[_Tried]) -> list[_Tried]:
         """The same, and each with a change of ids that its own ids suggest."""

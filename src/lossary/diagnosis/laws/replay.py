@@ -90,7 +90,7 @@ def identify_training(
         return Fit(distance=distance, tried=(), how=replay.how)
     tried = [replay.candidate(plan) for plan in replay.hypotheses()]
     unique = {(c.names, c.says): c for c in sorted(tried, key=lambda c: -c.residual) if c.names}.values()
-    ordered = sorted(unique, key=lambda c: (not c.reproduces, len(c.names) if c.reproduces else 0, c.residual))
+    ordered = sorted(unique, key=lambda c: c.rank)
     return Fit(distance=distance, tried=tuple(ordered[:_SHOWN]), how=replay.how)
 
 

@@ -65,8 +65,7 @@ def identify_resume(
     best: dict[tuple[str, ...], Candidate] = {}
     for candidate in sorted(tried, key=lambda c: (not c.reproduces, not c.reproduces and c.residual)):
         best.setdefault(candidate.names, candidate)
-    ordered = sorted(best.values(), key=lambda c: (not c.reproduces, len(c.names) if c.reproduces else 0, c.residual))
-    return Fit(distance=distance, tried=tuple(ordered), how=how)
+    return Fit(distance=distance, tried=tuple(sorted(best.values(), key=lambda c: c.rank)), how=how)
 
 
 def _forgotten(evidence: Evidence, law: LawSettings, at: int, lost: frozenset[Lost]) -> Candidate:

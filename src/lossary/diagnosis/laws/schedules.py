@@ -169,7 +169,7 @@ def identify_course(
         seen.candidates(declared) if seen.distance(declared) > 1.0 else [_Trial((), declared, seen.distance(declared))]
     )
     tried = [found for trial in base[:_KEPT] for found in _with_resume(trial, later)]
-    tried.sort(key=lambda c: (not c.reproduces, len(c.names) if c.reproduces else 0, c.residual))
+    tried.sort(key=lambda c: c.rank)
     return Fit(distance=distance, tried=tuple(c for c in tried if c.names)[:_KEPT], how=_HOW)
 
 

@@ -282,7 +282,7 @@ class _Identification:
         """Fewest faults that reproduce first, then the closest."""
         ordered = sorted(
             self.found.values(),
-            key=lambda c: (not c.reproduces, (len(c.names), _listed(c)) if c.reproduces else (0, 0), c.residual),
+            key=lambda c: (c.rank[:2], c.reproduces and _listed(c), c.residual),
         )
         reproducing = [c for c in ordered if c.reproduces]
         return (*reproducing, *[c for c in ordered if not c.reproduces][:_SHOWN])

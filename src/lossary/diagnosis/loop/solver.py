@@ -70,7 +70,7 @@ def solve(stage: Stage, observed: Floats, *, most: int = 2) -> Fit:
         if found and found[0][0] <= 1.0:
             break
         level = [(knobs, settings) for _, knobs, settings in found[:_BEAM]]
-    tried.sort(key=lambda one: (not one.reproduces, len(one.names) if one.reproduces else 0, one.residual))
+    tried.sort(key=lambda one: one.rank)
     return Fit(distance=start, tried=tuple(tried), how=stage.how)
 
 

@@ -72,7 +72,7 @@ def identify_architecture(
             tried += _low_precision(observations, search, trials[:1], kind)
         if _any_reproduces(tried):
             break
-    tried.sort(key=lambda one: _rank(one[0]))
+    tried.sort(key=lambda one: (one[0].rank, len(one[0].names)))
     leading = tried[0] if tried else None
     return ArchitectureFit(
         distance=distance,
@@ -152,12 +152,6 @@ def _candidate(trial: Trial) -> Candidate:
         residual=trial.residual,
         values=dict(values_of(trial.settings)),
     )
-
-
-def _rank(candidate: Candidate) -> tuple[bool, int, float, int]:
-    """Fewest faults that reproduce, then the closest."""
-    count = len(candidate.names)
-    return (not candidate.reproduces, count if candidate.reproduces else 0, candidate.residual, count)
 
 
 def _how(precision: Precision, ways: int, comparisons: int) -> str:
