@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -148,13 +149,17 @@ def _pour(whole: Path, stream: Path) -> None:
         raise OSError(error.errno, error.strerror, str(stream)) from None
 
 
-def clear_leftovers(folder: Path, name: str = "") -> None:
+def clear_leftovers(folder: Path, name: str = "", *, older_than_s: float | None = None) -> None:
     """Removes what writes in a folder left that were killed, all or those of one name.
 
-    For whoever alone may write there: nothing tells them from writes that are going on.
+    For whoever alone may write there: nothing tells them from writes that are going on. Where others may write,
+    `older_than_s` spares what was changed since.
     """
     for path in folder.glob(f".{name}*"):
         if _LEFTOVER.fullmatch(path.name):
+            with suppress(FileNotFoundError):
+                if older_than_s is not None and time.time() - path.lstat().st_mtime < older_than_s:
+                    continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:

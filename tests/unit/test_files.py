@@ -128,7 +128,11 @@ def test_what_killed_writes_left_is_cleared_and_nothing_else(tmp_path: Path) -> 
     assert len(os.listdir(tmp_path)) == len(kept) + 2
     clear_leftovers(tmp_path, "write_directory_atomic")
     assert len(os.listdir(tmp_path)) == len(kept) + 1
-    clear_leftovers(tmp_path)
+    clear_leftovers(tmp_path, older_than_s=3600)
+    assert len(os.listdir(tmp_path)) == len(kept) + 1
+    left = next(path for path in tmp_path.iterdir() if path.name not in kept)
+    os.utime(left, (0, 0))
+    clear_leftovers(tmp_path, older_than_s=3600)
     assert sorted(os.listdir(tmp_path)) == sorted(kept)
 
 

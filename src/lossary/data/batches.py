@@ -170,7 +170,9 @@ class TrainingData:
         for name, store in zip(trained, self.stores, strict=True):
             if not len(store):
                 raise ShardError(
-                    f"dataset {study.called(name)!r} has no training example left", where=str(folder.dataset(name))
+                    f"dataset {study.called(name)!r} has no training example left",
+                    where=str(folder.dataset(name)),
+                    hint="Give it more text or fewer validation examples, or leave it out of the runs' `datasets`.",
                 )
         total = sum(weights.values())
         self.shares = {name: weight / total for name, weight in weights.items()}
@@ -192,14 +194,17 @@ class TrainingData:
 def training_shares(
     study: Study, folder: StudyFolder, length: int, datasets: Collection[str] | None = None
 ) -> dict[str, float]:
-    """The planned sampling share of every dataset, or of some among themselves, adding up to 1."""
+    """The planned sampling share of every dataset, or of some among themselves.
+
+    They add up to 1, or are all 0 where shares follow what there is to train on, and there is nothing.
+    """
     shares = study.mixture.shares
     names = [name for name in study.datasets if datasets is None or name in datasets]
     if isinstance(shares, str):
         weights = {name: float(read_manifest(folder.spans(name, length))[shares]) for name in names}
     else:
         weights = {name: shares[name] for name in names}
-    total = sum(weights.values())
+    total = sum(weights.values()) or 1.0
     return {name: weight / total for name, weight in weights.items()}
 
 

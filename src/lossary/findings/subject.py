@@ -48,7 +48,7 @@ class DatasetFacts:
     unknown_tokens: int
     pairs: int | None  # documents with two fields, if the dataset has such
     identical_pairs: int
-    duplicates: int | None = None  # documents whose normalised text another one has, too
+    duplicates: int | None = None  # documents that repeat another one's normalised text
     overlap: int | None = None  # training documents whose normalised text is in the validation set
 
 

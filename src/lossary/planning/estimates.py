@@ -118,7 +118,7 @@ def _datasets(study: Study, folder: StudyFolder) -> Iterator[DatasetEstimate]:
             tokens=documents.get("tokens"),
             training_examples=spans.get("examples"),
             validation_examples=parts[name]["examples"] if name in parts else None,
-            share=float(weight) / sum(known) if weight is not None and len(known) == len(weights) else None,
+            share=float(weight) / (sum(known) or 1.0) if weight is not None and len(known) == len(weights) else None,
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossary.errors import MissingPackage
-from lossary.files import made_folder, write_atomic
+from lossary.files import clear_leftovers, made_folder, write_atomic
 from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
 from lossary.objectives import OBJECTIVES
@@ -35,6 +35,8 @@ __all__ = ["ReportOptions", "Written", "verdict", "write_report"]
 
 # A Markdown table wider than this is one that nobody reads.
 _MOST_COLUMNS = 8
+# Several may write a report at once; no file of one is being written for so long.
+_NO_WRITE_TAKES_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,7 @@ def write_report(opened: OpenTable, checked: Checked, options: ReportOptions | N
         if out == folder.report:
             # Another report takes its place.
             folder.report_record.unlink(missing_ok=True)
+            clear_leftovers(out, older_than_s=_NO_WRITE_TAKES_S)
         path = out / "report.md"
         _write(path, _shortened(_sections(opened, checked, view, options), options.max_chars))
         _write(out / "table.csv", csv_text(table))

@@ -15,7 +15,7 @@ from lossary.data.frozen_texts import texts_folder
 from lossary.data.parts import read_validation_manifest
 from lossary.data.prepare import prepare_datasets
 from lossary.data.validation import prepare_examples
-from lossary.errors import CheckpointError, DataError, ScoreError, SourceError, StudyError
+from lossary.errors import CheckpointError, DataError, ScoreError, ShardError, SourceError, StudyError
 from lossary.files import digest_file, read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.launcher import NotesOnly
@@ -186,6 +186,23 @@ def test_before_anything_depends_on_it_a_change_is_simply_made(tiny_study: Study
     plan = planned(tiny_folder, TINY)
     assert not plan.refused
     assert fates(plan)["dataset lines"] == "anew"
+
+
+def test_a_dataset_without_a_training_example_is_told_not_divided_by(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("A house is here. A tree is there.\n\nOne road. One river.\n" * 9)
+    study = parse_study(
+        'name = "one"\n[datasets.one]\nsource = "one.txt"\n[validation]\nexamples = 4\nmax_fraction = 0.9\n'
+        '[recipe]\nsequence_length = 32\n[runs.a]\nbackend = "torch"\nsize = "base"\n'
+    )
+    folder = StudyFolder(tmp_path)
+    prepare_datasets(study, folder, workers=1)
+    prepare_examples(study, folder)
+    sizes = estimate(study, folder)
+    assert (sizes.datasets[0].training_examples, sizes.datasets[0].share) == (0, 0.0)
+    assert estimate_lines(sizes)
+    with pytest.raises(ShardError, match="dataset 'one' has no training example left") as caught:
+        TrainingData(study, folder, "a")
+    assert caught.value.hint
 
 
 def test_a_missing_source_of_something_new_is_an_error_before_anything_is_touched(done: StudyFolder) -> None:

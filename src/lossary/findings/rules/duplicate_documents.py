@@ -1,4 +1,4 @@
-"""Documents whose text another one has, too."""
+"""Documents that repeat the text of another one."""
 
 from lossary.findings.rates import Rate
 
@@ -7,8 +7,8 @@ __all__ = ["RULE"]
 RULE = Rate(
     code="L303",
     name="duplicate-documents",
-    what="documents whose text another one has, too",
-    gist="documents have the text of another document",
+    what="documents that repeat the text of another one, not counting the first of each",
+    gist="documents repeat the text of another document",
     count=lambda facts: facts.duplicates,
     of=lambda facts: facts.documents,
     most=0.2,
