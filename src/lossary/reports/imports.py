@@ -77,4 +77,5 @@ def _counts(found: Imported, left: Sequence[Mapped]) -> str:
     )
     conflicts = sum(mapped.conflict for mapped in found.mapping)
     read = ", ".join(f"{count} {what if count != 1 else what.rstrip('s')}" for what, count in counts.items())
-    return f"{read}; left out {len(left)} names; in conflict {conflicts}"
+    unread = f"{found.unread.total:,} {'line' if found.unread.total == 1 else 'lines'}"
+    return f"{read}; left out with reasons {len(left)} names; not read {unread}; in conflict {conflicts}"

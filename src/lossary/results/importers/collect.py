@@ -37,6 +37,7 @@ class Collector:
         self.kind = kind
         self.maps = maps
         self.notes: list[str] = []
+        self.lines: set[int] = set()
         self._told: dict[str, list[str]] = {}
         self._points: dict[Tag, tuple[list[int], list[float]]] = {}
         self._places: dict[Tag, str] = {}
@@ -72,7 +73,7 @@ class Collector:
 
     def finish(self) -> Imported:
         """Curves of the series that are understood; of points with one step the last written counts."""
-        found = Imported(path=str(self.path), kind=self.kind, notes=self.notes)
+        found = Imported(path=str(self.path), kind=self.kind, notes=self.notes, lines=self.lines)
         by_run: dict[str, list[Tag]] = defaultdict(list)
         for tag in self._points:
             by_run[tag.run].append(tag)
@@ -196,4 +197,5 @@ def merged(parts: Iterable[Imported], path: Path) -> Imported:
     for part in parts:
         for name in ("datasets", "numbers", "curves", "examples", "mapping", "notes"):
             getattr(whole, name).extend(getattr(part, name))
+        whole = replace(whole, unread=whole.unread.joined(part.unread), lines=whole.lines | part.lines)
     return whole

@@ -41,6 +41,7 @@ AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
 # What names a row, the first that a table has.
 _NAMES: tuple[Role, ...] = ("dataset", "run")
 _ALONE = "names alone on their rows are left out, and say nothing of the rows below"
+_NO_METRIC = "rows of what is no loss, accuracy or perplexity are left out"
 _KEYS: tuple[Role, ...] = ("dataset", "run", "split", *AXES, "metric", "value")
 
 
@@ -170,6 +171,8 @@ def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout
     for column in layout.columns:
         measured = _measured(column, keys)
         if measured is None:
+            if column.role == "value" and keys["metric"] and _number(unlink(row[column.at])[0]) is not None:
+                found.tell(_NO_METRIC, f"line {line}, {keys['metric']!r}")
             continue
         metric, split = measured
         text, link = unlink(row[column.at])

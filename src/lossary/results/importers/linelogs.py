@@ -26,6 +26,7 @@ def read_line_log(path: Path, maps: Maps) -> Imported:
     state = State()
     rows = list(rows_of(lines_of(path), state))
     found = Collector(path, "transformers log" if any(row.is_entry for row in rows) else "log of lines", maps)
+    found.lines |= state.told.union(row.line for row in rows)
     if state.evaluated_after:
         found.note(f"{state.evaluated_after} lines after the last epoch evaluate a set that they do not name; left out")
     _place_entries([row for row in rows if row.is_entry and row.step is None], state, found)

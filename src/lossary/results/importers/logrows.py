@@ -136,6 +136,7 @@ class State:
     bars: list[tuple[int, int, int]] = field(default_factory=list)  # line, done, of how many
     evaluated_after: int = 0
     is_cost_a_word: bool = False  # what Marian trained on is a mean over words
+    told: set[int] = field(default_factory=set)  # lines that say nothing of their own: bars that are not full
 
 
 def has_rows(text: str) -> bool:
@@ -192,8 +193,11 @@ def _row(line: str, number: int, state: State) -> Row | None:
         state.is_cost_a_word = _MARIAN_SETS.search(line) is not None
     if (said := _MARIAN.search(line)) is not None:
         return _marian_row(said, number, state)
-    if not _MEASURED.search(line) or "TrainOutput(" in line:
+    if not _MEASURED.search(line):
+        return None
+    if "TrainOutput(" in line:
         # What transformers' `train()` gives back repeats the closing summary.
+        state.told.add(number)
         return None
     short = _LLM_C.match(line)
     if short:
@@ -205,7 +209,7 @@ def _row(line: str, number: int, state: State) -> Row | None:
     if state.keras_epoch is not None and (match := _KERAS.search(line)):
         return _keras_row(line, match, number, state)
     if bars:
-        return _bar_row(line, number)
+        return _bar_row(line, number, state)
     return _plain_row(line, number, state)
 
 
@@ -255,9 +259,11 @@ def _json_values(line: str) -> dict[str, float]:
 def _keras_row(line: str, match: re.Match[str], number: int, state: State) -> Row | None:
     """Keras' bar at its end; those before it are means over a part of the epoch."""
     if match[1] != match[2]:
+        state.told.add(number)
         return None
     if state.ended:
         state.evaluated_after += 1
+        state.told.add(number)
         return None
     fields = [Field(name, float(text)) for name, text, _ in _PAIR.findall(line[match.end() :])]
     # Keras writes one last bar twice: without the evaluation, then with it.
@@ -266,13 +272,14 @@ def _keras_row(line: str, match: re.Match[str], number: int, state: State) -> Ro
     return Row(line=number, fields=fields, epoch=state.keras_epoch, split="train" if names else None)
 
 
-def _bar_row(line: str, number: int) -> Row | None:
+def _bar_row(line: str, number: int, state: State) -> Row | None:
     """tqdm's bar with losses behind it: by its own count, or by the epoch in front of it once it is full."""
     *_, bar = _BAR.finditer(line)
     fields = [Field(name, _scaled(text, percent)) for name, text, percent in _PAIR.findall(bar[4])]
     before = _axis(_PREFIX.sub("", line[: bar.start()]))
     if before.epoch is not None and before.step is None:
         if bar[2] != bar[3]:
+            state.told.add(number)
             return None
         return _said(Row(line=number, fields=fields, epoch=before.epoch), line[: bar.start()], bar[4])
     row = Row(line=number, fields=fields, step=int(bar[2]) if before.step is None else before.step)

@@ -24,6 +24,7 @@ __all__ = [
     "Split",
     "Tag",
     "Unit",
+    "Unread",
     "metric_name",
     "noted",
 ]
@@ -160,6 +161,27 @@ class Mapped:
     file: str = ""
 
 
+class Unread(NamedTuple):
+    """How many lines look like data and were not read, and the first ones, each with its place."""
+
+    total: int = 0
+    first: tuple[str, ...] = ()
+
+    def joined(self, other: "Unread") -> "Unread":
+        """Those of two files as one."""
+        return Unread(self.total + other.total, self.first + other.first)
+
+    def behind(self, place: str) -> "Unread":
+        """The same with what they are lines of: a cell of a notebook, a file of a folder."""
+        return self._replace(first=tuple(f"{place}, {shown}" for shown in self.first))
+
+    def note(self, most: int = 5) -> list[str]:
+        """The note that tells of them, if there are any."""
+        shown = "; ".join(self.first[:most]) + (f" and {self.total - most} more" if self.total > most else "")
+        said = "1 line looks like data and was" if self.total == 1 else f"{self.total:,} lines look like data and were"
+        return [f"{said} not read: {shown}"] if self.total else []
+
+
 @dataclass(frozen=True, kw_only=True)
 class Imported:
     """What one file or folder holds."""
@@ -172,6 +194,8 @@ class Imported:
     examples: list[ExampleScores] = field(default_factory=list)
     mapping: list[Mapped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lines: set[int] = field(default_factory=set)  # of its file: those that were read or that a note tells of
+    unread: Unread = field(default_factory=Unread)
 
     @property
     def runs(self) -> set[str]:

@@ -43,6 +43,7 @@ def _placed(found: Imported, cell: str) -> Imported:
         found,
         numbers=[replace(number, place=f"{cell}, {number.place}") for number in found.numbers],
         curves=[replace(curve, place=f"{cell}, {curve.place}") for curve in found.curves],
+        unread=found.unread.behind(cell),
     )
 
 

@@ -47,7 +47,7 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
     """The numbers and curves of a file's tables; a table without either is left out, with a note."""
     found = Found(Imported(path=str(path), kind=kind), path, maps)
     collectors: list[Imported] = []
-    parts = (part for grid in grids for part in sections_of(joined_headers(_tidied(grid), str(path))))
+    parts = (part for grid in grids for part in _parts_of(grid, found))
     for number, grid in enumerate(parts, 1):
         if len(grid.rows) < 2:
             continue
@@ -64,6 +64,13 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
     found.imported.datasets.extend(found.datasets.values())
     found.imported.notes.extend(noted(said, places) for said, places in found.told.items())
     return replace(merged([found.imported, *collectors], path), kind=kind) if collectors else found.imported
+
+
+def _parts_of(grid: Grid, found: Found) -> list[Grid]:
+    """The tables of one, whose lines are read or told of from here on."""
+    if len(grid.rows) > 1:
+        found.imported.lines.update(range(grid.line(0), grid.line(len(grid.rows) - 1) + 1))
+    return sections_of(joined_headers(_tidied(grid), str(found.path)))
 
 
 def _tidied(grid: Grid) -> Grid:

@@ -48,6 +48,7 @@ def read_megatron(path: Path, maps: Maps) -> Imported:
             step = int(train[1])
         else:
             continue
+        found.lines.add(number)
         start = (evaluated or train).end() - 1  # type: ignore[union-attr]
         prefix = {"train": "", "eval": "validation ", "test": "test ", "unknown": ""}[split]
         for name, text in _MEGATRON_FIELD.findall(line[start:].rstrip()):
@@ -91,6 +92,7 @@ def read_fairseq(path: Path, maps: Maps) -> Imported:
     """
     found = Collector(path, "fairseq log", maps)
     entries = list(_fairseq_entries(path))
+    found.lines.update(entry.line for entry in entries)
     evaluated = {entry.subset for entry in entries if not entry.subset.startswith("train")}
     inner = any(entry.subset == "train_inner" for entry in entries)
     for entry in entries:
@@ -186,6 +188,7 @@ def read_nemo(path: Path, maps: Maps) -> Imported:
             step = fields.pop("global_step", None)
             if step is None or not NEMO.search(part):
                 continue
+            found.lines.add(number)
             for name, value in fields.items():
                 if value is None or (name.startswith("val") and before.get(name) == value):
                     continue
@@ -206,6 +209,7 @@ def read_blocks(path: Path, maps: Maps) -> Imported:
     found = Collector(path, "OLMo or Composer log", maps)
     points = list(_block_points(path))
     names = {name for name, *_ in points}
+    found.lines.update(number for *_, number in points)
     for name, step, value, number in points:
         stage = _COMPOSER.match(name)
         core = _COMPOSER.sub("", name)
@@ -248,6 +252,7 @@ def read_eval_results(path: Path, maps: Maps) -> Imported:
         match = EVAL_RESULT.match(line)
         if match is None:
             continue
+        found.lines.add(number)
         value = as_float(match[2].replace(",", ""))
         if match[1] == "global_step":
             step = int(value or 0)

@@ -66,6 +66,7 @@ from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, ta
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trackio import is_trackio, read_trackio
 from lossary.results.importers.trainer import read_results_json, read_trainer_state
+from lossary.results.importers.unread import with_unread
 from lossary.results.importers.wandb import looks_like_wandb, read_wandb_file
 
 __all__ = ["KINDS", "read_any"]
@@ -118,9 +119,9 @@ def read_any(path: Path, maps: Maps) -> Imported:
                 if m.reason
             )
             + "Say what they mean with --map NAME=RUN:METRIC, NAME=DATASET:METRIC or NAME=ROLE."
-            + (f" Notes: {'; '.join(found.notes[:3])[:300]}" if found.notes else ""),
+            + (f" Notes: {'; '.join(notes[:3])[:300]}" if (notes := [*found.notes, *found.unread.note()]) else ""),
         )
-    found.notes.extend(remarks(found))
+    found.notes.extend([*found.unread.note(), *remarks(found)])
     return found
 
 
@@ -189,7 +190,8 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
     refused: list[SourceError] = []
     for file in _newest_states(_other_files(path)):
         try:
-            parts.append(_read_file(file, maps))
+            part = _read_file(file, maps)
+            parts.append(replace(part, unread=part.unread.behind(str(file.relative_to(path)))))
         except LossaryError as error:
             # Numbers of other tasks would look whole without it.
             if isinstance(error, SourceError) and is_of_examples(file):
@@ -287,12 +289,12 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
         with path.open("rb") as file:
             found = _read_log(path, file.read(_FAR).decode("utf-8", "replace"), maps)
     if found is not None:
-        return found
+        return with_unread(found, path)
     if _TABLE.search(text):
         return read_grids(read_html_grids(read_text(path), path), path, "HTML tables", maps)
     if isinstance(python_value(first), dict):
         return read_json_lines(path, maps)
-    return _read_tables(path, first, maps)
+    return with_unread(_read_tables(path, first, maps), path)
 
 
 def _read_tables(path: Path, first: str, maps: Maps) -> Imported:

@@ -92,7 +92,7 @@ def _records(path: Path, found: Collector) -> Iterator[tuple[str, dict[str, Any]
         except (ValueError, RecursionError):
             value = python_value(line)
             if value is None:
-                found.note("lines that are no JSON are left out")
+                found.tell("lines that are no JSON are left out", f"line {number}: {line.strip()[:60]!r}")
                 continue
         if isinstance(value, dict):
             yield f"line {number}", value
@@ -104,7 +104,7 @@ def points_of_records(records: Iterator[tuple[str, dict[str, Any]]], found: Coll
         values = dict(_with_numbers(_counted(flat(record))))
         axis = _axis_of(values)
         if axis is None:
-            found.note("records without a step or epoch are left out")
+            found.tell("records without a step or epoch are left out", f"{place} ({', '.join(list(record)[:3])})")
             continue
         name, kind = axis
         said = {role(key): value for key, value in values.items() if isinstance(value, str)}

@@ -166,6 +166,7 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
             tags[index] = tag._replace(name=f"{tag.name} (column {index + 1})")
     tags = _named_by(grid.title, tags, found)
     odd = 0
+    found.lines.update(range(grid.line(0), grid.line(len(grid.rows) - 1) + 1))
     marks = marks_of(row[index] for row in grid.rows[1:] for index in tags if index < len(row))
     steps = _steps(grid, at, found)
     _check_one_row_a_step(grid, {index: tag.name for index, tag in tags.items()}, steps, found)
@@ -174,6 +175,8 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
         if len(row) > len(headers):
             raise SourceError("more cells than the header has", where=f"{found.path}, line {grid.line(offset)}")
         if step is None:
+            if any(_value(unlink(row[index])[0]) is not None for index in tags if index < len(row)):
+                found.tell("rows without a step are left out", f"line {grid.line(offset)}: {' '.join(row)[:60]!r}")
             continue
         for index, tag in tags.items():
             text = unlink(row[index])[0]
