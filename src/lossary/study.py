@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from lossary.families import family_names, lacking_on_keras, setting_names
+from lossary.naming import Names
 from lossary.objectives import metrics_of
 
 __all__ = [
@@ -539,6 +540,12 @@ class Study(_Table):
         )
         study._called = {drawn: name for name, drawn in names.items()}
         return study
+
+    @property
+    def names(self) -> Names:
+        """How present names and those that draws and files go by translate."""
+        drawn = {name: dataset.drawn_as or name for name, dataset in self.datasets.items()}
+        return Names({name: other for name, other in drawn.items() if name != other})
 
     def called(self, dataset: str) -> str:
         """What users call a dataset that goes by the name that it is drawn as."""

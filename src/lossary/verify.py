@@ -7,6 +7,7 @@ else keeps are not looked at: sources, the study file, logs, pages that can be w
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,8 @@ from lossary.data.blocks import Blocks, Place
 from lossary.data.manifests import MANIFEST, read_manifest
 from lossary.data.tokenizer import MODELS, open_tokenizer
 from lossary.diagnosis import traces
-from lossary.errors import LossaryError
-from lossary.files import check_json
+from lossary.errors import DataError, LossaryError
+from lossary.files import check_json, read_json
 from lossary.folder import StudyFolder
 from lossary.models.checkpoints import check_checkpoint, list_checkpoints
 from lossary.reports.diagnosis import read_diagnosis_markdown
@@ -82,7 +83,7 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
         file = next(
             (path for name in MODELS if (path := folder.tokenizer / name).is_file()), folder.tokenizer / MODELS[0]
         )
-        yield _Check("tokenizer", file, lambda: bool(open_tokenizer(folder).digest))
+        yield _Check("tokenizer", file, partial(_own_tokenizer, folder))
     for kind in ("prepared", "validation", "views"):
         for path in sorted((root / kind).rglob(MANIFEST)):
             if not any(part.startswith(".") for part in path.relative_to(root).parts):
@@ -110,6 +111,25 @@ def _checks(folder: StudyFolder) -> Iterator[_Check]:
     for part in ("questions", "answers"):
         for path in sorted((folder.diagnosis / "traces" / part).glob("*.json")):
             yield _Check("diagnosis", path, partial(_trace, path))
+
+
+def _own_tokenizer(folder: StudyFolder) -> bool:
+    """Whole, and the one that datasets and runs were made with."""
+    digest = open_tokenizer(folder).digest
+    users = dict[str, str]()
+    for path in [*folder.root.glob(f"prepared/*/{MANIFEST}"), *folder.root.glob("runs/*/run.json")]:
+        # One that is damaged is told as such.
+        with suppress(LossaryError, AttributeError):
+            record = read_json(path)
+            used = record.get("tokenizer_digest") or record.get("description", {}).get("tokenizer")
+            users[str(path.parent.relative_to(folder.root))] = used or digest
+    if others := sorted(name for name, used in users.items() if used != digest):
+        raise DataError(f"whole, but not the tokenizer that {', '.join(others)} {_were(others)} made with")
+    return True
+
+
+def _were(names: list[str]) -> str:
+    return "was" if len(names) == 1 else "were"
 
 
 def _manifest(path: Path) -> bool:

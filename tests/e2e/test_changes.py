@@ -137,6 +137,17 @@ def test_a_refused_change_touches_nothing_and_a_generation_keeps_everything(stud
     assert "total by val%" in shown.stdout
 
 
+def test_a_finished_run_is_scored_on_what_came_after_a_dataset_of_its_own_left(study: Path, finished: Path) -> None:
+    add_dataset(study)
+    gone = '[datasets.lines]\nsource = "lines.txt"\n'
+    change(study, (gone, ""), ("lines = 0.25, more = 0.1 }", "more = 0.1 }"))
+    run(study)
+    assert weights(study, "torch_a") == weights(finished, "torch_a")
+    table = open_table(study).table
+    assert table.cell("torch_a", "more", "mlm_loss").value is not None
+    assert any("also trained on lines, no longer in the study file" in note for note in table.notes)
+
+
 def test_a_copied_study_without_its_sources_goes_on(study: Path, finished: Path) -> None:
     for source in ("pairs.jsonl", "stories.jsonl", "lines.txt"):
         (study / source).unlink()

@@ -167,6 +167,8 @@ class _Question:
         if not path.is_file():
             return Change(fate="made")
         before = read_json(path)
+        if self._is_another(before["digest"]):
+            return Change(fate="anew", why=f"{path.parent} holds another one than the datasets were prepared with")
         if before["request"] == self.record["request"]:
             return Change(fate="kept")
         was, now = before.get("made_from"), self.record["made_from"]
@@ -182,6 +184,11 @@ class _Question:
             trained_on = sorted(map(self.study.called, was["trained_on"]))
             return Change(fate="kept", why=f"runs use it; it was trained on {', '.join(trained_on)} as they were")
         return Change(fate="anew", why="the text that it is trained on changed")
+
+    def _is_another(self, digest: str) -> bool:
+        """Whether what lies there was put in the place of what all datasets were prepared with."""
+        used = {manifest["tokenizer_digest"] for manifest in self.manifests.values()}
+        return len(used) == 1 and digest not in used and bool(runs_with_results(self.folder))
 
     def _dataset(self, name: str, tokenizer: Change) -> DatasetChange:
         files, contents = self.files[name], self.contents[name]
@@ -239,5 +246,5 @@ def _what_changed(before: list[Content], now: list[Content]) -> str:
         return f"its source has {len(now):,} files, {len(before):,} before"
     sizes = sum(content["bytes"] for content in before), sum(content["bytes"] for content in now)
     if sizes[0] != sizes[1]:
-        return f"its source {'grew' if sizes[1] > sizes[0] else 'shrank'} from {sizes[0]:,} to {sizes[1]:,} bytes"
+        return f"its source had {sizes[0]:,} bytes, and has {sizes[1]:,}"
     return "its source holds something else"

@@ -9,6 +9,7 @@ was settled when it was frozen; shares and counts that change later change it on
 
 import json
 from collections.abc import Collection, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -32,6 +33,7 @@ __all__ = [
     "PartPlan",
     "examples_plan",
     "find_examples",
+    "free_name",
     "is_earlier",
     "known_part",
     "known_parts",
@@ -314,6 +316,16 @@ def read_run_record(folder: StudyFolder, run: str) -> dict[str, Any] | None:
     # Its description and its digest are what they were.
     _call(record, folder.names, ("datasets", "weights"))
     return record
+
+
+def free_name(folder: StudyFolder, taken: Collection[str], name: str) -> str:
+    """A name for the draws and files of a dataset that is called like one that was made before: `wiki-2`.
+
+    `taken` are the names that the study's datasets are drawn as; `folder` is told by them.
+    """
+    made = (path.name for path in folder.dataset(name).parent.glob("*"))
+    stands = {known.casefold() for known in (*taken, *made, *known_parts(folder))}
+    return next(free for number in count(2) if (free := f"{name}-{number}").casefold() not in stands)
 
 
 def runs_with_results(folder: StudyFolder) -> list[str]:

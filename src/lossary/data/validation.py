@@ -132,7 +132,8 @@ def prepare_examples(study: Study, folder: StudyFolder, *, progress: Progress = 
         raise DataError(
             "the study file or its data now asks for another validation set than the frozen one; " + "; ".join(refused),
             where=str(folder.validation),
-            hint="Undo the change (sources, seed, length or masks), or copy study.toml to a new folder.",
+            hint="Undo the change (sources, seed, length or masks); or make what holds another text a new "
+            'dataset, by `drawn_as = "…-2"` in its table; or copy study.toml to a new folder.',
         )
     fresh = [name for name, plan in plans.items() if plan.fate == "frozen"]
     if fresh:

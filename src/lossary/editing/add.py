@@ -1,12 +1,12 @@
 """A dataset or a run comes into the study file; nothing is made."""
 
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lossary.data.parts import known_parts
+from lossary.data.changes import data_changes
+from lossary.data.parts import free_name
 from lossary.editing.document import StudyDocument
-from lossary.errors import UsageError
+from lossary.errors import LossaryError, UsageError
 from lossary.folder import StudyFolder
 from lossary.study import Study
 
@@ -46,18 +46,22 @@ def added(
         elif share is not None:
             why = "only a dataset has a share" if kind != "datasets" else f"[{section}] has no table of shares"
             raise UsageError(why, where=option, hint="Leave it out.")
-    if kind == "datasets" and "drawn_as" not in settings:
-        settings = settings | _drawn_apart(document, name)
+    taken = [table.get("drawn_as", other) for other, table in document.wanted["datasets"].items()]
     document.put(kind, name, settings)
+    if kind == "datasets" and "drawn_as" not in settings:
+        folder = StudyFolder(document.path.parent, drawn=True)
+        # The name is that of another dataset before it was renamed, or of one that was removed.
+        if name.casefold() in map(str.casefold, taken) or _has_other_text(document.check(), folder, name):
+            document.put_key(kind, name, "drawn_as", free_name(folder, taken, name))
     document.check()
     return document
 
 
-def _drawn_apart(document: StudyDocument, name: str) -> dict[str, str]:
-    """Draws and files of its own for a dataset whose name another one is drawn as: that was called so before."""
-    taken = {table.get("drawn_as", other).casefold() for other, table in document.wanted["datasets"].items()}
-    if name.casefold() not in taken:
-        return {}
-    folder = StudyFolder(document.path.parent, drawn=True)
-    stands = {*taken, *(path.name.casefold() for path in folder.dataset(name).parent.glob("*")), *known_parts(folder)}
-    return {"drawn_as": next(free for n in count(2) if (free := f"{name}-{n}").casefold() not in stands)}
+def _has_other_text(study: Study, folder: StudyFolder, name: str) -> bool:
+    """Whether what was made of a dataset of this name is not what the new one holds."""
+    try:
+        change = data_changes(study, folder).datasets[name]
+    except LossaryError:
+        # Whoever plans the study says what is wrong with its sources.
+        return False
+    return change.fate == "anew"

@@ -8,13 +8,15 @@ Nothing is written. A change that would lose what runs depend on is refused here
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lossary.backends.devices import lacking_device
 from lossary.data.changes import DataChanges, data_changes, reading
+from lossary.data.contents import same_contents
 from lossary.data.frozen_texts import known_texts
 from lossary.data.manifests import read_manifest
-from lossary.data.parts import examples_plan, known_parts, read_run_record, runs_with_results
+from lossary.data.parts import examples_plan, free_name, known_parts, read_run_record, runs_with_results
 from lossary.data.shards import MANIFEST
 from lossary.errors import CheckpointError, LossaryError
 from lossary.folder import StudyFolder
@@ -48,7 +50,7 @@ def make_plan(
     that a run asks for and this machine lacks, is an item. With `renew` frozen examples are refused, and do not stay,
     where the study file asks for another number of them.
     """
-    drawn, names = study.drawn(), folder.names
+    drawn, names = study.drawn(), study.names
     keep = [names.drawn_as(name) for name in keep]
     changes = data_changes(drawn, folder.as_drawn, keep=keep, waits=waits, looks=looks)
     plan = _Planner(drawn, folder.as_drawn, names, changes, renew=renew).plan()
@@ -106,8 +108,19 @@ class _Planner:
                 continue
             self.lost |= set(users)
             why = f"{change.why}, and runs depend on what was made of it: {', '.join(users)}"
-            stay = f"`--keep-prepared {self.called(name)}` goes on with what was prepared"
-            yield Item(kind="dataset", name=name, fate="refused", why=why, ways=(_UNDO, stay, _GENERATION))
+            yield Item(kind="dataset", name=name, fate="refused", why=why, ways=self._ways_of(name))
+
+    def _ways_of(self, name: str) -> tuple[str, ...]:
+        """The ways out of a change of a dataset that runs depend on."""
+        if self.changes.tokenizer.fate == "anew":
+            return _UNDO, _GENERATION
+        called, free = self.called(name), free_name(self.folder, list(self.study.datasets), name)
+        return (
+            _UNDO,
+            f"`--keep-prepared {called}` goes on with what was prepared",
+            f'drawn_as = "{free}" in [datasets.{called}] makes it a new dataset; runs keep what they were trained on',
+            _GENERATION,
+        )
 
     def _drawn_as(self, name: str) -> str:
         called = self.called(name)
@@ -120,8 +133,9 @@ class _Planner:
             other = path.parent.name
             if other in self.study.datasets or other.startswith("."):
                 continue
-            before = read_manifest(path.parent)
-            if (before["source"], before.get("reading")) == (list(asked.sources), reading(asked)):
+            before, contents = read_manifest(path.parent), self.changes.datasets[name].contents
+            same = contents is None or same_contents(before["files"], contents)
+            if same and (before["source"], before.get("reading")) == (list(asked.sources), reading(asked)):
                 return (
                     f'it reads what {other} was made of: if it is {other} under another name, say drawn_as = "{other}" '
                     f"in [datasets.{self.called(name)}] first, and what was made counts"
@@ -150,7 +164,11 @@ class _Planner:
             if self.changes.datasets[name].fate == "unusable":
                 continue
             fate = "anew" if part.fate == "frozen" and name in known else part.fate
-            if fate == "refused" and name in self.changes.anew:
+            if fate == "refused" and self.changes.datasets[name].fate == "made":
+                stay = f"{known[name]['examples']:,} examples stay if it holds what they were frozen from"
+                why = f"{stay}, else it is refused"
+                yield Item(kind="validation", name=name, fate="kept", why=why)
+            elif fate == "refused" and name in self.changes.anew:
                 # Its dataset is refused, or the tokenizer: one cause is told once.
                 yield Item(kind="validation", name=name, fate="anew", why="its documents are made anew")
             elif fate == "frozen":
@@ -172,8 +190,13 @@ class _Planner:
         return has_sources and known_texts(self.folder, part) is None
 
     def _runs(self) -> Iterator[Item]:
+        places = dict[Path, str]()
         for run in self.study.runs:
-            if run in self.lost:
+            other = places.setdefault(self.folder.run(run).resolve(), run)
+            if other != run:
+                why = f"{self.folder.run(run)} is a link to the folder of run {other}"
+                yield Item(kind="run", name=run, fate="refused", why=why, ways=("take the link away",))
+            elif run in self.lost:
                 yield Item(kind="run", name=run, fate="anew", why="what it depends on is made anew")
             elif run not in self.used or not steps_done(self.folder, run):
                 yield self._new_run(run)

@@ -11,9 +11,10 @@ from typing import Any
 
 from lossary.data.parts import read_run_record
 from lossary.folder import StudyFolder
+from lossary.study import NOT_OF_WEIGHTS, Study
 from lossary.tables.model import Table
 
-__all__ = ["Begun", "Schedule", "begun_of", "begun_with", "own_mixtures"]
+__all__ = ["Begun", "Schedule", "begun_of", "begun_with", "own_mixtures", "recipe_begun"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,16 @@ def begun_with(folder: StudyFolder, run: str) -> Begun | None:
     """What `run.json` says; None if the run was not begun here."""
     record = read_run_record(folder, run)
     return None if record is None else begun_of(record)
+
+
+def recipe_begun(study: Study, folder: StudyFolder, run: str) -> dict[str, Any]:
+    """All that weights depend on of the recipe by which a run was trained; of one that was not begun, the study's.
+
+    The study file may have changed since. What an earlier lossary did not record is taken from there.
+    """
+    now = study.recipe_of(run).model_dump(mode="json", exclude=set(NOT_OF_WEIGHTS))
+    record = read_run_record(folder, run) or {"recipe": {}}
+    return {name: record["recipe"].get(name, value) for name, value in now.items()}
 
 
 def begun_of(record: Mapping[str, Any]) -> Begun:

@@ -18,8 +18,9 @@ from lossary.results.scorefile import ScoreFile
 from lossary.results.whole_scores import read_checked
 from lossary.statistics.estimates import Estimate
 from lossary.study import Study
+from lossary.tables.begun import recipe_begun
 from lossary.tables.best import Criterion, best_of, lacking_notes, prepared_length, step_totals, totals_on_one_set
-from lossary.tables.comparability import IN_ONE_GO, run_settings
+from lossary.tables.comparability import IN_ONE_GO, changed_since, run_settings
 from lossary.tables.deltas import add_deltas
 from lossary.tables.model import (
     Cell,
@@ -347,7 +348,7 @@ def _run_column(study: Study, folder: StudyFolder, header: ScoreHeader) -> RunCo
         precision=header.precision,
         weights_digest=header.weights_digest,
         link=study.runs[header.run].link if of_study else None,
-        seed=study.recipe_of(header.run).seed if of_study else None,
+        seed=recipe_begun(study, folder, header.run)["seed"] if of_study else None,
         tokenizer=header.tokenizer,
         vocabulary=header.vocabulary or None,
         vocabulary_size=header.vocabulary_size,
@@ -434,6 +435,8 @@ def _course_notes(study: Study, folder: StudyFolder, scored: list[Scored]) -> li
         settings = run_settings(folder, run)
         if (course := settings.get("course", IN_ONE_GO)) != IN_ONE_GO:
             notes.append(f"{run}: {course}")
+        if run in study.runs and (changed := changed_since(study, folder, run)):
+            notes.append(f"{run} was trained otherwise than the study file now says: {'; '.join(changed[:_SHOWN])}")
         trained = settings.get("datasets", [])
         missing = [name for name in study.datasets_of(run) if name not in trained] if run in study.runs else []
         if trained and missing:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lossary.data.parts import read_run_record
 from lossary.folder import StudyFolder
 from lossary.results.records import read_steps
+from lossary.study import NOT_OF_WEIGHTS, Study
 from lossary.tables.begun import begun_of
 from lossary.tables.model import RunColumn, Table
 
@@ -22,6 +23,7 @@ __all__ = [
     "Comparability",
     "Setting",
     "bits_per_byte",
+    "changed_since",
     "common_examples",
     "comparability",
     "differing_settings",
@@ -182,6 +184,17 @@ def run_settings(folder: StudyFolder, run: str) -> dict[str, Any]:
         return {}
     found = {key: record[key] for key in ("backend", "size", "datasets", "recipe", "start") if key in record}
     return found | {"course": _course(record) or IN_ONE_GO}
+
+
+def changed_since(study: Study, folder: StudyFolder, run: str) -> list[str]:
+    """What the study file now says of a run that was trained by something else; more or fewer steps are its course."""
+    before, settings = run_settings(folder, run), study.runs[run]
+    if not before:
+        return []
+    recipe = study.recipe_of(run).model_dump(mode="json", exclude={*NOT_OF_WEIGHTS, "steps", "precision"})
+    now = flat_settings({"backend": settings.backend, "size": settings.size_value, "recipe": recipe})
+    was = now | {name: value for name, value in flat_settings(before).items() if name in now}
+    return [f"{found.name} {found.values[0]}, not {found.values[1]}" for found in differing_settings([was, now])]
 
 
 def _course(record: Mapping[str, Any]) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from lossary.folder import StudyFolder
 from lossary.statistics.seeds import seed_spread
-from lossary.study import NOT_OF_WEIGHTS, Study
-from lossary.tables.begun import begun_with
+from lossary.study import Study
+from lossary.tables.begun import begun_with, recipe_begun
 from lossary.tables.model import Cell, SeedSpreadRow, Total
 
 __all__ = ["configurations", "seed_spreads"]
@@ -46,18 +46,18 @@ def configurations(opened: tuple[Study, StudyFolder], runs: Sequence[str]) -> li
     return [
         part
         for group in groups.values()
-        for part in ([group] if _differ_in_seed(study, group) else [[run] for run in group])
+        for part in ([group] if _differ_in_seed(opened, group) else [[run] for run in group])
     ]
 
 
-def _differ_in_seed(study: Study, group: list[str]) -> bool:
-    return len(group) > 1 and len({study.recipe_of(run).seed for run in group}) == len(group)
+def _differ_in_seed(opened: tuple[Study, StudyFolder], group: list[str]) -> bool:
+    return len(group) > 1 and len({recipe_begun(*opened, run)["seed"] for run in group}) == len(group)
 
 
 def _apart_from_the_seed(study: Study, folder: StudyFolder, run: str) -> str:
     """All that a run's weights depend on but its seed: of a run that was begun, its own mixture and schedules."""
     settings = study.runs[run]
-    recipe = study.recipe_of(run).model_dump(exclude={"seed", *NOT_OF_WEIGHTS})
+    recipe = {name: value for name, value in recipe_begun(study, folder, run).items() if name != "seed"}
     start = None if settings.start is None else settings.start.model_dump()
     begun = begun_with(folder, run)
     own = study.datasets_of(run) if begun is None else [begun.datasets, begun.shares, list(map(vars, begun.schedules))]

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Mapping, Set
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -194,8 +195,7 @@ class _Loop:
         self.recipe = plan.recipe
         self.folder = folder
         self.shape = shape
-        self.data = TrainingData(study, folder, plan.run, weights=plan.weights)
-        self.batches = Ahead(self.data.batch, plan.recipe.steps)
+        self.study = study
         self.seed = plan.recipe.seed or 0
         self.on_the_way, self.ranks, self.emit = told
         self.backend = backend = new_backend(
@@ -207,11 +207,20 @@ class _Loop:
             ranks=self.ranks,
         )
         self.max_tokens = backend.max_tokens
-        self.records = StepRecords(folder.steps(plan.run), plan.run, self.data.datasets)
+        self.records = StepRecords(folder.steps(plan.run), plan.run, list(study.datasets))
         self.guard = Guard(plan)
         self.record: Mapping[str, Any] = {}
         self.stopping = False
         self.total_tokens = 0
+
+    @cached_property
+    def data(self) -> TrainingData:
+        # A run whose steps are done is scored without: a dataset of it may have left the study.
+        return TrainingData(self.study, self.folder, self.plan.run, weights=self.plan.weights)
+
+    @cached_property
+    def batches(self) -> Ahead:
+        return Ahead(self.data.batch, self.recipe.steps)
 
     def run(self, start: Checkpoint | None, record: Mapping[str, Any]) -> dict[str, Any]:
         self.record = record

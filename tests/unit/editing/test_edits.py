@@ -74,6 +74,28 @@ def test_what_is_added_and_removed_leaves_nothing(tiny_folder: StudyFolder, form
     assert made(tiny_folder.root) == before
 
 
+def test_a_name_comes_back_with_the_same_text_or_as_another_dataset(done: StudyFolder) -> None:
+    file, shares = done.study_file, {"validation": 0.25}
+    # What a run was trained on stays prepared.
+    write_json(done.run("torch_a") / "run.json", {"datasets": ["lines"], "recipe": {"steps": 12}})
+    remove(file, done, "datasets", "lines")
+    (done.root / "new.txt").write_text("Another text. It has other lines.\n" * 40)
+    apart = add(file, "datasets", "lines", {"source": "new.txt"}, shares=shares)
+    assert apart.datasets["lines"].drawn_as == "lines-2"
+    remove(file, done, "datasets", "lines")
+    again = add(file, "datasets", "lines", {"source": "lines.txt"}, shares=shares)
+    assert again.datasets["lines"].drawn_as is None
+    assert {i.what: i.fate for i in make_plan(again, done).items}["dataset lines"] == "kept"
+
+
+def test_examples_of_a_name_that_comes_back_stay_if_its_text_does(done: StudyFolder) -> None:
+    remove(done.study_file, done, "datasets", "lines")
+    again = add(done.study_file, "datasets", "lines", {"source": "lines.txt"}, shares={"validation": 0.25})
+    (item,) = [item for item in make_plan(again, done).items if item.what == "validation lines"]
+    assert item.fate == "kept"
+    assert "stay if it holds what they were frozen from, else it is refused" in item.why
+
+
 def test_a_refused_edit_changes_nothing(tiny_folder: StudyFolder) -> None:
     file = tiny_folder.study_file
     before = made(tiny_folder.root)

@@ -170,12 +170,38 @@ def test_what_would_lose_a_result_is_refused_and_named(done: StudyFolder, change
     assert any("--new-generation" in way for item in plan.refused for way in item.ways)
 
 
-def test_a_source_that_grew_is_refused_with_three_ways_out(done: StudyFolder) -> None:
+def test_a_source_that_grew_is_refused_with_ways_out(done: StudyFolder) -> None:
     with (done.root / "lines.txt").open("a") as file:
         file.write("one line more.\n")
     (item,) = planned(done, TORCH_ONLY).refused
-    assert (item.what, len(item.ways)) == ("dataset lines", 3)
+    assert (item.what, len(item.ways)) == ("dataset lines", 4)
     assert not planned(done, TORCH_ONLY, keep=["lines"]).refused
+    apart = planned(done, text(('source = "lines.txt"', 'source = "lines.txt"\ndrawn_as = "lines-2"')))
+    assert not apart.refused
+    assert (fates(apart)["dataset lines"], fates(apart)["run torch_a"]) == ("made", "kept")
+    assert 'drawn_as = "lines-2" in [datasets.lines]' in item.ways[2]
+
+
+def test_a_tokenizer_that_was_put_in_the_place_of_another_is_refused_and_found(done: StudyFolder) -> None:
+    other = done.root.parent / "other"
+    shutil.copytree(done.root, other, ignore=shutil.ignore_patterns("runs", "prepared", "validation", "tokenizer"))
+    prepare_datasets(
+        parse_study(text(("vocabulary_size = 120", "vocabulary_size = 100"))), StudyFolder(other), workers=1
+    )
+    shutil.rmtree(done.tokenizer)
+    shutil.copytree(other / "tokenizer", done.tokenizer)
+    plan = planned(done, TORCH_ONLY)
+    assert "holds another one than the datasets were prepared with" in plan.refused[0].why
+    assert not any("--keep-prepared" in way for item in plan.refused for way in item.ways)
+    (damaged,) = [file for file in verify(done) if file.state == "damaged"]
+    assert "not the tokenizer that prepared/lines, prepared/pairs, prepared/stories" in damaged.why
+
+
+def test_a_run_in_the_folder_of_another_is_refused(done: StudyFolder) -> None:
+    done.run("b").symlink_to("torch_a")
+    plan = planned(done, text(more=RUN.format("b")))
+    assert [item.what for item in plan.refused] == ["run b"]
+    assert "is a link to the folder of run torch_a" in plan.refused[0].why
 
 
 def test_before_anything_depends_on_it_a_change_is_simply_made(tiny_study: Study, tiny_folder: StudyFolder) -> None:

@@ -45,3 +45,24 @@ def test_a_run_of_another_mixture_or_course_is_no_other_seed(synthetic: Callable
     assert not spread(datasets=names[:2], weights=dict.fromkeys(names[:2], 1.0))
     assert not spread(weights={"reform": 2.0, "views": 1.0, "dialogue": 1.0})
     assert not spread(history=[{"from": 0, "steps": 6}, {"from": 6, "steps": 9}])
+
+
+def test_the_seed_is_that_of_the_record(synthetic: Callable[..., Any], planted: Any) -> None:
+    """The study file says another one since: the runs are the same, and two tables of theirs are no spread."""
+    study = synthetic({"a": "torch", "b": "torch"})
+    text = (study.folder.root / "study.toml").read_text(encoding="utf-8").replace('[runs."b"]', '[runs."b"]\nseed = 2')
+    names = ["reform", "views", "dialogue"]
+    for run in ("a", "b"):
+        study.score(run, {name: planted() for name in names})
+
+    def table(seed: int) -> Any:
+        for run, of_run in (("a", 1), ("b", seed)):
+            record = {"datasets": names, "weights": dict.fromkeys(names, 1.0), "recipe": {"steps": 9, "seed": of_run}}
+            write_json(study.folder.run(run) / "run.json", record)
+        return build_table(parse_study(text), study.folder)
+
+    assert table(2).seed_spreads
+    changed = table(1)
+    assert not changed.seed_spreads
+    assert [run.seed for run in changed.runs] == [1, 1]
+    assert any("b was trained otherwise than the study file now says: recipe.seed 1, not 2" in n for n in changed.notes)
