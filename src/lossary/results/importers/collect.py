@@ -15,11 +15,13 @@ from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import (
     Refused,
     beside_an_optimizer,
+    lone_words,
     losses_in_bits,
     meanings_of,
     same_points,
     told_apart,
     without_exponentials,
+    without_parts_of_sums,
 )
 from lossary.results.importers.model import Curve, Imported, Mapped, Meaning, Tag, metric_name, noted
 from lossary.results.importers.names import read_name, split_word
@@ -114,7 +116,11 @@ class Collector:
                 if isinstance(meaning, Meaning):
                     meanings[tag] = replace(meaning, split="train")
                     self.tell("a learning rate or a norm of gradients stands beside: read as of training", tag.name)
-        meanings = without_exponentials(meanings, points)
+        meanings = without_parts_of_sums(without_exponentials(meanings, points), points)
+        for tag in lone_words(meanings):
+            self.tell(
+                "nothing says whether its words name a dataset or a part of the loss; read as a dataset", tag.name
+            )
         kept, conflicts = told_apart(meanings, points)
         for tag in tags:
             meaning = kept[tag]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lossary.results.importers.dates import are_dates
-from lossary.results.importers.grids import Grid, is_missing, plain, read_cell, unlink
+from lossary.results.importers.grids import Grid, is_missing, is_total, plain, read_cell, unlink
 from lossary.results.importers.maps import Entry, Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import Role, Split
@@ -89,17 +89,33 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
         if kind is None and (not is_text or not known) and is_metric(header, name):
             metric = base_metric(name, has_pairs=has_pairs)
         columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
-    columns = _without_lone_words(columns)
+    columns = _without_lone_words(_without_sizes(columns, grid, maps))
     return _with_splits(_without_best(_in_one_unit(_with_one_key_each(columns, maps))), grid.title)
 
 
-def _without_lone_words(columns: list[Column]) -> list[Column]:
-    """The columns without `packet_loss` beside `val_loss`: one word before one of several losses names no run."""
-    if not any(c.role == "dataset" for c in columns):
+def _without_sizes(columns: list[Column], grid: Grid, maps: Maps) -> list[Column]:
+    """The columns with tokens as no axis where each dataset, or run, has its own number of them on all of its rows."""
+    key = next((c.at for kind in ("dataset", "run") for c in columns if c.role == kind), None)
+    at = next((c.at for c in columns if c.role == "tokens" and maps.get(c.header) is None), None)
+    if key is None or at is None:
         return columns
+    pairs = {(row[key], row[at]) for row in grid.rows[1:] if row[key] and row[at]}
+    is_size = len({name for name, _ in pairs}) == len(pairs) and len({count for _, count in pairs}) > 1
+    return [c._replace(role=None) if is_size and c.at == at else c for c in columns]
+
+
+def _without_lone_words(columns: list[Column]) -> list[Column]:
+    """The columns without `packet_loss` beside `val_loss`: one word before one of several losses names no run.
+
+    Where rows are runs it may name a dataset, as in `wiki_loss`, or a part of the loss, as in `vocab_loss`.
+    """
+    has_datasets = any(c.role == "dataset" for c in columns)
     losses = [c for c in columns if c.metric == "loss" and c.name is not None and not c.name.statistic]
     named = [c for c in losses if c.name is not None and c.name.rest]
-    if len(named) != 1 or len(losses) < 2 or named[0].owner is not None or of_data([named[0].header]) < 0:
+    if len(named) != 1 or len(losses) < 2 or named[0].owner is not None:
+        return columns
+    sound = of_data([named[0].header])
+    if sound < 0 if has_datasets else sound > 0 or is_total(named[0].name.rest if named[0].name else ""):
         return columns
     return [c._replace(metric="") if c is named[0] else c for c in columns]
 

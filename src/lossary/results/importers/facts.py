@@ -8,7 +8,9 @@ facts_of of   dataset | step | loss      →  a fact of dataset wiki at step 10,
 import math
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,17 +116,20 @@ def facts_of(grid: Grid, columns: list[Column], found: Found) -> list[Fact]:
     found.marks = marks_of(row[c.at] for row in grid.rows[1:] for c in columns if c.metric or c.role == "value")
     facts: list[Fact] = []
     above: dict[Role, str] = {}
+    merges = _merged_keys(grid, at)
     for offset, row in enumerate(grid.rows[1:], 1):
         keys = {kind: plain(row[index]) if index is not None else "" for kind, index in at.items()}
         if not any(cell.strip() for index, cell in enumerate(row) if index not in (at["dataset"], at["run"])):
             for cell in filter(str.strip, row):
                 found.tell(_ALONE, f"{plain(cell)!r} (line {grid.line(offset)})")
             continue
-        merges: list[Role] = [kind for kind in ("dataset", "run") if at[kind] is not None]
-        if len(merges) == 2 or (merges and at["metric"] is not None):
-            # Cells that were merged are empty but for the first.
-            keys |= {kind: keys[kind] or above.get(kind, "") for kind in merges}
-            above = keys
+        written = dict(keys)
+        for kind in merges:
+            outer = [k for k in _NAMES if at[k] is not None and (at[k] or 0) < (at[kind] or 0)]
+            goes_on = all(not written[k] or (at["metric"] is not None and keys[k] == above.get(k)) for k in outer)
+            if not keys[kind] and goes_on:
+                keys[kind] = above.get(kind, "")
+        above = keys
         if is_total(keys["dataset"], at_end=offset == len(grid.rows) - 1):
             keys["dataset"] = "total"
         elif is_all(keys["dataset"]):
@@ -132,6 +137,20 @@ def facts_of(grid: Grid, columns: list[Column], found: Found) -> list[Fact]:
         facts += _row_facts(row, keys, grid.line(offset), layout, found)
         _about_dataset(row, keys, layout, found)
     return _without_contradictions(facts, columns, found)
+
+
+def _merged_keys(grid: Grid, at: Mapping[Role, int | None]) -> list[Role]:
+    """The columns of names whose empty cells may go on with the one above, outer ones first.
+
+    None where a table writes one name on two rows after one another: there an empty cell is no merged one. Nor is one
+    behind a name that is written anew on its row: `B | (empty)` below `A | books` does not say that it is of books.
+    """
+    named: list[Role] = [kind for kind in ("dataset", "run") if at[kind] is not None]
+    if len(named) < 2 and (not named or at["metric"] is None):
+        return []
+    columns = {kind: [plain(row[at[kind] or 0]) for row in grid.rows[1:]] for kind in named}
+    merged = [kind for kind in named if not any(a == b != "" for a, b in pairwise(columns[kind]))]
+    return sorted(merged, key=lambda kind: at[kind] or 0)
 
 
 def _without_contradictions(facts: list[Fact], columns: list[Column], found: Found) -> list[Fact]:
@@ -157,7 +176,9 @@ def _without_contradictions(facts: list[Fact], columns: list[Column], found: Fou
 
 
 def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout, found: Found) -> list[Fact]:
-    named_by: Role | None = next((kind for kind in _NAMES if layout.at[kind] is not None), None)
+    named_by: Role | None = next((kind for kind in _NAMES if layout.at[kind] is not None and not keys[kind]), None)
+    if named_by is None:
+        named_by = next((kind for kind in _NAMES if layout.at[kind] is not None), None)
     if named_by is not None and not keys[named_by]:
         if any(c.metric and _number(unlink(row[c.at])[0]) is not None for c in layout.columns):
             found.tell(f"lines that name no {named_by} are left out", f"line {line}")

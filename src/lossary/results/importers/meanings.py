@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from lossary.results.importers.grids import is_total
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import ALL, Meaning, Split, Tag
-from lossary.results.importers.names import Name, read_name, split_word
+from lossary.results.importers.names import Name, of_data, read_name, split_word
 
 __all__ = [
     "Refused",
     "base_metric",
+    "lone_words",
     "losses_in_bits",
     "meanings_of",
     "same_points",
     "beside_an_optimizer",
     "told_apart",
     "without_exponentials",
+    "without_parts_of_sums",
 ]
 
 # Names of places in a program rather than of datasets.
@@ -250,6 +252,42 @@ def without_exponentials(found: dict[Tag, Meaning | Refused], points: _Points) -
         if _is_power(points, perplexity, loss, np.e):
             kept[perplexity] = Refused(f"{'2' if loss.unit == 'bits' else 'e'} to the power of {loss.name}")
     return kept
+
+
+# A sum that so many points agree with is none by chance; logs print four digits and more.
+_FEW_POINTS = 2
+_OF_A_SUM = 2e-4
+
+
+def without_parts_of_sums(found: dict[Tag, Meaning | Refused], points: _Points) -> dict[Tag, Meaning | Refused]:
+    """Series that add up to the loss of all data at every step are parts of it, and of no dataset: `image`, `text`."""
+    groups: dict[tuple[str, Split], list[Tag]] = defaultdict(list)
+    for tag, m in found.items():
+        if isinstance(m, Meaning) and m.metric.endswith("loss"):
+            groups[m.metric, m.split].append(tag)
+    kept = dict(found)
+    for group in groups.values():
+        wholes = [tag for tag in group if _dataset(found[tag]) == ALL]
+        parts = [tag for tag in group if _dataset(found[tag]) != ALL]
+        for whole in wholes if len(parts) > 1 else ():
+            steps, value = points[whole]
+            if len(steps) < _FEW_POINTS or any(not np.array_equal(points[tag][0], steps) for tag in parts):
+                continue
+            if np.allclose(np.sum([points[tag][1] for tag in parts], axis=0), value, rtol=_OF_A_SUM):
+                kept |= {tag: Refused(f"a part of {whole.name}, to which it adds up with others") for tag in parts}
+    return kept
+
+
+def lone_words(found: Mapping[Tag, Meaning | Refused]) -> list[Tag]:
+    """The one loss that words stand before, beside others of all data, if they sound like no dataset."""
+    losses = {tag: m.dataset for tag, m in found.items() if isinstance(m, Meaning) and m.metric == "loss"}
+    named = {name for name in losses.values() if name != ALL}
+    tags = [tag for tag, name in losses.items() if name != ALL and tag.dataset is None]
+    return tags if len(named) == 1 and ALL in losses.values() and of_data([*named]) <= 0 else []
+
+
+def _dataset(meaning: Meaning | Refused) -> str:
+    return meaning.dataset if isinstance(meaning, Meaning) else ""
 
 
 def _unmarked_is_training(found: dict[Tag, Meaning | Refused]) -> dict[Tag, Meaning | Refused]:

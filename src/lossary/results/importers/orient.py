@@ -30,10 +30,12 @@ from lossary.results.importers.model import Axis, Imported, Mapped, metric_name,
 from lossary.results.importers.names import role
 from lossary.results.importers.places import keep, told_apart
 from lossary.results.importers.series import is_series_grid, names_of_runs, series_of_grid, with_runs
+from lossary.results.importers.summaries import without_summaries
 from lossary.results.importers.transpose import transposed
 
 __all__ = ["read_grids"]
 
+_LONE = "its words name a dataset, a run or a part of the loss, which nothing says; --map NAME=NAME:loss does"
 _IN_BITS = "losses in bits are multiplied by ln 2: "
 
 
@@ -146,7 +148,7 @@ def _read_grid(grid: Grid, number: int, found: Found) -> str | None:
     if in_bits:
         found.imported.notes.append(_IN_BITS + ", ".join(in_bits))
     facts = facts_of(filled_down(grid, columns), columns, found)
-    facts = told_apart(facts, columns, found)
+    facts = told_apart(without_summaries(facts, found), columns, found)
     axis: Axis = next((kind for kind in AXES if column_of(columns, kind) is not None), "step")
     keep(facts, grid, (number, axis), found)
     _note_columns(columns, found)
@@ -183,5 +185,7 @@ def _note_columns(columns: list[Column], found: Found) -> None:
         elif column.role is not None and column.role != "ignore":
             found.imported.mapping.append(Mapped(source=column.header, meaning=column.role))
         else:
-            reason = "as it says or as the map says" if column.role == "ignore" else "no metric is recognised"
+            is_lone = column.name is not None and column.name.quantity == "loss" and column.name.about is None
+            unknown = _LONE if is_lone and not column.is_text else "no metric is recognised"
+            reason = "as it says or as the map says" if column.role == "ignore" else unknown
             found.imported.mapping.append(Mapped(source=column.header, meaning="left out", reason=reason))

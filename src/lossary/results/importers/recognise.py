@@ -48,7 +48,9 @@ from lossary.results.importers.programs import (
     read_nemo,
 )
 from lossary.results.importers.records import (
+    are_sizes,
     by_rows,
+    flat,
     grid_of_json,
     is_graph,
     is_history,
@@ -342,7 +344,8 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
         value = json.loads(first)
     except (ValueError, RecursionError):
         value = None
-    if isinstance(value, dict) and path.suffix != ".json" and not is_notebook(value):
+    is_lines = isinstance(value, dict) and path.suffix != ".json" and not is_notebook(value)
+    if is_lines and not (_are_sizes([value]) and _are_sizes(objects_of(read_text(path)))):
         return read_json_lines(path, maps)
     if value is None and not re.match(r"\{\s*(\"|\}|$)|\[\s*(\{|$)", first):
         # A log line in brackets: `[2026-01-01][valid][INFO] - …`, `{'loss': 2.3, 'epoch': 0.1}`.
@@ -357,9 +360,9 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
         return read_trainer_state(path, maps)
     if is_history(whole):
         return read_history(path, maps)
-    if isinstance(value, dict) and text.strip().count("\n") > 0:
-        return read_json_lines(path, maps)
     several = objects_of(text) if whole is None else []
+    if isinstance(value, dict) and text.strip().count("\n") > 0 and not _are_sizes(several):
+        return read_json_lines(path, maps)
     value = several if len(several) > 1 else read_json_text(path)
     if is_graph(value):
         return read_graph(path, maps)
@@ -372,6 +375,10 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
     if grid is not None:
         return read_grids([grid], path, "JSON table", maps)
     raise _unknown(path)
+
+
+def _are_sizes(values: list[Any]) -> bool:
+    return are_sizes([dict(flat(value)) for value in values])
 
 
 def _json_or_none(text: str) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def _with_numbers(items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]
         yield key, value if number is None else int(number) if number.is_integer() else number
 
 
-def _axis_of(values: dict[str, Any]) -> tuple[str, Axis] | None:
+def _axis_of(values: Mapping[str, Any]) -> tuple[str, Axis] | None:
     kinds = {role(key): key for key, value in values.items() if is_number(value)}
     axes: tuple[Axis, ...] = ("step", "epoch", "tokens")
     return next(((kinds[axis], axis) for axis in axes if axis in kinds), None)
@@ -204,8 +204,17 @@ def read_history(path: Path, maps: Maps) -> Imported:
 
 
 def is_records(value: object) -> bool:
-    """Whether a JSON value is a list of records with a step each."""
-    return isinstance(value, list) and any(isinstance(item, dict) and _axis_of(dict(flat(item))) for item in value)
+    """Whether a JSON value is a list of records with a step each; how many tokens a dataset has is none."""
+    records = [dict(flat(item)) for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return any(map(_axis_of, records)) and not are_sizes(records)
+
+
+def are_sizes(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the tokens of flat records, which have no other axis, are of what a text names in each: no two alike."""
+    if not records or any((axis := _axis_of(record)) is None or axis[1] != "tokens" for record in records):
+        return False
+    texts = [tuple(value for value in record.values() if isinstance(value, str)) for record in records]
+    return all(texts) and len(set(texts)) == len(texts)
 
 
 def read_json_records(path: Path, value: list[Any], maps: Maps) -> Imported:
