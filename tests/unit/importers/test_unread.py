@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lossary.cli.main import app
+from lossary.results.importers.lines import LONGEST, MOST_LINE, log_lines
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.model import Imported
 from lossary.results.importers.recognise import read_any
@@ -126,3 +127,52 @@ def test_records_that_are_left_out_are_told_by_their_lines(read: Callable[..., I
     found = read("r.jsonl", '{"step": 1, "loss": 2.5}\n{"final_loss": 2.25}\nloss is 2.5\n')
     assert "without a step or epoch are left out: line 2 (final_loss)" in str(found.notes)
     assert "no JSON are left out: line 3: 'loss is 2.5" in str(found.notes)
+
+
+LONG = 2_000_000
+
+
+@pytest.mark.parametrize("filling", ["a", " ", "loss ", "1", "train loss 1.5 "])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.log", LOG),
+        ("a.log", MEGATRON),
+        ("a.log", "[step=10/100]\n    train/CrossEntropyLoss=5.0\n"),
+        ("a.log", "train_loss=5.0, global_step=10\n"),
+        ("a.log", "| epoch 001 | loss 5.0 | num_updates 9\n"),
+    ],
+)
+def test_a_line_that_no_log_has_is_not_looked_at_and_told(
+    name: str, text: str, filling: str, read: Callable[..., Imported]
+) -> None:
+    count = text.count("\n")
+    found = read(name, text + (filling * LONG)[:LONG] + "\n" + text)
+    assert found.curves
+    assert found.unread.total == 1
+    assert found.unread.first[0].startswith(f"line {count + 1}: 'a line of 2,000,000 bytes'")
+
+
+def test_bars_that_are_drawn_over_each_other_are_lines_of_any_length_together(read: Callable[..., Imported]) -> None:
+    bars = "".join(
+        f"\r{at // 100:3d}%|##| {at}/9999 [00:01<00:02, 9it/s, loss={2.5 + at % 7 / 8}]" for at in range(1, 9999)
+    )
+    assert len(bars * 3) > MOST_LINE
+    [curve] = read("a.log", bars * 3 + "\n").curves
+    assert len(curve.step) == 9998
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_lines_of_a_log_are_counted_as_an_editor_counts_them(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    long = "x" * (LONGEST + 1)
+    path.write_bytes(f"one\r\ntwo\rthree\n\n{long}\r{long[:-1]}\nlast{end}".encode())
+    found = [(line.number, line.text.strip(), line.length) for line in log_lines(path) if line.length > 1]
+    assert found == [
+        (1, "one", 3),
+        (2, "two", 3),
+        (2, "three", 5),
+        (4, "", LONGEST + 1),
+        (4, "x" * LONGEST, LONGEST),
+        (5, "last", 4),
+    ]

@@ -17,6 +17,7 @@ from lossary.errors import SourceError
 
 __all__ = [
     "MOST_CELLS",
+    "MOST_OF_A_CELL",
     "OPEN_MARKS",
     "SPREADS",
     "Cell",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 MOST_CELLS = 1_000_000
+# Of a longer cell, which is a text that somebody wrote or a model did, only the beginning is kept.
+MOST_OF_A_CELL = 1000
 MOST_COLUMNS = 3000
 _MOST_EXPONENT = 99
 _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?[^()]*\)")
@@ -46,7 +49,7 @@ _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^
 _TOTAL_WORD = r"(total|overall|sum|averages?|averaged|avg\.?|mean|macro|micro)"
 _BESIDE_TOTAL = (
     r"(g[eé]n[eé]ral|macro|micro|weighted|unweighted|grand|simple|plain|arithmetic|geometric|by|over|across|of|all|the|its|in|and|per"
-    r"|train|training|validation|val|eval|test|share|shares|size|rows|tokens?|token|count|example|examples|number"
+    r"|train|training|validation|val|eval|test|share|shares|size|rows|tokens?|count|example|examples|number"
     r"|data ?sets?|domains?|sets?|tasks?|languages?|subsets?|corpora|sources?|runs?|seeds?|everything"
     r"|loss|losses|ppl|perplexity|accuracy|acc|score|scores|bpb|mlm|sop|nsp|clm|\d+)"
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lossary.results.importers.collect import Collector
-from lossary.results.importers.lines import lines_of
+from lossary.results.importers.lines import log_lines
 from lossary.results.importers.logrows import Field, Row, State, is_measured, is_plain_loss, rows_of
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Split, Tag
@@ -24,7 +24,7 @@ _ESTIMATE = "an estimate on the training set, beside the losses of batches"
 def read_line_log(path: Path, maps: Maps) -> Imported:
     """The points of a log of lines."""
     state = State()
-    rows = list(rows_of(lines_of(path), state))
+    rows = list(rows_of(((line.number, line.text) for line in log_lines(path)), state))
     found = Collector(path, "transformers log" if any(row.is_entry for row in rows) else "log of lines", maps)
     found.lines |= state.told.union(row.line for row in rows)
     if state.evaluated_after:

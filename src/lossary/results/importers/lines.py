@@ -3,27 +3,35 @@
 import ast
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lossary.errors import SourceError
 
 __all__ = [
+    "LONGEST",
     "MOST_BYTES",
     "MOST_LINE",
     "KeyTwice",
+    "LogLine",
     "finite_texts",
     "is_number",
     "lines_of",
+    "log_lines",
     "parsed_json",
     "python_value",
     "read_json_text",
     "read_text",
+    "without_long_lines",
 ]
 
 MOST_BYTES = 64 << 20
 MOST_LINE = 1 << 20
+# Longer lines are none of a log, or of a table that is drawn with characters.
+LONGEST = 1 << 14
+_LONG = re.compile(rf"[^\r\n]{{{LONGEST + 1},}}")
 
 
 def read_text(path: Path) -> str:
@@ -51,6 +59,42 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             if len(line) > MOST_LINE:
                 raise SourceError(f"the line is longer than {MOST_LINE:,} bytes", where=f"{path}, line {number}")
             yield number, line.decode("utf-8", "replace")
+
+
+class LogLine(NamedTuple):
+    """A line of a log, or what stands between two carriage returns of one; of a longer one the text is left out."""
+
+    number: int
+    text: str
+    length: int
+
+
+def log_lines(path: Path) -> Iterator[LogLine]:
+    """The lines that a program printed, of which no longer one than people read is looked at: forms of lines take
+    the square of its length. A bar that was drawn over and over is as many lines of one number."""
+    with path.open("rb") as file:
+        number, kept, length = 1, b"", 0
+        while chunk := file.readline(LONGEST):
+            *parts, last = chunk.removesuffix(b"\n").split(b"\r")
+            for part in parts:
+                yield _log_line(number, kept + part, length + len(part))
+                kept, length = b"", 0
+            length += len(last)
+            kept = kept + last if length <= LONGEST else b""
+            if chunk.endswith(b"\n"):
+                yield _log_line(number, kept, length)
+                number, kept, length = number + 1, b"", 0
+        if length:
+            yield _log_line(number, kept, length)
+
+
+def _log_line(number: int, text: bytes, length: int) -> LogLine:
+    return LogLine(number, text.decode("utf-8", "replace") if length <= LONGEST else "", length)
+
+
+def without_long_lines(text: str) -> str:
+    """The text with an empty line in place of each that no log and no drawn table has."""
+    return _LONG.sub("", text)
 
 
 def read_json_text(path: Path) -> Any:

@@ -18,8 +18,6 @@ from lossary.results.importers.records import flat
 
 __all__ = ["Field", "Row", "State", "has_rows", "is_measured", "is_plain_loss", "rows_of"]
 
-# Longer lines are no line of a log that people read.
-_MOST_CHARACTERS = 1 << 14
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
 _MEASURED = re.compile(r"loss|ppl|perplexity|acc|bpb|nll|xent|entropy|\bs:\d+ t[er]l:", re.IGNORECASE)
 # As wide as any gap need be: forms with blanks in them take the square of its width.
@@ -65,7 +63,7 @@ _SEPARATOR = re.compile(r"\s*[|,;•·]\s*|\s+-+\s+|\s{2,}|\t|[()\[\]{}]|:\s(?=[
 _REMARK = re.compile(r"\([^()=:]*\)")
 _DICT = re.compile(r"\{[^{}]*\}")
 _ITEM = re.compile(rf"['\"]([^'\"]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?(%?)(?=\s*[,}}])")
-_BAR = re.compile(r"(\d+)%\|[^|]*\|\s*(\d+)/(\d+)\s*\[([^\]]*)\]?")
+_BAR = re.compile(r"(?<!\d)(\d{1,3})%\|[^|]*\|\s*(\d+)/(\d+)\s*\[([^\]]*)\]?")
 _KERAS_EPOCH = re.compile(r"[\W_]*epoch\s*[:#]?\s*(\d+)(?:\s*(?:/|of)\s*\d+)?[\W_]*", re.IGNORECASE)
 # `train loss <loss>=2.31`
 _OWNS = re.compile(r"(?<=\t)(\w+)'s (?=\w)")
@@ -147,8 +145,6 @@ def has_rows(text: str) -> bool:
 def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
     for number, whole in _whole_dicts(lines):
         for line in whole.split("\r"):
-            if len(line) > _MOST_CHARACTERS:
-                continue
             plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
             plain = _OWNS.sub(r"\1 ", _WIDE.sub(" " * 8, plain))
             row = _row(_IS.sub(": ", plain), number, state)

@@ -23,7 +23,7 @@ from lossary.results.importers.columns import (
 )
 from lossary.results.importers.dates import are_dates
 from lossary.results.importers.facts import AXES, Found, dataset_of, facts_of, filled_down
-from lossary.results.importers.grids import Grid, is_missing, plain, read_cell, unlink
+from lossary.results.importers.grids import MOST_OF_A_CELL, Grid, is_missing, plain, read_cell, unlink
 from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Mapped, metric_name, noted
@@ -82,7 +82,7 @@ def _tidied(grid: Grid) -> Grid:
     width = max((len(row) for row in rows), default=0)
     return Grid(
         title=grid.title,
-        rows=[[*row, *[""] * (width - len(row))] for row in rows],
+        rows=[[*(cell[:MOST_OF_A_CELL] for cell in row), *[""] * (width - len(row))] for row in rows],
         first_line=grid.line(start),
         ruled=grid.ruled and start == 0,
         lines=grid.lines[start:],

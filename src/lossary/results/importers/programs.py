@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossary.results.importers.collect import Collector, as_float
-from lossary.results.importers.lines import lines_of, parsed_json
+from lossary.results.importers.lines import log_lines, parsed_json
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Imported, Split, Tag
 
@@ -37,7 +37,7 @@ def read_megatron(path: Path, maps: Maps) -> Imported:
     """
     found = Collector(path, "Megatron log", maps)
     step = 0
-    for number, line in lines_of(path):
+    for number, line, _ in log_lines(path):
         train, evaluated = MEGATRON_TRAIN.search(line), MEGATRON_EVAL.search(line)
         split: Split = "train"
         dataset = None
@@ -102,7 +102,7 @@ def read_fairseq(path: Path, maps: Maps) -> Imported:
 
 
 def _fairseq_entries(path: Path) -> Iterator[_Entry]:
-    for number, line in lines_of(path):
+    for number, line, _ in log_lines(path):
         as_json = _FAIRSEQ_JSON.search(line)
         if as_json:
             try:
@@ -175,25 +175,24 @@ NEMO = re.compile(
     r"\b(?:reduced_)?train_loss(?:_step)?\s*[=:]\s*[\d.]+.*global_step"
     r"|(?<!TrainOutput\()\bglobal_step\s*[=:].*train_loss"
 )
-_NEMO_FIELD = re.compile(rf"\b([A-Za-z_][\w/\-]*)\s*[=:]\s*({_NUMBER})(?=[,\s|\]]|$)")
+_NEMO_FIELD = re.compile(rf"(?<![\w/\-])([A-Za-z_][\w/\-]{{0,200}})\s*[=:]\s*({_NUMBER})(?=[,\s|\]]|$)")
 
 
 def read_nemo(path: Path, maps: Maps) -> Imported:
     """NeMo's log: a line or progress bar with `global_step` and a training loss; `val_loss` stays until the next."""
     found = Collector(path, "NeMo log", maps)
     before: dict[str, float] = {}
-    for number, line in lines_of(path):
-        for part in line.split("\r"):
-            fields = {name: as_float(text.replace(",", "")) for name, text in _NEMO_FIELD.findall(part)}
-            step = fields.pop("global_step", None)
-            if step is None or not NEMO.search(part):
+    for number, line, _ in log_lines(path):
+        fields = {name: as_float(text.replace(",", "")) for name, text in _NEMO_FIELD.findall(line)}
+        step = fields.pop("global_step", None)
+        if step is None or not NEMO.search(line):
+            continue
+        found.lines.add(number)
+        for name, value in fields.items():
+            if value is None or (name.startswith("val") and before.get(name) == value):
                 continue
-            found.lines.add(number)
-            for name, value in fields.items():
-                if value is None or (name.startswith("val") and before.get(name) == value):
-                    continue
-                before[name] = value
-                found.add(Tag(path.stem, name, name), int(step), value, f"line {number}")
+            before[name] = value
+            found.add(Tag(path.stem, name, name), int(step), value, f"line {number}")
     return found.finish()
 
 
@@ -201,6 +200,8 @@ BLOCK = re.compile(r"\[(?:FIT\]\[)?(?:step=(\d[\d,]*)/|(?:epoch=(\d+)(?:/\d+)?\]
 _BLOCK_FIELD = re.compile(
     rf"^(?:[^\[]*\s)??(?:\s*)((?:(?:Train|Eval)\s+)?[A-Za-z][\w .\-/()]*?)\s*[=:]\s*({_NUMBER})\s*$"
 )
+# A line of one metric; the form takes the square of its length.
+_MOST_OF_A_FIELD = 400
 _COMPOSER = re.compile(r"^(Train|Eval)\s+")
 
 
@@ -228,12 +229,12 @@ def read_blocks(path: Path, maps: Maps) -> Imported:
 def _block_points(path: Path) -> Iterator[tuple[str, int, float, int]]:
     """Name, step, value and line of each metric."""
     step: int | None = None
-    for number, line in lines_of(path):
+    for number, line, _ in log_lines(path):
         header = BLOCK.search(line)
         if header:
             step = int((header[1] or header[3]).replace(",", ""))
             continue
-        field = _BLOCK_FIELD.match(line.rstrip())
+        field = _BLOCK_FIELD.match(line.rstrip()) if len(line) <= _MOST_OF_A_FIELD else None
         value = as_float(field[2].replace(",", "")) if field else None
         if field is None or value is None or step is None:
             continue
@@ -248,7 +249,7 @@ def read_eval_results(path: Path, maps: Maps) -> Imported:
     found = Collector(path, "BERT eval_results", maps)
     points: list[tuple[str, float, int]] = []
     step = 0
-    for number, line in lines_of(path):
+    for number, line, _ in log_lines(path):
         match = EVAL_RESULT.match(line)
         if match is None:
             continue

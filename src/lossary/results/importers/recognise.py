@@ -26,7 +26,7 @@ from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.inspect_logs import is_inspect, read_inspect
 from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import read_line_log
-from lossary.results.importers.lines import python_value, read_json_text, read_text
+from lossary.results.importers.lines import python_value, read_json_text, read_text, without_long_lines
 from lossary.results.importers.logrows import has_rows
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.markup import as_html
@@ -277,7 +277,8 @@ def _newest_states(files: list[Path]) -> Iterator[Path]:
 
 def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
     text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
-    first = text.lstrip("﻿ \r\n").split("\n", 1)[0].strip()
+    whole, text = text, without_long_lines(text)
+    first = whole.lstrip("﻿ \r\n").split("\n", 1)[0].strip()
     if is_samples(first):
         return read_samples(path, maps)
     if is_inspect(text):
@@ -289,7 +290,7 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
     found = _read_log(path, text, maps)
     if found is None and len(head) == _HEAD:
         with path.open("rb") as file:
-            found = _read_log(path, file.read(_FAR).decode("utf-8", "replace"), maps)
+            found = _read_log(path, without_long_lines(file.read(_FAR).decode("utf-8", "replace")), maps)
     if found is not None:
         return with_unread(found, path)
     if _TABLE.search(text):
@@ -301,7 +302,7 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
 
 def _read_tables(path: Path, first: str, maps: Maps) -> Imported:
     """Tables of plain text: in the markup of wikis, with drawn lines, separated, or held apart by blanks."""
-    text = read_text(path)
+    text = without_long_lines(read_text(path))
     html = as_html(text)
     marked = read_html_grids(html, path) if html is not None else []
     for kind, grids in (("tables in a wiki's markup", marked), ("tables with drawn lines", [*read_boxed_grids(text)])):

@@ -16,7 +16,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from lossary.errors import LossaryError, SourceError
-from lossary.results.importers.grids import MOST_CELLS, Grid, is_missing, read_cell, unlink
+from lossary.results.importers.grids import MOST_CELLS, MOST_OF_A_CELL, Grid, is_missing, read_cell, unlink
 from lossary.results.importers.names import read_name, role
 
 __all__ = ["read_csv_grid", "read_excel_grids", "tables_of", "titled_header"]
@@ -57,7 +57,7 @@ def read_csv_grid(text: str, path: Path) -> Grid:
             count += len(row)
             if count > MOST_CELLS:
                 raise SourceError(f"more than {MOST_CELLS:,} cells are no table", where=str(path))
-            cells = [cell.strip() for cell in row]
+            cells = [cell.strip()[:MOST_OF_A_CELL] for cell in row]
             if is_header and rows and len(cells) > len(rows[-1]) and all(read_cell(c).number is None for c in cells):
                 # A second row of headers below one whose last header spans several columns.
                 rows[-1] += [""] * (len(cells) - len(rows[-1]))

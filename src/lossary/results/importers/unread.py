@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from lossary.results.importers.lines import lines_of
+from lossary.results.importers.lines import LONGEST, log_lines
 from lossary.results.importers.model import Imported, Unread
 from lossary.results.importers.names import read_name
 from lossary.results.importers.titles import is_beside
@@ -20,8 +20,6 @@ __all__ = ["looks_like_data", "with_unread"]
 
 _FIRST = 5
 _WIDEST = 80
-# Longer lines are no line that people read.
-_MOST_CHARACTERS = 1 << 14
 _WORDS = re.compile(
     r"loss|ppl|perplex|acc|bpb|nll|entropy|nats?\b|bits|лосс|точность|verlust|perte|损失|損失|손실", re.IGNORECASE
 )
@@ -62,11 +60,12 @@ def with_unread(found: Imported, path: Path) -> Imported:
         return found
     count = 0
     first: list[str] = []
-    for number, line in lines_of(path):
-        text = line.strip()
-        if number in found.lines or not (len(text) > _MOST_CHARACTERS or looks_like_data(text)):
+    last = 0
+    for number, line, length in log_lines(path):
+        text = line.strip() if length <= LONGEST else f"a line of {length:,} bytes"
+        if number in found.lines or number == last or not (length > LONGEST or looks_like_data(text)):
             continue
-        count += 1
+        count, last = count + 1, number
         if len(first) < _FIRST:
             shown = text if len(text) <= _WIDEST else f"{text[:_WIDEST]}…"
             first.append(f"line {number}: {shown!r}")
