@@ -90,7 +90,7 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
             metric = base_metric(name, has_pairs=has_pairs)
         columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
     columns = _without_lone_words(_without_sizes(columns, grid, maps))
-    return _with_splits(_without_best(_in_one_unit(_with_one_key_each(columns, maps))), grid.title)
+    return _with_splits(_without_best(_in_one_unit(_with_one_key_each(columns, grid, maps))), grid.title)
 
 
 def _without_sizes(columns: list[Column], grid: Grid, maps: Maps) -> list[Column]:
@@ -139,11 +139,21 @@ def _without_best(columns: list[Column]) -> list[Column]:
     ]
 
 
-def _with_one_key_each(columns: list[Column], maps: Maps) -> list[Column]:
+def _are_all_apart(grid: Grid, at: int) -> bool:
+    texts = [row[at].strip() for row in grid.rows[1:]]
+    return all(texts) and len(set(texts)) == len(texts)
+
+
+def _with_one_key_each(columns: list[Column], grid: Grid, maps: Maps) -> list[Column]:
     """One column names the datasets and one the runs: of `Model` and `Method` the first, or that of a map."""
     kept: dict[str, int] = {}
+    names = {c.at for c in columns if re.search(r"(?<![^\W_])name$", c.header, re.IGNORECASE)}
+    of_hash = {c.at for c in columns if re.search(r"(?<![^\W_])(hash|id)$", c.header, re.IGNORECASE)}
     for column in columns:
-        if column.role in ("dataset", "run") and (column.role not in kept or maps.get(column.header) is not None):
+        is_named = kept.get(column.role or "") in of_hash and column.at in names and _are_all_apart(grid, column.at)
+        if column.role in ("dataset", "run") and (
+            column.role not in kept or is_named or maps.get(column.header) is not None
+        ):
             kept[column.role] = column.at
     return [c._replace(role=None) if c.role in kept and kept[c.role] != c.at else c for c in columns]
 
@@ -272,7 +282,8 @@ def named_by_title(grid: Grid, columns: Sequence[Column]) -> bool:
 def row_axis(grid: Grid, columns: list[Column], notes: list[str]) -> list[Column] | None:
     """The columns with the one that names rows, if a header does not say which; None if nothing does."""
     said = any(c.role in ("dataset", "run", "split") for c in columns)
-    columns = [c._replace(role="split") if _holds_splits(c, grid) else c for c in columns]
+    if not any(c.metric and c.name is not None and c.name.split for c in columns):
+        columns = [c._replace(role="split") if _holds_splits(c, grid) else c for c in columns]
     if said:
         return columns
     free = [c for c in columns if c.role is None and not c.metric]

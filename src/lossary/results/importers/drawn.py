@@ -169,8 +169,13 @@ def _sliced(line: str, spans: Sequence[tuple[int, int]]) -> list[str] | None:
     """The cells of a line; None where a text stands between two columns."""
     edges = [0, *(end for _, end in spans[:-1])], [start for start, _ in spans]
     if any(line[low:high].strip() for low, high in zip(*edges, strict=True)):
-        return None
+        # A text alone on its row heads the rows below it.
+        return [alone[0].text, *[""] * (len(spans) - 1)] if _heads_alone(alone := _gapped(line)) else None
     return [line[start:end].strip() for start, end in [*spans[:-1], (spans[-1][0], len(line))]]
+
+
+def _heads_alone(cells: Sequence[_Cell]) -> bool:
+    return len(cells) == 1 and cells[0].start == 0 and not re.search(r"\d", cells[0].text)
 
 
 def _with_gaps(lines: Sequence[str], at: int, title: str) -> Grid | None:
@@ -181,6 +186,10 @@ def _with_gaps(lines: Sequence[str], at: int, title: str) -> Grid | None:
     if len(types) == len(words) > 1 and all(re.fullmatch(r"<\w+>", word) for word in types):
         # R counts its rows in a column without a header.
         return _of_words(lines, at, title, ["", *words], first=at + 2)
+    first = lines[at + 1].split()[:1] if at + 1 < len(lines) else []
+    if len(words) > 1 and first == ["1"] and (framed := _of_words(lines, at, title, ["", *words], counted=True)):
+        # R counts its rows, and leaves one blank between columns.
+        return framed
     if len(header) == 1 and words and role(words[0]) in ("step", "epoch", "tokens"):
         return _of_words(lines, at, title, words)
     if len(header) < 2 or any(map(_is_number, header)) or header[-1].text == _WRAPPED:
@@ -188,6 +197,9 @@ def _with_gaps(lines: Sequence[str], at: int, title: str) -> Grid | None:
     body: list[tuple[int, list[_Cell]]] = []
     for number, line in _paragraph(lines, at + 1):
         cells = [] if _is_rule(line) else _gapped(line)
+        if cells and len(cells) < len(header) and body and len(body[0][1]) == len(header):
+            # Cells that are empty, as merged ones are: each of the others stands below one header.
+            cells = _with_empty_cells(cells, header) or cells
         if len(cells) not in (0, len(body[0][1])) if body else len(cells) - len(header) not in (0, 1, -len(header)):
             return None
         body += [(number, cells)] if cells else []
@@ -200,15 +212,32 @@ def _with_gaps(lines: Sequence[str], at: int, title: str) -> Grid | None:
     return _grid(title, rows) if _has_metric(rows) else None
 
 
+def _with_empty_cells(cells: Sequence[_Cell], header: Sequence[_Cell]) -> list[_Cell] | None:
+    """The cells of a row with empty ones where a header has none below it; None if one stands below two, or none."""
+    below = [[head for head in header if cell.start < head.end and head.start < cell.end] for cell in cells]
+    if any(len(heads) != 1 for heads in below) or len({heads[0] for heads in below}) < len(cells):
+        return None
+    of_each = {heads[0]: cell for heads, cell in zip(below, cells, strict=True)}
+    return [of_each.get(head, _Cell("", head.start, head.end)) for head in header]
+
+
+# What stands before the next command at a prompt of R's, Python's or a shell's.
+_PROMPT = re.compile(r"(>|>>>|\+|\$|In \[\d+\]:)( |$)")
+
+
 def _paragraph(lines: Sequence[str], at: int) -> Iterator[tuple[int, str]]:
     """The lines up to the next empty one, with their numbers."""
-    yield from takewhile(lambda item: item[1].strip(), enumerate(lines[at:], at + 1))
+    yield from takewhile(lambda item: item[1].strip() and not _PROMPT.match(item[1]), enumerate(lines[at:], at + 1))
 
 
-def _of_words(lines: Sequence[str], at: int, title: str, header: list[str], first: int = 0) -> Grid | None:
+def _of_words(
+    lines: Sequence[str], at: int, title: str, header: list[str], first: int = 0, *, counted: bool = False
+) -> Grid | None:
     """`# iter train_loss val_loss` and rows of as many numbers, one blank apart, as plotting programs take them."""
     rows = [(at + 1, header), *((number, line.split()) for number, line in _paragraph(lines, first or at + 1))]
     if len(rows) < 2 or any(len(cells) != len(header) for _, cells in rows):
+        return None
+    if counted and [cells[0] for _, cells in rows[1:]] != [str(count) for count in range(1, len(rows))]:
         return None
     return _grid(title, rows) if _has_metric(rows) else None
 
@@ -236,4 +265,5 @@ def _has_metric(rows: Sequence[tuple[int, list[str]]]) -> bool:
     def measures(names: Iterable[str]) -> bool:
         return any(is_metric(name, read_name(name)) for name in names)
 
-    return measures(rows[0][1]) or measures(cells[0] for _, cells in rows[1:])
+    is_tidy = {"metric", "value"} <= set(map(role, rows[0][1]))
+    return is_tidy or measures(rows[0][1]) or measures(cells[0] for _, cells in rows[1:])

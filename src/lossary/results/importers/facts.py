@@ -200,7 +200,7 @@ def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout
         number = _printed(text, f"line {line}, {column.header!r}", metric, found)
         if number is None:
             continue
-        if keys["split"]:
+        if keys["split"] and (column.name is None or column.name.split is None or column.role == "value"):
             split = split_word(keys["split"]) or split
         run, dataset = _owner(column, keys, layout)
         scale = 0.01 if column.at in layout.percent and not number.is_percent else 1.0

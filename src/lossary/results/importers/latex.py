@@ -13,7 +13,10 @@ _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 _RULE = re.compile(r"\\(?:toprule|midrule|bottomrule|hline|(?:cline|cmidrule)(?:\([^()]*\))?\{[^{}]*\}|addlinespace)")
 _ROW = re.compile(r"\\\\(?:\s*\[[^\]]*\])?|\\tabularnewline\b")
 _MULTICOLUMN = re.compile(r"\\multicolumn\{(\d{1,2})\}\{[^{}]*\}\{((?:[^{}]|\{[^{}]*\})*)\}")
-_MULTIROW = re.compile(r"\\multirow\{[^{}]*\}\{[^{}]*\}\{((?:[^{}]|\{[^{}]*\})*)\}")
+# With where it stands (`[t]`) and how many lines it is thick.
+_MULTIROW = re.compile(
+    r"\\multirow(?:\[[^\]]*\])?\{[^{}]*\}(?:\[[^\]]*\])?\{[^{}]*\}(?:\[[^\]]*\])?\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
 _REFERENCE = re.compile(
     r"[~\s]*\\(?:cite[a-z]*|ref|autoref|footnote|footnotemark|label)(?![a-zA-Z])\*?(?:\[[^\]]*\])*(?:\{[^{}]*\})?"
 )

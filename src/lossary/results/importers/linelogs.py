@@ -4,6 +4,7 @@ A line is a row of `logrows.py`. A field is claimed for training or evaluation o
 line, or what stands beside it (a learning rate, a norm of gradients) says so.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,14 +66,9 @@ def _is_estimate(row: Row, item: Field) -> bool:
 
 def _place_entries(rows: Sequence[Row], state: State, found: Collector) -> None:
     """Steps of the Trainer's dicts, which say only an epoch: those of its progress bar, if they go with the epochs."""
-    most = max((total for _, _, total in state.bars), default=0)
-    bars = [(line, done) for line, done, total in state.bars if total == most]
-    steps: list[int] = []
-    at = 0
-    for row in rows:
-        while at + 1 < len(bars) and bars[at][0] < row.line:
-            at += 1
-        steps.append(bars[at][1] if bars else 0)
+    most = max((total for _, total in state.bars), default=0)
+    bars = [(at, done) for at, (done, total) in enumerate(state.bars) if total == most]
+    steps = [bars[max(0, bisect_left(bars, (row.bars,)) - 1)][1] if bars else 0 for row in rows]
     pairs = [(step, row.epoch or 0.0) for step, row in zip(steps, rows, strict=True)]
     if not bars or not pairs or not pairs[-1][0] or not pairs[-1][1]:
         return

@@ -121,6 +121,7 @@ class Row:
     words: str = ""
     rank: str = ""  # the process that wrote it: of several each may say a loss of its own
     part: int = 0  # of a log that starts anew at its first step
+    bars: int = 0  # how many were drawn before it
     is_entry: bool = False  # a dict of transformers' Trainer, whose names have its own prefixes
 
 
@@ -131,7 +132,7 @@ class State:
     last: "Row | None" = None
     keras_epoch: int | None = None
     ended: bool = False
-    bars: list[tuple[int, int, int]] = field(default_factory=list)  # line, done, of how many
+    bars: list[tuple[int, int]] = field(default_factory=list)  # done, of how many
     evaluated_after: int = 0
     is_cost_a_word: bool = False  # what Marian trained on is a mean over words
     told: set[int] = field(default_factory=set)  # lines that say nothing of their own: bars that are not full
@@ -148,6 +149,8 @@ def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
             plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
             plain = _OWNS.sub(r"\1 ", _WIDE.sub(" " * 8, plain))
             row = _row(_IS.sub(": ", plain), number, state)
+            if row is not None:
+                row.bars = len(state.bars)
             if row is not None and (rank := _RANK.match(plain)) is not None:
                 row.rank = rank[1]
             if row is not None and any(is_measured(item.name) for item in row.fields):
@@ -184,7 +187,7 @@ def _row(line: str, number: int, state: State) -> Row | None:
         state.keras_epoch, state.ended = int(header[1]), False
         return None
     bars = [(int(bar[2]), int(bar[3])) for bar in _BAR.finditer(line)]
-    state.bars += [(number, *bar) for bar in bars]
+    state.bars += bars
     if "[config] cost-type" in line:
         state.is_cost_a_word = _MARIAN_SETS.search(line) is not None
     if (said := _MARIAN.search(line)) is not None:

@@ -46,7 +46,7 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
                    r"architectures?|arch|checkpoints?|commits?|revisions?|trials?|jobs?|teams?|submissions?|entr(?:y|ies)|participants?|approach(?:es)?|algorithms?|"
                    r"techniques?|optimi[sz]ers?|recipes?|tokenizers?|strateg(?:y|ies)|ablations?|changes?|frameworks?|backends?|модел[ьи]|запуски?|эксперименты?|прогоны?|"
                    r"modelle?|modell|modèles?|modelos?|modell[oi]|模型(名称)?|モデル名?|모델)"
-                   r"([\s_]*(name|id|size))?$"),
+                   r"([\s_.]*(name|id|hash|size))?$"),
     ),
     ("split", re.compile(r"^(splits?|phase|stage|mode|partition)$")),
     ("epoch", re.compile(r"^(epochs?|эпох[аи]|ep|epochen?|époques?|épocas?|epoca|epok[ai]|"
@@ -180,6 +180,12 @@ _WORD = re.compile(r"(?:[^\W_]|∆)+(?:[%][^\W_]*)?")
 _HUMP = re.compile(r"(?<=[a-zа-я])(?=[A-ZА-Я])|(?<=[A-ZА-Я])(?=[A-ZА-Я][a-zа-я])")
 
 
+# As Aim and Prometheus write what a metric is of: `loss context.subset="val"`, `loss{dataset="wiki"}`.
+_CONTEXT = re.compile(
+    r"[\s,{]*(?:context\.)?\b(?:subset|split|phase|stage|mode|dataset|domain|corpus)\s*=\s*[\"']?([\w.\-]+)[\"']?\s*\}?"
+)
+
+
 class Name(NamedTuple):
     """A name taken apart; `rest` is what stays in the middle, as written, `about` a word that makes it no loss."""
 
@@ -245,7 +251,7 @@ def split_word(word: str) -> Split | None:
 @lru_cache(maxsize=1 << 15)
 def read_name(text: str, *, with_split: bool = True) -> Name:
     """Takes a name apart; `with_split` False where the split is known, and a word for one belongs to a dataset."""
-    words = _Words(translated(text))
+    words = _Words(translated(_CONTEXT.sub(r" \1 ", text) if "=" in text else text))
     first = next((at for at, word in enumerate(words.words) if word in _QUANTITY_WORDS), len(words.words))
     # `losses/policy_gradient_loss` is a loss.
     parts = {word for word, after in pairwise(words.words) if word in _COMPONENTS and after == "loss"}

@@ -63,7 +63,15 @@ from lossary.results.importers.records import (
     read_parquet,
 )
 from lossary.results.importers.samples import has_samples, is_of_examples, is_samples, read_samples
-from lossary.results.importers.series import is_series_grid, kind_of_series, path_run, series_of_grid, with_runs
+from lossary.results.importers.series import (
+    clearml_scalars,
+    is_clearml,
+    is_series_grid,
+    kind_of_series,
+    path_run,
+    series_of_grid,
+    with_runs,
+)
 from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, tables_of, titled_header
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trackio import is_trackio, read_trackio
@@ -406,6 +414,10 @@ def _read_csv(path: Path, maps: Maps) -> Imported:
     if [cell.lower() for cell in grid.rows[0]] == ["wall time", "step", "value"]:
         grid = _of_tensorboard(grid, path)
     grid, run = _of_one_metric(grid, path)
+    if is_clearml(grid):
+        found = Collector(path, "ClearML scalars", maps)
+        clearml_scalars(grid, found, run)
+        return found.finish()
     grid = with_runs(grid, maps)
     if is_series_grid(grid, maps):
         found = Collector(path, kind_of_series(grid.rows[0]), maps)

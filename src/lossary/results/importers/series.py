@@ -27,6 +27,8 @@ from lossary.results.importers.titles import is_beside, said_by_title
 
 __all__ = [
     "OF_ONE_RUN",
+    "clearml_scalars",
+    "is_clearml",
     "is_series_grid",
     "kind_of_series",
     "names_of_runs",
@@ -194,6 +196,42 @@ def series_of_grid(grid: Grid, found: Collector, run: str) -> None:
                 found.tell(SPREADS, f"line {grid.line(offset)}, {tag.name}: {text[:60]!r}")
     if odd:
         found.note(f"{odd} cells are no number; left out")
+
+
+# What ClearML calls a plot, a line of it, and its axis; a task is a run.
+_CLEARML = (("title", "metric"), ("series", "variant"), ("iteration", "iter"), ("value",))
+
+
+def _of_clearml(grid: Grid) -> list[int] | None:
+    heads = [cell.strip().lower() for cell in grid.rows[0]]
+    found = [next((heads.index(name) for name in names if name in heads), -1) for names in _CLEARML]
+    return found if min(found) >= 0 else None
+
+
+def is_clearml(grid: Grid) -> bool:
+    """Whether a CSV is ClearML's of scalars: `title,series,iteration,value`."""
+    return _of_clearml(grid) is not None
+
+
+def clearml_scalars(grid: Grid, found: Collector, run: str) -> None:
+    """Adds the points of ClearML's scalars, each called by its plot and its line: `loss` and `validation`."""
+    columns = _of_clearml(grid)
+    assert columns is not None
+    task = next(
+        (at for at, cell in enumerate(grid.rows[0]) if cell.strip().lower() in ("task", "task_name", "run")), None
+    )
+    found.lines.update(range(grid.line(0), grid.line(len(grid.rows) - 1) + 1))
+    for offset, row in enumerate(grid.rows[1:], 1):
+        title, series, at, text = (row[column].strip() for column in columns)
+        step, value = _axis_value(at), _value(text)
+        if step is None or value is None:
+            found.tell(
+                "rows without a step or a number are left out", f"line {grid.line(offset)}: {' '.join(row)[:60]!r}"
+            )
+            continue
+        name = title if series == title or not series else f"{title}/{series}"
+        owner = row[task].strip() if task is not None and row[task].strip() else run
+        found.add(Tag(owner, name, name), int(step), value, f"line {grid.line(offset)}")
 
 
 def _check_one_row_a_step(
