@@ -18,7 +18,7 @@ from lossary.results.records import ScoreHeader
 from lossary.results.scorefile import PairedSums, ScoreFile
 from lossary.statistics.estimates import Estimate, within
 from lossary.statistics.multiplicity import holm
-from lossary.statistics.paired import differs_p
+from lossary.statistics.paired import RESOLUTION, differs_p
 from lossary.statistics.power import examples_needed
 from lossary.tables.model import DatasetRow, Delta, Metric, Table, is_across_vocabularies, measure_of
 from lossary.tables.scores import differences
@@ -150,7 +150,9 @@ def _delta(
     ends: list[Estimate] | None,
     unmatched: int,
 ) -> Delta:
-    power = examples_needed(estimate, *ends) if ends and estimate.variance is not None else None
+    # What rounding makes is not seen with more examples.
+    is_seen = estimate.variance is not None and abs(estimate.value or 0.0) > RESOLUTION
+    power = examples_needed(estimate, *ends) if ends and is_seen else None
     return Delta(
         run=run,
         base=base,

@@ -7,7 +7,7 @@ from math import inf, log
 from lossary.objectives import OBJECTIVES, Objective
 from lossary.results.scorefile import ScoreFile, ScoreSums
 from lossary.statistics.estimates import Estimate, accuracy, mean, proportion, ratio, within
-from lossary.statistics.paired import paired_proportion
+from lossary.statistics.paired import paired_proportion, resolved
 from lossary.tables.model import Metric
 
 __all__ = ["NO_NUMBER", "differences", "estimates_of", "file_estimates", "no_number"]
@@ -56,11 +56,11 @@ def differences(objective: Objective, sums: ScoreSums | None) -> dict[Metric, Es
     if sums.broken:
         return _broken(objective, sums)
     if objective.is_of_tokens:
-        values = [ratio(sums.nats), within(ratio(sums.correct), -1.0, 1.0), _bits(sums)]
+        values = [resolved(ratio(sums.nats)), within(ratio(sums.correct), -1.0, 1.0), resolved(_bits(sums))]
     else:
         # A difference of one answer is −1, 0 or 1.
         gained, lost = (int(sums.correct.yy + sign * sums.correct.y) // 2 for sign in (1, -1))
-        values = [mean(sums.mean), paired_proportion(n=sums.mean.n, gained=gained, lost=lost)]
+        values = [resolved(mean(sums.mean)), paired_proportion(n=sums.mean.n, gained=gained, lost=lost)]
     return dict(zip(objective.metrics, values, strict=True))
 
 

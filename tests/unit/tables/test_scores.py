@@ -12,11 +12,14 @@ from tests.scored import score_run
 
 from lossary.errors import ScoreError
 from lossary.folder import StudyFolder
+from lossary.objectives import OBJECTIVES
 from lossary.results.records import read_header, write_scores
-from lossary.results.scorefile import ScoreFile
+from lossary.results.scorefile import ScoreFile, ScoreSums
+from lossary.statistics.paired import differs_p
+from lossary.statistics.ranking import worse_than_best
 from lossary.study import Study
 from lossary.tables.deltas import compare_files
-from lossary.tables.scores import file_estimates
+from lossary.tables.scores import differences, file_estimates
 
 NAMES = ["pairs", "stories", "lines", "nothing"]
 
@@ -78,3 +81,20 @@ def test_differences_of_files_are_those_of_their_columns(folder: StudyFolder, ho
     expected = compare_columns(*(file_columns(path, NAMES) for path in paths))
     same(found.estimates, expected.estimates)
     assert found.unmatched == expected.unmatched
+
+
+@pytest.mark.parametrize(("shift", "is_told"), [(6e-8, False), (2e-5, True), (2e-4, True)])
+def test_what_rounding_leaves_is_no_difference(shift: float, is_told: bool) -> None:
+    """Every example differs by the same little: no number of them makes it more than rounding."""
+    targets = np.full(400, 20.0)
+    nats = shift * targets * (1 + 1e-3 * np.random.default_rng(0).standard_normal(400))
+    sums = ScoreSums.of(nats=nats, correct=np.zeros(400), targets=targets, bytes=3 * targets)
+    for name, metrics in (("mlm", ("mlm_loss", "mlm_bits_per_byte")), ("sop", ("sop_loss",))):
+        found = differences(OBJECTIVES[name], sums)
+        for metric in metrics:
+            p = differs_p(found[metric])
+            assert p is not None
+            assert (p < 0.05) == is_told
+            worse = worse_than_best(found[metric], candidates=2, lower_is_better=True)
+            assert worse is not None
+            assert worse.may_be_best != is_told
