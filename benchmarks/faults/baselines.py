@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lossary.diagnosis.laws.update_probe import probe_gradients, probe_weights
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 from lossary.models.arbiter import Architecture, forward, loss_gradients, record
 from lossary.models.update_laws import UpdateLaw, learning_rate, reference_update
@@ -28,7 +28,7 @@ def metric_difference(subject: Subject) -> str | None:
         outputs = subject.forward(subject.probes.plain, subject.probes.feed)[0]
         given = {"mlm": outputs.get("mlm_all", outputs["mlm"]), "sop": outputs["sop"]}
         measured = subject.session.ask("measure", outputs=given, feed=subject.probes.feed.arrays())
-    except NotObservable:
+    except NotCompared:
         return "loss"
     reference = _losses(subject)
     differs = any(
@@ -52,7 +52,7 @@ def first_difference(subject: Subject) -> str | None:
         try:
             if any(not np.max(np.abs(np.asarray(a, np.float64) - b), initial=0.0) <= _FIXED for a, b in pairs):
                 return stage
-        except NotObservable:
+        except NotCompared:
             return stage
     return None
 

@@ -219,7 +219,7 @@ def score(case: Case, fault: Fault, found: Diagnosis, *, wall_s: float, import_s
         deviating=sorted(
             {outcome.stage for outcome in found.outcomes if outcome.verdict in ("confirmed", "stage only")}
         ),
-        failed=sorted({outcome.needs for outcome in found.of("not observable") if " raised " in outcome.needs}),
+        failed=sorted({outcome.needs for outcome in found.of("not compared") if " raised " in outcome.needs}),
         cost_s=found.cost_s + import_s,
         wall_s=wall_s,
     )

@@ -133,7 +133,7 @@ def _healthy(workshop: Workshop, number: int, import_s: float) -> dict[str, Any]
         "deviating": sorted(
             {outcome.stage for outcome in found.outcomes if outcome.verdict in ("confirmed", "stage only")}
         ),
-        "not_observable": sorted({f"{o.check}: {o.needs}" for o in found.of("not observable")}),
+        "not_compared": sorted({f"{o.check}: {o.needs}" for o in found.of("not compared")}),
         "cost_s": found.cost_s + import_s,
         "wall_s": wall_s,
         "baselines": seen,

@@ -54,7 +54,8 @@ def diagnose(
 ) -> None:
     """Find why a side is worse: every stage is compared, causes are named once an experiment has confirmed them.
 
-    Exit code 1 if a cause is found or a stage differs without a known cause, 0 if everything compared is equal.
+    Exit code 1 if a cause is found, a stage differs without a known cause, or nothing could be compared; 0 if all that
+    was compared is equal.
     """
     import os
     from functools import partial
@@ -116,7 +117,7 @@ def _diagnose_loop(
 
 
 def _echo(found: "Diagnosis", format: str) -> None:
-    """Prints a diagnosis; exit code 1 if it found something."""
+    """Prints a diagnosis; exit code 1 if it found something, or compared nothing."""
     import sys
 
     from lossary.reports.diagnosis import FORMATS, diagnosis_text
@@ -125,5 +126,5 @@ def _echo(found: "Diagnosis", format: str) -> None:
         typer.echo(diagnosis_text(found, style=format, colour=True), nl=False)
     else:
         typer.echo(FORMATS[format](found), nl=False)
-    if found.causes or found.open:
+    if found.causes or found.open or not (found.of("ruled out") or found.gaps):
         raise typer.Exit(1)

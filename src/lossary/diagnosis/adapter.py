@@ -5,7 +5,7 @@
         return MyTrainer(setup.shape, setup.tokenizer)      # forward, measure, gradients, …
 
 `lossary diagnose my_adapter.py` loads it in a process of its own. Every method is optional: what is missing is not
-observable, and the diagnosis says which method would show it. Arrays are NumPy, weights and gradients dicts by
+compared, and the diagnosis says which method it takes. Arrays are NumPy, weights and gradients dicts by
 canonical name (`lossary.models.parameters`).
 """
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lossary.diagnosis.checks import CHECKS
 from lossary.diagnosis.documents import sample_documents
-from lossary.diagnosis.engine import Check, Progress, chosen, examine
+from lossary.diagnosis.engine import Check, Progress, chosen, examine, not_compared
 from lossary.diagnosis.experiments import EXPERIMENTS, Experiment, Pair
 from lossary.diagnosis.model import Diagnosis, Gap
-from lossary.diagnosis.session import Launch, NotObservable, Session, launch_process
+from lossary.diagnosis.session import Launch, NotCompared, Session, launch_process
 from lossary.diagnosis.sides import REFERENCE, Side, resolve
 from lossary.diagnosis.subject import Probes, Subject, as_declared
 from lossary.errors import UsageError
@@ -65,6 +65,12 @@ def diagnose(
     with ExitStack() as stack:
         subjects = [_subject(stack, side, folder, documents, launch) for side in sides if side.spec is not None]
         outcomes = [outcome for subject in subjects for outcome in examine(subject, checks, progress=progress)]
+        outcomes += [
+            not_compared(check.name, check.stage, subject.label, "not asked for (--check, --without)")
+            for subject in subjects
+            for check in CHECKS
+            if check not in checks
+        ]
         pair = Pair(
             study=study,
             folder=folder,
@@ -123,8 +129,8 @@ def _gaps(pair: Pair, experiments: Sequence[Experiment], progress: Progress) -> 
         progress(f"both: {experiment.name}")
         try:
             yield from experiment.run(pair)
-        except NotObservable as reason:
-            yield Gap(title=experiment.title, text=(f"not observable: {reason}",))
+        except NotCompared as reason:
+            yield Gap(title=experiment.title, text=(f"not compared: {reason}",))
 
 
 def _command(request: Request, folder: StudyFolder) -> str:

@@ -4,19 +4,19 @@
         outcomes = examine(subject, CHECKS)
 
 What one check cannot show stops no other. A check that fails with an error of lossary's own data is an error; one whose
-side raises or lacks a method is `not observable`.
+side raises or lacks a method is `not compared`.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.model import Cause, Outcome, Stage
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 
-__all__ = ["Check", "Told", "conclude", "examine", "not_observable"]
+__all__ = ["Check", "Told", "concluded", "examine", "not_compared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Told:
     measured: str
     datasets: tuple[str, ...] = ()
     remains: str = ""
+    skipped: Mapping[str, str] = field(default_factory=dict)  # parts that were not compared, and why
 
 
 Progress = Callable[[str], None]
@@ -54,7 +55,7 @@ def examine(subject: Subject, checks: Sequence[Check], *, progress: Progress = l
         outcomes += [replace(outcome, cost_s=cost / len(found)) for outcome in found]
         if any(outcome.verdict in ("confirmed", "stage only") for outcome in found):
             subject.known.setdefault("deviating", []).append(check.name)
-        elif all(outcome.verdict == "ruled out" for outcome in found):
+        elif all(outcome.verdict == "ruled out" for outcome in found if not outcome.part):
             subject.known.setdefault("ruled out", []).append(check.name)
     return _told_apart(outcomes)
 
@@ -98,19 +99,27 @@ def _run(check: Check, subject: Subject) -> list[Outcome]:
     try:
         subject.session.need(*check.needs)
         told = check.run(subject)
-    except NotObservable as reason:
-        return [not_observable(check.name, check.stage, subject.label, str(reason))]
-    return [
-        conclude(check.name, check.stage, subject.label, one) for one in (told if isinstance(told, list) else [told])
-    ]
+    except NotCompared as reason:
+        return [not_compared(check.name, check.stage, subject.label, str(reason))]
+    return concluded(check.name, check.stage, subject.label, told)
 
 
-def not_observable(check: str, stage: Stage, side: str, needs: str) -> Outcome:
-    """The outcome of a check that cannot look without what it `needs`."""
-    return Outcome(check=check, stage=stage, side=side, verdict="not observable", measured="not compared", needs=needs)
+def not_compared(check: str, stage: Stage, side: str, needs: str, *, part: str = "") -> Outcome:
+    """The outcome of a check, or of a part of one, that cannot look without what it `needs`."""
+    return Outcome(
+        check=check, part=part, stage=stage, side=side, verdict="not compared", measured="not compared", needs=needs
+    )
 
 
-def conclude(check: str, stage: Stage, side: str, told: Told) -> Outcome:
+def concluded(check: str, stage: Stage, side: str, told: Told | list[Told]) -> list[Outcome]:
+    """All outcomes of a check: those of what it compared, and of each part that it could not."""
+    each = told if isinstance(told, list) else [told]
+    found = [_conclude(check, stage, side, one) for one in each]
+    skipped = {part: why for one in each for part, why in one.skipped.items()}
+    return found + [not_compared(check, stage, side, why, part=part) for part, why in skipped.items()]
+
+
+def _conclude(check: str, stage: Stage, side: str, told: Told) -> Outcome:
     """The outcome of a check from what it fitted."""
     fit = told.fit
     common = {

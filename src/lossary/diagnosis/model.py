@@ -2,7 +2,8 @@
 
 A verdict is one of four. `confirmed`: a named fault, put into the reference, makes it do what the side does, within
 measured noise. `stage only`: the side differs there, and nothing in the library reproduces it. `ruled out`: compared,
-and equal within noise. `not observable`: the side cannot show it, and `needs` says what would.
+and equal within noise. `not compared`: nothing is said of it, and `needs` is what
+it takes to compare it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from lossary.diagnosis.fit import Candidate
 
 __all__ = ["STAGES", "Cause", "Diagnosis", "Gap", "Outcome", "Stage", "Verdict", "cause_sentence"]
 
-Verdict = Literal["confirmed", "stage only", "ruled out", "not observable"]
+Verdict = Literal["confirmed", "stage only", "ruled out", "not compared"]
 Stage = Literal[
     "settings",
     "tokenizer",
@@ -61,6 +62,7 @@ class Outcome:
     check: str
     stage: Stage
     side: str
+    part: str = ""  # of the check, where that part alone was not compared
     verdict: Verdict
     measured: str  # what was compared, and how far apart it is
     how: str = ""  # how the tolerance was measured
@@ -68,9 +70,14 @@ class Outcome:
     tried: tuple[Candidate, ...] = ()  # hypotheses put into the reference, best first
     ties: tuple[str, ...] = ()  # causes that this evidence does not tell from the leading one
     remains: str = ""  # what the causes do not explain
-    needs: str = ""  # what would make it observable
+    needs: str = ""  # what it takes to compare it
     cost_s: float = 0.0  # CPU seconds of the side and of the reference
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The check, and the part of it that this is about."""
+        return f"{self.check} ({self.part})" if self.part else self.check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +117,11 @@ class Diagnosis:
     def open(self) -> tuple[Outcome, ...]:
         """Outcomes that say where something differs, but not why."""
         return tuple(outcome for outcome in self.outcomes if outcome.verdict == "stage only" or outcome.remains)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was not compared: checks, and parts of others as `check (part)`."""
+        return tuple(dict.fromkeys(outcome.title for outcome in self.of("not compared")))
 
     def of(self, verdict: Verdict) -> tuple[Outcome, ...]:
         """The outcomes with one verdict."""

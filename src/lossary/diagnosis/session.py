@@ -23,14 +23,14 @@ from lossary.errors import DataError, UsageError
 from lossary.files import digest_bytes, digest_json
 from lossary.version import __version__
 
-__all__ = ["Channel", "Launch", "NotObservable", "Session", "SideFailed", "SideSpec", "launch_process"]
+__all__ = ["Channel", "Launch", "NotCompared", "Session", "SideFailed", "SideSpec", "launch_process"]
 
 
-class NotObservable(Exception):
+class NotCompared(Exception):
     """The side cannot show something; the message says what would make it so."""
 
 
-class SideFailed(NotObservable):
+class SideFailed(NotCompared):
     """The side's own code raised an error when asked."""
 
 
@@ -133,15 +133,15 @@ class Session:
         return all(method in self.description["capabilities"] for method in methods)
 
     def need(self, *methods: str) -> None:
-        """Raises NotObservable naming the methods that the side lacks."""
+        """Raises NotCompared naming the methods that the side lacks."""
         missing = [method for method in methods if not self.can(method)]
         if missing:
-            raise NotObservable(f"the adapter has no {', '.join(f'`{method}`' for method in missing)}")
+            raise NotCompared(f"the adapter has no {', '.join(f'`{method}`' for method in missing)}")
 
     def ask(self, operation: str, *, attempt: int = 0, **arguments: Any) -> Any:
         """The side's answer; `attempt` tells equal questions apart that are asked more than once on purpose.
 
-        Raises SideFailed with what its code raised, NotObservable if what it returned is no data.
+        Raises SideFailed with what its code raised, NotCompared if what it returned is no data.
         """
         question = traces.store(self._folder / "questions", arguments)
         name = digest_json([self._key, operation, question.stem, attempt]).removeprefix("blake2b:")[:24]

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
@@ -22,22 +22,30 @@ from lossary.reports.text import plain
 
 __all__ = [
     "FORMATS",
+    "SCHEMA",
     "diagnosis_markdown",
     "diagnosis_text",
     "diagnosis_value",
     "headline",
     "read_diagnosis_markdown",
+    "ruled_out",
     "write_diagnosis",
 ]
 
+SCHEMA = 2  # of the JSON
 _DIGEST = "markdown_digest"
 
 _MOST_TRIED = 3
-_MARKS = {"confirmed": "bold red", "stage only": "bold yellow", "ruled out": "green", "not observable": "dim"}
+_MARKS = {"confirmed": "bold red", "stage only": "bold yellow", "ruled out": "green", "not compared": "dim"}
 
 
 def headline(found: Diagnosis) -> str:
-    """One sentence: what was found, or that nothing was."""
+    """What was found, or that nothing was, and of what nothing is said since it was not compared."""
+    unseen = f" Not compared: {', '.join(found.left_out)}." if found.left_out else ""
+    return _found(found) + unseen
+
+
+def _found(found: Diagnosis) -> str:
     if found.causes:
         named = "; ".join(f"{cause.side}: {cause_sentence(cause.says, cause.ties)}" for cause in found.causes)
         more = " More remains that is not explained." if found.open else ""
@@ -46,7 +54,9 @@ def headline(found: Diagnosis) -> str:
         where = ", ".join(dict.fromkeys(f"{outcome.side} in {outcome.stage}" for outcome in found.open))
         return f"Something differs, and no known cause reproduces it: {where}."
     compared = len(found.of("ruled out"))
-    return f"Nothing differs beyond noise in the {compared} comparisons that could be made."
+    if not compared:
+        return "Nothing was compared by the checks."
+    return f"No difference beyond noise in {compared} comparison{'s' if compared > 1 else ''}."
 
 
 def _times(value: float) -> str:
@@ -104,7 +114,7 @@ def diagnosis_text(found: Diagnosis, *, style: str = "full", width: int = 100, c
         _print_gap(gap, console)
     console.print(
         f"{len(found.causes)} confirmed, {len(found.of('stage only'))} stage only, "
-        f"{len(found.of('ruled out'))} ruled out, {len(found.of('not observable'))} not observable · "
+        f"{len(found.of('ruled out'))} ruled out, {len(found.of('not compared'))} not compared · "
         f"{found.cost_s:.0f} s of CPU",
         style="bold",
     )
@@ -131,16 +141,27 @@ def _print_outcome(found: Diagnosis, outcome: Outcome, console: Console, *, deta
 
 def _print_rest(found: Diagnosis, console: Console) -> None:
     for side in dict.fromkeys(outcome.side for outcome in found.outcomes):
-        equal = [o.check for o in found.of("ruled out") if o.side == side]
+        equal = ruled_out(side, [asdict(o) for o in found.outcomes])
         if equal:
-            console.print(f"[green]ruled out[/] {escape(plain(side))}: {escape(', '.join(dict.fromkeys(equal)))}")
+            console.print(f"[green]ruled out[/] {escape(plain(side))}: {escape(plain(', '.join(equal)))}")
     reasons: dict[tuple[str, str], list[str]] = {}
-    for outcome in found.of("not observable"):
-        reasons.setdefault((outcome.side, outcome.needs), []).append(outcome.check)
+    for outcome in found.of("not compared"):
+        reasons.setdefault((outcome.side, outcome.needs), []).append(outcome.title)
     for (side, needs), checks in reasons.items():
         console.print(
-            f"[dim]not observable[/] {escape(plain(side))}: {escape(', '.join(checks))}: {escape(plain(needs))}"
+            f"[dim]not compared[/] {escape(plain(side))}: {escape(plain(', '.join(checks)))}: {escape(plain(needs))}"
         )
+
+
+def ruled_out(side: str, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The checks in which a side is equal, each with the parts of it that were not compared."""
+    mine = [outcome for outcome in outcomes if outcome["side"] == side]
+    parts: dict[str, list[str]] = {}
+    for outcome in mine:
+        if outcome["part"]:
+            parts.setdefault(outcome["check"], []).append(outcome["part"])
+    equal = dict.fromkeys(outcome["check"] for outcome in mine if outcome["verdict"] == "ruled out")
+    return [f"{name} (but for {', '.join(parts[name])})" if name in parts else name for name in equal]
 
 
 def _print_gap(gap: Gap, console: Console) -> None:
@@ -163,10 +184,10 @@ def _cell(value: Any) -> str:
 
 
 def diagnosis_value(found: Diagnosis) -> dict[str, Any]:
-    """The diagnosis as JSON: schema 1."""
+    """The diagnosis as JSON: schema 2."""
     outcomes = [{**asdict(outcome), "replay": _replay(found, outcome)} for outcome in found.outcomes]
     value = {
-        "schema": 1,
+        "schema": SCHEMA,
         "study": found.study,
         "sides": list(found.sides),
         "headline": headline(found),
@@ -211,7 +232,7 @@ def diagnosis_markdown(found: Diagnosis) -> str:
         lines += [f"  - {label}: {_quoted(label, text)}" for label, text in _lines(found, outcome)]
     lines += ["", "| side | check | verdict | measured |", "|---|---|---|---|"]
     for outcome in found.outcomes:
-        cells = [outcome.side, outcome.check, outcome.verdict, outcome.needs or outcome.measured]
+        cells = [outcome.side, outcome.title, outcome.verdict, outcome.needs or outcome.measured]
         lines.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")
     for gap in found.gaps:
         lines += ["", f"### {escape_markdown(gap.title)}", "", *(escape_markdown(text) + "  " for text in gap.text)]

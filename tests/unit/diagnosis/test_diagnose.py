@@ -39,11 +39,12 @@ def diagnosed(prepared: tuple[Study, StudyFolder], folder: Path, text: str, *opt
 
 def test_a_healthy_side_is_equal_in_all_that_it_shows(prepared: Any, tmp_path: Path) -> None:
     code, found = diagnosed(prepared, tmp_path, HELD)
-    verdicts = {outcome["check"]: outcome["verdict"] for outcome in found["outcomes"]}
+    verdicts = {outcome["check"]: outcome["verdict"] for outcome in found["outcomes"] if not outcome["part"]}
     assert code == 0, found["headline"]
     shown = {"schedule", "weights", "examples", "dropout", "forward"}
     assert {name for name, verdict in verdicts.items() if verdict == "ruled out"} == shown
     needs = {outcome["check"]: outcome["needs"] for outcome in found["outcomes"] if outcome["needs"]}
+    assert "update" in found["headline"].split("Not compared: ")[1]
     assert "`update`" in needs["update"]
     assert found["causes"] == []
 
@@ -68,6 +69,15 @@ def test_a_check_that_is_switched_off_loses_its_faults(prepared: Any, tmp_path: 
     code, found = diagnosed(prepared, tmp_path, FLIPPED, "--without", "examples")
     assert code == 0
     assert found["causes"] == []
+    left_out = {outcome["check"]: outcome["needs"] for outcome in found["outcomes"]}
+    assert left_out["examples"] == "not asked for (--check, --without)"
+    assert "examples" in found["headline"].split("Not compared: ")[1]
+
+
+def test_a_side_that_shows_nothing_is_not_called_equal(prepared: Any, tmp_path: Path) -> None:
+    code, found = diagnosed(prepared, tmp_path, "def side(setup):\n    return object()\n")
+    assert code == 1
+    assert found["headline"].startswith("Nothing was compared")
 
 
 def test_what_a_side_raises_is_told_and_the_rest_goes_on(prepared: Any, tmp_path: Path) -> None:

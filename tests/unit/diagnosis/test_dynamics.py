@@ -11,9 +11,9 @@ from tests.unit.diagnosis.makers import corpus
 
 from lossary.diagnosis.adapter import Setup
 from lossary.diagnosis.checks.dynamics import DYNAMICS
-from lossary.diagnosis.engine import Told, conclude
+from lossary.diagnosis.engine import Told, concluded
 from lossary.diagnosis.feeds.reference import reference_stream
-from lossary.diagnosis.session import NotObservable, Session, SideSpec
+from lossary.diagnosis.session import NotCompared, Session, SideSpec
 from lossary.diagnosis.subject import Probes, Subject
 from lossary.models.parameters import initial_parameters
 
@@ -82,7 +82,7 @@ def outcome(setup: Setup, losses: Losses, *, follows: bool = True, known: dict[s
         probes=Probes(setup=setup),
         known=known or {},
     )
-    return conclude(DYNAMICS.name, DYNAMICS.stage, subject.label, DYNAMICS.run(subject))
+    return concluded(DYNAMICS.name, DYNAMICS.stage, subject.label, DYNAMICS.run(subject))[0]
 
 
 def test_a_falling_loss_is_ruled_out(feed_setup: Setup) -> None:
@@ -130,17 +130,17 @@ def test_a_loss_that_is_no_number_rises(feed_setup: Setup) -> None:
 
 
 def test_a_side_that_keeps_its_rate_cannot_show_it(feed_setup: Setup) -> None:
-    with pytest.raises(NotObservable, match="do not follow"):
+    with pytest.raises(NotCompared, match="do not follow"):
         outcome(feed_setup, lambda _, steps: rising(steps), follows=False)
 
 
 def test_a_side_that_tells_no_loss_cannot_show_it(feed_setup: Setup) -> None:
-    with pytest.raises(NotObservable, match="tells no loss"):
+    with pytest.raises(NotCompared, match="tells no loss"):
         outcome(feed_setup, lambda _, steps: np.full(steps, np.inf))
 
 
 def test_parts_that_differ_come_first(feed_setup: Setup) -> None:
-    with pytest.raises(NotObservable, match="mend those first"):
+    with pytest.raises(NotCompared, match="mend those first"):
         outcome(feed_setup, lambda _, steps: falling(steps), known={"deviating": ["update"]})
 
 

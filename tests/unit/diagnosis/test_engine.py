@@ -11,8 +11,9 @@ import pytest
 from lossary.diagnosis.engine import Check, Told, examine
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.model import Diagnosis
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
-from lossary.reports.diagnosis import diagnosis_text
+from lossary.reports.diagnosis import diagnosis_markdown, diagnosis_text, diagnosis_value, headline
 
 
 def candidate(name: str, residual: float) -> Candidate:
@@ -84,3 +85,44 @@ def test_of_two_ties_the_stronger_evidence_leads() -> None:
     assert [(cause.name, cause.ties) for cause in found.causes] == [
         ("labels-flipped", ("labels-independent-of-order",))
     ]
+
+
+def test_what_is_not_compared_is_neither_equal_nor_ruled_out() -> None:
+    fit = Fit(distance=0.2, tried=(), how="made up")
+    told = Told(fit=fit, measured="equal", skipped={"order of epochs": "one epoch is too short"})
+    stream = Check(name="stream", stage="stream", about="", needs=(), run=lambda _: told)
+
+    def lacks(_: Subject) -> Told:
+        raise NotCompared("the adapter has no `measure`")
+
+    found = diagnosed(stream, Check(name="loss", stage="loss", about="", needs=(), run=lacks))
+    assert headline(found) == (
+        "No difference beyond noise in 1 comparison. Not compared: stream (order of epochs), loss."
+    )
+    text = " ".join(diagnosis_text(found, width=300).split())
+    assert "ruled out side: stream (but for order of epochs) " in text
+    assert "not compared side: stream (order of epochs): one epoch is too short" in text
+    assert "loss" not in text.split("ruled out", 1)[1].split("not compared")[0]
+    outcomes = {(one["check"], one["part"]): one["verdict"] for one in diagnosis_value(found)["outcomes"]}
+    assert outcomes == {
+        ("stream", ""): "ruled out",
+        ("stream", "order of epochs"): "not compared",
+        ("loss", ""): "not compared",
+    }
+    assert "| side | stream (order of epochs) | not compared | one epoch is too short |" in diagnosis_markdown(found)
+
+
+def test_a_cause_does_not_hide_what_was_not_compared() -> None:
+    def lacks(_: Subject) -> Told:
+        raise NotCompared("the adapter has no `measure`")
+
+    found = diagnosed(check("examples", FLIPPED), Check(name="loss", stage="loss", about="", needs=(), run=lacks))
+    assert headline(found) == "side: labels-flipped says so. Not compared: loss."
+
+
+def test_where_nothing_was_compared_nothing_is_called_equal() -> None:
+    def lacks(_: Subject) -> Told:
+        raise NotCompared("the adapter has no `measure`")
+
+    found = diagnosed(Check(name="loss", stage="loss", about="", needs=(), run=lacks))
+    assert headline(found) == "Nothing was compared by the checks. Not compared: loss."

@@ -8,7 +8,7 @@ import pytest
 
 from lossary.diagnosis import traces
 from lossary.diagnosis.adapter import FeedError, Setup, as_feed
-from lossary.diagnosis.session import NotObservable, Session, SideFailed, SideSpec
+from lossary.diagnosis.session import NotCompared, Session, SideFailed, SideSpec
 from lossary.errors import DataError, UsageError, WorkerError
 from lossary.models.shapes import AlbertShape
 from lossary.study import Recipe
@@ -68,7 +68,7 @@ def test_a_side_tells_what_it_can(side: Session) -> None:
     assert side.description["name"] == "made up"
     assert side.description["declared"] == {"dropout": 0.1}
     assert side.can("encode", "forward")
-    with pytest.raises(NotObservable, match="`gradients`, `checkpoint`"):
+    with pytest.raises(NotCompared, match="`gradients`, `checkpoint`"):
         side.need("encode", "gradients", "checkpoint")
 
 

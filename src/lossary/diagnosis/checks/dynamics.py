@@ -23,7 +23,7 @@ from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.reference import reference_stream
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.course import Course, course_of, late_gap
-from lossary.diagnosis.session import NotObservable, Session, SideSpec
+from lossary.diagnosis.session import NotCompared, Session, SideSpec
 from lossary.diagnosis.subject import Subject
 from lossary.models.parameters import initial_parameters
 
@@ -36,10 +36,10 @@ _HOW = "noise of a mean over steps, from the differences of consecutive ones, at
 
 def _run(subject: Subject) -> Told:
     if subject.probes.is_large:
-        raise NotObservable("so many steps of a model of this size are dear; runs show their course (RUN as a side)")
+        raise NotCompared("so many steps of a model of this size are dear; runs show their course (RUN as a side)")
     wrong = [name for name in subject.known.get("deviating", []) if name not in _ELSEWHERE]
     if wrong:
-        raise NotObservable(f"steps are made of parts that differ: {', '.join(wrong)}; mend those first")
+        raise NotCompared(f"steps are made of parts that differ: {', '.join(wrong)}; mend those first")
     steps = min(subject.setup.recipe.steps, max(_FEWEST, min(_MOST, 4 * subject.setup.recipe.optimizer.warmup)))
     feeds = _feeds(subject, steps)
     spec = _reference(subject)
@@ -100,7 +100,7 @@ def _feeds(subject: Subject, steps: int) -> list[Feed]:
 def _losses(session: Session, subject: Subject, feeds: list[Feed]) -> NDArray[np.float64]:
     losses = session.ask("course", **_steps(subject, feeds))
     if any(loss is None for loss in losses):
-        raise NotObservable("`train_step` tells no loss: return {'loss': …}")
+        raise NotCompared("`train_step` tells no loss: return {'loss': …}")
     return _numbers(losses)
 
 
@@ -146,7 +146,7 @@ def _with_less(subject: Subject, feeds: list[Feed], part: float) -> NDArray[np.f
                 np.asarray(one.ask("learning_rates", start=0, stop=len(feeds))) for one in (subject.session, session)
             )
             if not np.allclose(less, part * whole, rtol=1e-3):
-                raise NotObservable(
+                raise NotCompared(
                     "the side's rates do not follow the setup's recipe, so that no lower one can be tried"
                 )
         return _losses(session, subject, feeds)

@@ -8,7 +8,7 @@ from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.corpus import texts_of
 from lossary.diagnosis.feeds.explain import explain_examples
 from lossary.diagnosis.feeds.outcome import FeedFit
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 
 __all__ = ["EXAMPLES", "encoded", "feed_told"]
@@ -22,7 +22,7 @@ def encoded(subject: Subject) -> list[list[int]] | None:
         return None
     try:
         answer = subject.session.ask("encode", texts=texts_of(subject.documents))
-    except NotObservable:
+    except NotCompared:
         return None
     return [ids.tolist() for ids in np.split(answer["ids"], np.cumsum(answer["counts"])[:-1])]
 
@@ -30,7 +30,9 @@ def encoded(subject: Subject) -> list[list[int]] | None:
 def feed_told(fit: FeedFit, subject: Subject, what: str) -> Told:
     """The words for a fit of a feed."""
     if fit.equal:
-        return Told(fit=fit, measured=f"{what}: no fact is beyond what healthy makers of examples do")
+        return Told(
+            fit=fit, measured=f"{what}: no fact is beyond what healthy makers of examples do", skipped=fit.skipped
+        )
     worst = fit.deviations[:_MOST_FACTS]
     facts = "; ".join(found.says for found in worst)
     more = len(fit.deviations) - len(worst)
@@ -38,6 +40,7 @@ def feed_told(fit: FeedFit, subject: Subject, what: str) -> Told:
         fit=fit,
         measured=f"{what}: {facts}" + (f"; and {more} more facts" if more > 0 else ""),
         datasets=_datasets(fit, subject),
+        skipped=fit.skipped,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.laws.architecture import Observation, identify_architecture, stage_distances
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 from lossary.models.arbiter import Architecture
 from lossary.models.parameters import Parameters
@@ -20,7 +20,7 @@ _WAYS, _WAYS_LARGE = 8, 4
 
 def _run(subject: Subject) -> Told:
     if subject.known.get("random"):
-        raise NotObservable("evaluation passes differ at random; mend that first (see the check `dropout`)")
+        raise NotCompared("evaluation passes differ at random; mend that first (see the check `dropout`)")
     probes = [subject.probes.plain]
     if not subject.probes.is_large:
         probes.append(subject.probes.low_variance)
@@ -33,8 +33,13 @@ def _run(subject: Subject) -> Told:
         if fit.architecture is not None and fit.confirmed:
             subject.known["architecture"] = fit.architecture
             subject.known["forward deviates"] = False
+    heads = {
+        name: f"`forward` returns no `{name}`" for name in ("mlm", "sop") if getattr(observations[0], name) is None
+    }
     where = "" if fit.equal else _stages(subject, observations, declared, ways)
-    return Told(fit=fit, measured=f"logits differ from float64 by {_times(fit.distance)} the tolerance{where}")
+    return Told(
+        fit=fit, measured=f"logits differ from float64 by {_times(fit.distance)} the tolerance{where}", skipped=heads
+    )
 
 
 def _times(distance: float) -> str:

@@ -11,7 +11,7 @@ from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.fit import Fit
 from lossary.diagnosis.laws.gradients import GradientObservation, identify_gradients, micro_gradients
 from lossary.diagnosis.laws.reported import ReportedObservation, identify_reported_loss
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 from lossary.models.arbiter import Arithmetic, forward
 
@@ -35,13 +35,13 @@ def _steps(feed: Feed) -> list[list[Feed]]:
 
 
 def _require_forward(subject: Subject) -> None:
-    """NotObservable where what a step computes follows from passes that are random, or wrong."""
+    """NotCompared where what a step computes follows from passes that are random, or wrong."""
     if subject.known.get("drops"):
-        raise NotObservable("training passes drop at random; diagnose the same code with its dropout at 0")
+        raise NotCompared("training passes drop at random; diagnose the same code with its dropout at 0")
     if subject.known.get("random"):
-        raise NotObservable("evaluation passes differ at random; mend that first (see the check `dropout`)")
+        raise NotCompared("evaluation passes differ at random; mend that first (see the check `dropout`)")
     if subject.known.get("forward deviates"):
-        raise NotObservable("logits differ without a known cause; what follows from them cannot be judged")
+        raise NotCompared("logits differ without a known cause; what follows from them cannot be judged")
 
 
 def _run_gradients(subject: Subject) -> Told:
@@ -49,6 +49,14 @@ def _run_gradients(subject: Subject) -> Told:
     steps = _steps(subject.probes.feed)
     if subject.probes.is_large or not subject.session.description["accumulates"]:
         steps = steps[:1]
+    large = "the model is large: one micro batch is what a probe may cost"
+    several = (
+        {}
+        if len(steps) > 1
+        else {
+            "several micro batches": large if subject.probes.is_large else "the adapter says that it never accumulates"
+        }
+    )
     weights = subject.probes.plain
     asked = [
         subject.session.ask("gradients", weights=weights, micro_batches=[part.arrays() for part in parts])
@@ -64,6 +72,7 @@ def _run_gradients(subject: Subject) -> Told:
         fit=fit,
         measured=f"gradients of steps of {', '.join(str(len(parts)) for parts in steps)} micro batches differ from the "
         f"reference's by {fit.distance:,.3g} × the tolerance",
+        skipped=several,
     )
 
 
@@ -90,7 +99,7 @@ def _identified(
             for parts, gradients in zip(steps, asked, strict=True)
         ]
     except ValueError as error:
-        raise NotObservable(f"the gradient of the side's loss is not known: {error}") from None
+        raise NotCompared(f"the gradient of the side's loss is not known: {error}") from None
     return identify_gradients(observations)
 
 

@@ -6,6 +6,7 @@ from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.fit import Fit
 from lossary.diagnosis.laws.losses import (
+    MEASURES,
     MeasureObservation,
     identify_measures,
     laws_of,
@@ -13,6 +14,7 @@ from lossary.diagnosis.laws.losses import (
     measure_outputs,
     weights_of,
 )
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 
 __all__ = ["LOSS"]
@@ -25,16 +27,20 @@ def _run(subject: Subject) -> list[Told]:
     observations = [_observed(subject, feed, number) for number, feed in enumerate(feeds)]
     fits = identify_measures(observations, precision=subject.precision)  # type: ignore[arg-type]
     subject.known["losses"] = laws_of(observations, precision=subject.precision)  # type: ignore[arg-type]
+    if not fits:
+        raise NotCompared(f"`measure` returns none of {', '.join(MEASURES)}")
+    skipped = {number: "`measure` does not return it" for number in MEASURES if number not in fits}
     if "loss" in fits:
         subject.known["loss weights"] = weights_of(fits["loss"])
     differing = {number: fit for number, fit in fits.items() if not fit.equal}
     if differing:
-        return [_told(numbers) for numbers in _alike(differing)]
+        return [_told(numbers, skipped) for numbers in _alike(differing)]
     worst = max(fits.values(), key=lambda fit: fit.distance)
     return [
         Told(
             fit=worst,
             measured=f"{', '.join(fits)} of {len(feeds)} made-up outputs: all are the reference's, to rounding",
+            skipped=skipped,
         )
     ]
 
@@ -56,13 +62,14 @@ def _alike(fits: dict[str, Fit]) -> list[dict[str, Fit]]:
     return list(groups.values())
 
 
-def _told(fits: dict[str, Fit]) -> Told:
+def _told(fits: dict[str, Fit], skipped: dict[str, str]) -> Told:
     worst = max(fits.values(), key=lambda fit: fit.distance)
     differ, by = ("differ", "up to ") if len(fits) > 1 else ("differs", "")
     return Told(
         fit=worst,
         measured=f"{', '.join(fits)} of {_OBSERVATIONS} made-up outputs {differ} from the reference's by {by}"
         f"{worst.distance:,.3g} × the tolerance",
+        skipped=skipped,
     )
 
 

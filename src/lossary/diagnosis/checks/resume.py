@@ -5,7 +5,7 @@ from lossary.diagnosis.laws.resume import identify_resume
 from lossary.diagnosis.laws.update_evidence import UpdateObservation
 from lossary.diagnosis.laws.update_probe import probe_gradients, probe_weights
 from lossary.diagnosis.laws.update_space import LawSettings
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 from lossary.models.update_laws import UpdateLaw, learning_rate
 
@@ -16,10 +16,10 @@ _STEPS, _AT = 6, 3  # the third update has a large gradient, whose moments show 
 
 def _run(subject: Subject) -> Told:
     if subject.probes.is_large:
-        raise NotObservable("the model is too large for this fit; a law shows at a small size, too (--like)")
+        raise NotCompared("the model is too large for this fit; a law shows at a small size, too (--like)")
     wrong = [name for name in ("schedule", "weights", "update") if name in subject.known.get("deviating", [])]
     if wrong:
-        raise NotObservable(f"updates differ without a resume: {', '.join(wrong)}; mend that first")
+        raise NotCompared(f"updates differ without a resume: {', '.join(wrong)}; mend that first")
     optimizer, steps, first = subject.setup.recipe.optimizer, subject.setup.recipe.steps, subject.first_update
     weights = probe_weights(subject.probes.plain, seed=subject.setup.seed)
     bound = optimizer.clip_norm or 1.0

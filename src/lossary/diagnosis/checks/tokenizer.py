@@ -4,7 +4,7 @@ from lossary.diagnosis.checks.examples import encoded
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.corpus import texts_of
 from lossary.diagnosis.feeds.tokens import TokenFit, compare_tokens
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 
 __all__ = ["TOKENIZER"]
@@ -13,7 +13,7 @@ __all__ = ["TOKENIZER"]
 def _run(subject: Subject) -> Told:
     ids = encoded(subject)
     if ids is None:
-        raise NotObservable("`encode` raised an error")
+        raise NotCompared("`encode` raised an error")
     return _told(compare_tokens(ids, texts_of(subject.documents), subject.tokenizer))
 
 

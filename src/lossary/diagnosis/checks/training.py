@@ -10,7 +10,7 @@ from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.fit import Fit
 from lossary.diagnosis.laws.replay import TrainingObservation, identify_training
 from lossary.diagnosis.laws.update_space import LawSettings
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 from lossary.models.arbiter import Arithmetic, loss_gradients, record
 from lossary.models.update_laws import UpdateLaw, learning_rate
@@ -74,12 +74,12 @@ def _run(subject: Subject) -> Told:
 def _require_parts(subject: Subject) -> None:
     """Whole steps are judged where their parts are right: else every one of them would differ for a known reason."""
     if subject.probes.is_large:
-        raise NotObservable("the model is too large for this fit; a loop shows at a small size, too (--like)")
+        raise NotCompared("the model is too large for this fit; a loop shows at a small size, too (--like)")
     if subject.known.get("drops"):
-        raise NotObservable("training passes drop at random; diagnose the same code with its dropout at 0")
+        raise NotCompared("training passes drop at random; diagnose the same code with its dropout at 0")
     wrong = [name for name in subject.known.get("deviating", []) if name in _PARTS]
     if wrong:
-        raise NotObservable(f"steps are made of parts that differ: {', '.join(wrong)}; mend those first")
+        raise NotCompared(f"steps are made of parts that differ: {', '.join(wrong)}; mend those first")
 
 
 _PARTS = ("schedule", "weights", "dropout", "forward", "loss", "gradients", "update")

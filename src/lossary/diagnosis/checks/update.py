@@ -7,7 +7,7 @@ from lossary.diagnosis.fit import Fit
 from lossary.diagnosis.laws.update_evidence import UpdateObservation
 from lossary.diagnosis.laws.update_probe import probe_gradients, probe_weights
 from lossary.diagnosis.laws.updates import identify_update
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.subject import Subject
 from lossary.models.update_laws import UpdateLaw, learning_rate
 
@@ -18,7 +18,7 @@ _STEPS, _REPLICAS = 5, 2
 
 def _run(subject: Subject) -> Told:
     if subject.probes.is_large:
-        raise NotObservable("the model is too large for this fit; a law shows at a small size, too (--like)")
+        raise NotCompared("the model is too large for this fit; a law shows at a small size, too (--like)")
     recipe, first = subject.setup.recipe, subject.first_update
     weights = probe_weights(subject.probes.plain, seed=subject.setup.seed)
     bound = recipe.optimizer.clip_norm or 1.0

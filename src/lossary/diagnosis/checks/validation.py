@@ -1,5 +1,7 @@
 """What is evaluated on: is it masked, the same at every evaluation, and kept apart from training?"""
 
+from dataclasses import replace
+
 from lossary.diagnosis.checks.examples import encoded, feed_told
 from lossary.diagnosis.engine import Check, Told
 from lossary.diagnosis.feeds.explain import explain_validation
@@ -21,7 +23,11 @@ def _run(subject: Subject) -> Told:
         side_ids=encoded(subject),
     )
     what = f"{len(first):,} examples of two evaluations" + (", and training examples" if apart else "")
-    return feed_told(fit, subject, what)
+    told = feed_told(fit, subject, what)
+    if apart:
+        return told
+    why = "the adapter has no `examples`" if subject.splits else "the adapter does not say that it `splits`"
+    return replace(told, skipped={**told.skipped, "documents that are trained on": why})
 
 
 VALIDATION = Check(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lossary.diagnosis.adapter import Document
 from lossary.diagnosis.model import Gap
-from lossary.diagnosis.session import Launch, NotObservable, launch_process
+from lossary.diagnosis.session import Launch, NotCompared, launch_process
 from lossary.diagnosis.sides import Side
 from lossary.diagnosis.subject import Subject
 from lossary.folder import StudyFolder
@@ -55,7 +55,7 @@ class Pair:
             elif subject is not None and subject.session.can("checkpoint"):
                 try:
                     found[side.label] = subject.session.ask("checkpoint")
-                except NotObservable:
+                except NotCompared:
                     continue  # Trained nothing yet; other experiments do without.
         return found
 

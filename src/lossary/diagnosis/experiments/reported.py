@@ -11,7 +11,7 @@ from lossary.diagnosis.counterfactual import Counterfactual, Printed, rescore, t
 from lossary.diagnosis.experiments.pair import Experiment, Pair
 from lossary.diagnosis.model import Cause, Gap
 from lossary.diagnosis.rescoring import as_computed
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.diagnosis.stored import Scores, read_scores
 from lossary.folder import StudyFolder
 from lossary.tables.imported import imported_table
@@ -60,14 +60,14 @@ def _run(pair: Pair) -> Iterator[Gap]:
     told = [column.name for column in page.runs]
     runs = [run for run in pair.runs if run in told]
     if not runs:
-        raise NotObservable(
+        raise NotCompared(
             f"{pair.reported} reports {', '.join(told)}, none of the runs that are diagnosed; "
             "give its column the name of a run: lossary import --map"
         )
     for run in runs:
         path = newest_scores(pair.folder, run)
         if path is None:
-            raise NotObservable(f"{run} has no scores yet: lossary evaluate")
+            raise NotCompared(f"{run} has no scores yet: lossary evaluate")
         scores = read_scores(path, load_validation(pair.folder).datasets)
         yield _compared(pair, scores, _Reported.of(page, run))
 

@@ -20,7 +20,7 @@ from lossary.data.validation import ValidationSet, load_validation
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.experiments.pair import Experiment, Pair
 from lossary.diagnosis.model import Gap
-from lossary.diagnosis.session import NotObservable, Session
+from lossary.diagnosis.session import NotCompared, Session
 from lossary.diagnosis.sides import Side, run_setup
 from lossary.diagnosis.subject import Probes, Subject
 from lossary.diagnosis.swap import FACTORS, ExampleSums, SwapResult, swap_matrix
@@ -53,7 +53,7 @@ def _run(pair: Pair) -> Iterator[Gap]:
     trained = [pair.trained(side) for side in pair.sides]
     without = [side.label for side, weights in zip(pair.sides, trained, strict=True) if weights is None]
     if without:
-        raise NotObservable(f"{' and '.join(without)} shows no trained weights (`checkpoint`)")
+        raise NotCompared(f"{' and '.join(without)} shows no trained weights (`checkpoint`)")
     validation = load_validation(pair.folder)
     with ExitStack() as stack:
         parties = [
@@ -75,7 +75,7 @@ def _party(pair: Pair, side: Side, weights: Parameters, stack: ExitStack) -> _Pa
         full = Subject(session=session, setup=setup, documents=[], probes=Probes(setup=setup))
         return _Party(label=side.label, weights=weights, outputs=_forward(full), feed=None, measure=None)
     if subject is None:
-        raise NotObservable(f"{side.label} has no process that could compute")
+        raise NotCompared(f"{side.label} has no process that could compute")
     return _Party(
         label=side.label,
         weights=weights,

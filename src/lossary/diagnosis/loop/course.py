@@ -19,7 +19,7 @@ from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.laws.schedules import ScheduleSettings, identify_course
 from lossary.diagnosis.loop.record import Floats, Record
 from lossary.diagnosis.loop.solver import Knob, Settings, Stage, choice, solve
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 
 __all__ = ["evaluation", "logged", "schedule"]
 
@@ -30,9 +30,9 @@ def schedule(record: Record) -> list[Told]:
     """The rates of steps against the schedule's own law, and this law against the arguments up to the end."""
     about = record.schedule
     if not record.steps:
-        raise NotObservable("a step of the optimizer")
+        raise NotCompared("a step of the optimizer")
     if not about["near"]:
-        raise NotObservable(f"a schedule that is a function of the step; {about['class']} is none")
+        raise NotCompared(f"a schedule that is a function of the step; {about['class']} is none")
     stepped, law = _stepped(record), _law(record)
     if not law:
         why = f"`{about['kind']}` with these settings is not known" if about["declared"] else "arguments declare none"
@@ -156,7 +156,7 @@ def logged(record: Record) -> Told:
     """The loss of each line of the log against those of the steps that it is of."""
     logs = [log for log in record.logs if 0 < log["step"] <= len(record.steps)]
     if not logs:
-        raise NotObservable("a line in the log with `loss`")
+        raise NotCompared("a line in the log with `loss`")
     losses = np.array([sum(micro.loss for micro in step.micro) for step in record.steps])
     k = np.array([len(step.micro) for step in record.steps])
     ends = [int(log["step"]) for log in logs]
@@ -216,9 +216,9 @@ def evaluation(record: Record) -> Told:
     """`eval_loss` against the losses of the batches that were run for it."""
     seen = record.evaluated
     if seen is None:
-        raise NotObservable("rows to evaluate: an `eval_dataset` with a length")
+        raise NotCompared("rows to evaluate: an `eval_dataset` with a length")
     if seen["reported"] is None or not seen["batches"]:
-        raise NotObservable("`eval_loss` of `evaluate`, and forward passes with `labels` and `logits`")
+        raise NotCompared("`eval_loss` of `evaluate`, and forward passes with `labels` and `logits`")
     sums = np.array([batch["sums"] for batch in seen["batches"]])
     rows = np.array([batch["rows"] for batch in seen["batches"]], np.float64)
     kept = sums[:, 2] > 0

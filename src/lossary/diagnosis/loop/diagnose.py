@@ -14,11 +14,11 @@ from pathlib import Path
 
 from lossary.backends.process import StopRequest, run_worker
 from lossary.diagnosis import traces
-from lossary.diagnosis.engine import Progress, Told, conclude, not_observable
+from lossary.diagnosis.engine import Progress, Told, concluded, not_compared
 from lossary.diagnosis.loop import course, losses, updates
 from lossary.diagnosis.loop.record import Record
 from lossary.diagnosis.model import Diagnosis, Outcome, Stage
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 from lossary.errors import UsageError
 
 __all__ = ["LOOP_CHECKS", "LoopCheck", "LoopRequest", "diagnose_script", "judge"]
@@ -122,7 +122,7 @@ def judge(
         progress(f"{record.trainer}: {check.name}")
         outcomes += _outcomes(check, record)
     needs = f"an adapter, or a check that is still to be written: {_NOT_LOOKED_AT}"
-    rest = not_observable("the rest of the loop", "training", record.trainer, needs)
+    rest = not_compared("the rest of the loop", "training", record.trainer, needs)
     return Diagnosis(
         study=f"{record.model}, {len(record.steps)} of {record.total_steps} steps",
         sides=(record.trainer, "its own forward passes"),
@@ -134,10 +134,9 @@ def judge(
 def _outcomes(check: LoopCheck, record: Record) -> list[Outcome]:
     try:
         told = check.run(record)
-    except NotObservable as reason:
-        return [not_observable(check.name, check.stage, record.trainer, str(reason))]
-    each = told if isinstance(told, list) else [told]
-    return [conclude(check.name, check.stage, record.trainer, one) for one in each]
+    except NotCompared as reason:
+        return [not_compared(check.name, check.stage, record.trainer, str(reason))]
+    return concluded(check.name, check.stage, record.trainer, told)
 
 
 def _chosen(request: LoopRequest) -> list[LoopCheck]:

@@ -18,7 +18,7 @@ from lossary.diagnosis.engine import Told
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.diagnosis.loop.record import Floats, Micro, Record, Step
 from lossary.diagnosis.loop.solver import Knob, Settings, Stage, choice, solve
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 
 __all__ = ["conditions", "gradients", "loss"]
 
@@ -115,7 +115,7 @@ def conditions(record: Record) -> Told:
     """Whether forward passes of training are in training mode, and are told which places are pads."""
     micro = [one for step in record.steps for one in step.micro]
     if not micro or any(one.training is None for one in micro):
-        raise NotObservable("a forward pass a micro batch")
+        raise NotCompared("a forward pass a micro batch")
     still, pads = sum(not one.training for one in micro), sum(one.pads_seen for one in micro)
     says = {}
     if still and record.dropout:
@@ -161,7 +161,7 @@ def gradients(record: Record) -> Told:
     """Gradients of steps, as a combination of those of their micro batches, against the loss that was reported."""
     _need_logits(record)
     if any(micro.part is None for step in record.steps for micro in step.micro):
-        raise NotObservable("the gradients of the model's logits")
+        raise NotCompared("the gradients of the model's logits")
     observed, residuals, weights, left = [], [], [], []
     for step in record.steps:
         parts = np.stack([micro.part for micro in step.micro if micro.part is not None], 1)
@@ -251,4 +251,4 @@ def _factors(record: Record, settings: Settings) -> Floats:
 def _need_logits(record: Record) -> None:
     if not record.whole:
         why = record.problems[0] if record.problems else "no training step was recorded"
-        raise NotObservable(f"{why}: `input_ids`, `labels` and `logits` of one forward pass a micro batch")
+        raise NotCompared(f"{why}: `input_ids`, `labels` and `logits` of one forward pass a micro batch")

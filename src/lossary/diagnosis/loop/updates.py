@@ -19,7 +19,7 @@ from lossary.diagnosis.laws.update_space import LawSettings
 from lossary.diagnosis.laws.updates import identify_update
 from lossary.diagnosis.loop.record import Floats, Record, Step
 from lossary.diagnosis.loop.solver import Settings, Stage, choice, solve
-from lossary.diagnosis.session import NotObservable
+from lossary.diagnosis.session import NotCompared
 
 __all__ = ["clipping", "update"]
 
@@ -35,9 +35,9 @@ _CLIPPING = (
 def clipping(record: Record) -> Told:
     """The gradient that the optimizer is given, against that of the micro batches, clipped as declared."""
     if not record.steps:
-        raise NotObservable("a step of the optimizer")
+        raise NotCompared("a step of the optimizer")
     if record.declared["fp16"]:
-        raise NotObservable("gradients before a loss scale is taken off them")
+        raise NotCompared("gradients before a loss scale is taken off them")
     bound = float(record.declared["max_grad_norm"] or 0.0)
     sizes = np.concatenate([_size(step) for step in record.steps])
     stage = Stage(
@@ -92,11 +92,11 @@ def update(record: Record) -> list[Told]:
     """Steps of weights by group of the optimizer, its settings against the arguments, and what no group holds."""
     optimizer = record.optimizer
     if optimizer["family"] is None or any(group["odd"] for group in optimizer["groups"]):
-        raise NotObservable(f"the law of {optimizer['class']}: AdamW's and Adam's are known, without amsgrad")
+        raise NotCompared(f"the law of {optimizer['class']}: AdamW's and Adam's are known, without amsgrad")
     if not record.float32:
-        raise NotObservable("weights in float32: steps in a coarser one are not told from its rounding")
+        raise NotCompared("weights in float32: steps in a coarser one are not told from its rounding")
     if not record.steps:
-        raise NotObservable("a step of the optimizer")
+        raise NotCompared("a step of the optimizer")
     groups = [group for group in optimizer["groups"] if group["names"]]
     told = [one for number, group in enumerate(optimizer["groups"]) if group["names"] for one in _group(record, number)]
     without = {name for step in record.steps for name in step.without}
@@ -215,7 +215,7 @@ def _merged(told: list[tuple[dict[str, Any], Told]], groups: list[dict[str, Any]
     if found:
         return list(found.values())
     if not equal:
-        raise NotObservable("a step with a learning rate above 0 and gradients of its tensors")
+        raise NotCompared("a step with a learning rate above 0 and gradients of its tensors")
     worst = max(equal, key=lambda one: one.fit.distance)
     rates = sorted({group["rate"] for group in groups})
     decays = sorted({group["decay"] for group in groups})

@@ -23,7 +23,7 @@ def diagnosed(family: str, **settings: object) -> Diagnosis:
 def compared(found: Diagnosis) -> list[str]:
     """Verdicts of what was looked at; the last outcome says what was not."""
     *looked_at, rest = found.outcomes
-    assert rest.verdict == "not observable"
+    assert rest.verdict == "not compared"
     assert "masks" in rest.needs
     return [outcome.verdict for outcome in looked_at]
 
@@ -43,7 +43,7 @@ def test_a_head_that_ignores_the_number_of_targets_is_named_in_loss_and_gradient
 def test_right_loops_are_ruled_out(family: str, k: int) -> None:
     *verdicts, evaluated = compared(diagnosed(family, k=k))
     assert set(verdicts) == {"ruled out"}
-    assert evaluated == "not observable"  # there is no eval_dataset
+    assert evaluated == "not compared"  # there is no eval_dataset
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")

@@ -1,6 +1,6 @@
 """Diagnoses of a study: hypothesis, what speaks for and against it, the experiment, its result.
 
-They are read from what `lossary diagnose` wrote (`diagnosis/*.json`, schema 1): a page never runs an experiment.
+They are read from what `lossary diagnose` wrote (`diagnosis/*.json`): a page never runs an experiment.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from lossary.diagnosis.model import cause_sentence
 from lossary.files import read_json
 from lossary.findings.engine import Checked
 from lossary.folder import StudyFolder
+from lossary.reports.diagnosis import SCHEMA, ruled_out
 from lossary.reports.text import plain
 
 __all__ = ["DiagnosesView", "DiagnosisView", "diagnoses_view"]
 
-_SCHEMA = 1
 _MOST_TRIED = 3
 
 
@@ -72,7 +72,7 @@ def diagnoses_view(folder: StudyFolder, checked: Checked) -> DiagnosesView:
     found, notes = [], []
     for path in sorted(folder.diagnosis.glob("*.json")):
         value = read_json(path)
-        if isinstance(value, dict) and value.get("schema") == _SCHEMA and "outcomes" in value:
+        if isinstance(value, dict) and value.get("schema") == SCHEMA and "outcomes" in value:
             found.append(_diagnosis(value))
         else:
             notes.append(f"{plain(path.name)} is of another version of lossary; diagnose again.")
@@ -84,13 +84,13 @@ def diagnoses_view(folder: StudyFolder, checked: Checked) -> DiagnosesView:
 def _diagnosis(value: Mapping[str, Any]) -> DiagnosisView:
     outcomes = value["outcomes"]
     sides = list(dict.fromkeys(outcome["side"] for outcome in outcomes))
-    ruled_out = [
-        (plain(side), list(dict.fromkeys(o["check"] for o in outcomes if _is(o, side, "ruled out")))) for side in sides
-    ]
+    equal = [(plain(side), ruled_out(side, outcomes)) for side in sides]
     unseen: dict[tuple[str, str], list[str]] = {}
     for outcome in outcomes:
-        if outcome["verdict"] == "not observable":
-            unseen.setdefault((outcome["side"], outcome["needs"]), []).append(plain(outcome["check"]))
+        if outcome["verdict"] == "not compared":
+            unseen.setdefault((outcome["side"], outcome["needs"]), []).append(
+                plain(f"{outcome['check']} ({outcome['part']})" if outcome["part"] else outcome["check"])
+            )
     return DiagnosisView(
         sides=[plain(side) for side in value["sides"]],
         headline=plain(value["headline"]),
@@ -101,14 +101,10 @@ def _diagnosis(value: Mapping[str, Any]) -> DiagnosisView:
             for hypothesis in _hypotheses(outcome)
         ],
         gaps=[_gap(gap) for gap in value["gaps"]],
-        ruled_out=[(side, [plain(check) for check in checks]) for side, checks in ruled_out if checks],
+        ruled_out=[(side, [plain(check) for check in checks]) for side, checks in equal if checks],
         unseen=[(plain(side), checks, plain(needs)) for (side, needs), checks in unseen.items()],
         command=plain(value["command"]),
     )
-
-
-def _is(outcome: Mapping[str, Any], side: str, verdict: str) -> bool:
-    return bool(outcome["side"] == side and outcome["verdict"] == verdict)
 
 
 def _hypotheses(outcome: Mapping[str, Any]) -> list[Hypothesis]:
