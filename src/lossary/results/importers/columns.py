@@ -89,7 +89,7 @@ def columns_of(grid: Grid, maps: Maps) -> list[Column]:
         if kind is None and (not is_text or not known) and is_metric(header, name):
             metric = base_metric(name, has_pairs=has_pairs)
         columns.append(Column(at, header, kind, name, metric, name.split or "unknown", None, is_text))
-    columns = _without_lone_words(_without_sizes(columns, grid, maps))
+    columns = _without_lone_words(_with_values(_without_sizes(columns, grid, maps), grid))
     return _with_splits(_without_best(_in_one_unit(_with_one_key_each(columns, grid, maps))), grid.title)
 
 
@@ -102,6 +102,17 @@ def _without_sizes(columns: list[Column], grid: Grid, maps: Maps) -> list[Column
     pairs = {(row[key], row[at]) for row in grid.rows[1:] if row[key] and row[at]}
     is_size = len({name for name, _ in pairs}) == len(pairs) and len({count for _, count in pairs}) > 1
     return [c._replace(role=None) if is_size and c.at == at else c for c in columns]
+
+
+def _with_values(columns: list[Column], grid: Grid) -> list[Column]:
+    """The columns with the only one of numbers as values, where another names a metric on every row: `Claimed`."""
+    said = next((c.at for c in columns if c.role == "metric"), None)
+    if said is None or any(c.role == "value" or c.metric for c in columns):
+        return columns
+    open_ones = [c.at for c in columns if c.role is None and not c.is_text]
+    if len(open_ones) != 1 or not all(read_name(plain(row[said])).quantity for row in grid.rows[1:]):
+        return columns
+    return [c._replace(role="value") if c.at in open_ones else c for c in columns]
 
 
 def _without_lone_words(columns: list[Column]) -> list[Column]:
@@ -139,6 +150,17 @@ def _without_best(columns: list[Column]) -> list[Column]:
     ]
 
 
+def _finer(columns: list[Column], grid: Grid) -> int | None:
+    """Of several columns of datasets the one that is part of another: a domain of a source, a subset of a corpus."""
+    several = [c.at for c in columns if c.role == "dataset"]
+    for at in several[1:]:
+        pairs = {(row[several[0]], row[at]) for row in grid.rows[1:]}
+        fine = {name for _, name in pairs}
+        if all(fine) and len(fine) == len(pairs) > len({name for name, _ in pairs}):
+            return at
+    return None
+
+
 def _are_all_apart(grid: Grid, at: int) -> bool:
     texts = [row[at].strip() for row in grid.rows[1:]]
     return all(texts) and len(set(texts)) == len(texts)
@@ -147,12 +169,13 @@ def _are_all_apart(grid: Grid, at: int) -> bool:
 def _with_one_key_each(columns: list[Column], grid: Grid, maps: Maps) -> list[Column]:
     """One column names the datasets and one the runs: of `Model` and `Method` the first, or that of a map."""
     kept: dict[str, int] = {}
+    finer = None if any(maps.get(c.header) for c in columns if c.role == "dataset") else _finer(columns, grid)
     names = {c.at for c in columns if re.search(r"(?<![^\W_])name$", c.header, re.IGNORECASE)}
     of_hash = {c.at for c in columns if re.search(r"(?<![^\W_])(hash|id)$", c.header, re.IGNORECASE)}
     for column in columns:
         is_named = kept.get(column.role or "") in of_hash and column.at in names and _are_all_apart(grid, column.at)
         if column.role in ("dataset", "run") and (
-            column.role not in kept or is_named or maps.get(column.header) is not None
+            column.role not in kept or is_named or column.at == finer or maps.get(column.header) is not None
         ):
             kept[column.role] = column.at
     return [c._replace(role=None) if c.role in kept and kept[c.role] != c.at else c for c in columns]

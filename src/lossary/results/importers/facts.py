@@ -43,6 +43,10 @@ AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
 # What names a row, the first that a table has.
 _NAMES: tuple[Role, ...] = ("dataset", "run")
 _ALONE = "names alone on their rows are left out, and say nothing of the rows below"
+_DIFFERENCE = re.compile(r"(abs\w*|rel\w*)?[\s_]*(change|diff\.?|difference|delta|[Δ∆])\s*([(%].*)?", re.IGNORECASE)
+_OF_SPLIT = re.compile(r"(.+)/(\w+)")
+# What a metric is taken by, and not of.
+_INTERVALS = {"epoch", "step", "batch", "iteration"}
 _NO_METRIC = "rows of what is no loss, accuracy or perplexity are left out"
 _KEYS: tuple[Role, ...] = ("dataset", "run", "split", *AXES, "metric", "value")
 
@@ -183,9 +187,12 @@ def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout
         if any(c.metric and _number(unlink(row[c.at])[0]) is not None for c in layout.columns):
             found.tell(f"lines that name no {named_by} are left out", f"line {line}")
         return []
-    if named_by == "run" and is_total(keys["run"]):
+    if named_by == "run" and (is_total(keys["run"]) or _DIFFERENCE.fullmatch(keys["run"])):
         found.tell("lines that are over runs are left out", f"line {line}, {keys['run']!r}")
         return []
+    if layout.at["metric"] is not None and (of_split := _OF_SPLIT.fullmatch(keys["run"])) and split_word(of_split[2]):
+        # TensorBoard's runs are folders: `base/train`, `base/validation`.
+        keys = keys | {"run": of_split[1], "split": keys["split"] or of_split[2]}
     step = next((int(cell.value) for kind in AXES if (cell := _number(keys[kind])) is not None), None)
     shown = tuple(plain(row[c.at]) for c in layout.telling)
     facts = []
@@ -219,7 +226,7 @@ def _measured(column: Column, keys: dict[Role, str]) -> tuple[str, Split] | None
         if name.quantity is None and name.objective not in STRONG:
             return None
         metric, split = base_metric(name, has_pairs=False), name.split or "unknown"
-        if name.rest:
+        if name.rest and name.rest.lower() not in _INTERVALS:
             metric = "_".join([*re.findall(r"[^\W_]+", name.rest.lower()), metric])
     if not metric or (column.name is not None and column.name.statistic == "deviation"):
         return None

@@ -330,6 +330,9 @@ def _is_value(text: str) -> bool:
     return is_missing(text) or read_cell(unlink(text)[0]).number is not None
 
 
+_TITLES = ("h1", "h2", "h3", "h4", "caption", "figcaption")
+
+
 class _Tables(HTMLParser):
     """Tables of an HTML page as rows of cells; links are kept in Markdown's way, so that one reader does for all."""
 
@@ -339,6 +342,7 @@ class _Tables(HTMLParser):
         self._open: list[_Table] = []
         self._title: list[str] = []
         self._in_title = False
+        self._of_figure = 0  # the first table of the figure that was begun last
         self._cell: list[str] | None = None
         self._span = self._rows = 1
         self._link: str | None = None
@@ -352,7 +356,9 @@ class _Tables(HTMLParser):
             self._skip += 1
         elif tag == "table":
             self._open.append(_Table("".join(self._title).strip(), [], [], []))
-        elif tag in ("h1", "h2", "h3", "h4", "caption"):
+        elif tag == "figure":
+            self._of_figure = len(self.tables)
+        elif tag in _TITLES:
             self._title, self._in_title = [], True
         elif tag in ("thead", "tbody", "tfoot") and self._open:
             self._open[-1].sections.append(len(self._open[-1].rows))
@@ -380,8 +386,14 @@ class _Tables(HTMLParser):
             self._skip = max(0, self._skip - 1)
         elif tag == "sup":
             self._in_mark = False
-        elif tag in ("h1", "h2", "h3", "h4", "caption"):
+        elif tag in _TITLES:
             self._in_title = False
+            if tag == "figcaption":
+                # Below the tables of its figure, or above.
+                title = "".join(self._title).strip()
+                self.tables[self._of_figure :] = [
+                    table._replace(title=title) for table in self.tables[self._of_figure :]
+                ]
             if tag == "caption" and self._open:
                 self._open[-1] = self._open[-1]._replace(title="".join(self._title).strip())
         elif tag in ("td", "th", "tr"):

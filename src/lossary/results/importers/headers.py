@@ -111,7 +111,8 @@ def _corner(upper: str, lower: str) -> str:
 def _filled(upper: Sequence[str], lower: Sequence[str]) -> list[str]:
     names, above = [], ""
     for at, (over, under) in enumerate(zip(upper, lower, strict=True)):
-        above = over or (above if at > 1 else "")
+        # `Domain` over the names of domains says what they are, and belongs to none of their names.
+        above = ("" if role(over) in ("dataset", "run") else over) or (above if at > 1 and not over else "")
         # A cell that reaches down has nothing below it.
         names.append(over if not under else f"{above} {under}".strip())
     return names

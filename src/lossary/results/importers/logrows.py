@@ -78,10 +78,25 @@ _MARIAN = re.compile(
 )
 _MARIAN_SETS = re.compile(r"\[config\] cost-type: ce-mean-words\b")
 _BY_SENTENCE = "Marian's is a mean over sentences, not over words; its perplexity and ce-mean-words are read"
+# Sockeye's: `Checkpoint [3] Updates=3000 Epoch=0`, then `Checkpoint [3] Validation-perplexity=19.25`; the lines of
+# batches have means since the last checkpoint.
+_SOCKEYE = re.compile(
+    rf"Checkpoint \[(\d+)\]\s+(?:Updates=(\d+)|((?:Train|Validation)-[\w\-]+)=({_NUMBER}))"
+    r"|\] Epoch\[\d+\] Batch \[\d+\]\s+Speed: (.)|\] Validation-[\w\-]+ (?:has not )?(improved) "
+)
 # `1: step 9 …` as Slurm labels lines, `[rank1]: …`, `[default1]:…`
 _RANK = re.compile(r"\s*\[?(?:(?:rank|worker|default)[ _:]?)?(\d{1,5})(?:\]:?|(?<=\d):)\s?(?!\d)", re.IGNORECASE)
 # `epoch: 1 step: 422, loss is 3.21`
 _IS = re.compile(r"(?<=loss|.ppl|lity|racy) is (?=[-+]?[\d.])", re.IGNORECASE)
+# `The training loss for Epoch 1 is 7.5`
+_AT = re.compile(
+    r"(?:\b(?:the|our)\s)?((?:[a-z]{1,12}[ _-]){0,2}(?:loss|perplexity|accuracy)) (?:for|at|after|in|of) (?:the )?"
+    r"((?:epoch|step|iteration)\s?#?\d+)(?: (?:is|was)|\s?[:=])? (?=[-+]?\d)"
+    r"|\b(?:the|our) (?=(?:[a-z]{1,12} )?loss is )",
+    re.IGNORECASE,
+)
+# Julia's logger draws a bar before the lines of one message.
+_OF_JULIA = re.compile(r"^\s*[┌│└]\s+(?:(?:Info|Debug):\s)?")
 _LLM_C = re.compile(rf"^s:(\d+) (tel|trl):({_NUMBER})")
 # Only an optimizer has them: what stands beside them was trained on.
 _OF_TRAINING = re.compile(
@@ -135,6 +150,7 @@ class State:
     bars: list[tuple[int, int]] = field(default_factory=list)  # done, of how many
     evaluated_after: int = 0
     is_cost_a_word: bool = False  # what Marian trained on is a mean over words
+    updates: dict[str, int] = field(default_factory=dict)  # of Sockeye's checkpoints
     told: set[int] = field(default_factory=set)  # lines that say nothing of their own: bars that are not full
 
 
@@ -148,6 +164,7 @@ def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
         for line in whole.split("\r"):
             plain = _ANGLES.sub("", _TENSOR.sub(r"\1", _COLOUR.sub("", line))).strip("\n")
             plain = _OWNS.sub(r"\1 ", _WIDE.sub(" " * 8, plain))
+            plain = _OF_JULIA.sub("", _AT.sub(_place_first, plain))
             row = _row(_IS.sub(": ", plain), number, state)
             if row is not None:
                 row.bars = len(state.bars)
@@ -156,6 +173,10 @@ def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
             if row is not None and any(is_measured(item.name) for item in row.fields):
                 state.last = row
                 yield row
+
+
+def _place_first(said: re.Match[str]) -> str:
+    return f"{said[2]}, {said[1]}: " if said[1] else ""
 
 
 def _whole_dicts(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -192,6 +213,8 @@ def _row(line: str, number: int, state: State) -> Row | None:
         state.is_cost_a_word = _MARIAN_SETS.search(line) is not None
     if (said := _MARIAN.search(line)) is not None:
         return _marian_row(said, number, state)
+    if (said := _SOCKEYE.search(line)) is not None:
+        return _sockeye_row(said, number, state)
     if not _MEASURED.search(line):
         return None
     if "TrainOutput(" in line:
@@ -210,6 +233,17 @@ def _row(line: str, number: int, state: State) -> Row | None:
     if bars:
         return _bar_row(line, number, state)
     return _plain_row(line, number, state)
+
+
+def _sockeye_row(said: re.Match[str], number: int, state: State) -> Row | None:
+    """A line of Sockeye's: a metric of a checkpoint, at the updates that the line before said."""
+    if said[2]:
+        state.updates[said[1]] = int(said[2])
+    if not said[3]:
+        state.told.add(number)
+        return None
+    step = state.updates.get(said[1])
+    return None if step is None else Row(line=number, fields=[Field(said[3], float(said[4]))], step=step)
 
 
 def _marian_row(said: re.Match[str], number: int, state: State) -> Row:
@@ -326,10 +360,15 @@ def _plain_row(line: str, number: int, state: State) -> Row | None:
     if row.step is None and row.epoch is None:
         # `val loss 5.2` below the line of its step, and nothing else; before the first step there was none.
         splits = {read_name(item.name).split for item in fields if is_measured(item.name)}
+        if splits == {None} and words and all(split_word(word) is not None for word in words):
+            # `  eval: perplexity 13.25`
+            splits, words_left = {split_word(word) for word in words}, []
+        else:
+            words_left = words
         if state.keras_epoch is not None and splits and None not in splits and not words:
             row.epoch = state.keras_epoch
             return row
-        if not splits or not splits <= {"eval", "test"} or not all(map(_ENDS.fullmatch, words)):
+        if not splits or not splits <= {"eval", "test"} or not all(map(_ENDS.fullmatch, words_left)):
             return None
         before = state.last or Row(line=0, fields=[], step=0)
         row.step, row.epoch, row.total = before.step, before.epoch, before.total
@@ -384,7 +423,11 @@ def _fields(text: str) -> tuple[list[Field], list[str]]:
         pairs = _PAIR.findall(segment)
         if whole and (whole[2].strip() or _ends_in_a_metric(whole[1])):
             pairs = [(whole[1], whole[3], whole[4])]
-        elif not pairs and (many := _NAMED.findall(segment)) and all(_ends_in_a_metric(name) for name, _ in many):
+        elif (
+            not pairs
+            and (many := _NAMED.findall(segment))
+            and (all(_ends_in_a_metric(name) for name, _ in many) or _are_pairs(segment, many))
+        ):
             # `train loss 3.1 val loss 3.3`
             pairs = [(name, number, "") for name, number in many]
         elif segment and not _OF_BEST.match(segment):
@@ -395,6 +438,15 @@ def _fields(text: str) -> tuple[list[Field], list[str]]:
                 name = f"{name} {read_name(fields[-1].name).quantity}"
             fields.append(Field(f"{above}{name.strip()}", _scaled(number, percent)))
     return fields, [word for word in words if re.search(r"[^\W\d]", word)]
+
+
+def _are_pairs(segment: str, many: Sequence[tuple[str, str]]) -> bool:
+    """Whether a text is nothing but names and numbers, and one is measured: `step-time 0.67 perplexity 13.5`."""
+    return (
+        len(many) > 1
+        and " ".join(part for pair in many for part in pair) == " ".join(segment.split())
+        and any(_ends_in_a_metric(name) for name, _ in many)
+    )
 
 
 def _ends_in_a_metric(name: str) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "read_fairseq",
     "read_megatron",
     "read_nemo",
+    "read_srilm",
 ]
 
 _NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
@@ -239,6 +240,30 @@ def _block_points(path: Path) -> Iterator[tuple[str, int, float, int]]:
         if field is None or value is None or step is None:
             continue
         yield field[1].strip(), step, value, number
+
+
+SRILM = re.compile(r"^file (\S+): \d+ sentences, \d+ words, \d+ OOVs\s*\n\d+ zeroprobs, logprob= ", re.MULTILINE)
+_SRILM_SET = re.compile(r"file (\S+): \d+ sentences")
+_SRILM_PPL = re.compile(rf"\d+ zeroprobs, logprob= {_NUMBER} ppl= ({_NUMBER})")
+
+
+def read_srilm(path: Path, maps: Maps) -> Imported:
+    """What SRILM's `ngram -ppl` prints: a line that names the text, and one with its perplexity; `ppl1` is told."""
+    found = Collector(path, "SRILM log", maps)
+    dataset = ""
+    for number, line, _ in log_lines(path):
+        if named := _SRILM_SET.match(line):
+            dataset = Path(named[1]).stem
+        elif (measured := _SRILM_PPL.match(line)) and dataset:
+            value = as_float(measured[1].replace(",", ""))
+            if value is not None:
+                tag = Tag(path.stem, f"{dataset} ppl", "perplexity", split="eval", dataset=dataset)
+                found.add(tag, 0, value, f"line {number}")
+        else:
+            continue
+        found.lines.add(number)
+    found.note("ppl1, the perplexity without ends of sentences, is left out")
+    return found.finish()
 
 
 EVAL_RESULT = re.compile(rf"^\s*([A-Za-z][\w/.\- ]*?)\s*=\s*({_NUMBER})\s*$")

@@ -41,11 +41,13 @@ from lossary.results.importers.programs import (
     MEGATRON_EVAL,
     MEGATRON_TRAIN,
     NEMO,
+    SRILM,
     read_blocks,
     read_eval_results,
     read_fairseq,
     read_megatron,
     read_nemo,
+    read_srilm,
 )
 from lossary.results.importers.records import (
     are_sizes,
@@ -337,6 +339,8 @@ def _read_log(path: Path, text: str, maps: Maps) -> Imported | None:
         return read_megatron(path, maps)
     if _FAIRSEQ.search(text):
         return read_fairseq(path, maps)
+    if SRILM.search(text):
+        return read_srilm(path, maps)
     if BLOCK.search(text):
         return read_blocks(path, maps)
     lines = [line for line in text.split("\n") if line.strip()]

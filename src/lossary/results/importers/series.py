@@ -22,7 +22,7 @@ from lossary.results.importers.grids import (
 )
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Split, Tag
-from lossary.results.importers.names import read_name, role, row_scale
+from lossary.results.importers.names import of_data, read_name, role, row_scale
 from lossary.results.importers.titles import is_beside, said_by_title
 
 __all__ = [
@@ -266,6 +266,10 @@ def _named_by(title: str, tags: dict[int, Tag], found: Collector) -> dict[int, T
     named = {at: tag for at, tag in tags.items() if not is_beside(tag.core) and found.maps.get(tag.name) is None}
     found.note(f"the title says what was measured: {title[:80]!r}")
     metric = " ".join(filter(None, (said.objective, said.quantity.replace("_", " "))))
+    if len(named) > 1 and of_data([tag.core for tag in named.values()]) < 0:
+        found.note(f"columns that sound like models are read as runs: {', '.join(tag.core for tag in named.values())}")
+        runs = {at: tag._replace(run=tag.core, core=metric, split=tag.split or said.split) for at, tag in named.items()}
+        return tags | runs
     return tags | {
         at: tag._replace(core=f"{tag.core}/{metric}", split=tag.split or read_name(tag.core).split or said.split)
         for at, tag in named.items()

@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from lossary.results.importers.languages import translated
 from lossary.results.importers.model import Split
 from lossary.results.importers.names import Quantity, quantities_in, read_name, split_word
 
@@ -47,6 +48,7 @@ class TitleSays(NamedTuple):
 
 def said_by_title(title: str) -> TitleSays | None:
     """What a title says was measured; None where it names nothing, several quantities, or a difference."""
+    title = translated(title)
     words = re.findall(r"[^\W_]+", title)
     quantities = quantities_in(title)
     if len(quantities) != 1 or any(word.lower() in _DIFFERENCE_WORDS for word in words):
@@ -68,6 +70,7 @@ _TITLE_SPLIT = re.compile(
 
 def title_splits(title: str) -> set[Split]:
     """Splits that a title names together with what is measured; `Results of training` names none."""
+    title = translated(title)
     whole = split_word(title)
     if whole is not None:
         return {whole}

@@ -5,6 +5,8 @@ transposed of    | base | large      →   run   | val loss | acc
         acc      | 0.5  | 0.75           large | 2.25     | 0.75
 """
 
+from dataclasses import replace
+
 from lossary.results.importers.columns import is_metric, unsaid
 from lossary.results.importers.grids import Grid, plain, read_cell
 from lossary.results.importers.maps import Maps
@@ -16,6 +18,7 @@ __all__ = ["transposed"]
 
 def transposed(grid: Grid, maps: Maps, notes: list[str]) -> Grid | None:
     """The table with its rows as columns, if it is the rows that are metrics."""
+    grid = _from_metrics(grid)
     first = [plain(row[0]) for row in grid.rows[1:]]
     are_metrics = [name for name in first if is_metric(name, read_name(name))]
     if len(are_metrics) * 2 < len(first) or not are_metrics:
@@ -31,6 +34,14 @@ def transposed(grid: Grid, maps: Maps, notes: list[str]) -> Grid | None:
         notes.append(unsaid([plain(row[0]) for row in rows[1:]], "runs", "dataset", plain(rows[0][0])))
         rows[0][0] = "run"
     return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
+
+
+def _from_metrics(grid: Grid) -> Grid:
+    """The table from its column of metrics on, where those before it say the same on every row: a file's name."""
+    at = next((n for n, cell in enumerate(grid.rows[0]) if role(plain(cell)) == "metric"), 0)
+    if not all(len({row[n] for row in grid.rows[1:]}) == 1 for n in range(at)):
+        return grid
+    return replace(grid, rows=[row[at:] for row in grid.rows])
 
 
 def _with_two_keys(grid: Grid, rows: list[list[str]], maps: Maps, notes: list[str]) -> Grid | None:
