@@ -38,6 +38,7 @@ class Told:
     measured: str
     datasets: tuple[str, ...] = ()
     remains: str = ""
+    facts: tuple[str, ...] = ()  # of a feed: which of them deviate
     skipped: Mapping[str, str] = field(default_factory=dict)  # parts that were not compared, and why
 
 
@@ -57,7 +58,44 @@ def examine(subject: Subject, checks: Sequence[Check], *, progress: Progress = l
             subject.known.setdefault("deviating", []).append(check.name)
         elif all(outcome.verdict == "ruled out" for outcome in found if not outcome.part):
             subject.known.setdefault("ruled out", []).append(check.name)
-    return _told_apart(outcomes)
+    return _told_apart(_never_refused(outcomes))
+
+
+def _never_refused(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """No cause is confirmed that a check with more evidence of the same facts has refused: few examples fit much."""
+    return [
+        outcome if outcome.verdict != "confirmed" else _without(_refused(outcome, outcomes), outcome)
+        for outcome in outcomes
+    ]
+
+
+def _refused(outcome: Outcome, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Names that were put into the reference and left the same facts unexplained, and the check that did so."""
+    found: dict[str, str] = {}
+    for other in outcomes:
+        if other.check == outcome.check or other.distance < outcome.distance:
+            continue
+        if set(other.facts) & set(outcome.facts):
+            fits = {name for candidate in other.tried if candidate.reproduces for name in candidate.names}
+            single = (candidate.names for candidate in other.tried if len(candidate.names) == 1)
+            found |= {name: other.check for (name,) in single if name not in fits}
+    return found
+
+
+def _without(refused: Mapping[str, str], outcome: Outcome) -> Outcome:
+    """The outcome without causes that are refused: another that reproduces leads, or none."""
+    allowed = [c for c in outcome.tried if not (c.reproduces and set(c.names) & refused.keys())]
+    if len(allowed) == len(outcome.tried):
+        return outcome
+    left = next((c for c in allowed if c.reproduces), None)
+    if left is None:
+        names = ", ".join(f"{name} (refused by `{refused[name]}`)" for name in sorted(_names(outcome) & refused.keys()))
+        remains = f"{names} would reproduce these few examples; more of the same kind contradict it"
+        return replace(outcome, verdict="stage only", causes=(), ties=(), tried=tuple(allowed), remains=remains)
+    fewest = [c for c in allowed if c.reproduces and len(c.names) == len(left.names)]
+    ties = tuple(dict.fromkeys(name for c in fewest for name in c.names if name not in left.names))
+    causes = _causes(left, outcome, before=outcome.distance, datasets=outcome.causes[0].datasets, ties=ties)
+    return replace(outcome, causes=causes, ties=ties, tried=tuple(allowed))
 
 
 def _told_apart(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -129,6 +167,8 @@ def _conclude(check: str, stage: Stage, side: str, told: Told) -> Outcome:
         "measured": told.measured,
         "how": fit.how,
         "tried": fit.tried,
+        "facts": told.facts,
+        "distance": fit.distance,
     }
     if fit.equal:
         return Outcome(verdict="ruled out", **common)  # type: ignore[arg-type]

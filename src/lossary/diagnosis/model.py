@@ -70,6 +70,8 @@ class Outcome:
     tried: tuple[Candidate, ...] = ()  # hypotheses put into the reference, best first
     ties: tuple[str, ...] = ()  # causes that this evidence does not tell from the leading one
     remains: str = ""  # what the causes do not explain
+    facts: tuple[str, ...] = ()  # of a feed: which of them deviate
+    distance: float = 0.0  # from the reference, in units of the tolerance
     needs: str = ""  # what it takes to compare it
     cost_s: float = 0.0  # CPU seconds of the side and of the reference
     evidence: Mapping[str, Any] = field(default_factory=dict)

@@ -10,7 +10,7 @@ that is run again reads it, and whoever doubts a verdict can look at it. A trace
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -22,6 +22,8 @@ from lossary.diagnosis.job import setup_value
 from lossary.errors import DataError, UsageError
 from lossary.files import digest_bytes, digest_json
 from lossary.version import __version__
+
+PACKAGE = Path(__file__).parents[1]
 
 __all__ = ["Channel", "Launch", "NotCompared", "Session", "SideFailed", "SideSpec", "launch_process"]
 
@@ -56,6 +58,13 @@ class SideSpec:
         return digest_bytes(b"\0".join([str(self.path).encode(), *(file.read_bytes() for file in files)]))
 
 
+@cache
+def own_code() -> str:
+    """Changes when lossary's code does: what a side is asked, and how, is part of its answer."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return digest_bytes(b"\0".join(part for file in files for part in (str(file).encode(), file.read_bytes())))
+
+
 class Channel(Protocol):
     """A worker that answers requests."""
 
@@ -87,7 +96,7 @@ class Session:
         self._folder = folder
         self._launch = launch
         self._channel: Channel | None = None
-        self._key = digest_json([__version__, spec.digest, setup_value(setup)])
+        self._key = digest_json([__version__, own_code(), spec.digest, setup_value(setup)])
 
     def __enter__(self) -> Self:
         return self

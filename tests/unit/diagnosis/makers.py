@@ -252,6 +252,11 @@ class UserMaker:
                 kinds = [0] * width
             if self.has("segments-flipped", dataset):
                 kinds = [1 - k if i < len(row["ids"]) else k for i, k in enumerate(kinds)]
+            if example.label == 1 and self.has("segments-kept", dataset):
+                kinds = [1 - k if 0 < i < len(row["ids"]) else 0 for i, k in enumerate(kinds)]
+            if example.label == 1 and self.has("segments-late", dataset):
+                there, behind = len(row["ids"]), sum(kinds) - 1  # pieces of the segment behind, without its [SEP]
+                kinds = [int(behind + 2 <= i < there) for i in range(width)]
             segments.append(kinds)
         result = {
             "token_ids": np.array(token_ids),

@@ -26,6 +26,20 @@ FLIPPED = HELD.replace(
     "        order, first = feed['sop_labels'], feed['dataset'] == 0\n"
     "        return feed | {'sop_labels': np.where(first & (order >= 0), 1 - order, order)}",
 )
+# Segments are told before pairs are swapped: where they were, the sentence in front is segment 1.
+BEFORE_SWAP = HELD.replace(
+    "return reference_examples(documents, self.setup, epoch=epoch).arrays()",
+    """return self.late(reference_examples(documents, self.setup, epoch=epoch).arrays())
+
+    def validation(self, documents):
+        return self.late(reference_validation(documents[::8], self.setup).arrays())
+
+    def late(self, feed):
+        segments = np.where(feed["attention_mask"] > 0, 1 - feed["segment_ids"], 0)
+        segments[:, 0] = 0
+        return feed | {"segment_ids": np.where(feed["sop_labels"][:, None] == 1, segments, feed["segment_ids"])}
+""",
+).replace("import reference_examples", "import reference_examples, reference_validation")
 RAISING = HELD.replace("out = forward(", "raise MemoryError('no room')\n        out = forward(")
 
 
@@ -63,6 +77,13 @@ def test_a_fault_is_named_and_confirmed(
     assert cause["datasets"] == datasets
     assert cause["after"] <= 1 < cause["before"]
     assert any(f"--check {check}" in outcome["replay"] for outcome in found["outcomes"])
+
+
+def test_segments_that_are_made_before_the_swap_are_not_called_flipped(prepared: Any, tmp_path: Path) -> None:
+    code, found = diagnosed(prepared, tmp_path, BEFORE_SWAP, "--check", "validation")
+    assert code == 1
+    assert {cause["name"] for cause in found["causes"]} == {"segment-ids-before-swap"}
+    assert all(not cause["ties"] for cause in found["causes"])
 
 
 def test_a_check_that_is_switched_off_loses_its_faults(prepared: Any, tmp_path: Path) -> None:

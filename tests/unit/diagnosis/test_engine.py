@@ -126,3 +126,45 @@ def test_where_nothing_was_compared_nothing_is_called_equal() -> None:
 
     found = diagnosed(Check(name="loss", stage="loss", about="", needs=(), run=lacks))
     assert headline(found) == "Nothing was compared by the checks. Not compared: loss."
+
+
+def feed(name: str, distance: float, facts: tuple[str, ...], *tried: Candidate) -> Check:
+    told = Told(fit=Fit(distance=distance, tried=tried, how="made up"), measured="differs", facts=facts)
+    return Check(name=name, stage="examples", about="", needs=(), run=lambda _: told)
+
+
+WRONG, RIGHT = candidate("segment-ids-flipped", 0.6), candidate("segments-by-sentence", 0.4)
+REFUSED = candidate("segment-ids-flipped", 7.0)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_name_that_a_check_with_more_evidence_refused_is_not_confirmed_by_one_with_less(order: int) -> None:
+    more, less = feed("examples", 40.0, ("segments",), REFUSED), feed("validation", 5.0, ("segments", "sop"), WRONG)
+    found = diagnosed(*[more, less][::order])
+    assert found.causes == ()
+    assert {outcome.verdict for outcome in found.outcomes} == {"stage only"}
+    assert "segment-ids-flipped (refused by `examples`)" in diagnosis_text(found, width=300)
+
+
+def test_where_a_name_is_refused_another_that_reproduces_leads() -> None:
+    found = diagnosed(
+        feed("examples", 40.0, ("segments",), RIGHT, REFUSED), feed("validation", 5.0, ("segments",), WRONG, RIGHT)
+    )
+    assert [(cause.name, cause.ties) for cause in found.causes] == [("segments-by-sentence", ())]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        feed("examples", 40.0, ("mask rate",), REFUSED),  # it sees another thing
+        feed("examples", 2.0, ("segments",), REFUSED),  # it has less evidence
+        feed("examples", 0.5, (), REFUSED),  # these examples are healthy; those that are evaluated are not
+        feed(
+            "examples", 40.0, ("segments",), REFUSED, Candidate(names=("segment-ids-flipped", "x"), says="", residual=1)
+        ),
+    ],
+)
+def test_a_name_stays_where_nothing_speaks_against_it(other: Check) -> None:
+    found = diagnosed(other, feed("validation", 5.0, ("segments",), WRONG))
+    told = next(outcome for outcome in found.outcomes if outcome.check == "validation")
+    assert [cause.name for cause in told.causes] == ["segment-ids-flipped"]

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lossary.diagnosis import session as session_module
 from lossary.diagnosis import traces
 from lossary.diagnosis.adapter import FeedError, Setup, as_feed
-from lossary.diagnosis.session import NotCompared, Session, SideFailed, SideSpec
+from lossary.diagnosis.session import NotCompared, Session, SideFailed, SideSpec, own_code
 from lossary.errors import DataError, UsageError, WorkerError
 from lossary.models.shapes import AlbertShape
 from lossary.study import Recipe
@@ -86,6 +87,24 @@ def test_another_code_is_another_side(side: Session, tmp_path: Path, setup: Setu
     changed = ADAPTER.replace("ord(c)", "ord(c) + 1")
     with Session(spec(tmp_path, changed), setup, tmp_path / "traces") as other:
         assert not np.array_equal(other.ask("encode", texts=["ab"])["ids"], first["ids"])
+
+
+def test_an_answer_to_other_code_of_lossary_is_not_read(
+    side: Session, tmp_path: Path, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = side.ask("learning_rates", start=0, stop=2)
+    assert side.ask("learning_rates", start=0, stop=2) == first
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "module.py").write_text("changed = True\n")
+    monkeypatch.setattr(session_module, "PACKAGE", package)
+    own_code.cache_clear()
+    try:
+        with Session(spec(tmp_path), setup, tmp_path / "traces") as other:
+            other.ask("learning_rates", start=0, stop=2)
+            assert other._channel is not None  # It was asked anew.
+    finally:
+        own_code.cache_clear()
 
 
 def test_what_user_code_raises_is_an_answer(side: Session) -> None:

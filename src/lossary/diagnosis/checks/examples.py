@@ -40,6 +40,7 @@ def feed_told(fit: FeedFit, subject: Subject, what: str) -> Told:
         fit=fit,
         measured=f"{what}: {facts}" + (f"; and {more} more facts" if more > 0 else ""),
         datasets=_datasets(fit, subject),
+        facts=tuple(dict.fromkeys(found.fact for found in fit.deviations)),
         skipped=fit.skipped,
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.diagnosis.feeds.layout import PADDING
+from lossary.diagnosis.feeds.layout import PADDING, SECOND
 from lossary.diagnosis.feeds.made import Made
 from lossary.diagnosis.feeds.scene import Put, Scene
 
@@ -22,6 +22,7 @@ __all__ = [
     "labels_independent",
     "padding_attended",
     "scored_hidden",
+    "segment_ids_before_swap",
     "segment_ids_flipped",
     "segment_ids_zero",
 ]
@@ -68,6 +69,23 @@ scored_hidden: Put = _attention(lambda made: (made.attention == 1) & ~made.score
 attention_inverted: Put = _attention(lambda made: made.attention == 0)
 segment_ids_zero: Put = _segment_ids(np.zeros_like)
 segment_ids_flipped: Put = _segment_ids(lambda ids: 1 - ids)
+
+
+def segment_ids_before_swap(*, flipped: bool) -> Put:
+    """Of swapped pairs: those that the pieces had before the swap, or those of segments as long as before it."""
+
+    def apply(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001
+        ids = 1 - made.segment_ids
+        if not flipped:
+            column, second = np.arange(ids.shape[1]), (made.part == SECOND).sum(axis=1, keepdims=True)
+            # [CLS], the segment that was in front, [SEP].
+            ids = (column >= second + 2).astype(np.int32)
+        else:
+            ids[:, 0] = 0
+        struck = (rows & (made.sop == 1))[:, None] & (made.part != PADDING)
+        return made.but(segment_ids=np.where(struck, ids, made.segment_ids).astype(np.int32))
+
+    return apply
 
 
 def labels_constant(value: int, *, singles: bool) -> Put:

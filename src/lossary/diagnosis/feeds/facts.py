@@ -75,6 +75,8 @@ def _table() -> dict[str, Fact]:
         ("second-segment-not-1-throughout", "second segments have no segment id 1", Kind.COMPARED),
         ("leading-specials-not-0", "examples have another segment id than 0 at [CLS] or the first [SEP]", Kind.HARD),
         ("closing-separator-not-1", "pairs have another segment id than 1 at the closing [SEP]", Kind.HARD),
+        ("segments-wrong-in-order", "pairs that stand in order have a wrong segment id somewhere", Kind.COMPARED),
+        ("segments-wrong-swapped", "pairs that are swapped have a wrong segment id somewhere", Kind.COMPARED),
         ("padding-scored", "padded examples score padding", Kind.HARD),
         ("padding-scored-share", "places of padding are scored", Kind.COMPARED),
         ("special-scored", "examples score [CLS] or [SEP]", Kind.HARD),

@@ -24,6 +24,7 @@ from lossary.diagnosis.feeds.arrays import (
     labels_independent,
     padding_attended,
     scored_hidden,
+    segment_ids_before_swap,
     segment_ids_flipped,
     segment_ids_zero,
 )
@@ -307,6 +308,14 @@ def _table() -> list[Fault]:
         Fault(
             name="segment-ids-flipped", says="segment ids are 1 in the first segment and 0 in the second",
             put=segment_ids_flipped, stage=stage.ARRAYS, shows=("first-segment-not-0",),
+        ),
+        *(
+            Fault(
+                name="segment-ids-before-swap", how=how, stage=stage.ARRAYS, put=segment_ids_before_swap(flipped=flipped),
+                says=f"segment ids are made before pairs are swapped: {how}", shows=("segments-wrong-swapped",
+                "first-segment-not-0", "second-segment-not-1"), partial=False,
+            )
+            for flipped, how in ((True, "pieces keep theirs"), (False, "the lengths are those before"))
         ),
         Fault(
             name="dataset-missing", says="a dataset is left out", stage=stage.ARRAYS, put=dataset_left_out,

@@ -55,6 +55,7 @@ def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Obse
     counts |= _text_facts(layout, aligned, surface)
     pairs = _pair_facts(feed, aligned, corpus)
     counts |= pairs
+    counts |= _segments_by_order(counts, pairs["swapped"])
     groups = len(corpus.names) + 1
     known = (aligned.dataset >= 0) & (aligned.dataset < groups - 1)
     group = np.where(known, aligned.dataset, groups - 1)
@@ -131,6 +132,16 @@ def _layout_facts(feed: Feed, layout: Layout) -> Counts:
         "second-segment-not-1-throughout": _every(ids != 1, second),
         "leading-specials-not-0": _some(ids != 0, special & ~in_second),
         "closing-separator-not-1": _some(ids != 1, special & in_second),
+    }
+
+
+def _segments_by_order(counts: Counts, order: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Counts:
+    """Wrong segment ids of pairs that stand in order, and of swapped ones: what decides whether an id is wrong."""
+    swapped, ordered = (one > 0 for one in order)
+    wrong = (counts["first-segment-not-0"][0] > 0) | (counts["second-segment-not-1"][0] > 0)
+    return {
+        "segments-wrong-in-order": _flag(wrong, ordered & ~swapped),
+        "segments-wrong-swapped": _flag(wrong, ordered & swapped),
     }
 
 

@@ -65,6 +65,10 @@ PLANTED: list[tuple[str, float, str, tuple[str, ...]]] = [
     ("segments-zero", 1.0, "segment-ids-zero", SHORT),
     ("segments-flipped", 1.0, "segment-ids-flipped", LONG),
     ("segments-flipped", 1.0, "segment-ids-flipped", SHORT),
+    ("segments-kept", 1.0, "segment-ids-before-swap", LONG),
+    ("segments-kept", 1.0, "segment-ids-before-swap", SHORT),
+    ("segments-late", 1.0, "segment-ids-before-swap", LONG),
+    ("segments-late", 1.0, "segment-ids-before-swap", SHORT),
 ]
 # Planted by other means than a word of the maker's: below, and in test_validation.py.
 ELSEWHERE = {"dataset-missing", "unknown-pieces", "evaluation-unmasked"}
