@@ -275,3 +275,22 @@ def test_a_loss_is_held_against_the_pieces_that_its_own_model_chooses_from() -> 
 
 def rule_l104(subject: Subject) -> list[Finding]:
     return [found for found in check(subject).findings if found.code == "L104" and found.severity == "warning"]
+
+
+def test_a_run_that_never_saw_a_dataset_is_told_as_that_and_warns_of_nothing_else() -> None:
+    """At chance on all datasets: of those that it was trained on that is a warning, of others it is expected."""
+
+    def stuck(*trained: str) -> Finding:
+        subject = simulate(PLANTED["sop-at-chance"], 1)
+        runs = [replace(run, datasets=list(trained)) for run in subject.table.runs]
+        checked = check(replace(subject, table=replace(subject.table, runs=runs)))
+        return next(f for f in checked.findings if f.name == "sop-at-chance" and RUN in f.runs)
+
+    seen = stuck(*DATASETS)
+    assert seen.severity == "warning"
+    assert "never trained" not in seen.gist
+    some = stuck("views")
+    assert some.severity == "warning"
+    assert f"{RUN} was never trained on" in some.gist
+    assert some.ranked[0] == f"{RUN} was never trained on {', '.join(n for n in some.datasets if n != 'views')}"
+    assert stuck("elsewhere").severity == "info"
