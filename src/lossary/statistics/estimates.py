@@ -5,11 +5,12 @@
                coverage with a dozen examples of uneven length
     mean       Σy/n, as SOP nats by pair; Student's t with Hall's correction for skewness, since losses are skewed
     proportion k/n, as SOP accuracy over pairs; Wilson's score interval
+    accuracy   as a ratio; with few right or wrong Clopper and Pearson's interval of an effective number of positions
     weighted   Σ w·R over datasets that were sampled independently: variances add up; degrees of freedom by Welch and
                Satterthwaite
 
 Sources: Fieller (JRSS B 1954); Hall (JRSS B 1992), On the removal of skewness by transformation; Wilson (JASA 1927);
-Satterthwaite (Biometrics 1946).
+Satterthwaite (Biometrics 1946); Korn, Graubard (Survey Methodology 1998) for few of a kind.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import betaincinv, ndtri, stdtrit
 
 __all__ = [
     "LEVEL",
@@ -35,6 +36,10 @@ __all__ = [
 ]
 
 LEVEL = 0.95
+# Right positions, or wrong ones, as independent ones would be counted, below which the exact interval is taken.
+_FEW = 12
+# So many positions of an example count as one where all are right or none: how alike they are cannot be seen there.
+_MOST_ALIKE = 3.0
 # Sums beyond this overflow when they are squared; no loss comes near it.
 _LARGEST = 1e100
 
@@ -137,14 +142,37 @@ def within(estimate: Estimate, least: float, most: float) -> Estimate:
 def accuracy(sums: RatioSums) -> Estimate:
     """Right positions by masked ones, clustered by example, within 0 and 1.
 
-    Where all are right, or none, there is no spread to judge by: Wilson's interval, with examples as what was drawn.
+    Where few are right, or all but a few, their spread says little: the exact interval of a proportion, of as many
+    positions as would have that spread if each was drawn by itself (Korn and Graubard).
     """
     found = ratio(sums)
     if found.value is None:
         return found
-    if sums.y in (0.0, sums.x):
-        return proportion(sums.n if sums.y else 0, sums.n)
-    return within(found, 0.0, 1.0)
+    if found.variance is None:
+        # One example: no spread between examples.
+        return proportion(sums.n if sums.y else 0, sums.n) if sums.y in (0.0, sums.x) else within(found, 0.0, 1.0)
+    p, alike = found.value, max(sums.n, sums.x / _MOST_ALIKE)
+    is_mixed = found.variance > 0 and 0 < p < 1
+    drawn = min(p * (1 - p) / found.variance, sums.x) if is_mixed else alike
+    if drawn * min(p, 1 - p) >= _FEW:
+        return within(found, 0.0, 1.0)
+    quantiles = float(ndtri(0.5 + LEVEL / 2)), float(stdtrit(sums.n - 1, 0.5 + LEVEL / 2))
+    return _exact(p, drawn * (quantiles[0] / quantiles[1]) ** 2, sums.n)
+
+
+def _exact(value: float, drawn: float, n: int) -> Estimate:
+    """Clopper and Pearson's interval of a share of so many draws, which need be no whole number."""
+    successes, failures, tail = drawn * value, drawn * (1 - value), (1 - LEVEL) / 2
+    smooth = (successes + 1) / (drawn + 2)
+    return Estimate(
+        value=value,
+        low=float(betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0,
+        high=float(betaincinv(successes + 1, failures, 1 - tail)) if failures > 0 else 1.0,
+        n=n,
+        variance=smooth * (1 - smooth) / drawn,
+        degrees=max(1, n - 1),
+        method="exact95",
+    )
 
 
 def mean(sums: MeanSums) -> Estimate:
