@@ -178,3 +178,53 @@ def test_two_empty_rows_of_one_dataset_are_refused(read: Callable[..., Imported]
             "t.md",
             "| Dataset | Model | val loss |\n|---|---|---|\n| wiki | A | 2.5 |\n| | A | 2.4 |\n| code | B | 1.5 |\n",
         )
+
+
+@pytest.mark.parametrize("header", ["Diff", "Rel. change (%)", "p-value", "Rank", "Best", "Δ", "Wins", "Std"])
+def test_columns_that_say_something_of_the_others_are_no_runs(header: str, read: Callable[..., Imported]) -> None:
+    text = f"# Validation loss\n\n| Dataset | Base | Large | {header} |\n|--|--|--|--|\n| wiki | 2.5 | 2.4 | 0.1 |\n"
+    found = read("t.md", text)
+    assert {(n.run, n.value) for n in found.numbers} == {("Base", 2.5), ("Large", 2.4)}
+    assert any(mapped.source == header and mapped.reason for mapped in found.mapping)
+
+
+def test_bounds_of_an_interval_are_no_runs(read: Callable[..., Imported]) -> None:
+    found = read("t.csv", "dataset,loss,loss_lower,loss_upper\nwiki,2.5,2.4,2.6\ncode,1.5,1.4,1.6\n")
+    assert {n.run for n in found.numbers} == {"run"}
+    assert {mapped.source for mapped in found.mapping if mapped.reason} == {"loss_lower", "loss_upper"}
+
+
+def test_rows_over_seeds_are_no_seeds(read: Callable[..., Imported]) -> None:
+    rows = "base,1,wiki,2.5\nbase,2,wiki,2.6\nbase,mean,wiki,2.55\nbase,std,wiki,0.05\n"
+    found = read("t.csv", "run,seed,dataset,val_loss\n" + rows)
+    assert {n.run for n in found.numbers} == {"base · seed 1", "base · seed 2"}
+    assert "over runs are left out: line 4, 'mean'; line 5, 'std'" in str(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "whole"),
+    [
+        ("| easy | 1.5 |\n| hard | 3.5 |\n| easy+hard | 2.5 |\n", "easy+hard"),
+        ("| Pile | 2.5 |\n| - ArXiv | 2.1 |\n| - GitHub | 1.2 |\n| C4 | 3.1 |\n", "Pile"),
+    ],
+)
+def test_a_whole_beside_its_parts_is_told(rows: str, whole: str, read: Callable[..., Imported]) -> None:
+    found = read("t.md", "| Subset | loss |\n|--|--|\n" + rows)
+    assert whole not in datasets(found)
+    assert len(found.numbers) == rows.count("\n") - 1
+    assert f"'{whole}' (line" in str(found.notes)
+
+
+def test_models_beside_methods_are_runs(read: Callable[..., Imported]) -> None:
+    text = "Perplexity\n\n| Method | LLaMA-7B | LLaMA-13B |\n|--|--|--|\n| FP16 | 5.5 | 5.0 |\n| GPTQ | 6.0 | 5.25 |\n"
+    found = read("t.md", text)
+    assert {(n.run, n.dataset) for n in found.numbers} == {
+        (f"{method} · {model}", "all") for method in ("FP16", "GPTQ") for model in ("LLaMA-7B", "LLaMA-13B")
+    }
+    assert "sound like models" in str(found.notes)
+
+
+def test_numbers_of_a_line_that_nothing_names_a_metric_are_told(read: Callable[..., Imported]) -> None:
+    found = read("a.log", "iter 100: loss 2.5, time 1.5\niter 100: val loss 2.6 (wiki 2.7, code 2.5)\n")
+    note = next(note for note in found.notes if "of which no line says what they are" in note)
+    assert note.endswith("left out: wiki (line 2); code (line 2)")

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lossary.results.importers.dates import are_dates
-from lossary.results.importers.grids import Grid, is_missing, is_total, plain, read_cell, unlink
+from lossary.results.importers.grids import Grid, is_missing, is_of_others, is_total, plain, read_cell, unlink
 from lossary.results.importers.maps import Entry, Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import Role, Split
@@ -285,7 +285,7 @@ _SPREAD = re.compile(
 
 def _is_of_title(column: Column) -> bool:
     """Whether a column is of numbers, and what they measure stands in the title if anywhere."""
-    if _SPREAD.fullmatch(column.header):
+    if _SPREAD.fullmatch(column.header) or is_of_others(column.header):
         return False
     is_open = not column.metric or (column.owner is None and column.name is not None and column.name.quantity is None)
     return (

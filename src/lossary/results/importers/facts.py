@@ -8,7 +8,7 @@ facts_of of   dataset | step | loss      →  a fact of dataset wiki at step 10,
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +34,8 @@ from lossary.results.importers.grids import (
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.meanings import base_metric
 from lossary.results.importers.model import ALL, Axis, Imported, ImportedDataset, Mapped, Role, Split, metric_name
-from lossary.results.importers.names import read_name, row_scale, split_word
+from lossary.results.importers.names import of_data, read_name, row_scale, split_word
+from lossary.results.importers.series import OF_ONE_RUN
 from lossary.results.importers.titles import STRONG
 
 __all__ = ["AXES", "Fact", "Found", "dataset_of", "facts_of", "filled_down", "telling_columns"]
@@ -44,6 +45,9 @@ AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
 _NAMES: tuple[Role, ...] = ("dataset", "run")
 _ALONE = "names alone on their rows are left out, and say nothing of the rows below"
 _DIFFERENCE = re.compile(r"(abs\w*|rel\w*)?[\s_]*(change|diff\.?|difference|delta|[Δ∆])\s*([(%].*)?", re.IGNORECASE)
+_SPREAD_WORD = re.compile(
+    r"(std\.?|stdev|stddev|sd|sem|var(iance)?|min|max|median|range|ci|±)([\s_.-].*)?", re.IGNORECASE
+)
 _OF_SPLIT = re.compile(r"(.+)/(\w+)")
 # What a metric is taken by, and not of.
 _INTERVALS = {"epoch", "step", "batch", "iteration"}
@@ -90,6 +94,7 @@ class _Layout(NamedTuple):
     at: dict[Role, int | None]
     percent: set[int]
     telling: list[Column]
+    are_models: bool
 
 
 def telling_columns(columns: list[Column]) -> list[Column]:
@@ -116,7 +121,11 @@ def facts_of(grid: Grid, columns: list[Column], found: Found) -> list[Fact]:
     """The numbers of all rows."""
     at = {kind: column_of(columns, kind) for kind in _KEYS}
     percent = {c.at for c in columns if c.metric.endswith("accuracy") and _is_percent(grid, c.at)}
-    layout = _Layout(columns, at, percent, telling_columns(columns))
+    layout = _Layout(columns, at, percent, telling_columns(columns), _are_models(columns, at))
+    if layout.are_models:
+        found.imported.notes.append(
+            "columns sound like models beside the runs of the rows: read as runs of one dataset"
+        )
     found.marks = marks_of(row[c.at] for row in grid.rows[1:] for c in columns if c.metric or c.role == "value")
     facts: list[Fact] = []
     above: dict[Role, str] = {}
@@ -195,6 +204,10 @@ def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout
         keys = keys | {"run": of_split[1], "split": keys["split"] or of_split[2]}
     step = next((int(cell.value) for kind in AXES if (cell := _number(keys[kind])) is not None), None)
     shown = tuple(plain(row[c.at]) for c in layout.telling)
+    over = next((text for text, c in zip(shown, layout.telling, strict=True) if _is_over(text, c)), None)
+    if over is not None:
+        found.tell("lines that are over runs are left out", f"line {line}, {over!r}")
+        return []
     facts = []
     for column in layout.columns:
         measured = _measured(column, keys)
@@ -216,6 +229,13 @@ def _row_facts(row: list[str], keys: dict[Role, str], line: int, layout: _Layout
         full = metric_name(metric, split)
         facts.append(Fact(run, dataset, full, step, number, scale, link, line, column.header, shown))
     return facts
+
+
+def _is_over(text: str, column: Column) -> bool:
+    """Whether a row is over the others by what stands where others say a seed: `mean`, `std`."""
+    return OF_ONE_RUN.fullmatch(column.header) is not None and (
+        is_total(text) or _SPREAD_WORD.fullmatch(text) is not None
+    )
 
 
 def _measured(column: Column, keys: dict[Role, str]) -> tuple[str, Split] | None:
@@ -259,7 +279,16 @@ def _owner(column: Column, keys: dict[Role, str], layout: _Layout) -> tuple[str,
         run = " ".join(part for part in (keys["run"], run_name(rest)) if part)
         return run or "run", dataset
     run = entry.run if entry is not None and entry.run else keys["run"] or "run"
+    if layout.are_models and entry is None and rest and not is_total(rest):
+        return f"{run} · {run_name(rest)}", ALL
     return run, dataset_of(column, layout.columns)
+
+
+def _are_models(columns: Sequence[Column], at: Mapping[Role, int | None]) -> bool:
+    """Whether columns beside rows of runs are called by models, one and all: a method on `LLaMA-7B`, `LLaMA-13B`."""
+    rests = [c.name.rest for c in columns if c.metric and c.owner is None and c.name is not None and c.name.rest]
+    of_runs = at["dataset"] is None and at["run"] is not None
+    return of_runs and len(set(rests)) > 1 and of_data(rests) == -len(set(rests))
 
 
 def dataset_of(column: Column, columns: list[Column]) -> str | None:

@@ -27,6 +27,7 @@ __all__ = [
     "has_spread",
     "is_all",
     "is_missing",
+    "is_of_others",
     "is_total",
     "marks_of",
     "may_be_thousands",
@@ -67,6 +68,21 @@ _TOTAL = re.compile(
 )
 # Words for a mean that are names of datasets, too: a mean stands at the end.
 _TOTAL_AT_THE_END = re.compile(r"media([ _](general|geral|generale|aritm\w+|ponderada|pesata|totale?))?", re.IGNORECASE)
+_NOUNS = (
+    r"(case|group|of|over|across|all|the|per|in|data ?sets?|domains?|sets?|tasks?|languages?|subsets?|corpora"
+    r"|sources?|runs?|seeds?|models?|examples?|samples?|documents?|docs|rows|tokens?|words|bytes|loss|losses|ppl|perplexity|accuracy|acc|score)"
+)
+_STATISTIC = (
+    r"(worst|best|min|minimum|max|maximum|lowest|highest|median|std\.?|stdev|stddev|sd|sem|stderr|variance|var|range|spread"
+    r"|(standard|std\.?)[\s_-](deviation|dev\.?|err(or)?\.?)|(95 ?% ?)?(ci|confidence interval)|p[\s_-]?values?"
+    r"|lower|upper|(abs|rel)\w*\.?[\s_-](change|diff\w*\.?|improvement|gain|gap)|delta|diff\.?|difference|improvement|reduction|gain|gap|ratio|speed-?up|relative|change|[Δ∆]"
+    r"|ranks?|wins?|win[\s_-]rate|(average|avg\.?|mean)[\s_-](ranks?|wins?))"
+)
+# `Worst-case`, `Std over seeds`, `# domains`, `n`, `count`, `Avg. rank`.
+_OF_OTHERS = re.compile(
+    rf"{_STATISTIC}([\s_-]+{_NOUNS})*\s*([(%].*)?|(#|№|n(o|um)?\.?|number of|counts?( of)?)([\s_-]*{_NOUNS})*",
+    re.IGNORECASE,
+)
 _ALL = {"all", "alle", "tous", "todos", "tutti", "все", "全部", "全て"}
 _MISSING = {"", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?", "…", "no log", "tbd", "--", "n.a."}
 # Groups of three behind one kind of mark, or of two and three as in India; or no marks at all.
@@ -219,6 +235,11 @@ def is_total(name: str, *, at_end: bool = False) -> bool:
         or _TOTAL.match(plain)
         or (at_end and _TOTAL_AT_THE_END.fullmatch(plain.split(" (")[0]))
     )
+
+
+def is_of_others(name: str) -> bool:
+    """Whether a row or column says something of the others and is none of them: `Worst-case`, `Std`, `# domains`."""
+    return _OF_OTHERS.fullmatch(name.strip("*_: \t")) is not None
 
 
 def is_all(name: str) -> bool:

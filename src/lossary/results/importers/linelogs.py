@@ -28,6 +28,11 @@ def read_line_log(path: Path, maps: Maps) -> Imported:
     rows = list(rows_of(((line.number, line.text) for line in log_lines(path)), state))
     found = Collector(path, "transformers log" if any(row.is_entry for row in rows) else "log of lines", maps)
     found.lines |= state.told.union(row.line for row in rows)
+    for name, number in state.unsaid.items():
+        found.tell(
+            "names beside losses, with numbers of which no line says what they are, are left out",
+            f"{name} (line {number})",
+        )
     if state.evaluated_after:
         found.note(f"{state.evaluated_after} lines after the last epoch evaluate a set that they do not name; left out")
     _place_entries([row for row in rows if row.is_entry and row.step is None], state, found)

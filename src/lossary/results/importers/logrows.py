@@ -15,6 +15,7 @@ from lossary.results.importers.lines import is_number, parsed_json, python_value
 from lossary.results.importers.model import Split
 from lossary.results.importers.names import read_name, split_word
 from lossary.results.importers.records import flat
+from lossary.results.importers.titles import is_beside
 
 __all__ = ["Field", "Row", "State", "has_rows", "is_measured", "is_plain_loss", "rows_of"]
 
@@ -55,6 +56,8 @@ _PAIR = re.compile(rf"([^\W\d][\w/.\-]*)\s*[=:]\s*({_NUMBER})(%?)(?=[\s,;|)\]}}]
 _WORD = r"[^\W\d][\w/.\-]*"
 _SEGMENT = re.compile(rf"^({_WORD}(?: {_WORD}){{0,4}})(\s*[:=]\s*|\s)({_NUMBER})(%?)$")
 _NAMED = re.compile(rf"({_WORD}(?: {_WORD}){{0,3}}) ({_NUMBER})(?=\s|$)")
+# `(wiki 2.7, code 2.5)` behind a loss: perhaps of datasets.
+_UNSAID = re.compile(r"([^\W\d]\w*) \d{1,4}\.\d+")
 # `best_val 3.2`: it speaks of another evaluation than the line's.
 _OF_BEST = re.compile(r"(?:new |so far )?best(?![a-z])", re.IGNORECASE)
 _ENDS = re.compile(r"(?:the )?(?:end of training|final|finished|done)", re.IGNORECASE)
@@ -151,6 +154,7 @@ class State:
     evaluated_after: int = 0
     is_cost_a_word: bool = False  # what Marian trained on is a mean over words
     updates: dict[str, int] = field(default_factory=dict)  # of Sockeye's checkpoints
+    unsaid: dict[str, int] = field(default_factory=dict)  # names beside losses with a number of no metric, their lines
     told: set[int] = field(default_factory=set)  # lines that say nothing of their own: bars that are not full
 
 
@@ -372,6 +376,11 @@ def _plain_row(line: str, number: int, state: State) -> Row | None:
             return None
         before = state.last or Row(line=0, fields=[], step=0)
         row.step, row.epoch, row.total = before.step, before.epoch, before.total
+    if any(is_measured(item.name) for item in fields):
+        remarks = [part.strip() for remark in _REMARK.findall(text) for part in remark.strip("()").split(",")]
+        for match in filter(None, map(_UNSAID.fullmatch, [*words, *remarks])):
+            if not is_beside(match[1]) and split_word(match[1]) is None:
+                state.unsaid.setdefault(match[1], number)
     row = _said(row, " ".join(words), line)
     row.dataset = named or row.dataset
     for key, value in said:

@@ -129,7 +129,8 @@ _QUANTITIES: tuple[tuple[tuple[str, ...], Quantity], ...] = (
 _QUANTITY_WORDS = {phrase[-1] for phrase, _ in _QUANTITIES}
 _STATISTICS = {
     **dict.fromkeys(("mean", "avg", "average", "среднее"), "mean"),
-    **dict.fromkeys(("std", "stdev", "stddev", "sd", "deviation", "var", "variance", "sem", "stderr"), "deviation"),
+    **dict.fromkeys(("std", "stdev", "stddev", "sd", "deviation", "var", "variance", "sem", "stderr", "lower", "upper"),
+                    "deviation"),
     **dict.fromkeys(("min", "lowest"), "min"),
     **dict.fromkeys(("max", "highest", "worst"), "max"),
     **dict.fromkeys(("best",), "best"),
@@ -351,7 +352,7 @@ def _take(words: _Words, found: dict[str, str], *, leading: bool) -> str | Liter
             words.high -= 1
             return "noise"
         return False
-    if word in _STATISTICS and not (leading and word in ("running", "average", "ci", "var", "sd")):
+    if word in _STATISTICS and not (leading and word in ("running", "average", "ci", "var", "sd", "lower", "upper")):
         found["statistic"] = _STATISTICS[word]
         drop(1)
         return "statistic"

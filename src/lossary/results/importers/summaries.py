@@ -10,28 +10,16 @@ or stands below them, and `average joe` between two datasets is one. What neithe
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 
 from lossary.results.importers.facts import Fact, Found
+from lossary.results.importers.grids import is_of_others
 from lossary.results.importers.model import ALL
+from lossary.results.importers.names import of_data
 from lossary.results.importers.titles import SETTING
 
 __all__ = ["without_summaries"]
 
-_NOUNS = (
-    r"(case|group|of|over|across|all|the|per|in|data ?sets?|domains?|sets?|tasks?|languages?|subsets?|corpora"
-    r"|sources?|runs?|seeds?|models?|examples?|samples?|documents?|docs|rows|tokens?|words|bytes|loss|losses|ppl|perplexity|accuracy|acc|score)"
-)
-_STATISTIC = (
-    r"(worst|best|min|minimum|max|maximum|lowest|highest|median|std\.?|stdev|stddev|sd|sem|stderr|variance|var|range|spread"
-    r"|(standard|std\.?)[\s_-](deviation|dev\.?|err(or)?\.?)|(95 ?% ?)?(ci|confidence interval)|p[\s_-]?values?"
-    r"|delta|diff\.?|difference|improvement|reduction|gain|gap|ratio|speed-?up|relative|change|[Δ∆]"
-    r"|ranks?|wins?|win[\s_-]rate|(average|avg\.?|mean)[\s_-](ranks?|wins?))"
-)
-# `Worst-case`, `Std over seeds`, `# domains`, `n`, `count`, `Avg. rank`.
-_OF_OTHERS = re.compile(
-    rf"{_STATISTIC}([\s_-]+{_NOUNS})*\s*([(%].*)?|(#|№|n(o|um)?\.?|number of|counts?( of)?)([\s_-]*{_NOUNS})*",
-    re.IGNORECASE,
-)
 _TOTAL = r"(totals?|overall|sum|averages?|avg\.?|mean|macro|micro)"
 _MAY_BE_TOTAL = re.compile(rf"{_TOTAL}[\s_-].+|.+[\s_-]{_TOTAL}", re.IGNORECASE)
 _TOLD = "names that sum up or count the others are left out; --map NAME=dataset says that one is a dataset"
@@ -50,7 +38,8 @@ def without_summaries(facts: Sequence[Fact], found: Found) -> list[Fact]:
     if len(names) < 2:
         return list(facts)
     mapped = {name: entry.role for name in names if name and (entry := found.maps.get(name)) is not None}
-    counting = {name for name in names if name not in mapped and _is_of_others(name)}
+    unions = _unions([name for name in names if name])
+    counting = {name for name in names if name not in mapped and (_is_of_others(name) or name in unions)}
     kept = [fact for fact in facts if fact.dataset not in counting and mapped.get(fact.dataset or "") != "ignore"]
     _tell(_TOLD, counting, facts, found)
     open_ones = [n for n in names if n and n not in counting | mapped.keys() and _MAY_BE_TOTAL.fullmatch(n)]
@@ -67,7 +56,19 @@ def without_summaries(facts: Sequence[Fact], found: Found) -> list[Fact]:
 
 def _is_of_others(name: str | None) -> bool:
     plain = (name or "").strip("*_: \t")
-    return bool(_OF_OTHERS.fullmatch(plain) or SETTING.fullmatch(plain))
+    return is_of_others(plain) or SETTING.fullmatch(plain) is not None
+
+
+# `- ArXiv` below `Pile`
+_MARK = re.compile(r"(?:[-–—•·↳└├>+]+|&nbsp;)\s+(?=\S)")
+
+
+def _unions(names: Sequence[str]) -> set[str]:
+    """The names of several others together: `easy+hard`, and `Pile` above `- ArXiv` and `- Books3`."""
+    found = {n for n in names if len(parts := re.split(r"\s*[+&]\s*", n)) > 1 and all(part in names for part in parts)}
+    if of_data([*names]) > 0:
+        found |= {name for name, after in pairwise(names) if _MARK.match(after) and not _MARK.match(name)}
+    return found
 
 
 def _tell(said: str, names: Iterable[str | None], facts: Sequence[Fact], found: Found) -> None:
