@@ -1,5 +1,6 @@
 """What no reader took and looks like data is counted, and its first lines are shown: in notes, at the end, on pages."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lossary.cli.main import app
+from lossary.errors import SourceError
 from lossary.results.importers.lines import LONGEST, MOST_LINE, log_lines
 from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.model import Imported
@@ -176,3 +178,31 @@ def test_lines_of_a_log_are_counted_as_an_editor_counts_them(end: str, tmp_path:
         (4, "x" * LONGEST, LONGEST),
         (5, "last", 4),
     ]
+
+
+def test_texts_of_a_folder_that_seem_to_hold_losses_are_named_where_they_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(LOG, encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("run of Monday\nfinal loss: 2.5\n", encoding="utf-8")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "scores.json").write_text('{"eval_loss": 2.5}', encoding="utf-8")
+    (tmp_path / "config.json").write_text('{"hidden_size": 768, "layer_norm_eps": 1e-12}', encoding="utf-8")
+    (tmp_path / "vocab.txt").write_text("loss\naccuracy\n", encoding="utf-8")
+    note = next(note for note in read_any(tmp_path, parse_maps([])).notes if "were not looked at" in note)
+    assert note.endswith("name those that are to be read: notes.txt; more/scores.json")
+
+
+def test_a_folder_of_nothing_that_is_read_is_refused_with_those_files(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("final loss: 2.5\n", encoding="utf-8")
+    with pytest.raises(SourceError) as caught:
+        read_any(tmp_path, parse_maps([]))
+    assert "notes.txt" in str(caught.value.hint)
+
+
+def test_outputs_of_a_notebook_that_are_not_read_are_told_by_their_cells(read: Callable[..., Imported]) -> None:
+    def cell(text: str) -> dict[str, object]:
+        output = {"output_type": "stream", "name": "stdout", "text": text}
+        return {"cell_type": "code", "source": "", "outputs": [output]}
+
+    notebook = {"nbformat": 4, "cells": [cell(LOG), cell("final loss on books: 2.5\n"), cell("done in 2.5 s\n")]}
+    found = read("n.ipynb", json.dumps(notebook))
+    assert found.unread.first == ("cell 2, line 1: 'final loss on books: 2.5'",)

@@ -8,7 +8,8 @@ from typing import Any
 
 from lossary.errors import SourceError
 from lossary.results.importers.folders import one_of_all
-from lossary.results.importers.model import Imported
+from lossary.results.importers.model import Imported, Unread
+from lossary.results.importers.unread import unread_of
 
 __all__ = ["is_notebook", "read_notebook"]
 
@@ -21,6 +22,7 @@ def is_notebook(value: object) -> bool:
 def read_notebook(path: Path, value: dict[str, Any], read: Callable[[Path], Imported]) -> Imported:
     """The numbers of all outputs by `read`, which reads a file; runs that two cells tell differently are kept apart."""
     parts = []
+    unread = Unread()
     with tempfile.TemporaryDirectory(prefix="lossary-notebook-") as name:
         for cell, text in _outputs(value):
             file = Path(name) / f"cell {cell}" / f"{path.stem}.txt"
@@ -29,13 +31,14 @@ def read_notebook(path: Path, value: dict[str, Any], read: Callable[[Path], Impo
             try:
                 found = read(file)
             except SourceError:
+                unread = unread.joined(unread_of(enumerate(text.split("\n"), 1)).behind(f"cell {cell}"))
                 continue
             if found.numbers or found.curves:
                 parts.append(_placed(found, f"cell {cell}"))
         whole = one_of_all(parts, Path(name))
     if not parts:
         raise SourceError("a notebook none of whose outputs has a loss in a table or a log", where=str(path))
-    return replace(whole, path=str(path), kind="notebook")
+    return replace(whole, path=str(path), kind="notebook", unread=whole.unread.joined(unread))
 
 
 def _placed(found: Imported, cell: str) -> Imported:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from lossary.results.importers.inspect_logs import is_inspect, read_inspect
 from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import read_line_log
 from lossary.results.importers.lines import python_value, read_json_text, read_text, without_long_lines
+from lossary.results.importers.listing import files_of, newest_states
 from lossary.results.importers.logrows import has_rows
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.markup import as_html
@@ -64,7 +64,7 @@ from lossary.results.importers.records import (
     read_json_records,
     read_parquet,
 )
-from lossary.results.importers.samples import has_samples, is_of_examples, is_samples, read_samples
+from lossary.results.importers.samples import is_of_examples, is_samples, read_samples
 from lossary.results.importers.series import (
     clearml_scalars,
     is_clearml,
@@ -95,20 +95,11 @@ KINDS = (
 _HEAD = 1 << 16
 # So far a log is looked at for its first line of numbers.
 _FAR = 32 << 20
-_MOST_FILES = 20_000
 _FAIRSEQ = re.compile(
     r"\|\s*(train_inner|train|valid\w*)\s*\|\s*\{|\]\[INFO\] - (\{\"epoch|epoch \d+)|num_updates\s+\d|valid on '"
     r"|^\|?\s*epoch\s+\d+:\s+\d+\s*/\s*\d+ \w*loss=|^\|?\s*epoch \d+ \| (train|valid) loss",
     re.MULTILINE,
 )
-# What is looked at in a folder.
-_NAMES = ("trainer_state.json", "train.txt", "log.txt", "output.txt")
-_SUFFIXES = (
-    ".csv", ".tsv", ".md", ".tex", ".log", ".out", ".jsonl", ".html", ".xlsx",
-    ".wandb", ".db", ".sqlite", ".parquet", ".eval",
-)  # fmt: skip
-# As Inspect calls its logs in JSON.
-_INSPECT = re.compile(r"\d{4}-\d\d-\d\dT[\d+-]+_.+\.json")
 _TABLE = re.compile(r"<table\b", re.IGNORECASE)
 _RULER = re.compile(r"^\s*\|?(?=[^\n]*\|)\s*:?-+:?\s*(\|\s*:?-*:?\s*)*$", re.MULTILINE)
 
@@ -200,7 +191,8 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
         parts.append(_of_file(read_mlflow_files(path, maps), path))
     skipped: list[str] = []
     refused: list[SourceError] = []
-    for file in _newest_states(_other_files(path)):
+    files = files_of(path)
+    for file in newest_states(files.wanted):
         try:
             part = _read_file(file, maps)
             parts.append(replace(part, unread=part.unread.behind(str(file.relative_to(path)))))
@@ -215,6 +207,9 @@ def _read_folder(path: Path, maps: Maps) -> Imported:
                 parts.append(Imported(path=str(file), kind="", notes=[f"{skipped[-1]}: {said}; left out"]))
     if len(skipped) > 3:
         parts.append(Imported(path=str(path), kind="", notes=[noted("left out, too", skipped[3:])]))
+    if unlooked := files.not_looked_at():
+        said = "files that seem to hold losses were not looked at; name those that are to be read"
+        parts.append(Imported(path=str(path), kind="", notes=[noted(said, unlooked)]))
     if refused:
         raise _with_others(refused, [note for part in parts if not part.kind for note in part.notes])
     if not any(part.kind for part in parts):
@@ -239,50 +234,6 @@ def _with_others(refused: list[SourceError], notes: list[str]) -> SourceError:
 
 def _is_of_mlflow(folder: Path) -> bool:
     return folder.name == "metrics" and (folder.parent / "meta.yaml").is_file()
-
-
-def _other_files(path: Path) -> list[Path]:
-    """Files of a folder that may hold numbers, without those that the folder's own readers take."""
-    found = []
-    for folder, names, files in os.walk(path, followlinks=False):
-        of_mlflow = ("metrics", "params", "tags") if "meta.yaml" in files else ()
-        names[:] = sorted(name for name in names if _is_to_enter(Path(folder) / name) and name not in of_mlflow)
-        is_hidden = Path(folder) != path and Path(folder).name.startswith(".")
-        names[:] = [] if is_hidden else names
-        for name in sorted(files):
-            file = Path(folder) / name
-            if is_hidden and not is_of_examples(file):
-                continue
-            if name in ("debug.log", "debug-internal.log", "debug-core.log") and "wandb" in Path(folder).parts:
-                continue
-            wanted = (
-                name in _NAMES or file.suffix.lower() in _SUFFIXES or name.endswith("results.txt")
-                or _INSPECT.fullmatch(name) is not None
-            )  # fmt: skip
-            if wanted and not file.is_symlink() and "tfevents" not in name:
-                found.append(file)
-            if len(found) > _MOST_FILES:
-                raise SourceError(f"more than {_MOST_FILES:,} files", where=str(path))
-    return found
-
-
-def _is_to_enter(folder: Path) -> bool:
-    return not folder.name.startswith(".") or has_samples(folder)
-
-
-def _newest_states(files: list[Path]) -> Iterator[Path]:
-    """Of the states of one run, which its checkpoints keep, the one with the most steps: it holds the others."""
-    newest: dict[Path, tuple[int, Path]] = {}
-    for file in files:
-        if file.name != "trainer_state.json":
-            yield file
-            continue
-        match = re.fullmatch(r"checkpoint-(\d+)", file.parent.name)
-        run = file.parent.parent if match else file.parent
-        # The state in the run's own folder is written last.
-        step = int(match[1]) if match else 1 << 62
-        newest[run] = max(newest.get(run, (-1, file)), (step, file))
-    yield from (file for _, file in newest.values())
 
 
 def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:

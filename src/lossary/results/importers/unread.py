@@ -8,7 +8,9 @@ looks_like_data("saved in 2.31 s")         → False
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from lossary.results.importers.lines import LONGEST, log_lines
@@ -16,9 +18,11 @@ from lossary.results.importers.model import Imported, Unread
 from lossary.results.importers.names import read_name
 from lossary.results.importers.titles import is_beside
 
-__all__ = ["looks_like_data", "with_unread"]
+__all__ = ["looks_like_data", "may_hold_data", "unread_of", "with_unread"]
 
 _FIRST = 5
+# So far a file that nobody named is looked into.
+_MOST_LINES = 500
 _WIDEST = 80
 _WORDS = re.compile(
     r"loss|ppl|perplex|acc|bpb|nll|entropy|nats?\b|bits|лосс|точность|verlust|perte|损失|損失|손실", re.IGNORECASE
@@ -54,6 +58,25 @@ def _is_row(line: str) -> bool:
     return bool(others) and numbers * 2 >= len(others) and re.search(r"[^\W\d]", first) is not None
 
 
+def unread_of(lines: Iterable[tuple[int, str]]) -> Unread:
+    """The lines, by their numbers, that look like data, where none of them was read."""
+    known = [(number, line.strip()) for number, line in lines if looks_like_data(line.strip())]
+    return Unread(len(known), tuple(_shown(number, text) for number, text in known[:_FIRST]))
+
+
+def may_hold_data(path: Path) -> bool:
+    """Whether a text among the first lines of a file looks like data."""
+    try:
+        return any(looks_like_data(line.text) for line in islice(log_lines(path), _MOST_LINES))
+    except OSError:
+        return False
+
+
+def _shown(number: int, text: str) -> str:
+    shown = text if len(text) <= _WIDEST else f"{text[:_WIDEST]}…"
+    return f"line {number}: {shown!r}"
+
+
 def with_unread(found: Imported, path: Path) -> Imported:
     """The import of a file of lines with what was not read of it; of other files nothing is said here."""
     if not found.lines:
@@ -67,6 +90,5 @@ def with_unread(found: Imported, path: Path) -> Imported:
             continue
         count, last = count + 1, number
         if len(first) < _FIRST:
-            shown = text if len(text) <= _WIDEST else f"{text[:_WIDEST]}…"
-            first.append(f"line {number}: {shown!r}")
+            first.append(_shown(number, text))
     return replace(found, unread=found.unread.joined(Unread(count, tuple(first))), lines=set())
