@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from lossary.reports.findings import github_escape
 from lossary.reports.grids import titled_grid
-from lossary.reports.text import TOTAL, metric_title, plain, short_count
+from lossary.reports.text import ESTIMAND, TOTAL, metric_title, plain, short_count
 from lossary.tables.equality import Decision, Margins
 
 __all__ = ["EQUALITY_FORMATS", "all_equal", "answer_text", "decision_place", "print_decisions", "verdict_sentence"]
@@ -86,6 +86,7 @@ def print_decisions(decisions: Sequence[Decision], names: tuple[str, str], margi
     console.print()
     console.print(grid)
     console.print(escape(verdict_sentence(decisions, first, second)), style="bold", soft_wrap=True)
+    console.print(escape(ESTIMAND), soft_wrap=True)
 
 
 def _junit(decisions: Sequence[Decision], first: str, second: str) -> str:

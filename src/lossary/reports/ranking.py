@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from lossary.reports.grids import titled_grid
-from lossary.reports.text import metric_title, number, plain
+from lossary.reports.text import ESTIMAND, metric_title, number, plain
 from lossary.statistics.components import Component
 from lossary.statistics.estimates import LEVEL
 from lossary.tables.ranking import Candidate, Ranking
@@ -26,6 +26,8 @@ __all__ = [
     "ranking_value",
 ]
 
+# The smallest number that four digits show.
+_SHOWN = 5e-5
 EXCEEDS = {True: "yes", False: "no", None: ""}
 
 
@@ -67,6 +69,8 @@ def worse_text(candidate: Candidate) -> str:
         return "no difference: see the note" if candidate.reason else ""
     if candidate.low is None or candidate.high is None:
         return f"{candidate.worse:.4f}"
+    if max(map(abs, (candidate.worse, candidate.low, candidate.high))) < _SHOWN:
+        return "="
     return f"{candidate.worse:.4f}  [{candidate.low:.4f}, {candidate.high:.4f}]"
 
 
@@ -101,11 +105,11 @@ def _print_components(found: Ranking, console: Console) -> None:
 def ranking_sentence(found: Ranking) -> str:
     """Which may be best, in one sentence."""
     names = [plain(candidate.name) for candidate in found.candidates if candidate.may_be_best]
-    measured = f"on these examples, by {found.criterion}"
+    measured = f"by {found.criterion}"
     if len(names) == 1:
-        return f"{names[0]} is the best of {len(found.candidates)} {measured}."
+        return f"{names[0]} is the best of {len(found.candidates)}, {measured}. {ESTIMAND}"
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return f"{len(names)} of {len(found.candidates)} may be the best {measured}: {shown}."
+    return f"{len(names)} of {len(found.candidates)} may be the best, {measured}: {shown}. {ESTIMAND}"
 
 
 def components_rows(found: Ranking) -> list[tuple[str, str, str, str]]:

@@ -8,6 +8,7 @@ from lossary.study import Study
 from lossary.tables.model import WEIGHTINGS, Cell, Delta, Metric, RunColumn, Table, Total, Weighting, measure_of
 
 __all__ = [
+    "ESTIMAND",
     "TOTAL",
     "WEIGHTING_TITLES",
     "aligned",
@@ -30,6 +31,8 @@ __all__ = [
 
 # What charts and lists call the number over all datasets that differences are of.
 TOTAL = "total by validation share"
+# What decisions speak of: an interval of exactly these examples would have no width.
+ESTIMAND = "This is of the text that the validation examples are drawn from, not of these examples alone."
 WEIGHTING_TITLES: dict[Weighting, str] = {
     "validation_share": "by validation share",
     "train_share": "by train share",
