@@ -29,8 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults.unseen")
     parser.add_argument("demo", type=Path, help="folder of `lossary demo why`")
     parser.add_argument("--only", default="", help="names with commas between; `healthy` is the trainer as it is")
+    parser.add_argument("--fresh", action="store_true", help="those of fresh.json, written for checks that came later")
     options = parser.parse_args()
-    faults = json.loads((HERE / "faults.json").read_text())
+    faults = json.loads((HERE / ("fresh.json" if options.fresh else "faults.json")).read_text())
     with tempfile.TemporaryDirectory() as work:
         study = _study(options.demo, Path(work) / "study")
         for name in options.only.split(",") if options.only else ["healthy", *faults]:
@@ -43,7 +44,7 @@ def main() -> None:
                 (side / file).write_text(text.replace(old, new))
             without = [word for check in _LEFT_OUT[fault["kind"]] for word in ("--without", check)]
             told = _lossary("diagnose", side / "adapter.py", "reference", study, "--like", "reference_run", *without)
-            print(f"== {name}: expected {fault['expected']}\n{told[:600]}\n", flush=True)
+            print(f"== {name}: expected {fault['expected']}\n{told[:900]}\n", flush=True)
 
 
 def _study(demo: Path, study: Path) -> Path:

@@ -87,6 +87,10 @@ class Adapter(Protocol):
         """The weights of its model, canonical."""
         ...
 
+    def initial(self) -> Arrays:
+        """The weights that a new training run of its begins with, canonical; drawn anew by its own code."""
+        ...
+
     def roundtrip(self) -> Arrays:
         """Saves its weights by its own code, loads them by its own code into a fresh model, and returns them."""
         ...
@@ -139,6 +143,7 @@ CAPABILITIES: tuple[str, ...] = (
     "validation",
     "load",
     "weights",
+    "initial",
     "roundtrip",
     "forward",
     "measure",

@@ -320,6 +320,13 @@ CLIPPED_BY = _judges(
 )
 
 _GROUP[0] = "Least counts: below them nothing is said"
+LEAST_DRAWN = _judges(
+    "LEAST_DRAWN",
+    16,
+    "values",
+    "convention: fewer do not tell from which law weights were drawn",
+    "python -m pytest tests/unit/diagnosis/test_initial.py",
+)
 LEAST_MEASURED = _judges(
     "LEAST_MEASURED",
     3,

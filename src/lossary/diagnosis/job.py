@@ -228,6 +228,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "stream": lambda adapter, documents, start, stop: dict(adapter.stream(documents, start=start, stop=stop)),
     "validation": lambda adapter, documents: dict(adapter.validation(documents)),
     "weights": _weights,
+    "initial": lambda adapter: dict(adapter.initial()),
     "roundtrip": _roundtrip,
     "forward": _forward,
     "measure": lambda adapter, outputs, feed: {k: float(v) for k, v in adapter.measure(outputs, feed).items()},

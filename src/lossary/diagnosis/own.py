@@ -60,6 +60,9 @@ class OwnSide:
     def weights(self) -> Parameters:
         return self._backend.parameters()
 
+    def initial(self) -> Parameters:
+        return initial_parameters(self._setup.shape, self._setup.seed)
+
     def roundtrip(self) -> Parameters:
         stored = save(self._backend.parameters())
         fresh = type(self._backend)(self._setup.shape, precision=self._setup.recipe.precision)

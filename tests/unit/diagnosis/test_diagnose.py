@@ -40,6 +40,23 @@ BEFORE_SWAP = HELD.replace(
         return feed | {"segment_ids": np.where(feed["sop_labels"][:, None] == 1, segments, feed["segment_ids"])}
 """,
 ).replace("import reference_examples", "import reference_examples, reference_validation")
+# What nn.Linear and nn.Embedding draw unless told.
+DEFAULT = HELD.replace(
+    "    def weights(self):",
+    """    def initial(self):
+        from lossary.models.parameters import initial_parameters
+
+        random, found = np.random.default_rng(0), initial_parameters(self.setup.shape, 0)
+        for name, value in found.items():
+            if value.ndim > 1 and "embeddings." in name:
+                found[name] = random.normal(0, 1, value.shape).astype(np.float32)
+            elif value.ndim > 1:
+                bound = value.shape[1] ** -0.5
+                found[name] = random.uniform(-bound, bound, value.shape).astype(np.float32)
+        return found
+
+    def weights(self):""",
+)
 RAISING = HELD.replace("out = forward(", "raise MemoryError('no room')\n        out = forward(")
 
 
@@ -125,3 +142,25 @@ def test_a_command_that_cannot_be_meant_is_one_message(prepared: Any, arguments:
     found = lossary("diagnose", sides[0], sides[1], str(prepared[1].root), *sides[2:])
     assert found.returncode == 2
     assert message in found.stderr
+
+
+def test_beginning_with_a_frameworks_defaults_is_a_choice_that_is_told_once(prepared: Any, tmp_path: Path) -> None:
+    code, found = diagnosed(prepared, tmp_path, DEFAULT, "--check", "initial")
+    assert code == 0, found["headline"]
+    assert found["causes"] == []
+    (told,) = (outcome for outcome in found["outcomes"] if outcome["check"] == "initial" and outcome["part"])
+    assert told["verdict"] == "not compared"
+    assert 'declare {"initial": "default"}' in told["needs"]
+    meant = DEFAULT.replace('    name = "numpy"', '    name = "numpy"\n    declared = {"initial": "default"}')
+    code, found = diagnosed(prepared, tmp_path, meant, "--check", "initial")
+    assert code == 0
+    assert not [outcome for outcome in found["outcomes"] if outcome["check"] == "initial" and outcome["part"]]
+
+
+def test_one_layer_that_was_forgotten_is_named(prepared: Any, tmp_path: Path) -> None:
+    forgotten = DEFAULT.replace('"embeddings." in name', '"word_embeddings." in name').replace(
+        "elif value.ndim > 1", "elif False"
+    )
+    code, found = diagnosed(prepared, tmp_path, forgotten, "--check", "initial")
+    assert code == 1
+    assert [cause["name"] for cause in found["causes"]] == ["initial-default"]

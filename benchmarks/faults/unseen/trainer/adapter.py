@@ -84,6 +84,10 @@ class Side:
     def load(self, weights):
         self.training.net.load_state_dict(self._in(weights))
 
+    def initial(self):
+        fresh = net.Net(self.setup.shape)
+        return self._out({n: p.detach().numpy().copy() for n, p in fresh.named_parameters()})
+
     def weights(self):
         return self._out({n: p.detach().numpy().copy() for n, p in self.training.net.named_parameters()})
 

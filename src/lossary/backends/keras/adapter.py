@@ -31,7 +31,8 @@ class KerasSide:
     """Any `keras.Model`: weights, outputs; with a loss its gradients; its compiled optimizer's updates and rates.
 
     `loss(mlm, sop, feed)` is the scalar that is trained on. `names` maps canonical names to paths of variables; what it
-    leaves out is proposed from shapes and names. Gradients need Keras on TensorFlow.
+    leaves out is proposed from shapes and names. `initial()` makes the
+    model anew, as training begins with it. Gradients need Keras on TensorFlow.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class KerasSide:
         *,
         call: Call,
         loss: Callable[[Any, Any, Arrays], Any] | None = None,
+        initial: Callable[[], Any] | None = None,
         names: Mapping[str, str] | None = None,
         name: str = "",
         declared: Mapping[str, Any] | None = None,
@@ -57,7 +59,9 @@ class KerasSide:
         self._sizes = {path: tuple(variable.shape) for path, variable in self._variables.items()}
         self._pairs = _pairs(self._sizes, self._table, names or {})
         optimizer = getattr(model, "optimizer", None)
-        needs = {
+        self._initial = initial
+        needs: dict[str, Any] = {
+            "initial": initial,
             "measure": loss,
             "gradients": loss,
             "restart": optimizer,
@@ -75,6 +79,13 @@ class KerasSide:
 
     def weights(self) -> Arrays:
         own = {path: keras.ops.convert_to_numpy(variable) for path, variable in self._variables.items()}
+        return dict(to_canonical(own, self._pairs, self._table))
+
+    def initial(self) -> Arrays:
+        assert self._initial is not None
+        # A layer that is made again has another name, in the same place.
+        drawn = zip(self._variables, self._initial().trainable_variables, strict=True)
+        own = {path: keras.ops.convert_to_numpy(variable) for path, variable in drawn}
         return dict(to_canonical(own, self._pairs, self._table))
 
     def forward(self, feed: Arrays, *, training: bool = False) -> dict[str, Any]:

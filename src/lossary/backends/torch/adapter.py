@@ -37,6 +37,8 @@ class ModuleSide:
     `loss(mlm, sop, feed)` the scalar that is trained on; `optimizer(module)` a new optimizer; `rate(step)` the learning
     rate of a step; `resume(module, optimizer)` saves both and loads them as your code does, and returns the optimizer
     to go on with. `names` maps canonical names to the module's; what it leaves out is proposed from shapes and names.
+
+    `initial()` makes the module anew, as training begins with it.
     `accumulates`: whether steps may have several micro batches, whose losses are averaged.
     """
 
@@ -51,6 +53,7 @@ class ModuleSide:
         rate: Callable[[int], float] | None = None,
         resume: Callable[[nn.Module, torch.optim.Optimizer], torch.optim.Optimizer] | None = None,
         clip_norm: float | None = None,
+        initial: Callable[[], nn.Module] | None = None,
         names: Mapping[str, str] | None = None,
         accumulates: bool = False,
         name: str = "",
@@ -63,7 +66,15 @@ class ModuleSide:
         self._call, self._loss, self._clip_norm = call, loss, clip_norm
         self._table = parameter_table(setup.shape)
         self._pairs = _pairs(module, self._table, names or {})
-        needs = {"measure": loss, "gradients": loss, "restart": optimizer, "update": optimizer, "learning_rates": rate}
+        self._initial = initial
+        needs: dict[str, Any] = {
+            "initial": initial,
+            "measure": loss,
+            "gradients": loss,
+            "restart": optimizer,
+            "update": optimizer,
+            "learning_rates": rate,
+        }
         lacks = {method for method, given in needs.items() if given is None}
         lacks |= {"train_step"} if loss is None or optimizer is None else set()
         self.lacks = lacks | ({"resume"} if resume is None or optimizer is None else set())
@@ -80,8 +91,15 @@ class ModuleSide:
                 own[name].copy_(torch.from_numpy(value))
 
     def weights(self) -> Arrays:
-        own = {name: tensor.detach().cpu().float().numpy() for name, tensor in self.module.named_parameters()}
+        return self._weights_of(self.module)
+
+    def _weights_of(self, module: nn.Module) -> Arrays:
+        own = {name: tensor.detach().cpu().float().numpy() for name, tensor in module.named_parameters()}
         return dict(to_canonical(own, self._pairs, self._table))
+
+    def initial(self) -> Arrays:
+        assert self._initial is not None
+        return self._weights_of(self._initial())
 
     def forward(self, feed: Arrays, *, training: bool = False) -> dict[str, Any]:
         self.module.train(training)
@@ -190,7 +208,8 @@ class TrainerSide(ModuleSide):
             name=options.pop("name", f"{type(model).__name__} with {type(self._trainer).__name__}"),
             **options,
         )
-        self.lacks = set() if all(hasattr(model, head) for head in _HF_HEADS.values()) else {"measure"}
+        self.lacks -= {"gradients", "measure", "learning_rates", "train_step"}
+        self.lacks |= set() if all(hasattr(model, head) for head in _HF_HEADS.values()) else {"measure"}
         if "resume" not in options:
             self.lacks.add("resume")
 

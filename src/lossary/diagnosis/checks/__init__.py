@@ -5,6 +5,7 @@ from lossary.diagnosis.checks.dynamics import DYNAMICS
 from lossary.diagnosis.checks.examples import EXAMPLES
 from lossary.diagnosis.checks.forward import FORWARD
 from lossary.diagnosis.checks.gradients import GRADIENTS, REPORTED
+from lossary.diagnosis.checks.initial import INITIAL
 from lossary.diagnosis.checks.loss import LOSS
 from lossary.diagnosis.checks.resume import RESUME
 from lossary.diagnosis.checks.schedule import SCHEDULE
@@ -23,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     TOKENIZER,
     WEIGHTS,
     CHECKPOINT,
+    INITIAL,
     EXAMPLES,
     STREAM,
     VALIDATION,
