@@ -228,3 +228,41 @@ def test_numbers_of_a_line_that_nothing_names_a_metric_are_told(read: Callable[.
     found = read("a.log", "iter 100: loss 2.5, time 1.5\niter 100: val loss 2.6 (wiki 2.7, code 2.5)\n")
     note = next(note for note in found.notes if "of which no line says what they are" in note)
     assert note.endswith("left out: wiki (line 2); code (line 2)")
+
+
+@pytest.mark.parametrize("name", ["Best on books", "worst over domains"])
+def test_an_extreme_of_others_is_no_dataset(name: str, read: Callable[..., Imported]) -> None:
+    assert datasets(read("t.md", table(ROWS + f"| {name} | 2.0 | 2.0 |\n"))) == {"wiki", "books", "code"}
+
+
+def test_a_weighted_mean_is_asked_about_and_a_geometric_one_is_a_total(read: Callable[..., Imported]) -> None:
+    found = read("t.md", table(ROWS + "| Geo. mean | 2.3 | 2.2 |\n| Weighted by tokens | 2.2 | 2.1 |\n"))
+    assert {(n.run, n.value) for n in found.numbers if n.dataset is None} == {("A", 2.3), ("B", 2.2)}
+    assert "which nothing decides: left out" in str(found.notes)
+    assert "'Weighted by tokens' (line 7)" in str(found.notes)
+
+
+def test_what_is_set_in_below_a_corpus_is_a_part_of_it(read: Callable[..., Imported]) -> None:
+    rows = "wiki & 2.5 \\\\\n\\quad en & 2.4 \\\\\n\\quad de & 2.6 \\\\\ncode & 1.5 \\\\\n"
+    found = read("t.tex", "\\begin{tabular}{lr}\nCorpus & Loss \\\\\n" + rows + "\\end{tabular}\n")
+    assert {n.dataset: n.value for n in found.numbers} == {"en": 2.4, "de": 2.6, "code": 1.5}
+    assert {dataset.name for dataset in found.datasets} == {"en", "de", "code"}
+    assert "'wiki' (line" in str(found.notes)
+
+
+def test_the_best_step_at_the_end_of_a_log_is_no_evaluation_of_its_own(read: Callable[..., Imported]) -> None:
+    found = read("a.log", "[Epoch 1] val loss: 2.5\n[Epoch 2] val loss: 2.75\nDone. Best epoch 1 with val loss 2.5\n")
+    assert datasets(found) == {"all"}
+    assert found.unread.first == ("line 3: 'Done. Best epoch 1 with val loss 2.5'",)
+
+
+def test_columns_that_sound_like_corpora_above_rows_of_metrics_are_datasets(read: Callable[..., Imported]) -> None:
+    found = read("t.csv", "Metric,wiki,books,Mean,Std\nloss,2.5,3.1,2.8,0.3\nppl,12.2,22.2,17.2,5.0\n")
+    assert datasets(found) == {"wiki", "books", None}
+    assert "read as datasets: --map 'Metric=run' says runs" in str(found.notes)
+
+
+def test_a_table_that_names_no_metric_either_way_is_refused(read: Callable[..., Imported]) -> None:
+    text = ">>> Evaluating on wiki\n    loss = 2.50, ppl = 12.18\n>>> Evaluating on code\n    loss = 1.50, ppl = 4.48\n"
+    with pytest.raises(SourceError, match="no number in it is understood"):
+        read("t.log", text)

@@ -44,7 +44,11 @@ AXES: tuple[Axis, ...] = ("step", "epoch", "tokens")
 # What names a row, the first that a table has.
 _NAMES: tuple[Role, ...] = ("dataset", "run")
 _ALONE = "names alone on their rows are left out, and say nothing of the rows below"
-_DIFFERENCE = re.compile(r"(abs\w*|rel\w*)?[\s_]*(change|diff\.?|difference|delta|[Δ∆])\s*([(%].*)?", re.IGNORECASE)
+_DIFFERENCE = re.compile(
+    r"((abs\w*|rel\w*)?[\s_]*(change|diff\.?|difference|delta|[Δ∆])|std\.?( dev\.?)?|stdev|stddev|sd|sem|stderr"
+    r"|variance|p[\s_-]?values?)\s*([(%].*)?",
+    re.IGNORECASE,
+)
 _SPREAD_WORD = re.compile(
     r"(std\.?|stdev|stddev|sd|sem|var(iance)?|min|max|median|range|ci|±)([\s_.-].*)?", re.IGNORECASE
 )

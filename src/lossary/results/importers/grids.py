@@ -49,7 +49,7 @@ _LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)*)\]\(\s*<?([^()\s<>]*(?:\([^()\s]*\)[^
 # `average over datasets`, `macro avg`, and not a dataset called `average joe`.
 _TOTAL_WORD = r"(total|overall|sum|averages?|averaged|avg\.?|mean|macro|micro)"
 _BESIDE_TOTAL = (
-    r"(g[eé]n[eé]ral|macro|micro|weighted|unweighted|grand|simple|plain|arithmetic|geometric|by|over|across|of|all|the|its|in|and|per"
+    r"(g[eé]n[eé]ral|geo\.?|geom\.?|harmonic|macro|micro|weighted|unweighted|grand|simple|plain|arithmetic|geometric|by|over|across|of|all|the|its|in|and|per"
     r"|train|training|validation|val|eval|test|share|shares|size|rows|tokens?|count|example|examples|number"
     r"|data ?sets?|domains?|sets?|tasks?|languages?|subsets?|corpora|sources?|runs?|seeds?|everything"
     r"|loss|losses|ppl|perplexity|accuracy|acc|score|scores|bpb|mlm|sop|nsp|clm|\d+)"
@@ -75,12 +75,14 @@ _NOUNS = (
 _STATISTIC = (
     r"(worst|best|min|minimum|max|maximum|lowest|highest|median|std\.?|stdev|stddev|sd|sem|stderr|variance|var|range|spread"
     r"|(standard|std\.?)[\s_-](deviation|dev\.?|err(or)?\.?)|(95 ?% ?)?(ci|confidence interval)|p[\s_-]?values?"
-    r"|lower|upper|(abs|rel)\w*\.?[\s_-](change|diff\w*\.?|improvement|gain|gap)|delta|diff\.?|difference|improvement|reduction|gain|gap|ratio|speed-?up|relative|change|[Δ∆]"
+    r"|lower|upper|(abs|rel)\w*\.?[\s_-](change|diff\w*\.?|improvement|gain|gap)"
+    r"|delta|diff\.?|difference|improvement|reduction|gain|gap|ratio|speed-?up|relative|change|[Δ∆]"
     r"|ranks?|wins?|win[\s_-]rate|(average|avg\.?|mean)[\s_-](ranks?|wins?))"
 )
 # `Worst-case`, `Std over seeds`, `# domains`, `n`, `count`, `Avg. rank`.
 _OF_OTHERS = re.compile(
-    rf"{_STATISTIC}([\s_-]+{_NOUNS})*\s*([(%].*)?|(#|№|n(o|um)?\.?|number of|counts?( of)?)([\s_-]*{_NOUNS})*",
+    rf"{_STATISTIC}([\s_-]+{_NOUNS})*(\s(on|over|across|per|by)\s.+)?\s*([(%].*)?"
+    rf"|(#|№|n(o|um)?\.?|number of|counts?( of)?)([\s_-]*{_NOUNS})*",
     re.IGNORECASE,
 )
 _ALL = {"all", "alle", "tous", "todos", "tutti", "все", "全部", "全て"}

@@ -29,6 +29,8 @@ _SWITCH = re.compile(
     r"\\(?:bfseries|itshape|bf|it|rm|tiny|scriptsize|footnotesize|small|normalsize|large|scriptstyle|scriptscriptstyle"
     r"|textstyle|displaystyle|boldmath|centering|left|right|quad|qquad)(?![a-zA-Z])\s*"
 )
+# What is set in below a name is a part of it.
+_INDENT = re.compile(r"^\s*(?:\\q?quad(?![a-zA-Z])|\\hspace\*?\{[^{}]*\}|\\(?:;|:|enspace)|~~)+\s*(?=[\w\\])")
 _SIGNS = {
     r"\pm": "±", r"\%": "%", r"\_": "_", r"\#": "#", r"\$": "", "$": "", "~": " ", "{,}": ",", r"\,": "",
     r"\;": "", r"\:": "", r"\!": "", r"\dagger": "†",
@@ -69,6 +71,7 @@ def read_latex_grids(text: str) -> Iterator[Grid]:
 def _cells(text: str) -> list[str]:
     """A cell, with empty ones behind it where it spans columns."""
     wide = _MULTICOLUMN.search(text)
+    text = _INDENT.sub("- ", text)
     plain = _MULTIROW.sub(r"\1", _MULTICOLUMN.sub(r"\2", _REFERENCE.sub("", text)))
     plain = _SET_LOWER.sub(lambda m: f"{'_' if m[1] == 'sub' else '^'}{{{m[2]}}}", _COLOUR.sub("", plain))
     before = ""

@@ -60,6 +60,8 @@ _NAMED = re.compile(rf"({_WORD}(?: {_WORD}){{0,3}}) ({_NUMBER})(?=\s|$)")
 _UNSAID = re.compile(r"([^\W\d]\w*) \d{1,4}\.\d+")
 # `best_val 3.2`: it speaks of another evaluation than the line's.
 _OF_BEST = re.compile(r"(?:new |so far )?best(?![a-z])", re.IGNORECASE)
+# `Best epoch 2 with val loss 2.75`, at the end of a log.
+_OF_BEST_STEP = re.compile(r"\bbest (?:epoch|step|iteration)(?:\s|[:=#]|was|is|at)*\d", re.IGNORECASE)
 _ENDS = re.compile(r"(?:the )?(?:end of training|final|finished|done)", re.IGNORECASE)
 _GAP = re.compile(r"(?:(?<=[^\W\d])|(?<=[:=]))\s{2,}(?=[-+]?[\d.]|nan\b|inf\b)")
 _SEPARATOR = re.compile(r"\s*[|,;•·]\s*|\s+-+\s+|\s{2,}|\t|[()\[\]{}]|:\s(?=[^\W\d])")
@@ -354,6 +356,8 @@ def _cut(text: str, match: re.Match[str]) -> str:
 
 def _plain_row(line: str, number: int, state: State) -> Row | None:
     text = _PREFIX.sub("", line, count=1)
+    if _OF_BEST_STEP.search(text):
+        return None
     said = [match.groups() for match in _SAID.finditer(text)]
     place = _axis(_REMARK.sub(_unless_a_place, _SAID.sub(" ", text)))
     fields, words = _fields(place.rest.lstrip("|:, "))

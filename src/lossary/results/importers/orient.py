@@ -110,14 +110,14 @@ def _with_one_name_each(grid: Grid, found: Found) -> Grid:
     return replace(grid, rows=rows)
 
 
-def _read_grid(grid: Grid, number: int, found: Found) -> str | None:
+def _read_grid(grid: Grid, number: int, found: Found, *, is_turned: bool = False) -> str | None:
     """Reads one table whose rows are no steps; what is wrong with it, or None."""
     columns = columns_of(grid, found.maps)
     metrics = [column for column in columns if column.metric]
     if named_by_title(grid, columns) and not any(column.role == "value" for column in columns):
-        turned = transposed(grid, found.maps, found.imported.notes) if not metrics else None
+        turned = transposed(grid, found.maps, found.imported.notes) if not metrics and not is_turned else None
         if turned is not None:
-            return _read_grid(turned, number, found)
+            return _read_grid(turned, number, found, is_turned=True)
         columns = by_title(grid, columns)
         metrics = [column for column in columns if column.metric]
         if not metrics:

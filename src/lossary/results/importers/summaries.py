@@ -10,6 +10,7 @@ or stands below them, and `average joe` between two datasets is one. What neithe
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from lossary.results.importers.facts import Fact, Found
@@ -21,7 +22,7 @@ from lossary.results.importers.titles import SETTING
 __all__ = ["without_summaries"]
 
 _TOTAL = r"(totals?|overall|sum|averages?|avg\.?|mean|macro|micro)"
-_MAY_BE_TOTAL = re.compile(rf"{_TOTAL}[\s_-].+|.+[\s_-]{_TOTAL}", re.IGNORECASE)
+_MAY_BE_TOTAL = re.compile(rf"{_TOTAL}[\s_-].+|.+[\s_-]{_TOTAL}|(un)?weighted\b.*", re.IGNORECASE)
 _TOLD = "names that sum up or count the others are left out; --map NAME=dataset says that one is a dataset"
 _OPEN = "a dataset or a total of the others, which nothing decides: left out; --map NAME=dataset, or call it average"
 _PARTS = "parts of a loss, which add up to the one beside them, are no datasets: left out"
@@ -51,7 +52,19 @@ def without_summaries(facts: Sequence[Fact], found: Found) -> list[Fact]:
     elsewhere = {number.dataset for number in found.imported.numbers} | {c.dataset for c in found.imported.curves}
     for name in set(names) - {fact.dataset for fact in kept} - elsewhere:
         found.datasets.pop(name or "", None)
-    return kept
+    return _without_marks(kept, unions, found)
+
+
+def _without_marks(facts: list[Fact], unions: Collection[str], found: Found) -> list[Fact]:
+    """The numbers of parts below their whole under their names alone: `ArXiv`, not `- ArXiv`, where none has it yet."""
+    names = {fact.dataset or "" for fact in facts} if unions else set()
+    plain = {name: _MARK.sub("", name, count=1) for name in names if _MARK.match(name)}
+    if len({*plain.values(), *(names - plain.keys())}) < len(names):
+        return facts
+    for name, short in plain.items():
+        if name in found.datasets and short not in found.datasets:
+            found.datasets[short] = replace(found.datasets.pop(name), name=short)
+    return [fact._replace(dataset=plain.get(fact.dataset or "", fact.dataset)) for fact in facts]
 
 
 def _is_of_others(name: str | None) -> bool:

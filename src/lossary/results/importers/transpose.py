@@ -31,8 +31,10 @@ def transposed(grid: Grid, maps: Maps, notes: list[str]) -> Grid | None:
     if entry is not None and entry.role in ("dataset", "run"):
         rows[0][0] = entry.role
     elif role(plain(rows[0][0])) not in ("dataset", "run"):
-        notes.append(unsaid([plain(row[0]) for row in rows[1:]], "runs", "dataset", plain(rows[0][0])))
-        rows[0][0] = "run"
+        names = [plain(row[0]) for row in rows[1:]]
+        kind: Role = "dataset" if of_data(names) > 0 else "run"
+        notes.append(unsaid(names, f"{kind}s", "run" if kind == "dataset" else "dataset", plain(rows[0][0])))
+        rows[0][0] = kind
     return Grid(title=grid.title, rows=rows, first_line=grid.first_line)
 
 
