@@ -1,5 +1,6 @@
 """Views of texts in many scripts: what is hidden, what is done to it, how many bytes it has, and what is lost."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from lossary.scoring.view_making import (
     causal_block,
     masked_block,
 )
+from lossary.tables.texts import written
 from lossary.vocabulary.api import Vocabulary
 from lossary.vocabulary.open import open_vocabulary
 
@@ -261,3 +263,22 @@ def test_a_segment_without_a_piece_leaves_one(tokenizer: TokenizerModel) -> None
     assert made.left_out[ONE_SEGMENT].tolist() == [1, 0]
     assert made.left_out[NO_PIECE].tolist() == [0, 1]
     assert (len(view), view.sop_labels.tolist(), view.lengths.tolist()) == (1, [-1], [3])
+
+
+@SLOW
+@given_documents
+def test_words_are_shown_as_they_were_written(
+    tokenizer: TokenizerModel, raw: list[tuple[str, ...]], length: int, seed: int
+) -> None:
+    _, texts = texts_of(tokenizer, raw, length, seed)
+    for row in range(len(texts)):
+        data, shown = texts.bytes_of(row), list(written(texts.part(slice(row, row + 1))))
+        for number, (begin, end) in enumerate(segments_of(texts, row)):
+            parts = [part for part in shown if part.segment == number]
+            blank = re.sub(r"\s+", " ", data[begin:end].decode())
+            assert re.sub(r"\s+", " ", "".join(part.text for part in parts)) == blank
+            hidden = [data[a:b].decode() for a, b, _ in words_of(texts, row) if begin <= a < b <= end]
+            assert [part.text for part in parts if part.seen] == [re.sub(r"\s+", " ", word) for word in hidden]
+        named = {HIDDEN: "[MASK]", RANDOM: "a random piece", KEPT: "the word itself"}
+        expected = sorted(named[done] for a, b, done in words_of(texts, row) if b > a)
+        assert sorted(part.seen for part in shown if part.seen) == expected

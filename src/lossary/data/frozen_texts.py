@@ -8,7 +8,7 @@ document, whatever was swapped; then comes what stands between, a space where to
 Its part's digest does not cover it: a part that was frozen before there were texts can be given them (freeze_texts.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lossary.data.blocks import Blocks, Place, narrow
 from lossary.data.manifests import MANIFEST, read_manifest
-from lossary.data.parts import known_part
+from lossary.data.parts import EXAMPLES, known_part, part_blocks
 from lossary.data.ragged import offsets_of
 from lossary.folder import StudyFolder
 
@@ -29,6 +29,7 @@ __all__ = [
     "TEXTS",
     "FrozenTexts",
     "concatenate_texts",
+    "find_texts",
     "known_texts",
     "packed_texts",
     "read_texts",
@@ -146,11 +147,35 @@ def read_texts(folder: StudyFolder, dataset: str) -> Iterator[FrozenTexts] | Non
 
     ShardError if they are damaged, or the part is as `known_part` says.
     """
+    blocks = _blocks(folder, dataset)
+    return None if blocks is None else _each(blocks)
+
+
+def find_texts(folder: StudyFolder, dataset: str, wanted: Collection[int]) -> dict[int, FrozenTexts]:
+    """The texts of the examples with some numbers, one each; other blocks are not read. None where no text is kept.
+
+    ShardError as `read_texts`.
+    """
+    blocks = _blocks(folder, dataset)
+    if blocks is None:
+        return {}
+    part = known_part(folder, dataset)
+    examples = part_blocks(folder, part, EXAMPLES)
+    found: dict[int, FrozenTexts] = {}
+    for block, (_, _, _, first, last) in enumerate(part["files"][EXAMPLES]):
+        if any(first <= number <= last for number in wanted):
+            texts = _unpacked(blocks.read(block))
+            numbers = examples.read(block)["example"].tolist()
+            found |= {n: texts.part(slice(row, row + 1)) for row, n in enumerate(numbers) if n in wanted}
+    return found
+
+
+def _blocks(folder: StudyFolder, dataset: str) -> Blocks | None:
     manifest = known_texts(folder, known_part(folder, dataset))
     if manifest is None:
         return None
     places = [Place(*block[:2]) for block in manifest["files"][TEXTS]]
-    return _each(Blocks([(texts_folder(folder, dataset) / TEXTS, places)], hint=_REMEDY))
+    return Blocks([(texts_folder(folder, dataset) / TEXTS, places)], hint=_REMEDY)
 
 
 def _each(blocks: Blocks) -> Iterator[FrozenTexts]:

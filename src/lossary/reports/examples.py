@@ -1,7 +1,7 @@
 """The examples that make the gap: in a terminal, as JSON, as Markdown; and the view that pages show.
 
 A masked position is written `[target| first | second]`: what stood there, then what each run predicted, ✓ where that
-was right.
+was right. A hidden word of runs in other pieces than the study's own is written `[word]`.
 """
 
 import json
@@ -93,7 +93,7 @@ def _marked(text: str, masked: MaskedPiece) -> str:
     said = " | ".join(
         "✓" if right else piece or "▁" for right, piece in zip(masked.correct, masked.predicted, strict=True)
     )
-    return f"{' ' if text.startswith(' ') else ''}[{masked.target or '▁'}| {said}]"
+    return f"{' ' if text.startswith(' ') else ''}[{masked.target or '▁'}{'| ' if said else ''}{said}]"
 
 
 def examples_json(view: GapView) -> str:
@@ -173,9 +173,7 @@ def examples_markdown(view: GapView) -> str:
 
 
 def _markdown_text(text: ExampleText) -> str:
-    if text.reason:
-        return f"— {escape_markdown(text.reason)}"
-    segments = []
+    segments = [f"— {escape_markdown(text.reason)}"] if text.reason else []
     for segment in text.segments:
         written = "".join(part.text if part.masked is None else _marked(part.text, part.masked) for part in segment)
         segments.append(escape_markdown(plain(written.strip())[:_LONGEST]))

@@ -3,32 +3,41 @@
     texts = open_texts(folder)
     texts.of("old_reform", gap.page())      # one ExampleText an example
 
-The frozen examples are memory-mapped; only those asked for are read. The digest of a part is not computed here: that an
-example is the one that was scored is told by its tokens and its masked positions.
+Runs in other pieces than the study's own get the hidden words as they were written: nothing says which of their pieces
+are of which word. The frozen examples are memory-mapped; only those asked for are read. The digest of a part is not
+computed here: that an example is the one that was scored is told by its tokens and its masked positions.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lossary.data.examples import Examples
+from lossary.data.frozen_texts import HIDDEN, RANDOM, FrozenTexts, find_texts
 from lossary.data.parts import find_examples, read_validation_manifest, refuse_earlier_layout
 from lossary.data.tokenizer import StudyTokenizer, open_tokenizer
 from lossary.errors import LossaryError, ShardError
 from lossary.folder import StudyFolder
+from lossary.objectives import OBJECTIVES
 from lossary.results.scorefile import ScoreRow
 from lossary.tables.examples import GapRow
 
 __all__ = [
     "ExampleText",
     "MaskedPiece",
+    "Written",
     "Stretch",
     "TextPart",
     "Texts",
     "open_texts",
     "stretches",
     "texts_of",
+    "written",
 ]
+
+
+_BLANK = re.compile(r"\s+")
 
 
 class Stretch(NamedTuple):
@@ -61,17 +70,46 @@ def stretches(
     return found
 
 
+class Written(NamedTuple):
+    """Text of an example as it stands in its document: what lies between hidden words, or one of them."""
+
+    segment: int  # in the order in which a model is given them
+    text: str
+    seen: str | None  # of a hidden word: what a model is given in its place
+
+
+def written(text: FrozenTexts) -> Iterator[Written]:
+    """One frozen text with its hidden words, whatever the vocabulary."""
+    data = text.bytes_of(0)
+    spans = [(0, int(text.first_end[0])), (int(text.second_begin[0]), len(data))]
+    hidden = list(zip(text.begin.tolist(), text.end.tolist(), text.treatment.tolist(), strict=True))
+    filled = [span for span in (spans[::-1] if text.swapped[0] else spans) if span[1] > span[0]]
+    for segment, (at, stop) in enumerate(filled):
+        for begin, end, treatment in hidden:
+            if at <= begin < end <= stop:
+                yield Written(segment, _shown(data[at:begin]), None)
+                seen = {HIDDEN: "[MASK]", RANDOM: "a random piece"}.get(treatment, "the word itself")
+                yield Written(segment, _shown(data[begin:end]), seen)
+                at = end
+        yield Written(segment, _shown(data[at:stop]), None)
+
+
+def _shown(text: bytes) -> str:
+    """Line breaks are spaces here."""
+    return _BLANK.sub(" ", text.decode(errors="replace"))
+
+
 class MaskedPiece(NamedTuple):
-    """A masked position: the target, what the model saw instead, and what two runs made of it."""
+    """A masked piece or hidden word: the target, what the model saw instead, and what two runs made of it."""
 
     target: str
     seen: str  # "[MASK]", the target itself, or a random piece
-    predicted: tuple[str, str]
-    nats: tuple[float, float]
+    predicted: tuple[str, ...] = ()  # by both runs; empty where nobody knows
+    nats: tuple[float, ...] = ()
 
     @property
-    def correct(self) -> tuple[bool, bool]:
-        return self.predicted[0] == self.target, self.predicted[1] == self.target
+    def correct(self) -> tuple[bool, ...]:
+        return tuple(piece == self.target for piece in self.predicted)
 
 
 class TextPart(NamedTuple):
@@ -86,7 +124,7 @@ class ExampleText:
     """The segments of an example, in the order in which the model saw them."""
 
     segments: list[list[TextPart]]
-    reason: str | None = None  # why there is no text
+    reason: str | None = None  # why there is no text, or no prediction in it
 
     @property
     def plain(self) -> str:
@@ -103,10 +141,14 @@ class Texts:
 
     def of(self, dataset: str, rows: Sequence[GapRow]) -> list[ExampleText]:
         """The texts of some examples; one that is not what was scored has a reason instead."""
+        reasons = {row.example: _unpredicted(row) for row in rows}
+        kept = find_texts(self.folder, dataset, {example for example, reason in reasons.items() if reason})
         found = find_examples(self.folder, dataset, {row.example for row in rows})
         at = {example: index for index, example in enumerate(found.example.tolist())}
         return [
-            self._text(found, at[row.example], row)
+            _words(row, reasons[row.example], kept.get(row.example))
+            if row.example in at and reasons[row.example]
+            else self._text(found, at[row.example], row)
             if row.example in at
             else _without("the frozen validation set has no such example")
             for row in rows
@@ -115,10 +157,7 @@ class Texts:
     def _text(self, examples: Examples, index: int, row: GapRow) -> ExampleText:
         size, count = int(examples.lengths[index]), int(examples.masked[index])
         pair = row.by_token
-        if not row.is_own or pair is None:
-            return _without("the runs were scored on other pieces than the study's own")
-        if any(score.predicted is None or score.target_nats is None for score in pair):
-            return _without("the scores do not say what was predicted of each target")
+        assert pair is not None
         if size != pair[0].tokens or count != pair[0].targets:
             return _without("the frozen validation set has another example of this number")
         ids = examples.token_ids[index, :size].tolist()
@@ -143,6 +182,32 @@ class Texts:
 
 def _lists(score: ScoreRow) -> tuple[list[int], list[float]]:
     return score.predicted or [], score.target_nats or []
+
+
+def _unpredicted(row: GapRow) -> str:
+    """Why nothing is told of each target; empty where something is."""
+    pair = row.by_token
+    if pair is None:
+        return "the runs have no targets of the text in common"
+    if not OBJECTIVES[pair[0].objective].is_masked:
+        return "every piece of the text was a target"
+    if not row.is_own:
+        return "not scored in the study's own pieces: hidden words as they were written, without predictions"
+    if any(score.predicted is None or score.target_nats is None for score in pair):
+        return "the scores do not say what was predicted of each target"
+    return ""
+
+
+def _words(row: GapRow, reason: str, text: FrozenTexts | None) -> ExampleText:
+    """The text without predictions; hidden words are told where a run was scored on them."""
+    if text is None:
+        return _without(f"{reason}; no text is kept of this dataset")
+    is_masked = any(OBJECTIVES[name].is_masked for name in row.objectives)
+    segments: list[list[TextPart]] = [[], []]
+    for segment, words, seen in written(text):
+        hidden = None if seen is None or not is_masked else MaskedPiece(words.strip(), seen)
+        segments[segment].append(TextPart(words, hidden))
+    return ExampleText(segments=[segment for segment in segments if segment], reason=reason)
 
 
 def _without(reason: str) -> ExampleText:

@@ -11,15 +11,23 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from starlette.testclient import TestClient
 from tests.vocabularies import byte_level, save_family
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 import lossary
-from lossary.data.frozen_texts import read_texts
+from lossary.dashboard.app import create_app
+from lossary.data.frozen_texts import FrozenTexts, find_texts, read_texts
+from lossary.findings.folder import check_table
 from lossary.findings.model import Finding
 from lossary.folder import StudyFolder
+from lossary.reports.examples import GapView, examples_text
+from lossary.reports.html.view import page_view
 from lossary.results.records import read_header, write_scores
 from lossary.study import Study
+from lossary.tables.examples import Pair, open_gap
+from lossary.tables.load import open_paired
+from lossary.tables.texts import open_texts
 from lossary.vocabulary.api import Vocabulary
 from lossary.vocabulary.open import open_vocabulary
 
@@ -94,6 +102,57 @@ def test_a_function_of_bytes_costs_equal_bits_in_two_vocabularies(study: StudyFo
         assert same.n == differs.n
         assert same.unmatched == 0
         assert abs(differs.value or 0) > 0.01
+
+
+def hidden_words(text: FrozenTexts) -> list[str]:
+    data = text.bytes_of(0)
+    return [data[begin:end].decode() for begin, end in zip(text.begin, text.end, strict=True) if end > begin]
+
+
+def letters(text: str) -> str:
+    """Segments may stand the other way round, and blanks otherwise."""
+    return "".join(sorted("".join(text.split())))
+
+
+@pytest.mark.parametrize("runs", [FAMILIES, (FAMILIES[0], "other")], ids=["two vocabularies", "one of another"])
+def test_hidden_words_are_shown_as_they_were_written(study: StudyFolder, runs: tuple[str, str]) -> None:
+    opened = lossary.open_study(study.root)
+    gap = open_gap(opened.study, study, Pair(first=runs[0], second=runs[1], dataset="stories"))
+    rows = gap.page(limit=len(gap))
+    texts = open_texts(study).of("stories", rows)
+    frozen = find_texts(study, "stories", {row.example for row in rows})
+    assert len(frozen) == len(rows) > 10
+    for row, text in zip(rows, texts, strict=True):
+        kept = frozen[row.example]
+        shown = [part.masked for segment in text.segments for part in segment if part.masked]
+        assert sorted(piece.target for piece in shown) == sorted(hidden_words(kept))
+        assert not any(piece.predicted or piece.nats for piece in shown)
+        assert letters(text.plain) == letters(kept.bytes_of(0).decode())
+        assert "own pieces" in (text.reason or "")
+    written = examples_text(GapView(gap=gap, order="worse", rows=rows[:1], texts=texts[:1]))
+    assert all(f"[{part.masked.target}]" in " ".join(written.split()) for part in texts[0].segments[0] if part.masked)
+
+
+def test_the_page_and_the_dashboard_show_the_words_of_the_text(study: StudyFolder) -> None:
+    opened = open_paired(study.root)
+    section = page_view(opened, check_table(opened, where="study")).examples
+    for part in section.datasets:
+        kept = [
+            block.part(slice(row, row + 1))
+            for block in read_texts(study, part.dataset) or ()
+            for row in range(len(block))
+        ]
+        known = {(tuple(sorted(hidden_words(one))), letters(one.bytes_of(0).decode())) for one in kept}
+        for view in part.examples:
+            pieces = view.pieces + view.folded
+            masked = tuple(sorted(piece.text for piece in pieces if piece.kind == "mask"))
+            assert (masked, letters("".join(piece.text for piece in pieces))) in known
+    client = TestClient(create_app([study.root]), base_url="http://localhost:8000")
+    asked = {"dataset": "stories", "first": "short", "second": "long"}
+    found = client.get("/s/study/examples", params=asked)
+    assert found.status_code == 200
+    assert "hidden words as they were written" in found.text
+    assert '<bdi class="target" title="the model saw [MASK]">' in found.text
 
 
 def test_bytes_of_the_text_pass(study: StudyFolder) -> None:

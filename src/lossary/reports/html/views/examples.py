@@ -1,6 +1,6 @@
 """Examples: how the losses of a dataset are spread, and those that make the gap, with text, masks and predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import exp
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lossary.data.examples import Examples
+from lossary.data.frozen_texts import FrozenTexts, find_texts
 from lossary.data.parts import find_examples
 from lossary.data.shards import MANIFEST
 from lossary.data.tokenizer import StudyTokenizer, open_tokenizer
@@ -24,7 +25,7 @@ from lossary.results.queries import BIN_NATS, BINS, dearest, loss_spread, widest
 from lossary.results.scorefile import ScoreFile, ScoreRow, Unit
 from lossary.tables.load import OpenTable
 from lossary.tables.model import Table
-from lossary.tables.texts import stretches
+from lossary.tables.texts import stretches, written
 
 __all__ = ["DatasetExamples", "ExampleView", "ExamplesView", "Piece", "example_views", "examples_view", "gap_pair"]
 
@@ -230,12 +231,21 @@ def example_views(
     tokenizer = open_tokenizer(folder) if texts else None
     objective = main_objective(table).name
     own = {run.name for run in table.runs if run.vocabulary_digest in (None, table.tokenizer_digest)}
+    # Whoever was scored in other pieces was asked for words: they are shown as they were written.
+    kept = _kept(folder, texts) if any(run not in own for run in files) else {}
     views: dict[str, list[ExampleView]] = {dataset: [] for dataset in wanted}
     for key in ((dataset, example) for dataset, examples in wanted.items() for example in examples):
         scores = {run: rows[key] for run, rows in found.items() if key in rows}
         scores = {run: of for run, of in scores.items() if objective in of and of[objective].nats is not None}
         if scores:
-            told = Told(scores=scores, objective=objective, own=own, text=texts.get(key), tokenizer=tokenizer)
+            told = Told(
+                scores=scores,
+                objective=objective,
+                own=own,
+                text=texts.get(key),
+                kept=kept.get(key),
+                tokenizer=tokenizer,
+            )
             views[key[0]].append(_example(key[1], told, pair, heads))
     return views
 
@@ -248,6 +258,7 @@ class Told:
     objective: str
     own: set[str]  # runs that were scored in pieces of the study's own vocabulary
     text: Examples | None
+    kept: FrozenTexts | None  # as it was written, where a run was scored in other pieces
     tokenizer: StudyTokenizer | None
 
     def nats(self, run: str) -> float:
@@ -281,9 +292,21 @@ def _texts(folder: StudyFolder, keys: set[tuple[str, int]]) -> dict[tuple[str, i
     return texts
 
 
+def _kept(folder: StudyFolder, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], FrozenTexts]:
+    return {
+        (name, number): text
+        for name in {dataset for dataset, _ in keys}
+        for number, text in find_texts(folder, name, {example for dataset, example in keys if dataset == name}).items()
+    }
+
+
 def _example(example: int, told: Told, pair: tuple[str, str] | None, heads: dict[str, RunHead]) -> ExampleView:
     runs = [run for run in heads if run in told.scores]
-    pieces = _pieces(told.text, told.tokenizer) if told.text is not None and told.tokenizer is not None else []
+    pieces: list[Piece] = []
+    if told.kept is not None:
+        pieces = _words(told.kept, is_masked=OBJECTIVES[told.objective].is_masked)
+    elif told.text is not None and told.tokenizer is not None:
+        pieces = _pieces(told.text, told.tokenizer)
     positions, more = _positions(told, runs, pair)
     gap = ""
     if pair is not None and pair[0] in told.scores and pair[1] in told.scores:
@@ -330,6 +353,19 @@ def _pieces(text: Examples, tokenizer: StudyTokenizer) -> list[Piece]:
         else:
             label = labels[stretch.slot]
             found.append(Piece("mask", plain(stretch.text), _seen(tokenizer, ids[positions[stretch.slot]], label)))
+    return found
+
+
+def _words(text: FrozenTexts, *, is_masked: bool) -> list[Piece]:
+    """The text as it was written; hidden words are told apart where a run was scored on them."""
+    found: list[Piece] = []
+    segment = 0
+    for part in written(text):
+        if part.segment != segment:
+            found.append(Piece("cut", ""))
+            segment = part.segment
+        words = plain(part.text)
+        found.append(Piece("text", words) if part.seen is None or not is_masked else Piece("mask", words, part.seen))
     return found
 
 
