@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lossary.results.importers.collect import Collector
 from lossary.results.importers.lines import log_lines
-from lossary.results.importers.logrows import Field, Row, State, is_measured, is_plain_loss, rows_of
+from lossary.results.importers.logline import Field, Row, State
+from lossary.results.importers.logrows import is_measured, is_plain_loss, rows_of
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Split, Tag
 from lossary.results.importers.names import read_name

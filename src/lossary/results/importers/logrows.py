@@ -7,17 +7,18 @@ iter=100 train_loss=2.31 val_loss=2.40       100/100 - 3s - loss: 0.5 - val_loss
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lossary.results.importers.collect import as_float
 from lossary.results.importers.lines import is_number, parsed_json, python_value
+from lossary.results.importers.logline import Field, Row, State
 from lossary.results.importers.model import Split
 from lossary.results.importers.names import read_name, split_word
 from lossary.results.importers.records import flat
 from lossary.results.importers.titles import is_beside
+from lossary.results.importers.translators import is_of_translator, translator_row
 
-__all__ = ["Field", "Row", "State", "has_rows", "is_measured", "is_plain_loss", "rows_of"]
+__all__ = ["has_rows", "is_measured", "is_plain_loss", "rows_of"]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
 _MEASURED = re.compile(r"loss|ppl|perplexity|acc|bpb|nll|xent|entropy|\bs:\d+ t[er]l:", re.IGNORECASE)
@@ -77,18 +78,6 @@ _OPENS = re.compile(r"\s*\{\s*(?:$|['\"][^{}]*$)")
 _MOST_LINES = 200
 _ANGLES = re.compile(r"\s*<\w+>(?=\s*=)")
 _KERAS = re.compile(r"(?:^|\s)(\d+)/(\d+)\s[^:]{0,200}?-\s(?=\w+: )")
-# Marian's: `[valid] Ep. 2 : Up. 5000 : perplexity : 11.1 : new best`, `Ep. 1 : Up. 500 : Sen. 40,611 : Cost 8.8 : …`
-_MARIAN = re.compile(
-    r"(?:\[valid\] )?Ep\. \d+ : Up\. (\d+) : (?:Sen\. [^:]+ : (Cost)|([\w-]+) :) " rf"({_NUMBER})( \*)?"
-)
-_MARIAN_SETS = re.compile(r"\[config\] cost-type: ce-mean-words\b")
-_BY_SENTENCE = "Marian's is a mean over sentences, not over words; its perplexity and ce-mean-words are read"
-# Sockeye's: `Checkpoint [3] Updates=3000 Epoch=0`, then `Checkpoint [3] Validation-perplexity=19.25`; the lines of
-# batches have means since the last checkpoint.
-_SOCKEYE = re.compile(
-    rf"Checkpoint \[(\d+)\]\s+(?:Updates=(\d+)|((?:Train|Validation)-[\w\-]+)=({_NUMBER}))"
-    r"|\] Epoch\[\d+\] Batch \[\d+\]\s+Speed: (.)|\] Validation-[\w\-]+ (?:has not )?(improved) "
-)
 # `1: step 9 …` as Slurm labels lines, `[rank1]: …`, `[default1]:…`
 _RANK = re.compile(r"\s*\[?(?:(?:rank|worker|default)[ _:]?)?(\d{1,5})(?:\]:?|(?<=\d):)\s?(?!\d)", re.IGNORECASE)
 # `epoch: 1 step: 422, loss is 3.21`
@@ -117,47 +106,6 @@ _SAID = re.compile(
 _OF_SENTENCE = re.compile(r"(?:set|dataset|on|for|of|corpus|domain|subset)\s+([^\W\d][\w.\-]*)")
 _OF_A_SET = re.compile(r"\b(?:on|for)\s+(?:the\s+)?(?:dataset\s+)?['\"]?([^\W\d][\w.\-]*)['\"]?", re.IGNORECASE)
 _NO_SET = {"the", "step", "epoch", "set", "a", "all", "rank", "device", "cuda", "cpu", "gpu", "batch", "iteration"}
-
-
-class Field(NamedTuple):
-    """A name and its number as a line has them, and why it is none that can be compared, if it is not."""
-
-    name: str
-    value: float
-    refused: str | None = None
-
-
-@dataclass(kw_only=True)
-class Row:
-    """One line: its place on the axis, its fields, and what its other words say."""
-
-    line: int
-    fields: list[Field]
-    step: int | None = None
-    epoch: float | None = None
-    total: int | None = None
-    split: Split | None = None
-    dataset: str | None = None
-    words: str = ""
-    rank: str = ""  # the process that wrote it: of several each may say a loss of its own
-    part: int = 0  # of a log that starts anew at its first step
-    bars: int = 0  # how many were drawn before it
-    is_entry: bool = False  # a dict of transformers' Trainer, whose names have its own prefixes
-
-
-@dataclass
-class State:
-    """What lines above say of those below."""
-
-    last: "Row | None" = None
-    keras_epoch: int | None = None
-    ended: bool = False
-    bars: list[tuple[int, int]] = field(default_factory=list)  # done, of how many
-    evaluated_after: int = 0
-    is_cost_a_word: bool = False  # what Marian trained on is a mean over words
-    updates: dict[str, int] = field(default_factory=dict)  # of Sockeye's checkpoints
-    unsaid: dict[str, int] = field(default_factory=dict)  # names beside losses with a number of no metric, their lines
-    told: set[int] = field(default_factory=set)  # lines that say nothing of their own: bars that are not full
 
 
 def has_rows(text: str) -> bool:
@@ -215,12 +163,8 @@ def _row(line: str, number: int, state: State) -> Row | None:
         return None
     bars = [(int(bar[2]), int(bar[3])) for bar in _BAR.finditer(line)]
     state.bars += bars
-    if "[config] cost-type" in line:
-        state.is_cost_a_word = _MARIAN_SETS.search(line) is not None
-    if (said := _MARIAN.search(line)) is not None:
-        return _marian_row(said, number, state)
-    if (said := _SOCKEYE.search(line)) is not None:
-        return _sockeye_row(said, number, state)
+    if is_of_translator(line):
+        return translator_row(line, number, state)
     if not _MEASURED.search(line):
         return None
     if "TrainOutput(" in line:
@@ -239,28 +183,6 @@ def _row(line: str, number: int, state: State) -> Row | None:
     if bars:
         return _bar_row(line, number, state)
     return _plain_row(line, number, state)
-
-
-def _sockeye_row(said: re.Match[str], number: int, state: State) -> Row | None:
-    """A line of Sockeye's: a metric of a checkpoint, at the updates that the line before said."""
-    if said[2]:
-        state.updates[said[1]] = int(said[2])
-    if not said[3]:
-        state.told.add(number)
-        return None
-    step = state.updates.get(said[1])
-    return None if step is None else Row(line=number, fields=[Field(said[3], float(said[4]))], step=step)
-
-
-def _marian_row(said: re.Match[str], number: int, state: State) -> Row:
-    """A line of Marian's: by default its costs are means over sentences, and `Cost 4.2 * 900` is of a word."""
-    name, is_of_word = (
-        (said[3], said[3] != "cross-entropy") if said[3] else ("Cost", state.is_cost_a_word or bool(said[5]))
-    )
-    is_sum = name.startswith("ce-") and name != "ce-mean-words"
-    shown = f"valid {name}" if said[3] else "train loss"
-    field_ = Field(shown, float(said[4]), None if is_of_word and not is_sum else _BY_SENTENCE)
-    return Row(line=number, fields=[field_], step=int(said[1]))
 
 
 def _dict_row(line: str, literal: re.Match[str], number: int, bars: Sequence[tuple[int, int]]) -> Row | None:
