@@ -21,7 +21,19 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-_OF_MODEL = ("dropout", "forward", "loss", "gradients", "reported loss", "update", "resume", "training", "dynamics")
+_OF_MODEL = (
+    "initial",
+    "evaluation",
+    "dropout",
+    "forward",
+    "loss",
+    "gradients",
+    "reported loss",
+    "update",
+    "resume",
+    "training",
+    "dynamics",
+)
 _LEFT_OUT = {"data": _OF_MODEL, "model": ("tokenizer", "examples", "stream", "validation", "dynamics"), "none": ()}
 
 

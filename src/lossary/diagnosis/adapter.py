@@ -103,6 +103,10 @@ class Adapter(Protocol):
         """Its own loss and metrics of outputs: loss, mlm_loss, sop_loss, mlm_accuracy, sop_accuracy, or some."""
         ...
 
+    def evaluate(self, batches: list[Arrays]) -> dict[str, float]:
+        """What its own evaluation tells of these batches, with the weights that it has: losses, counts, or some."""
+        ...
+
     def gradients(self, micro_batches: list[Arrays]) -> Arrays:
         """Of its own loss, accumulated over micro batches as its optimizer sees them, before clipping."""
         ...
@@ -147,6 +151,7 @@ CAPABILITIES: tuple[str, ...] = (
     "roundtrip",
     "forward",
     "measure",
+    "evaluate",
     "gradients",
     "reported_loss",
     "restart",

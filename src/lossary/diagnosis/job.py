@@ -216,6 +216,23 @@ def _course(adapter: Any, weights: Arrays, feeds: list[Arrays], first: int) -> l
     return losses
 
 
+def _evaluated(adapter: Any, weights: Arrays, feeds: list[Arrays], batches: list[Arrays], first: int) -> dict[str, Any]:
+    """Steps, then evaluations: what they tell, logits, the weights after each step and after all."""
+    adapter.load(weights)
+    loaded, states = _copies(adapter.weights()), []
+    if feeds:
+        adapter.restart()
+    for step, feed in enumerate(feeds, first):
+        adapter.train_step(feed, step=step)
+        states.append(_copies(adapter.weights()))
+    has = _describe(adapter)["capabilities"]
+    told = None
+    if "evaluate" in has:
+        told = [{name: float(value) for name, value in adapter.evaluate(batches).items()} for _ in range(2)]
+    logits = [_outputs(adapter.forward(batch, training=False)) for batch in batches] if "forward" in has else []
+    return {"loaded": loaded, "states": states, "told": told, "logits": logits, "left": _copies(adapter.weights())}
+
+
 def _copies(weights: Arrays) -> Arrays:
     """Frameworks may hand out views of what the next step overwrites."""
     return {name: np.array(value) for name, value in weights.items()}
@@ -239,6 +256,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "resumed": _resumed,
     "train": _train,
     "course": _course,
+    "evaluated": _evaluated,
     # lossary's own sides alone: courses at several rates; a run goes on from a checkpoint, on its own batches.
     "courses": lambda adapter, **request: adapter.courses(**request),
     "branch": lambda adapter, **request: adapter.branch(**request),

@@ -74,6 +74,12 @@ class OwnSide:
         logits = self._backend.logits(examples_of(as_feed(feed, where="forward")))
         return {"mlm": logits.mlm, "sop": logits.sop}
 
+    def evaluate(self, batches: list[Arrays]) -> dict[str, float]:
+        rows = [self._backend.score(examples_of(as_feed(batch, where="evaluate"))).rows for batch in batches]
+        parts, (masked, pairs) = self._parts(batches)
+        found = {"mlm_loss": float(sum(r.mlm_nats.sum() for r in rows) / masked), "examples": sum(map(len, parts))}
+        return found | ({"sop_loss": float(sum(r.sop_nats.sum() for r in rows) / pairs)} if pairs else {})
+
     def gradients(self, micro_batches: list[Arrays]) -> Arrays:
         parts, denominators = self._parts(micro_batches)
         return self._backend.gradients(parts, denominators)

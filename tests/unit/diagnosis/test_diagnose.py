@@ -72,7 +72,7 @@ def test_a_healthy_side_is_equal_in_all_that_it_shows(prepared: Any, tmp_path: P
     code, found = diagnosed(prepared, tmp_path, HELD)
     verdicts = {outcome["check"]: outcome["verdict"] for outcome in found["outcomes"] if not outcome["part"]}
     assert code == 0, found["headline"]
-    shown = {"schedule", "weights", "examples", "dropout", "forward"}
+    shown = {"schedule", "weights", "examples", "dropout", "forward", "evaluation"}
     assert {name for name, verdict in verdicts.items() if verdict == "ruled out"} == shown
     needs = {outcome["check"]: outcome["needs"] for outcome in found["outcomes"] if outcome["needs"]}
     assert "update" in found["headline"].split("Not compared: ")[1]

@@ -41,7 +41,18 @@ TRAINING = {
     "TrainerSide": "",
     "KerasSide": (HERE / "ready" / "keras_training.py").read_text(encoding="utf-8"),
 }
-COMPARED = {"dynamics", "schedule", "weights", "dropout", "forward", "loss", "gradients", "update", "training"}
+COMPARED = {
+    "dynamics",
+    "evaluation",
+    "schedule",
+    "weights",
+    "dropout",
+    "forward",
+    "loss",
+    "gradients",
+    "update",
+    "training",
+}
 pytestmark = pytest.mark.frameworks
 
 

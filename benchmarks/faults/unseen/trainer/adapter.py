@@ -106,6 +106,9 @@ class Side:
             feed["mlm_labels"] = torch.where(feed["weights"] > 0, feed["labels"].long(), -100)
         return net.evaluate(mlm, sop, feed)
 
+    def evaluate(self, batches):
+        return self.training.evaluation([net.tensors(feed) for feed in batches])
+
     # ---- steps
 
     def gradients(self, micro_batches):

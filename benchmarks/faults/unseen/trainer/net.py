@@ -150,6 +150,20 @@ class Training:
         with torch.no_grad():
             return self.net(feed)
 
+    def evaluation(self, batches):
+        """Sums over all batches, divided once."""
+        words = pairs = masked = labelled = 0.0
+        for feed in batches:
+            (mlm, sop), (asked, ordered) = self.logits(feed), counts([feed])
+            some = losses(mlm, sop, feed, (1, 1))
+            words, pairs, masked, labelled = (
+                words + float(some[0]),
+                pairs + float(some[1]),
+                masked + asked,
+                labelled + ordered,
+            )
+        return {"mlm_loss": words / masked, "sop_loss": pairs / labelled}
+
     def save(self):
         file = io.BytesIO()
         torch.save({"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}, file)

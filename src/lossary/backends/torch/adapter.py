@@ -39,6 +39,7 @@ class ModuleSide:
     to go on with. `names` maps canonical names to the module's; what it leaves out is proposed from shapes and names.
 
     `initial()` makes the module anew, as training begins with it.
+    `evaluate(module, batches)` returns what your evaluation tells of them: losses and counts by name.
     `accumulates`: whether steps may have several micro batches, whose losses are averaged.
     """
 
@@ -54,6 +55,7 @@ class ModuleSide:
         resume: Callable[[nn.Module, torch.optim.Optimizer], torch.optim.Optimizer] | None = None,
         clip_norm: float | None = None,
         initial: Callable[[], nn.Module] | None = None,
+        evaluate: Callable[[nn.Module, list[Tensors]], Mapping[str, float]] | None = None,
         names: Mapping[str, str] | None = None,
         accumulates: bool = False,
         name: str = "",
@@ -66,9 +68,10 @@ class ModuleSide:
         self._call, self._loss, self._clip_norm = call, loss, clip_norm
         self._table = parameter_table(setup.shape)
         self._pairs = _pairs(module, self._table, names or {})
-        self._initial = initial
+        self._initial, self._evaluate = initial, evaluate
         needs: dict[str, Any] = {
             "initial": initial,
+            "evaluate": evaluate,
             "measure": loss,
             "gradients": loss,
             "restart": optimizer,
@@ -113,6 +116,10 @@ class ModuleSide:
         mlm, sop = (_logits(outputs, name, self.module) for name in ("mlm", "sop"))
         with torch.no_grad():
             return {"loss": float(self._loss(mlm, sop, _tensors(feed, self.module)))}
+
+    def evaluate(self, batches: list[Arrays]) -> dict[str, float]:
+        assert self._evaluate is not None
+        return dict(self._evaluate(self.module, [_tensors(batch, self.module) for batch in batches]))
 
     def gradients(self, micro_batches: list[Arrays]) -> Arrays:
         self._accumulate(micro_batches)

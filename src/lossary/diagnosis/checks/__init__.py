@@ -2,6 +2,7 @@
 
 from lossary.diagnosis.checks.dropout import DROPOUT
 from lossary.diagnosis.checks.dynamics import DYNAMICS
+from lossary.diagnosis.checks.evaluation import EVALUATION
 from lossary.diagnosis.checks.examples import EXAMPLES
 from lossary.diagnosis.checks.forward import FORWARD
 from lossary.diagnosis.checks.gradients import GRADIENTS, REPORTED
@@ -36,5 +37,6 @@ CHECKS: tuple[Check, ...] = (
     UPDATE,
     RESUME,
     TRAINING,
+    EVALUATION,
     DYNAMICS,
 )

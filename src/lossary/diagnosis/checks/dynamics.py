@@ -162,7 +162,7 @@ _STEPS_ARE_MADE_OF = ("schedule", "weights", "dropout", "forward", "loss", "grad
 # Declared differences that no rise of a loss comes from; a side that drops has steps that were not ruled out.
 _NO_OTHER_COURSE = {"precision", "dropout", "epsilon_placement"}
 # Checks of what is not used here: the reference's stream is fed, no checkpoint is read.
-_ELSEWHERE = ("tokenizer", "checkpoint", "initial", "examples", "stream", "validation")
+_ELSEWHERE = ("tokenizer", "checkpoint", "initial", "evaluation", "examples", "stream", "validation")
 
 DYNAMICS = Check(
     name="dynamics",

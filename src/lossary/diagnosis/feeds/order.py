@@ -179,7 +179,7 @@ def _repeats(stream: Stream, own: _Own) -> Aspect:
     deviations = [
         Deviation(
             fact="repeats",
-            says=f"{name}: {r.soon:,} of {r.again:,} repeated examples are back soon, "
+            says=f"{name}: {r.soon:,} of {r.examples:,} examples are back soon, "
             f"{r.often[0]:,} of {r.units:,} come more than twice as often as most",
             excess=float(unit),
         )

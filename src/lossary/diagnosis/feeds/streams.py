@@ -21,8 +21,8 @@ from lossary.diagnosis.feeds.units import Units, masks_repeated, previous, units
 
 __all__ = ["Repeats", "Resumed", "Stream", "repeats", "resumed"]
 
-# An example is back soon if less than this share of all units is between. Drawn with replacement, so many of those
-# that come back do: 1 − e^(−¼); in shuffled epochs fewer, one in thirty-two.
+# An example is back soon if less than this share of all units is between. Drawn with replacement, so many of all
+# examples do: 1 − e^(−¼); in shuffled epochs fewer, one in thirty-two.
 _SOON_SHARE = 1 - np.exp(-_SOON)
 
 
@@ -33,7 +33,7 @@ class Repeats:
     examples: int
     counts: NDArray[np.int64]  # (units,) how often each comes
     again: int  # examples that were there before
-    soon: int  # of these, so many less than a quarter of all units ago
+    soon: int  # examples that were there less than a quarter of all units ago
 
     @property
     def units(self) -> int:
@@ -41,8 +41,11 @@ class Repeats:
 
     @property
     def early(self) -> float:
-        """How likely so many come back so soon, where examples are drawn with replacement; less so in epochs."""
-        return float(stats.binom.sf(self.soon - 1, self.again, _SOON_SHARE)) if self.soon else 1.0
+        """How likely so many of all examples come back so soon, drawn with replacement; in epochs fewer do.
+
+        Of those that come back at all, most do so soon where a stream is short.
+        """
+        return float(stats.binom.sf(self.soon - 1, self.examples, _SOON_SHARE)) if self.soon else 1.0
 
     @property
     def long(self) -> bool:

@@ -41,6 +41,7 @@ class _Law:
     name: str  # of the fault
     says: str
     below: Callable[[NDArray[np.float64]], NDArray[np.float64]]  # its distribution function
+    deviation: float = 0.0  # where it is known
     default: bool = False  # whether a framework draws so unless told
 
 
@@ -66,6 +67,15 @@ def identify_initial(initial: Arrays, *, scale: float) -> tuple[Fit, dict[str, l
             # Few values agree with many laws: a layer's bias is a default where its weight is one.
             most = float(np.abs(initial[name]).max())
             found[name] = _Judged(one.distance, _Law("initial-not-constant", f"not the same, within {most:.2g}", ndtr))
+    scales = [_as_scale(name, one, initial[name], tests) for name, one in matrices.items() if found[name].distance > 1]
+    if (
+        scales
+        and all(one is not None for one in scales)
+        and not all(one.default for one in matrices.values() if one.distance > 1)
+    ):
+        # One name for all that differ, where a few values would agree with another law as well.
+        wrong_names = [name for name in matrices if found[name].distance > 1]
+        found |= {name: one for name, one in zip(wrong_names, scales, strict=True) if one is not None}
     wrong = {name: one for name, one in found.items() if one.distance > 1}
     distance = max([one.distance for one in found.values()] + [_BEYOND] * bool(same), default=0.0)
     how = _HOW.format(level=ALARM_LEVEL)
@@ -102,11 +112,24 @@ def _judged(name: str, value: NDArray[np.float64], expected: list[_Law], tests: 
             return _Judged(0.0)
         return _Judged(_BEYOND, *_named(name, value, tests, inputs))
     sample = _sampled(name, value)
-    distance = min(_units(sample, law, ALARM_LEVEL, tests) for law in expected)
+    distance = min(_units(_counted(name, value), sample, law, ALARM_LEVEL, tests) for law in expected)
     law, residual = _named(name, value, tests, inputs)
     if distance <= 1:
         return _Judged(distance, either=law is not None and law.default)
     return _Judged(distance, law, residual)
+
+
+def _as_scale(name: str, one: "_Judged", value: NDArray[Any], tests: int) -> "_Judged | None":
+    """The tensor as a normal one of another deviation, if it agrees with that."""
+    if one.law is None or one.law.name == "initial-scale":
+        return one if one.law is not None else None
+    sample = _sampled(name, np.asarray(value, np.float64))
+    deviation = float(np.sqrt(np.mean(np.square(sample))))
+    if not np.isfinite(deviation) or not deviation:
+        return None
+    law = _normal(deviation, "initial-scale", f"normal with deviation {deviation:.3g}")
+    residual = _units(sample, sample, law, REPRODUCED_LEVEL, tests)
+    return _Judged(one.distance, law, residual) if residual <= 1 else None
 
 
 def _named(name: str, value: NDArray[np.float64], tests: int, inputs: int) -> tuple[_Law | None, float]:
@@ -117,7 +140,7 @@ def _named(name: str, value: NDArray[np.float64], tests: int, inputs: int) -> tu
         return _Law(kind, f"{low:g} everywhere", ndtr), 0.0
     sample = _sampled(name, value)
     for law in _laws(name, value, sample, inputs):
-        residual = _units(sample, law, REPRODUCED_LEVEL, tests)
+        residual = _units(_counted(name, value), sample, law, REPRODUCED_LEVEL, tests)
         if residual <= 1:
             return law, residual
     return None, _BEYOND
@@ -152,32 +175,46 @@ def _is_matrix(name: str) -> bool:
     return not is_excluded(name)
 
 
+def _counted(name: str, value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All values that were drawn: some begin with zeros for padding, which stay so."""
+    if name.endswith("word_embeddings.weight") and np.any(value):
+        value = value[np.any(value != 0, axis=1)]
+    return value.ravel()
+
+
 def _sampled(name: str, value: NDArray[np.float64]) -> NDArray[np.float64]:
-    if name.endswith("word_embeddings.weight"):
-        # Some begin with zeros for padding, which stay so.
-        value = value[np.any(value != 0, axis=1)] if np.any(value) else value
-    flat = value.ravel()
+    flat = _counted(name, value)
     return flat[:: max(1, len(flat) // _SAMPLE)]
 
 
-def _units(sample: NDArray[np.float64], law: _Law, level: float, tests: int) -> float:
+def _units(value: NDArray[np.float64], sample: NDArray[np.float64], law: _Law, level: float, tests: int) -> float:
     if len(sample) < LEAST_DRAWN:
         return 0.0
-    p = max(float(stats.kstest(sample, law.below).pvalue), np.finfo(float).tiny)
-    return float(max(stats.norm.isf(p), 0.0) / stats.norm.isf(level / tests))
+    p = float(stats.kstest(sample, law.below).pvalue)
+    if law.deviation:
+        # The deviation of all values tells laws apart whose shapes are too near for a sample.
+        ratio = float(np.sqrt(np.mean(np.square(value)))) / law.deviation
+        p = min(p, 2 * float(stats.norm.sf(abs(np.log(ratio)) * np.sqrt(2 * value.size))) if ratio else 0.0)
+    return float(max(stats.norm.isf(max(p, np.finfo(float).tiny)), 0.0) / stats.norm.isf(level / tests))
 
 
 def _normal(deviation: float, name: str = "", says: str = "") -> _Law:
-    return _Law(name, says, lambda x: ndtr(x / deviation), name == "initial-default")
+    return _Law(name, says, lambda x: ndtr(x / deviation), deviation, name == "initial-default")
 
 
 def _truncated(deviation: float, name: str = "", says: str = "") -> _Law:
     below, inside = ndtr(-2.0), ndtr(2.0) - ndtr(-2.0)
-    return _Law(name, says, lambda x: (ndtr(np.clip(x / deviation, -2, 2)) - below) / inside, name == "initial-default")
+    return _Law(
+        name,
+        says,
+        lambda x: (ndtr(np.clip(x / deviation, -2, 2)) - below) / inside,
+        deviation * _TRUNCATED,
+        name == "initial-default",
+    )
 
 
 def _uniform(bound: float, name: str, says: str) -> _Law:
-    return _Law(name, says, lambda x: np.clip((x / bound + 1) / 2, 0, 1), name == "initial-default")
+    return _Law(name, says, lambda x: np.clip((x / bound + 1) / 2, 0, 1), bound / np.sqrt(3), name == "initial-default")
 
 
 def _same_draws(initial: Arrays, tests: int) -> Iterator[tuple[str, str]]:

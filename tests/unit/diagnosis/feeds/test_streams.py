@@ -9,12 +9,13 @@ from tests.unit.diagnosis.feeds.planted import encoder, named
 from tests.unit.diagnosis.makers import DATASETS, STYLES, Document, UserMaker, UserStream, corpus
 
 from lossary.diagnosis.adapter import Setup, as_feed
+from lossary.diagnosis.calibration import ALARM_LEVEL
 from lossary.diagnosis.feeds.explain import explain_stream
 from lossary.diagnosis.feeds.observed import observe
 from lossary.diagnosis.feeds.outcome import FeedFit
 from lossary.diagnosis.feeds.reference import Reference, reference_stream
 from lossary.diagnosis.feeds.serial import shared_draws
-from lossary.diagnosis.feeds.streams import Stream
+from lossary.diagnosis.feeds.streams import Stream, repeats
 
 BATCH, STEPS, RESUMED = 16, 60, 15
 
@@ -115,6 +116,22 @@ def test_masks_after_a_resume_are_those_without_it_where_masks_repeat_at_all(
 
 def test_examples_drawn_with_replacement_are_a_choice(feed_setup: Setup, documents: list[Document]) -> None:
     assert explained(feed_setup, documents, **{"with-replacement": True}).equal
+
+
+@pytest.mark.parametrize("length", [20, 60, 200, 700, 2000])
+def test_no_length_of_a_healthy_stream_makes_its_repeats_early(length: int) -> None:
+    random = np.random.default_rng(length)
+    for _ in range(40):
+        replaced = random.integers(0, 300, length)
+        epochs = np.concatenate([random.permutation(300) for _ in range(1 + length // 300)])[:length]
+        # A quarter of the examples of an epoch come before the others do.
+        assert repeats(replaced).early > ALARM_LEVEL
+        assert repeats(epochs).early > ALARM_LEVEL
+
+
+def test_examples_that_come_twice_in_a_row_are_early_in_a_stream_of_any_length() -> None:
+    for length in (60, 200, 700):
+        assert repeats(np.repeat(np.random.default_rng(1).permutation(length), 2)).early < ALARM_LEVEL
 
 
 def test_lossarys_own_stream_is_left_alone(feed_setup: Setup, documents: list[Document]) -> None:
