@@ -41,6 +41,27 @@ def test_a_module_is_scored_as_the_same_model(family: str) -> None:
     assert np.array_equal(found.predicted, expected.predicted)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_causal_call_must_not_look_ahead(dtype: torch.dtype) -> None:
+    examples, model = make_examples("GPT-2"), make_model("GPT-2").to(dtype)
+    ModuleScorer(call_of(model), module=model, objectives=("clm",)).score(examples)
+    seen = torch.randn(model.config.vocab_size, model.config.vocab_size, generator=torch.Generator().manual_seed(0))
+
+    def peeking(ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+        return call_of(model)(ids, mask, types) + seen.to(dtype)[ids.roll(-1, dims=1)]  # type: ignore[no-any-return]
+
+    scorer = ModuleScorer(peeking, module=model, objectives=("clm",))
+    for _ in range(2):
+        with pytest.raises(UsageError, match="sees the pieces that it predicts"):
+            scorer.score(examples)
+
+
+def test_a_masked_model_is_not_scored_as_a_causal_one() -> None:
+    examples, model = make_examples("GPT-2"), make_model("BERT")
+    with pytest.raises(UsageError, match="sees the pieces that it predicts"):
+        ModuleScorer(call_of(model), module=model, objectives=("clm",)).score(examples)
+
+
 def both_heads(model: Any) -> Any:
     def call(token_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> Any:
         out = model(input_ids=token_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)

@@ -4,8 +4,10 @@ scorer = ModuleScorer(lambda ids, mask, types: net(ids, mask), vocabulary, modul
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,6 +15,7 @@ from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
 from lossary.backends.calls import check_logits, check_objectives, pad_of, vocabulary_of
 from lossary.backends.torch.targets import (
     inputs_of,
+    is_same,
     score_logits,
     trimmed,
     undisturbed,
@@ -20,6 +23,7 @@ from lossary.backends.torch.targets import (
     weights_digest_of,
 )
 from lossary.data.examples import Examples
+from lossary.errors import UsageError
 from lossary.vocabulary.api import Vocabulary
 
 __all__ = ["ModuleCall", "ModuleScorer"]
@@ -67,6 +71,7 @@ class ModuleScorer:
         self.precision = "fp32"
         self.notes: list[str] = []
         self._pad_id = pad_of(self.vocabulary)
+        self._is_unchecked = objectives == ("clm",)
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target. UsageError where the call gives something else than logits."""
@@ -78,10 +83,30 @@ class ModuleScorer:
                 logits, order = check_logits(
                     given, examples, objectives=self.objectives, vocabulary=self.vocabulary, where="ModuleScorer"
                 )
+                if self._is_unchecked:
+                    self._check_causal(examples, logits)
                 flat = logits.reshape(-1, logits.shape[-1])
                 return score_logits(examples, flat.index_select(0, inputs.flat.to(flat.device)), order)
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory(str(error).splitlines()[0]) from None
+
+    def _check_causal(self, examples: Examples, logits: torch.Tensor) -> None:
+        """UsageError where another last piece changes what stands before it: the call sees what it is to predict."""
+        rows, last = np.arange(len(examples)), examples.lengths - 1
+        if not (last > 0).any():
+            return
+        changed = examples.token_ids.copy()
+        changed[rows, last] = (changed[rows, last] + 1) % logits.shape[-1]
+        inputs = inputs_of(replace(examples, token_ids=changed), pad_id=self._pad_id, device=self._device)
+        found = self._call(inputs.token_ids, inputs.attention_mask, inputs.segment_ids)
+        before = torch.from_numpy(np.arange(logits.shape[1]) < last[:, None]).to(logits.device)
+        if not is_same(found[before], logits[before]):
+            raise UsageError(
+                "the call is scored as a causal model, and sees the pieces that it predicts",
+                where="ModuleScorer",
+                hint='Give it a causal attention mask and no dropout; a masked model has objectives=("mlm",).',
+            )
+        self._is_unchecked = False
 
     def weights_digest(self) -> str:
         """What the scores are of; empty where the module is not known."""

@@ -25,6 +25,7 @@ from lossary.backends.calls import vocabulary_of
 from lossary.backends.torch.targets import (
     Inputs,
     inputs_of,
+    is_same,
     score_logits,
     target_head,
     trimmed,
@@ -186,7 +187,7 @@ class HuggingFaceScorer:
             except (_NotGathered, RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError):
                 # A forward pass that is not made for rows of targets fails in its own way; full logits do not.
                 continue
-            if _is_same(found, expected):
+            if is_same(found, expected):
                 return way
         self.notes.append(f"{type(self.model).__name__} is not scored on targets only: all logits are computed, slower")
         return full
@@ -198,7 +199,7 @@ class HuggingFaceScorer:
         inputs = inputs_of(replace(few, token_ids=changed), pad_id=self._pad_id, device=self._device)
         found = self._forward(inputs, _Way("full", _as_it_is, is_gathered=False)).logits
         before = (few.positions < few.lengths[:, None] - 1)[few.weights > 0]
-        if not _is_same(found[before], logits[before]):
+        if not is_same(found[before], logits[before]):
             raise UsageError(
                 f"{type(self.model).__name__} is scored as a causal model, and sees the pieces that it predicts",
                 hint="Does its config.json lack is_decoder = true? A masked model is of another class.",
@@ -282,19 +283,6 @@ def _ways(model: nn.Module) -> list[_Way]:
         ways.append(_Way("encoder", lambda flat: target_head(base, flat, before=False), is_gathered=True))
     ways.append(_Way("projection", lambda flat: target_head(head, flat, before=True), is_gathered=True))
     return ways
-
-
-def _is_same(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether logits are the same but for the order of sums: products of other shapes are added up otherwise."""
-    if found.shape != expected.shape:
-        return False
-    a, b = found.double(), expected.double()
-    finite = torch.isfinite(a) & torch.isfinite(b)
-    if not torch.equal(torch.isfinite(a), torch.isfinite(b)):
-        return False
-    scale = float(b[finite].abs().max()) if finite.any() else 0.0
-    tolerance = max(1e-4, 4 * torch.finfo(expected.dtype).eps) * scale
-    return bool(((a - b)[finite].abs() <= tolerance).all())
 
 
 def _first_of(output: Any, names: tuple[str, ...]) -> torch.Tensor | None:

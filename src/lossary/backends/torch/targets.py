@@ -23,6 +23,7 @@ from lossary.errors import UsageError
 __all__ = [
     "Inputs",
     "inputs_of",
+    "is_same",
     "score_logits",
     "target_head",
     "trimmed",
@@ -156,3 +157,16 @@ def weights_digest_of(module: nn.Module) -> str:
         hasher.update(f"{name}{array.shape}".encode())
         hasher.update(array.tobytes())
     return "blake2b:" + hasher.hexdigest()
+
+
+def is_same(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether logits are the same but for the order of sums: products of other shapes are added up otherwise."""
+    if found.shape != expected.shape:
+        return False
+    a, b = found.double(), expected.double()
+    finite = torch.isfinite(a) & torch.isfinite(b)
+    if not torch.equal(torch.isfinite(a), torch.isfinite(b)):
+        return False
+    scale = float(b[finite].abs().max()) if finite.any() else 0.0
+    tolerance = max(1e-4, 4 * torch.finfo(expected.dtype).eps) * scale
+    return bool(((a - b)[finite].abs() <= tolerance).all())
