@@ -21,6 +21,8 @@ def curves_of(found: Imported) -> dict[tuple[str, str, str], list[float]]:
     [
         ("Validation loss by dataset", "eval", "loss"),
         ("MLM loss", "unknown", "mlm_loss"),
+        ("Train MLM loss", "train", "mlm_loss"),
+        ("Validation cross-entropy by dataset", "eval", "loss"),
         ("Perplexity on the test set", "test", "perplexity"),
     ],
 )

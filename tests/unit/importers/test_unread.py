@@ -206,3 +206,21 @@ def test_outputs_of_a_notebook_that_are_not_read_are_told_by_their_cells(read: C
     notebook = {"nbformat": 4, "cells": [cell(LOG), cell("final loss on books: 2.5\n"), cell("done in 2.5 s\n")]}
     found = read("n.ipynb", json.dumps(notebook))
     assert found.unread.first == ("cell 2, line 1: 'final loss on books: 2.5'",)
+
+
+def test_lines_beside_the_tables_of_pages_and_papers_are_told(read: Callable[..., Imported]) -> None:
+    html = """<title>loss: 9.5</title><script>var loss = 2.5</script>
+<p>Final <b>validation loss</b>
+on wiki: 2.5</p><pre>step 1
+loss: 2.75</pre><table><tr><th>dataset<th>loss<tr><td>news<td>3.5</table>"""
+    assert read("t.html", html).unread.first == (
+        "line 2: 'Final validation loss on wiki: 2.5'",
+        "line 4: 'loss: 2.75'",
+    )
+    latex = (
+        "The final loss: 2.5 on wiki.\n\\begin{tabular}{lr}\nmodel & wiki loss \\\\ \\hline\nbase &\n 2.5 \\\\\n"
+        "large & 2.25\n\\end{tabular}\nbooks: 2.75 nats\n"
+    )
+    found = read("t.tex", latex)
+    assert found.unread.first == ("line 1: 'The final loss: 2.5 on wiki.'", "line 8: 'books: 2.75 nats'")
+    assert [number.place for number in found.numbers] == ["line 4, wiki loss", "line 6, wiki loss"]

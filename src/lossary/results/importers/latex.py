@@ -59,13 +59,17 @@ def read_latex_grids(text: str) -> Iterator[Grid]:
         if end < 0:
             return
         arguments = _ARGUMENTS.match(text, begin.end())
-        body = _RULE.sub(" ", _COMMENT.sub("", text[arguments.end() if arguments else begin.end() : end]))
-        rows = [[cell for part in re.split(r"(?<!\\)&", row) for cell in _cells(part)] for row in _ROW.split(body)]
-        rows = [row for row in rows if any(row)]
+        start = arguments.end() if arguments else begin.end()
+        body = _RULE.sub(" ", _COMMENT.sub("", text[start:end]))
+        rows, lines, line = [], [], text.count("\n", 0, start) + 1
+        for row in _ROW.split(body):
+            cells = [cell for part in re.split(r"(?<!\\)&", row) for cell in _cells(part)]
+            if any(cells):
+                rows.append(cells)
+                lines.append(line + row[: len(row) - len(row.lstrip())].count("\n"))
+            line += row.count("\n")
         if rows:
-            yield Grid(
-                title=_title(text, begin.start(), end), rows=rows, first_line=text.count("\n", 0, begin.start()) + 2
-            )
+            yield Grid(title=_title(text, begin.start(), end), rows=rows, first_line=lines[0], lines=lines)
 
 
 def _cells(text: str) -> list[str]:

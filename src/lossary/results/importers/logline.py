@@ -31,6 +31,7 @@ class Row:
     rank: str = ""  # the process that wrote it: of several each may say a loss of its own
     part: int = 0  # of a log that starts anew at its first step
     bars: int = 0  # how many were drawn before it
+    is_before_all: bool = False  # no line up to it says a step
     is_entry: bool = False  # a dict of transformers' Trainer, whose names have its own prefixes
 
 

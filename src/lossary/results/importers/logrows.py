@@ -109,8 +109,8 @@ _NO_SET = {"the", "step", "epoch", "set", "a", "all", "rank", "device", "cuda", 
 
 
 def has_rows(text: str) -> bool:
-    """Whether a text has a line with a step and a loss."""
-    return any(True for _ in rows_of(enumerate(text.split("\n"), 1), State()))
+    """Whether a text has a line with a step and a loss; one without a step alone is none."""
+    return any(not row.is_before_all for row in rows_of(enumerate(text.split("\n"), 1), State()))
 
 
 def rows_of(lines: Iterable[tuple[int, str]], state: State) -> Iterator[Row]:
@@ -300,8 +300,9 @@ def _plain_row(line: str, number: int, state: State) -> Row | None:
             return row
         if not splits or not splits <= {"eval", "test"} or not all(map(_ENDS.fullmatch, words_left)):
             return None
-        before = state.last or Row(line=0, fields=[], step=0)
+        before = state.last or Row(line=0, fields=[], step=0, is_before_all=True)
         row.step, row.epoch, row.total = before.step, before.epoch, before.total
+        row.is_before_all = before.is_before_all
     if any(is_measured(item.name) for item in fields):
         remarks = [part.strip() for remark in _REMARK.findall(text) for part in remark.strip("()").split(",")]
         for match in filter(None, map(_UNSAID.fullmatch, [*words, *remarks])):

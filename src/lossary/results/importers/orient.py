@@ -28,10 +28,10 @@ from lossary.results.importers.headers import joined_headers
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Mapped, metric_name, noted
 from lossary.results.importers.names import role
-from lossary.results.importers.places import keep, told_apart
+from lossary.results.importers.places import keep, runs_by_heading, told_apart
 from lossary.results.importers.series import is_series_grid, names_of_runs, series_of_grid, with_runs
 from lossary.results.importers.summaries import without_summaries
-from lossary.results.importers.transpose import transposed
+from lossary.results.importers.transpose import a_row_each, transposed
 
 __all__ = ["read_grids"]
 
@@ -64,6 +64,8 @@ def read_grids(grids: Iterable[Grid], path: Path, kind: str, maps: Maps) -> Impo
         if problem:
             found.imported.notes.append(f"table {number} (line {grid.first_line}) {problem}; left out")
     found.imported.datasets.extend(found.datasets.values())
+    runs_by_heading(found)
+    found.imported.notes[:] = dict.fromkeys(found.imported.notes)
     found.imported.notes.extend(noted(said, places) for said, places in found.told.items())
     return replace(merged([found.imported, *collectors], path), kind=kind) if collectors else found.imported
 
@@ -113,6 +115,8 @@ def _with_one_name_each(grid: Grid, found: Found) -> Grid:
 def _read_grid(grid: Grid, number: int, found: Found, *, is_turned: bool = False) -> str | None:
     """Reads one table whose rows are no steps; what is wrong with it, or None."""
     columns = columns_of(grid, found.maps)
+    if (each := a_row_each(grid, columns)) is not None:
+        grid, columns = each, columns_of(each, found.maps)
     metrics = [column for column in columns if column.metric]
     if named_by_title(grid, columns) and not any(column.role == "value" for column in columns):
         turned = transposed(grid, found.maps, found.imported.notes) if not metrics and not is_turned else None

@@ -3,8 +3,10 @@
 Numbers of one place at several steps are a curve.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,9 +14,14 @@ from lossary.errors import SourceError
 from lossary.results.importers.columns import Column
 from lossary.results.importers.facts import Fact, Found, telling_columns
 from lossary.results.importers.grids import Grid
-from lossary.results.importers.model import Axis, Curve, Number, Split
+from lossary.results.importers.model import Axis, Curve, Number, Split, noted
+from lossary.results.importers.names import read_name
 
-__all__ = ["keep", "told_apart"]
+__all__ = ["keep", "runs_by_heading", "told_apart"]
+
+NO_RUN = "run"
+# A longer heading is a sentence.
+_LONGEST_RUN = 60
 
 
 def told_apart(facts: list[Fact], columns: list[Column], found: Found) -> list[Fact]:
@@ -130,3 +137,29 @@ def _curve(place: tuple[str, str, str], axis: Axis, group: list[Fact], section: 
         place=f"line {group[0].line}, {group[0].header}",
         section=section,
     )
+
+
+def runs_by_heading(found: Found) -> None:
+    """Tables of one form that name no run are of the runs that their headings name: `## torch` above one, `## tf`.
+
+    Only where each has a heading of its own that speaks of no metric or split, and each has a cell of another's.
+    """
+    items: list[Number | Curve] = [*found.imported.numbers, *found.imported.curves]
+    cells: dict[str, set[tuple[str | None, str]]] = defaultdict(set)
+    for item in items:
+        cells[item.section or ""].add((item.dataset, item.metric))
+    are_unnamed = all(re.fullmatch(rf"{NO_RUN}( \(\d+\))?", item.run) for item in items)
+    if len(cells) < 2 or not are_unnamed or not all(map(_may_be_run, cells)):
+        return
+    if not all(any(own & other for name, other in cells.items() if name != section) for section, own in cells.items()):
+        return
+    numbers, curves = found.imported.numbers, found.imported.curves
+    numbers[:] = [replace(number, run=number.section or "", section=None) for number in numbers]
+    curves[:] = [replace(curve, run=curve.section or "", section=None) for curve in curves]
+    found.imported.notes.append(noted("tables of one form are of the runs that their headings name", [*cells]))
+
+
+def _may_be_run(heading: str) -> bool:
+    name = read_name(heading)
+    said = (name.quantity, name.split, name.objective)
+    return heading != "" and not any(said) and len(heading) <= _LONGEST_RUN

@@ -27,6 +27,7 @@ from lossary.results.importers.latex import has_latex_tables, read_latex_grids
 from lossary.results.importers.linelogs import read_line_log
 from lossary.results.importers.lines import python_value, read_json_text, read_text, without_long_lines
 from lossary.results.importers.listing import files_of, newest_states
+from lossary.results.importers.lists import read_list_grids
 from lossary.results.importers.logrows import has_rows
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.markup import as_html
@@ -35,6 +36,7 @@ from lossary.results.importers.model import Imported, noted
 from lossary.results.importers.names import read_name
 from lossary.results.importers.notebooks import is_notebook, read_notebook
 from lossary.results.importers.orient import read_grids
+from lossary.results.importers.pages import text_beside_tables
 from lossary.results.importers.programs import (
     BLOCK,
     EVAL_RESULT,
@@ -53,6 +55,7 @@ from lossary.results.importers.records import (
     are_sizes,
     by_rows,
     flat,
+    gathered,
     grid_of_json,
     is_graph,
     is_history,
@@ -78,7 +81,7 @@ from lossary.results.importers.sheets import read_csv_grid, read_excel_grids, ta
 from lossary.results.importers.tensorboard import event_files, looks_like_events, read_tensorboard
 from lossary.results.importers.trackio import is_trackio, read_trackio
 from lossary.results.importers.trainer import read_results_json, read_trainer_state
-from lossary.results.importers.unread import with_unread
+from lossary.results.importers.unread import unread_of, with_unread
 from lossary.results.importers.wandb import looks_like_wandb, read_wandb_file
 
 __all__ = ["KINDS", "read_any"]
@@ -245,7 +248,7 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
     if is_inspect(text):
         return read_inspect(path, maps)
     if has_latex_tables(text) and not _RULER.search(text):
-        return read_grids(read_latex_grids(read_text(path)), path, "LaTeX tables", maps)
+        return with_unread(read_grids(read_latex_grids(read_text(path)), path, "LaTeX tables", maps), path)
     if first[:1] in "{[" and (found := _read_json(path, first, maps)) is not None:
         return found
     found = _read_log(path, text, maps)
@@ -255,10 +258,16 @@ def _read_text_file(path: Path, head: bytes, maps: Maps) -> Imported:
     if found is not None:
         return with_unread(found, path)
     if _TABLE.search(text):
-        return read_grids(read_html_grids(read_text(path), path), path, "HTML tables", maps)
+        return _read_html(path, maps)
     if isinstance(python_value(first), dict):
         return read_json_lines(path, maps)
     return with_unread(_read_tables(path, first, maps), path)
+
+
+def _read_html(path: Path, maps: Maps) -> Imported:
+    text = read_text(path)
+    found = read_grids(read_html_grids(text, path), path, "HTML tables", maps)
+    return replace(found, unread=unread_of(text_beside_tables(text)), lines=set())
 
 
 def _read_tables(path: Path, first: str, maps: Maps) -> Imported:
@@ -269,6 +278,8 @@ def _read_tables(path: Path, first: str, maps: Maps) -> Imported:
     for kind, grids in (("tables in a wiki's markup", marked), ("tables with drawn lines", [*read_boxed_grids(text)])):
         if grids:
             return read_grids(grids, path, kind, maps)
+    if lists := read_list_grids(text):
+        return read_grids(lists, path, "lists", maps)
     said = next((line for line in text.split("\n") if line.strip() and not line.startswith("#")), first)
     if any(separator in said for separator in ",;\t"):
         return _read_csv(path, maps)
@@ -330,7 +341,13 @@ def _read_json(path: Path, first: str, maps: Maps) -> Imported | None:
     value = several if len(several) > 1 else read_json_text(path)
     if is_graph(value):
         return read_graph(path, maps)
-    value = by_rows(value)
+    whole, unsaid = gathered(value)
+    found = _read_records(path, by_rows(whole), maps)
+    found.notes.extend([unsaid] if unsaid else [])
+    return found
+
+
+def _read_records(path: Path, value: Any, maps: Maps) -> Imported:
     if isinstance(value, dict) and any("loss" in key or "perplexity" in key for key in value):
         return read_results_json(path, maps)
     if is_records(value):

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lossary.errors import SourceError
 from lossary.results.importers.collect import Collector, as_float
@@ -12,11 +12,13 @@ from lossary.results.importers.grids import Grid
 from lossary.results.importers.lines import KeyTwice, is_number, lines_of, parsed_json, python_value, read_json_text
 from lossary.results.importers.maps import Maps
 from lossary.results.importers.model import Axis, Imported, Tag
-from lossary.results.importers.names import read_name, role, split_word
+from lossary.results.importers.names import of_data, read_name, role, split_word
 
 __all__ = [
     "MEAN_OVER_RUN",
+    "Gathered",
     "by_rows",
+    "gathered",
     "is_graph",
     "flat",
     "grid_of_json",
@@ -239,10 +241,51 @@ def grid_of_json(value: object, title: str) -> Grid | None:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     # lm-evaluation-harness puts the filter behind the metric: `acc,none`.
     heads = [key.removesuffix(",none") for key in keys]
-    if len(keys) < 2 or not any(read_name(head).quantity for head in heads):
+    is_tidy = {"metric", "value"} <= set(map(role, heads))
+    if len(keys) < 2 or not (is_tidy or any(read_name(head).quantity for head in heads)):
         return None
     cells = [["" if row.get(key) is None else str(row[key]) for key in keys] for row in rows]
     return Grid(title=title, rows=[heads, *cells], first_line=1)
+
+
+class Gathered(NamedTuple):
+    """A JSON value whose lists of records are one list, and what nothing says of the names above them, or ""."""
+
+    value: Any
+    unsaid: str
+
+
+def gathered(value: Any) -> Gathered:
+    """Lists of records in an object as one list, each record with what the object says of it.
+
+    `{"run": "a", "metrics": [{"step": 1, "loss": 2.5}]}`, where the record gets the run; `{"a": [{…}], "b": [{…}]}`,
+    where keys are splits if they are words for them, else what the records do not name themselves, runs or datasets.
+    """
+    lists = {key: item for key, item in value.items() if _are_objects(item)} if isinstance(value, dict) else {}
+    others = {key: item for key, item in value.items() if key not in lists} if lists else {}
+    if not lists or any(isinstance(item, dict | list) for item in others.values()):
+        return Gathered(value, "")
+    if len(lists) == 1 and others:
+        kinds = ("run", "dataset", "split")
+        said = {key: item for key, item in others.items() if isinstance(item, str) and role(key) in kinds}
+        return Gathered([said | record for record in next(iter(lists.values()))], "")
+    if len(lists) != len(value):
+        return Gathered(value, "")
+    within = {role(key) for records in lists.values() for record in records for key in record}
+    kind, unsaid = "split", ""
+    if not all(map(split_word, lists)):
+        sound = of_data([*lists])
+        kind = "run" if "dataset" in within or ("run" not in within and sound <= 0) else "dataset"
+        if sound == 0 and not {"dataset", "run"} & within:
+            shown = ", ".join(repr(name) for name in [*lists][:3])
+            unsaid = f"nothing says whether {shown} are datasets or runs; read as runs"
+    if kind in within:
+        return Gathered(value, "")
+    return Gathered([{kind: key} | record for key, records in lists.items() for record in records], unsaid)
+
+
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def by_rows(value: Any) -> Any:

@@ -63,7 +63,8 @@ def said_by_title(title: str) -> TitleSays | None:
 
 
 _TITLE_SPLIT = re.compile(
-    r"\b(?:(train|training|val|valid|validation|eval|evaluation|dev|test)[\s_-]+(?:set|loss|losses|perplexity|ppl|accuracy)"
+    r"\b(?:(train|training|val|valid|validation|eval|evaluation|dev|test)[\s_-]+"
+    r"(?:(?:mlm|sop|nsp|clm|lm|masked|language|model(?:ing)?|cross)[\s_-]+)*(?:set|entropy|loss|losses|perplexity|ppl|accuracy)"
     r"|on (?:the )?(train|training|validation|val|dev|test)(?= |$))", re.IGNORECASE
 )  # fmt: skip
 

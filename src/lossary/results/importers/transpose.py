@@ -1,19 +1,42 @@
-"""Tables whose rows are metrics: as columns, with what their first rows name as the rows.
+"""Tables whose rows are metrics: as columns, with what their first rows name as the rows; or a row for each number.
 
 transposed of    | base | large      →   run   | val loss | acc
         val loss | 2.5  | 2.25           base  | 2.5      | 0.5
         acc      | 0.5  | 0.75           large | 2.25     | 0.75
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from lossary.results.importers.columns import is_metric, unsaid
+from lossary.results.importers.columns import Column, column_of, is_metric, unsaid
 from lossary.results.importers.grids import Grid, plain, read_cell
 from lossary.results.importers.maps import Maps
-from lossary.results.importers.model import Role
+from lossary.results.importers.model import Role, noted
 from lossary.results.importers.names import of_data, read_name, role
+from lossary.results.importers.titles import is_beside
 
-__all__ = ["transposed"]
+__all__ = ["a_row_each", "transposed"]
+
+
+def a_row_each(grid: Grid, columns: Sequence[Column]) -> Grid | None:
+    """The table with a row for each number, where a column names the metric of each row.
+
+    Columns are datasets beside a column of runs, and runs beside one of datasets; None where neither stands there.
+    """
+    texts = [c for c in columns if c.is_text]
+    metric, dataset, run = (column_of(texts, kind) for kind in ("metric", "dataset", "run"))
+    if metric is None or (dataset is None) == (run is None) or any(c.role == "value" or c.metric for c in columns):
+        return None
+    measured = [c for c in columns if c.role is None and not c.is_text and c.header and not is_beside(c.header)]
+    if len(measured) < 2 or not any(read_name(plain(row[metric])).quantity for row in grid.rows[1:]):
+        return None
+    kept = [c.at for c in columns if c not in measured]
+    rows = [[*(grid.rows[0][at] for at in kept), "run" if run is None else "dataset", "value"]]
+    lines = [grid.line(0)]
+    for number, row in enumerate(grid.rows[1:], 1):
+        rows += [[*(row[at] for at in kept), c.header, row[c.at]] for c in measured]
+        lines += [grid.line(number)] * len(measured)
+    return replace(grid, rows=rows, lines=lines)
 
 
 def transposed(grid: Grid, maps: Maps, notes: list[str]) -> Grid | None:
@@ -24,6 +47,10 @@ def transposed(grid: Grid, maps: Maps, notes: list[str]) -> Grid | None:
     if len(are_metrics) * 2 < len(first) or not are_metrics:
         return None
     rows = [list(row) for row in zip(*grid.rows, strict=True)]
+    settings = [row for row in rows[1:] if is_beside(plain(row[0]))]
+    if settings and len(settings) < len(rows) - 1:
+        rows = [row for row in rows if row not in settings]
+        notes.append(noted("columns that say settings or speeds are left out", [plain(row[0]) for row in settings]))
     names_too = not first[0] or role(first[0]) in ("dataset", "run")
     if names_too and not any(read_cell(row[1]).number for row in rows[1:]):
         return _with_two_keys(grid, rows, maps, notes)
