@@ -147,6 +147,13 @@ NEAR_ODDS = _judges(
     "measured: an independent maker of masks and pairs reached 1.15, pairs behind a first sentence 8; runs at 1.5 pass",
     "python -m benchmarks.faults.unseen DEMO --only healthy,first-sentence-alone,long-runs",
 )
+CHANCE_ODDS = _judges(
+    "CHANCE_ODDS",
+    1.1,
+    "times the odds",
+    "convention: draws over the whole vocabulary may leave out some pieces, or hold some special ones",
+    "python -m benchmarks.faults.unseen DEMO --only healthy",
+)
 LEAST_SERIAL = _judges(
     "LEAST_SERIAL",
     50,

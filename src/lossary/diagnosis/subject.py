@@ -28,6 +28,7 @@ __all__ = ["Probes", "Subject", "as_declared"]
 # Multiplications that a probe's forward pass may cost, so that a real size is probed with fewer examples.
 _PROBE_BUDGET = 6e10
 _PROBE_EXAMPLES, _PROBE_LENGTH = 16, 48
+_MOVING = 5  # updates in a row that are looked at
 
 
 def as_declared(setup: Setup, declared: Mapping[str, Any]) -> Setup:
@@ -136,8 +137,11 @@ class Subject:
 
     @property
     def first_update(self) -> int:
-        """The step whose update is looked at first: the learning rate is not 0 there."""
-        return 1 if self.setup.recipe.optimizer.warmup else 0
+        """The step from which on updates are looked at: the declared rate is not 0 there, nor the side's own if known."""
+        declared = 1 if self.setup.recipe.optimizer.warmup else 0
+        own = np.asarray(self.known.get("rates", ()), np.float64)
+        starts = range(declared, len(own) - _MOVING + 1)
+        return next((step for step in starts if (own[step : step + _MOVING] > 0).all()), declared)
 
     @cached_property
     def gives_all_tokens(self) -> bool:

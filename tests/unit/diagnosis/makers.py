@@ -299,6 +299,9 @@ class UserMaker:
         candidates = [i for i in range(len(ids)) if not special[i] or self.faults.get("specials-scored")]
         if self.faults.get("specials-scored") and not self.has("specials-scored", dataset):
             candidates = [i for i in range(len(ids)) if not special[i]]
+        if self.faults.get("common-kept"):
+            seldom = self.faults["common-kept"]
+            candidates = [i for i in candidates if ids[i] >= FIRST_PIECE + 20 or self.rng.random() < seldom]
         rate = self.faults.get("mask-rate", 0.15) if self.datasets[dataset] in self.only else 0.15
         if self.style == "lines":
             chosen = [i for i in candidates if self.rng.random() < rate]
@@ -309,7 +312,7 @@ class UserMaker:
         inputs, targets = list(ids), [-100] * len(ids)
         stored_late, shifted = self.has("label-after-mask", dataset), self.has("labels-shifted", dataset)
         for i in chosen:
-            inputs[i] = self._replacement(ids[i], dataset)
+            inputs[i] = self._replacement(ids[i], dataset, [piece for piece in ids[1:-1] if piece >= FIRST_PIECE])
             targets[i] = inputs[i] if stored_late else ids[i]
             if shifted:
                 targets[i] = ids[max(0, i - 1)]
@@ -319,7 +322,7 @@ class UserMaker:
             inputs = list(ids)
         return inputs, targets
 
-    def _replacement(self, piece: int, dataset: int) -> int:
+    def _replacement(self, piece: int, dataset: int, own: Sequence[int] = ()) -> int:
         mask = UNK if self.has("mask-is-unk", dataset) else MASK
         if self.has("always-mask", dataset):
             return mask
@@ -331,6 +334,12 @@ class UserMaker:
         if self.has("random-from-0", dataset) and self.rng.random() < 0.1:
             # As often as a vocabulary of fifty pieces would: one of a thousand needs a large corpus to show it.
             return self.rng.randrange(FIRST_PIECE)
+        if own and self.has("random-from-example", dataset):
+            return self.rng.choice(own)
+        if self.has("random-from-text", dataset):
+            return self.rng.choice(self.rng.choice(self.everything)[1])
+        if self.has("random-from-first", dataset):
+            return self.rng.randrange(FIRST_PIECE, self.vocabulary // 4)
         return self.rng.randrange(FIRST_PIECE, self.vocabulary)
 
 

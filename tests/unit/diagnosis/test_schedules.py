@@ -51,6 +51,7 @@ def cosine(step: int) -> float:
         (lambda step: declared(step + 1), "schedule-shifted", {"steps": 1.0}),
         (after_warmup, "schedule-shape", {"shape": "linear after warm-up"}),
         (cosine, "schedule-shape", {"shape": "cosine"}),
+        (lambda step: declared(step // 10 * 10), "schedule-in-steps", {"held": 10.0}),
         (lambda step: 2 * declared(step), "peak-rate", {"peak": 2e-3}),
         (lambda step: 1e-3 * (1 - step / STEPS), "warmup-missing", {}),
     ],

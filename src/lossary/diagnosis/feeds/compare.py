@@ -20,6 +20,7 @@ from scipy import special, stats
 from lossary.data.assemble import Settings
 from lossary.diagnosis.calibration import (
     ALARM_LEVEL,
+    CHANCE_ODDS,
     FLOOR_HARD,
     FLOOR_INVARIANT,
     HALF_AN_EXAMPLE,
@@ -48,6 +49,8 @@ def _facts_of(kind: Kind) -> NDArray[np.bool_]:
 _HARD, _INVARIANT = _facts_of(Kind.HARD), _facts_of(Kind.INVARIANT)
 NEVER = _HARD | _INVARIANT  # (F,) facts that healthy examples do not have
 _DECLARED, _MEASURED, _COMPARED = _facts_of(Kind.DECLARED), _facts_of(Kind.MEASURED), _facts_of(Kind.COMPARED)
+_CHANCE = _facts_of(Kind.CHANCE)
+_NO_CHANCE = 4.0  # standard deviations by which draws differ that are made by another law
 _SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
 _SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"]) | _facts_of(Kind.NEAR)
@@ -97,9 +100,9 @@ class Baseline:
                 low[row], high[row] = fact.declared
             elif fact.kind is Kind.NEAR:
                 found = [np.where(rates.n[row] > 0, _rate(rates, name), 0.5) for rates in healthy]
-                odds = [rate / np.maximum(1 - rate, 1e-9) for rate in found]
-                least, most = np.min(odds, axis=0) / NEAR_ODDS, np.max(odds, axis=0) * NEAR_ODDS
-                low[row], high[row] = least / (1 + least), most / (1 + most)
+                low[row], high[row] = _within_odds(found, NEAR_ODDS)
+            elif fact.kind is Kind.CHANCE:
+                low[row], high[row] = _within_odds([side.chance[name]], CHANCE_ODDS)
         # A random piece is the right one, or <unk> or [MASK], now and then.
         chance = 0.1 * 6 / vocabulary_size
         high[ROWS["input-masked"]] += chance
@@ -191,9 +194,21 @@ class Baseline:
         return float(stats.norm.isf(level / self.tests))
 
 
+def _within_odds(
+    rates: Sequence[NDArray[np.float64]], factor: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(G,) rates whose odds are at most `factor` times less or more than those of some of `rates`."""
+    odds = [rate / np.maximum(1 - rate, 1e-9) for rate in rates]
+    least, most = np.min(odds, axis=0) / factor, np.max(odds, axis=0) * factor
+    return least / (1 + least), most / (1 + most)
+
+
 def moves(base: Counts, mixture: Counts) -> NDArray[np.bool_]:
-    """(F, G) which rates faults change."""
-    least = np.where(_COMPARED[:, None], _UNMOVED * np.minimum(base.rate, 1 - base.rate), 0.0) + 1e-9
+    """(F, G) which rates faults change; draws made anew are others, and that is no change."""
+    spread = base.rate * (1 - base.rate)
+    least = np.where((_COMPARED | _CHANCE)[:, None], _UNMOVED * np.minimum(base.rate, 1 - base.rate), 0.0) + 1e-9
+    noise = np.sqrt(spread / np.maximum(base.n, 1) + spread / np.maximum(mixture.n, 1))
+    least = np.where(_CHANCE[:, None], np.maximum(least, _NO_CHANCE * noise), least)
     return (np.abs(mixture.rate - base.rate) > least) | ((mixture.n > 0) & (base.n == 0))
 
 

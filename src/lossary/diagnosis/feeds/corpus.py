@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lossary.data.ragged import ranges
 from lossary.data.tokenise import normalised_hash
-from lossary.data.tokenizer import TokenizerModel
+from lossary.data.tokenizer import FIRST_PIECE, TokenizerModel
 from lossary.diagnosis.adapter import Document
 
 __all__ = ["KINDS", "LINES", "LONE", "ONE_LINE", "PAIR", "Corpus", "Grams", "texts_of"]
@@ -133,6 +133,15 @@ class Corpus:
         dataset = self.dataset[self.document[inside]]
         total = np.bincount(dataset, minlength=len(self.names) + 1)
         return np.bincount(dataset, self.ids[inside] == piece, len(self.names) + 1) / np.maximum(1, total)
+
+    def common(self, vocabulary_size: int) -> NDArray[np.bool_]:
+        """(V,) the commonest pieces, which make up half of the text."""
+        ids = self.ids[(self.ids >= FIRST_PIECE) & (self.ids < vocabulary_size)]
+        count = np.bincount(ids, minlength=vocabulary_size)
+        order = np.argsort(-count, kind="stable")
+        common = np.zeros(vocabulary_size, bool)
+        common[order[np.cumsum(count[order]) <= len(ids) / 2]] = True
+        return common
 
     def grams(self, size: int) -> Grams:
         """The index of stretches of `size` pieces, 1 to 4."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lossary.data.tokenizer import MASK, UNK
 from lossary.diagnosis.adapter import Document, Feed, Setup
+from lossary.diagnosis.feeds.chosen import chosen_aspect
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, Baseline
 from lossary.diagnosis.feeds.corpus import Corpus
 from lossary.diagnosis.feeds.epochs import masks_aspect, overlap_aspect, redrawn_aspect, repeats_aspect
@@ -58,6 +59,7 @@ def explain_examples(
     found = scene.examples(side, evaluation=False)
     aspects = [
         *found.aspects,
+        chosen_aspect(found.observed, scene.grounds[0](), scene.reference.tokenizer),
         repeats_aspect(found.observed, found.corpus, scene.reference),
         shared_draws(found.observed),
     ]

@@ -14,7 +14,10 @@ from enum import Enum
 from lossary.diagnosis.calibration import MOST_HELD_OUT, UNMASKED_FROM
 from lossary.diagnosis.feeds.corpus import KINDS, LONE, ONE_LINE, PAIR
 
-__all__ = ["FACTS", "MOST_HELD_OUT", "ROWS", "UNMASKED_FROM", "Fact", "Kind"]
+__all__ = ["FACTS", "LOW", "LOWEST", "MOST_HELD_OUT", "ROWS", "UNMASKED_FROM", "Fact", "Kind"]
+
+
+LOW, LOWEST = 0.5, 0.1  # parts of the vocabulary, by id
 
 
 class Kind(Enum):
@@ -25,6 +28,7 @@ class Kind(Enum):
     DECLARED = "declared"
     MEASURED = "not above that of the reference"
     NEAR = "near that of the reference, whatever its style"
+    CHANCE = "what draws from all pieces alike give in these very examples"
     COMPARED = "any: a choice, or follows from others; tells faults apart"
 
 
@@ -118,6 +122,10 @@ def _table() -> dict[str, Fact]:
         ("mask-runs", "scored words stand behind a scored word", Kind.NEAR),
         ("masks-early", "scored pieces stand in the first half of their example", Kind.NEAR),
         ("split-early", "pairs are split in the first half of their text", Kind.NEAR),
+        ("random-of-example", "random replacements stand elsewhere in their own example", Kind.CHANCE),
+        ("random-common", "random replacements are of the commonest pieces, half of all text", Kind.CHANCE),
+        ("random-low", "random replacements have an id in the lower half of the vocabulary", Kind.CHANCE),
+        ("random-lowest", "random replacements have an id in the lowest tenth of the vocabulary", Kind.CHANCE),
         (
             "input-kept-throughout",
             "examples with several scored positions show at all of them what stood there",

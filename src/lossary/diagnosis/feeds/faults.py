@@ -32,8 +32,12 @@ from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL
 from lossary.diagnosis.feeds.made import Made
 from lossary.diagnosis.feeds.masks import (
     all_labels_out_of_range,
+    drawn_from_example,
+    drawn_from_range,
+    drawn_from_text,
     fitted_after_masking,
     fitted_inputs,
+    fitted_range,
     fitted_rates,
     labels_after_masking,
     labels_out_of_range,
@@ -268,6 +272,19 @@ def _table() -> list[Fault]:
         Fault(
             name="random-draws-specials", price=_FITTED, says="random pieces are drawn from all ids, special ones too",
             put=specials_drawn, stage=stage.MASKS, shows=("input-special",), partial=False,
+        ),
+        *(
+            Fault(
+                name="random-not-from-all-pieces", how=how, says=f"random pieces are drawn from {how}, not from the vocabulary",
+                put=change, stage=stage.MASKS, shows=("random-of-example", "random-common", "random-low", "random-lowest", *also), partial=False,
+                price=_FITTED if fitted else 0.0, fitted=fitted,
+            )
+            for how, change, also, fitted in (
+                ("their own example", drawn_from_example(specials=False), (), None),
+                ("their own example, [SEP] too", drawn_from_example(specials=True), ("input-special",), None),
+                ("the text", drawn_from_text, (), None),
+                ("the first ids", drawn_from_range, (), fitted_range),
+            )
         ),
         Fault(
             name="mask-id-wrong", says="another id stands in the place of [MASK]", stage=stage.MASKS, put=other_mask_id,

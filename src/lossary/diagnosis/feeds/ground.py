@@ -13,7 +13,8 @@ import numpy as np
 from lossary.diagnosis.feeds.compare import Counts
 from lossary.diagnosis.feeds.facts import FACTS
 from lossary.diagnosis.feeds.faults import Fault
-from lossary.diagnosis.feeds.observed import observe
+from lossary.diagnosis.feeds.made import Made
+from lossary.diagnosis.feeds.observed import Observed, observe
 from lossary.diagnosis.feeds.rates import Rates, summed
 from lossary.diagnosis.feeds.reference import Reference, Style
 from lossary.diagnosis.feeds.scene import Scene
@@ -34,6 +35,16 @@ class Ground:
         untouched = _untouched(reference, style)
         self.rates = untouched.rates
         self._untouched = untouched
+
+    @property
+    def made(self) -> Made:
+        """The reference's examples of the first epoch, without a fault."""
+        return self._untouched.made[0]
+
+    @property
+    def observed(self) -> Observed:
+        """What was observed of them."""
+        return self._untouched.observed[0]
 
     def scene(self, side: Rates, mask_id: int, epoch: int = 0) -> Scene:
         """What faults look at."""
@@ -64,9 +75,9 @@ class _Untouched:
 
     def __init__(self, reference: Reference, style: Style) -> None:
         self._reference = reference
-        self._made = [reference.examples(epoch=epoch, style=style) for epoch in range(_EPOCHS)]
-        self._observed = [observe(made.feed(), reference.corpus, reference.tokenizer) for made in self._made]
-        self.rates = summed([observed.rates for observed in self._observed])
+        self.made = [reference.examples(epoch=epoch, style=style) for epoch in range(_EPOCHS)]
+        self.observed = [observe(made.feed(), reference.corpus, reference.tokenizer) for made in self.made]
+        self.rates = summed([observed.rates for observed in self.observed])
         self.counts: dict[tuple[str, ...], list[tuple[_Asked, Counts]]] = {
             (): [({}, Counts(self.rates.k, self.rates.n))]
         }
@@ -74,7 +85,7 @@ class _Untouched:
     def struck(self, faults: Sequence[Fault], scenes: Sequence[Scene]) -> Counts:
         """Counts with faults, one after another, in every example; a scene an epoch."""
         rates = []
-        for made, observed, scene in zip(self._made, self._observed, scenes, strict=True):
+        for made, observed, scene in zip(self.made, self.observed, scenes, strict=True):
             struck = made
             for fault in faults:
                 struck = fault.put(struck, np.ones(len(struck), bool), scene)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lossary.data.assemble import Settings
 from lossary.data.examples import Examples
-from lossary.data.masking import find_words, mask_budget, mask_words, replace_masked
+from lossary.data.masking import Words, find_words, mask_budget, mask_words, replace_masked
 from lossary.data.philox import stream_key
 from lossary.data.spans import SPECIAL_TOKENS
 from lossary.data.tokenizer import CLS, MASK, SEP, TokenizerModel
@@ -166,9 +166,9 @@ def relaid(made: Made, maker: Maker, rows: NDArray[np.int64], parts: Parts, sop:
     return made.but(**{name: _put(getattr(made, name), rows, values) for name, values in changes.items()})
 
 
-def remasked(made: Made, maker: Maker) -> Made:
-    """The same text with masks of `maker`'s settings."""
-    scored, inputs, labels = _masks(made.tokens, made.part, made.number, maker)
+def remasked(made: Made, maker: Maker, *, without: NDArray[np.bool_] | None = None) -> Made:
+    """The same text with masks of `maker`'s settings; words with a piece of `without` (B, T) are passed over."""
+    scored, inputs, labels = _masks(made.tokens, made.part, made.number, maker, without)
     return made.but(scored=scored, inputs=inputs, labels=labels)
 
 
@@ -229,12 +229,33 @@ def _laid_out(parts: Parts, width: int) -> tuple[NDArray[np.int32], NDArray[np.i
     return tokens, part
 
 
+def _without(words: Words, pieces: NDArray[np.bool_]) -> Words:
+    """The words that hold none of some pieces (B, T)."""
+    marks = np.concatenate([[0], np.cumsum(pieces.ravel())])
+    width = pieces.shape[1]
+    kept = marks[words.row * width + words.stop] == marks[words.row * width + words.start]
+    row = words.row[kept]
+    return Words(
+        row=row,
+        start=words.start[kept],
+        stop=words.stop[kept],
+        segment=words.segment[kept],
+        offsets=np.searchsorted(row, np.arange(len(pieces) + 1)),
+    )
+
+
 def _masks(
-    tokens: NDArray[np.int32], part: NDArray[np.int8], number: NDArray[np.uint64], maker: Maker
+    tokens: NDArray[np.int32],
+    part: NDArray[np.int8],
+    number: NDArray[np.uint64],
+    maker: Maker,
+    without: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int32]]:
     """Scored places, inputs and labels (B, T), by the reference's law of masks."""
     settings = maker.settings
     words = find_words(maker.tokenizer.is_word_start[tokens], part)
+    if without is not None:
+        words = _without(words, without)
     lengths = (part != PADDING).sum(axis=1).astype(np.int32)
     budget = mask_budget(lengths, rate=settings.mask_rate, most=settings.max_predictions)
     keys = {draw: stream_key(maker.seed, "faults", draw) for draw in ("mask", "replace")}

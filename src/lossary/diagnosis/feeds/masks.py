@@ -7,12 +7,14 @@ are scored, which id stands in the place of [MASK]) is read from the side's rate
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.tokenizer import CLS, FIRST_PIECE, MASK, PAD, SEP, UNK
-from lossary.diagnosis.feeds.layout import FIRST, PADDING
+from lossary.diagnosis.feeds.facts import LOW, LOWEST
+from lossary.diagnosis.feeds.layout import FIRST, PADDING, SPECIAL
 from lossary.diagnosis.feeds.made import Made, remasked
 from lossary.diagnosis.feeds.scene import Put, Scene
 
@@ -30,6 +32,10 @@ __all__ = [
     "other_rate",
     "pieces_replaced",
     "pieces_shuffled",
+    "fitted_range",
+    "drawn_from_example",
+    "drawn_from_range",
+    "drawn_from_text",
     "scored_too",
     "specials_drawn",
     "some_labels_after_masking",
@@ -184,6 +190,56 @@ def specials_drawn(made: Made, rows: Rows, scene: Scene) -> Made:
     struck = rows[:, None] & made.scored & drawn & (random.random(drawn.shape) < chance)
     ids = np.array([PAD, UNK, CLS, SEP, MASK], np.int32)[random.integers(0, 5, drawn.shape)]
     return made.but(inputs=np.where(struck, ids, made.inputs))
+
+
+def _drawn(made: Made, rows: Rows) -> NDArray[np.bool_]:
+    """Places that show another piece."""
+    return np.asarray(rows[:, None] & made.scored & (made.inputs != made.tokens) & (made.inputs != MASK))
+
+
+def drawn_from_example(*, specials: bool) -> Put:
+    """Random pieces are drawn from the example's own, with the [SEP] between its segments or without it."""
+
+    def apply(made: Made, rows: Rows, scene: Scene) -> Made:
+        # [CLS] and the last [SEP] stand at the ends, which such code leaves out.
+        inner = made.part >= FIRST
+        inner |= np.full_like(inner, specials) & (made.part == SPECIAL) & (np.cumsum(inner, axis=1) > 0)
+        inner &= np.cumsum((made.part >= FIRST)[:, ::-1], axis=1)[:, ::-1] > 0
+        row, place = np.nonzero(_drawn(made, rows))
+        size, order = inner.sum(axis=1), np.argsort(~inner, axis=1, kind="stable")
+        chosen = np.floor(scene.maker.random("own example").random(len(row)) * size[row]).astype(np.int64)
+        return _shown(made, row, place, made.tokens[row, order[row, chosen]])
+
+    return apply
+
+
+def drawn_from_text(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Random pieces are drawn from the text, common ones more often."""
+    row, place = np.nonzero(_drawn(made, rows))
+    text = made.tokens[made.part >= FIRST]
+    return _shown(made, row, place, text[scene.maker.random("text").integers(0, len(text), len(row))])
+
+
+def drawn_from_range(made: Made, rows: Rows, scene: Scene) -> Made:
+    """Random pieces are drawn from the first ids, as many as the side's share in the lower half asks for."""
+    row, place = np.nonzero(_drawn(made, rows))
+    above = np.asarray(fitted_range(scene)["ids"], np.float64)[made.dataset[row]]
+    draws = scene.maker.random("range").random(len(row))
+    return _shown(made, row, place, FIRST_PIECE + np.floor(draws * (above - FIRST_PIECE)).astype(np.int64))
+
+
+def fitted_range(scene: Scene) -> dict[str, list[float | None]]:
+    """Below which id random pieces are drawn, by dataset."""
+    pieces = scene.vocabulary_size - FIRST_PIECE
+    low, lowest = (np.clip(scene.read(*one), one[1], 1.0) for one in (("random-low", LOW), ("random-lowest", LOWEST)))
+    # Where all are in the lower half, the lowest tenth says more.
+    return {"ids": np.rint(FIRST_PIECE + pieces * np.where(low < 1, LOW / low, LOWEST / lowest)).tolist()}
+
+
+def _shown(made: Made, row: NDArray[np.int64], place: NDArray[np.int64], pieces: NDArray[Any]) -> Made:
+    inputs = made.inputs.copy()
+    inputs[row, place] = pieces
+    return made.but(inputs=inputs)
 
 
 def unmasked(made: Made, rows: Rows, scene: Scene) -> Made:  # noqa: ARG001

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from lossary.data.masking import find_words
 from lossary.data.ragged import ranges
-from lossary.data.tokenizer import CLS, MASK, PAD, SEP, UNK, TokenizerModel
+from lossary.data.tokenizer import CLS, FIRST_PIECE, MASK, PAD, SEP, UNK, TokenizerModel
 from lossary.diagnosis.adapter import Feed
 from lossary.diagnosis.calibration import LEAST_OF_DOCUMENT, LEAST_OF_SEGMENT
 from lossary.diagnosis.feeds.align import Aligned, Segments, align
 from lossary.diagnosis.feeds.corpus import KINDS, LINES, PAIR, Corpus
-from lossary.diagnosis.feeds.facts import FACTS, ROWS, UNMASKED_FROM
+from lossary.diagnosis.feeds.facts import FACTS, LOW, LOWEST, ROWS, UNMASKED_FROM
 from lossary.diagnosis.feeds.layout import FIRST, PADDING, SECOND, SPECIAL, UNKNOWN, Layout, lay_open
 from lossary.diagnosis.feeds.rates import Rates
 from lossary.diagnosis.feeds.surface import Surface, cut_otherwise
@@ -39,6 +39,7 @@ class Observed:
     skipped: Mapping[str, str]  # facts that cannot be known, and why
     lengths: NDArray[np.int64]  # (B,) pieces of each example, special ones included
     group: NDArray[np.int64]  # (B,) dataset, or their number where unknown
+    chance: Mapping[str, NDArray[np.float64]]  # (G,) by fact of the kind CHANCE: its rate where draws are uniform
     order: NDArray[np.int64]  # (B,) 0: the segments stand as in their document; 1: swapped; -1: neither can be told
 
 
@@ -52,6 +53,8 @@ def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Obse
     aligned = cut_otherwise(align(layout, corpus, feed.dataset), layout, surface) if like is None else like.aligned
     counts = _layout_facts(feed, layout)
     counts |= _mask_facts(feed, layout, tokenizer)
+    replaced, expected = _replacements(layout, corpus, tokenizer)
+    counts |= replaced
     counts |= _text_facts(layout, aligned, surface)
     pairs = _pair_facts(feed, aligned, corpus)
     counts |= pairs
@@ -74,7 +77,16 @@ def observe(feed: Feed, corpus: Corpus, tokenizer: TokenizerModel, *, like: Obse
         lengths=lengths,
         group=group,
         order=np.where(ordered > 0, swapped, -1),
+        chance={name: _mean(value, replaced[name][1], group, groups) for name, value in expected.items()},
     )
+
+
+def _mean(
+    expected: NDArray[np.float64], n: NDArray[np.int64], group: NDArray[np.int64], groups: int
+) -> NDArray[np.float64]:
+    """(G,) expected counts of examples as a rate of each dataset; 0 where there is nothing to count."""
+    total = np.bincount(group, n, groups)
+    return np.divide(np.bincount(group, expected, groups), total, out=np.zeros(groups), where=total > 0)
 
 
 def _summed(counts: Counts, group: NDArray[np.int64], groups: int) -> Rates:
@@ -178,6 +190,32 @@ def _mask_facts(feed: Feed, layout: Layout, tokenizer: TokenizerModel) -> Counts
         "unmasked": _every(kept, usable & (count >= UNMASKED_FROM)),
         "input-random": _share(~kept & (inputs != MASK) & (inputs != UNK), usable),
     }
+
+
+def _replacements(
+    layout: Layout, corpus: Corpus, tokenizer: TokenizerModel
+) -> tuple[Counts, dict[str, NDArray[np.float64]]]:
+    """Which pieces stand in the place of others, by example; and how many would, drawn from all pieces alike."""
+    shown, size, count = layout.inputs, tokenizer.vocabulary_size, len(layout)
+    drawn = layout.scored & (layout.part >= FIRST) & (layout.tokens >= 0)
+    drawn &= (shown != layout.tokens) & (shown >= FIRST_PIECE) & (shown < size)
+    row, place = np.nonzero(drawn)
+    piece = shown[row, place]
+    text = np.where(layout.part >= FIRST, layout.tokens, PAD)
+    others = max(1, size - FIRST_PIECE - 1)  # all pieces but the one that stood there
+    ordered = np.sort(text, axis=1)
+    distinct = ((ordered[:, 1:] != ordered[:, :-1]) & (ordered[:, 1:] >= FIRST_PIECE)).sum(axis=1)
+    distinct += ordered[:, 0] >= FIRST_PIECE
+    common, share = corpus.common(size), (np.arange(size) - FIRST_PIECE) / max(1, size - FIRST_PIECE)
+    n = np.bincount(row, minlength=count)
+    events = {
+        "random-of-example": ((text[row] == piece[:, None]).any(axis=1), (distinct - 1).clip(0)),
+        "random-common": (common[piece], common[FIRST_PIECE:].sum()),
+        "random-low": (share[piece] < LOW, (share[FIRST_PIECE:] < LOW).sum()),
+        "random-lowest": (share[piece] < LOWEST, (share[FIRST_PIECE:] < LOWEST).sum()),
+    }
+    counts = {name: (np.bincount(row[event], minlength=count), n) for name, (event, _) in events.items()}
+    return counts, {name: n * (of / others) for name, (_, of) in events.items()}
 
 
 def _runs(layout: Layout, tokenizer: TokenizerModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

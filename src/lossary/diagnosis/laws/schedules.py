@@ -39,6 +39,7 @@ class ScheduleSettings:
     end: float = 0.0  # the share of the peak at the end
     speed: float = 1.0  # schedule steps for each step
     shift: float = 0.0  # steps ahead
+    held: float = 1.0  # steps for which a rate is kept
     cycles: float = 1.0  # of cosine with restarts; of cosine: half a turn is 1
     power: float = 1.0  # of polynomial
     timescale: float = 0.0  # of inverse root; 0: the warm-up
@@ -46,7 +47,8 @@ class ScheduleSettings:
 
 def rates_of(settings: ScheduleSettings, step: Floats) -> Floats:
     """Learning rates (N,) of steps (N,)."""
-    time = np.maximum(settings.speed * step + settings.shift, 0.0)
+    taken = step // settings.held * settings.held
+    time = np.maximum(settings.speed * taken + settings.shift, 0.0)
     decayed = settings.peak * (settings.end + (1 - settings.end) * _SHAPES[settings.shape](settings, time))
     if not settings.warmup:
         return decayed
@@ -141,6 +143,15 @@ _CHANGES: tuple[_Change, ...] = (
     ),
 )
 
+_HELD = _Change(
+    "schedule-in-steps",
+    lambda s: f"the rate changes with every {s.held:.0f}th step only",
+    lambda _: [{}],
+    (),
+    lambda s: {"held": s.held},
+)
+_LEAST_CHANGES = 4  # of the rate, from which on it is said how far they are apart
+
 
 def identify_schedule(
     rates: Floats, *, start: int, optimizer: Optimizer, steps: int, resumed: tuple[int, Floats] | None = None
@@ -194,9 +205,18 @@ class _Seen:
         unit = _ROUNDINGS * np.finfo(np.float32).eps * max(settings.peak, self.peak)
         return float(np.abs(self.rates - expected).max(initial=0.0) / unit)
 
+    def held(self) -> float:
+        """The number of steps that divides all steps at which the rate changes; 1 where it hardly does."""
+        changes = self.step[1:][np.diff(self.rates) != 0].astype(np.int64)
+        return float(np.gcd.reduce(changes)) if len(changes) >= _LEAST_CHANGES else 1.0
+
     def candidates(self, declared: ScheduleSettings) -> list[_Trial]:
         """Single changes, then pairs where no single one reproduces; best first."""
         singles = [trial for change in _CHANGES for trial in self._changed(declared, (change,))]
+        if (held := self.held()) > 1:
+            kept = replace(declared, held=held)
+            singles.append(_Trial((_HELD,), kept, self.distance(kept)))
+            singles += [trial for change in _CHANGES for trial in self._changed(kept, (_HELD, change))]
         if not any(trial.residual <= 1.0 for trial in singles):
             singles += [trial for pair in combinations(_CHANGES, 2) for trial in self._changed(declared, pair)]
         return sorted(singles, key=lambda trial: (trial.residual > 1.0, len(trial.changes), trial.residual))

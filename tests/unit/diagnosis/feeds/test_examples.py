@@ -52,6 +52,10 @@ PLANTED: list[tuple[str, float, str, tuple[str, ...]]] = [
     ("always-mask", 1.0, "no-random-or-kept", SHORT),
     ("random-from-0", 1.0, "random-draws-specials", LONG),
     ("random-from-0", 1.0, "random-draws-specials", SHORT),
+    ("random-from-example", 1.0, "random-not-from-all-pieces", LONG),
+    ("random-from-example", 1.0, "random-not-from-all-pieces", SHORT),
+    ("random-from-text", 1.0, "random-not-from-all-pieces", LONG),
+    ("random-from-first", 1.0, "random-not-from-all-pieces", LONG),
     ("mask-is-unk", 1.0, "mask-id-wrong", LONG),
     ("mask-is-unk", 1.0, "mask-id-wrong", SHORT),
     ("b-reversed", 1.0, "text-altered", LONG),
@@ -145,6 +149,15 @@ def test_one_special_piece_in_the_place_of_a_random_one_is_proof(feed_setup: Set
     tokens[row, feed.positions[row, slot]] = CLS
     fit = explain_examples(replace(feed, token_ids=tokens), documents, setup=feed_setup)
     assert named(fit) == ("random-draws-specials",), fit.deviations
+
+
+@pytest.mark.parametrize("times", [0.001, 0.1])
+def test_pieces_that_are_seldom_masked_are_told(feed_setup: Setup, documents: list[Document], times: float) -> None:
+    fit = explain_examples(made(feed_setup, documents, faults={"common-kept": times}), documents, setup=feed_setup)
+    assert any(found.fact == "scored-pieces" for found in fit.deviations)
+    assert named(fit) == ("masking-depends-on-pieces",), (fit.deviations[:5], fit.tried[:3])
+    assert fit.best is not None
+    assert fit.best.values["times"] < 0.3
 
 
 def test_two_faults_in_two_datasets_are_both_named(feed_setup: Setup, documents: list[Document]) -> None:
