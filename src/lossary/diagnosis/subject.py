@@ -137,7 +137,7 @@ class Subject:
 
     @property
     def first_update(self) -> int:
-        """The step from which on updates are looked at: the declared rate is not 0 there, nor the side's own if known."""
+        """The step from which on updates are looked at: where neither the declared rate nor the side's own is 0."""
         declared = 1 if self.setup.recipe.optimizer.warmup else 0
         own = np.asarray(self.known.get("rates", ()), np.float64)
         starts = range(declared, len(own) - _MOVING + 1)

@@ -65,7 +65,7 @@ def chosen_aspect(observed: Observed, ground: Ground, tokenizer: TokenizerModel)
     worst = [
         (float(unit[number]), label.names[number], counts, number)
         for label, counts, unit in zip(labels, side, units, strict=True)
-        for number in np.flatnonzero(unit > 1)
+        for number in np.flatnonzero(unit > 1).tolist()
     ]
     if not worst:
         return Aspect(distance=0.0)
@@ -86,7 +86,7 @@ def chosen_aspect(observed: Observed, ground: Ground, tokenizer: TokenizerModel)
 def _labels(ground: Ground, tokenizer: TokenizerModel) -> list[_Label]:
     """Each piece by itself, then in groups."""
     size = tokenizer.vocabulary_size
-    spelled = [tokenizer.processor.id_to_piece(number) for number in range(size)]
+    spelled = tokenizer.pieces
     bare = [piece.replace("▁", "") for piece in spelled]
     kinds = np.array([0 if any(map(str.isalpha, one)) else 1 if any(map(str.isdigit, one)) else 2 for one in bare])
     layout = ground.observed.layout
@@ -127,8 +127,8 @@ def _counted(observed: Observed, label: _Label) -> _Counted:
     alone = np.bincount(group, expected * (1 - expected), groups)
     return _Counted(
         n=np.bincount(group, minlength=groups).astype(np.float64),
-        k=np.bincount(group, hit, groups),
-        expected=np.bincount(group, expected, groups),
+        k=np.bincount(group, hit, groups).astype(np.float64),
+        expected=np.bincount(group, expected, groups).astype(np.float64),
         shrink=np.maximum(1.0, np.divide(spread, alone, out=np.ones(groups), where=alone > 0)),
     )
 
