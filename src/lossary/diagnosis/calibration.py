@@ -154,6 +154,20 @@ CHANCE_ODDS = _judges(
     "convention: draws over the whole vocabulary may leave out some pieces, or hold some special ones",
     "python -m benchmarks.faults.unseen DEMO --only healthy",
 )
+CHANCE_MOVED = _judges(
+    "CHANCE_MOVED",
+    4.0,
+    "standard deviations",
+    "convention: so far apart are draws of another law, and not the same ones made anew",
+    "python -m pytest tests/unit/diagnosis/feeds/test_examples.py",
+)
+LEAST_RATE_CHANGES = _judges(
+    "LEAST_RATE_CHANGES",
+    4,
+    "changes",
+    "convention: of a learning rate, from which on it is said how many steps they are apart",
+    "python -m pytest tests/unit/diagnosis/test_schedules.py",
+)
 LEAST_SERIAL = _judges(
     "LEAST_SERIAL",
     50,

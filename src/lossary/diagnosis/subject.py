@@ -139,9 +139,9 @@ class Subject:
     def first_update(self) -> int:
         """The step from which on updates are looked at: where neither the declared rate nor the side's own is 0."""
         declared = 1 if self.setup.recipe.optimizer.warmup else 0
-        own = np.asarray(self.known.get("rates", ()), np.float64)
-        starts = range(declared, len(own) - _MOVING + 1)
-        return next((step for step in starts if (own[step : step + _MOVING] > 0).all()), declared)
+        moving = np.asarray(self.known.get("rates", ()), np.float64) > 0
+        starts = range(declared, len(moving) - _MOVING + 1)
+        return next((step for step in starts if moving[step : step + _MOVING].all()), declared)
 
     @cached_property
     def gives_all_tokens(self) -> bool:

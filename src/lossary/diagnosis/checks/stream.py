@@ -1,5 +1,7 @@
 """In which order are examples trained on: shares, epochs, repeats, and what a process that resumes goes on with?"""
 
+from dataclasses import replace
+
 import numpy as np
 
 from lossary.diagnosis.checks.examples import encoded, feed_told
@@ -25,6 +27,8 @@ def _run(subject: Subject) -> Told:
     resume = stop // 4
     whole, later = (subject.made("stream", start=start, stop=stop) for start in (0, resume))
 
+    examples = subject.made("examples", epoch=0) if subject.session.can("examples") else None
+
     def explained(*, repeats: bool) -> FeedFit:
         return explain_stream(
             whole,
@@ -35,6 +39,7 @@ def _run(subject: Subject) -> Told:
             side_ids=encoded(subject),
             repeats=repeats,
             grouped=tuple(subject.declared.get("grouped", ())),
+            examples=examples,
         )
 
     fit = explained(repeats=True)
@@ -42,7 +47,10 @@ def _run(subject: Subject) -> Told:
         again = subject.made("stream", start=0, stop=stop, attempt=1)
         if not np.array_equal(again.labels, whole.labels) or not np.array_equal(again.positions, whole.positions):
             fit = explained(repeats=False)
-    return feed_told(fit, subject, f"{len(whole):,} examples of steps 0 to {stop:,}, and a resume at {resume:,}")
+    told = feed_told(fit, subject, f"{len(whole):,} examples of steps 0 to {stop:,}, and a resume at {resume:,}")
+    if examples is not None:
+        return told
+    return replace(told, skipped={**told.skipped, "documents that never come": "the adapter has no `examples`"})
 
 
 STREAM = Check(

@@ -184,18 +184,24 @@ def _candidates(
     times = _times(side, struck) / max(1e-9, _times(side, rest))
     made, reference = ground.made, ground.reference
     passed = reference.maker.random("passed over").random(made.tokens.shape) >= times
-    put = observe(
-        remasked(made, reference.maker, without=passed & struck[np.maximum(made.tokens, 0)]).feed(),
-        reference.corpus,
-        reference.tokenizer,
-    )
-    residual = max(
-        float(_units(one, _counted(put, label), REPRODUCED_LEVEL, labels, put=True).max(initial=0.0))
-        for one, label in zip(counts, labels, strict=True)
-    )
+    passed &= struck[np.maximum(made.tokens, 0)]
+
+    def left(without: NDArray[np.bool_]) -> float:
+        feed = remasked(made, reference.maker, without=without).feed()
+        put = observe(feed, reference.corpus, reference.tokenizer)
+        return max(
+            float(_units(one, _counted(put, label), REPRODUCED_LEVEL, labels, put=True).max(initial=0.0))
+            for one, label in zip(counts, labels, strict=True)
+        )
+
     pieces = [labels[0].names[number] for number in np.flatnonzero(struck)[np.argsort(-side.n[struck], kind="stable")]]
-    more = f" and {len(pieces) - _TOLD} more pieces" if len(pieces) > _TOLD else ""
-    says = f"words with {', '.join(pieces[:_TOLD])}{more} are masked {times:.2f} times as often as others"
+    more = f" and {len(pieces[_TOLD:])} more pieces" if pieces[_TOLD:] else ""
+    told = f"{', '.join(pieces[:_TOLD])}{more} are masked {times:.2f} times as often as others"
     fitted = {"times": round(times, 3), "pieces": len(pieces)}
     values = {"faults": {_NAME: {"name": _NAME} | fitted}} | fitted
-    return (Candidate(names=(_NAME,), says=says, residual=residual, values=values),)
+    begins = reference.tokenizer.is_word_start[np.maximum(made.tokens, 0)]
+    tried = [
+        Candidate(names=(_NAME,), says=f"words that {how} {told}", residual=left(without), values=values)
+        for how, without in (("hold", passed), ("begin with", passed & begins))
+    ]
+    return (min(tried, key=lambda candidate: candidate.residual),)

@@ -20,6 +20,7 @@ from scipy import special, stats
 from lossary.data.assemble import Settings
 from lossary.diagnosis.calibration import (
     ALARM_LEVEL,
+    CHANCE_MOVED,
     CHANCE_ODDS,
     FLOOR_HARD,
     FLOOR_INVARIANT,
@@ -50,7 +51,6 @@ _HARD, _INVARIANT = _facts_of(Kind.HARD), _facts_of(Kind.INVARIANT)
 NEVER = _HARD | _INVARIANT  # (F,) facts that healthy examples do not have
 _DECLARED, _MEASURED, _COMPARED = _facts_of(Kind.DECLARED), _facts_of(Kind.MEASURED), _facts_of(Kind.COMPARED)
 _CHANCE = _facts_of(Kind.CHANCE)
-_NO_CHANCE = 4.0  # standard deviations by which draws differ that are made by another law
 _SHARES = {ROWS[name]: ROWS[fact.share] for name, fact in FACTS.items() if fact.share}
 # Rates that differ between healthy makers, within bounds; a fault that changes one scales its bounds.
 _SCALED = np.isin(list(FACTS), ["mask-rate", "unknown-pieces", "input-unknown"]) | _facts_of(Kind.NEAR)
@@ -208,7 +208,7 @@ def moves(base: Counts, mixture: Counts) -> NDArray[np.bool_]:
     spread = base.rate * (1 - base.rate)
     least = np.where((_COMPARED | _CHANCE)[:, None], _UNMOVED * np.minimum(base.rate, 1 - base.rate), 0.0) + 1e-9
     noise = np.sqrt(spread / np.maximum(base.n, 1) + spread / np.maximum(mixture.n, 1))
-    least = np.where(_CHANCE[:, None], np.maximum(least, _NO_CHANCE * noise), least)
+    least = np.where(_CHANCE[:, None], np.maximum(least, CHANCE_MOVED * noise), least)
     return (np.abs(mixture.rate - base.rate) > least) | ((mixture.n > 0) & (base.n == 0))
 
 

@@ -21,6 +21,7 @@ from lossary.diagnosis.adapter import Document, Feed, Setup
 from lossary.diagnosis.feeds.chosen import chosen_aspect
 from lossary.diagnosis.feeds.compare import ALARM_LEVEL, Baseline
 from lossary.diagnosis.feeds.corpus import Corpus
+from lossary.diagnosis.feeds.coverage import cut_short, never_streamed
 from lossary.diagnosis.feeds.epochs import masks_aspect, overlap_aspect, redrawn_aspect, repeats_aspect
 from lossary.diagnosis.feeds.facts import FACTS, ROWS
 from lossary.diagnosis.feeds.ground import Ground
@@ -91,6 +92,7 @@ def explain_validation(
     if training is not None:
         trained = observe(training, found.corpus, scene.reference.tokenizer)
         aspects.append(overlap_aspect(found.observed, trained, found.corpus, scene.reference))
+        aspects.append(cut_short(found.observed, trained, found.corpus))
     return joined(aspects, how=_HOW.format(level=ALARM_LEVEL))
 
 
@@ -104,18 +106,22 @@ def explain_stream(
     side_ids: Sequence[Sequence[int]] | None = None,
     repeats: bool = True,
     grouped: Sequence[str] = (),
+    examples: Feed | None = None,
 ) -> FeedFit:
     """Explains the order of a training stream from step 0 on: shares, repeats, epochs.
 
     `resumed` is the stream of a process that resumes at example `resumed_at` (steps times batch size) of `whole`.
     What is asked of an epoch's order and masks needs two epochs of some dataset; what is skipped is said. A stream that
-    does not repeat its masks when it is asked again (`repeats` is False) need not do so after a resume. By
-    what is `grouped` (of `serial.ARRANGED`) examples are meant to come together.
+    does not repeat its masks when it is asked again (`repeats` is False) need not do so after a resume. By what is
+    `grouped` (of `serial.ARRANGED`) examples are meant to come together. Documents of all training `examples` have to
+    come.
     """
     scene = _Scene.of(documents, setup, side_ids)
     tokenizer = scene.reference.tokenizer
     observed = observe(whole, scene.corpus, tokenizer)
     aspects = order_aspects(observed, scene.corpus, scene.reference, grouped=grouped)
+    if examples is not None:
+        aspects.append(never_streamed(observed, observe(examples, scene.corpus, tokenizer), scene.corpus))
     if resumed is not None:
         part = observe(resumed, scene.corpus, tokenizer)
         aspects += resume_aspects(observed, part, resumed_at, scene.corpus, scene.reference, masks=repeats)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from lossary.diagnosis.calibration import LEAST_RATE_CHANGES
 from lossary.diagnosis.calibration import SCHEDULE_ROUNDINGS as _ROUNDINGS
 from lossary.diagnosis.fit import Candidate, Fit
 from lossary.study import Optimizer
@@ -150,7 +151,6 @@ _HELD = _Change(
     (),
     lambda s: {"held": s.held},
 )
-_LEAST_CHANGES = 4  # of the rate, from which on it is said how far they are apart
 
 
 def identify_schedule(
@@ -208,7 +208,7 @@ class _Seen:
     def held(self) -> float:
         """The number of steps that divides all steps at which the rate changes; 1 where it hardly does."""
         changes = self.step[1:][np.diff(self.rates) != 0].astype(np.int64)
-        return float(np.gcd.reduce(changes)) if len(changes) >= _LEAST_CHANGES else 1.0
+        return float(np.gcd.reduce(changes)) if len(changes) >= LEAST_RATE_CHANGES else 1.0
 
     def candidates(self, declared: ScheduleSettings) -> list[_Trial]:
         """Single changes, then pairs where no single one reproduces; best first."""

@@ -1,11 +1,12 @@
 """Training streams as users make them: healthy ones are left alone, faults of order are named."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.diagnosis.feeds.planted import encoder, named
+from tests.unit.diagnosis.feeds.planted import encoder, made, named
 from tests.unit.diagnosis.makers import DATASETS, STYLES, Document, UserMaker, UserStream, corpus
 
 from lossary.diagnosis.adapter import Setup, as_feed
@@ -132,6 +133,19 @@ def test_no_length_of_a_healthy_stream_makes_its_repeats_early(length: int) -> N
 def test_examples_that_come_twice_in_a_row_are_early_in_a_stream_of_any_length() -> None:
     for length in (60, 200, 700):
         assert repeats(np.repeat(np.random.default_rng(1).permutation(length), 2)).early < ALARM_LEVEL
+
+
+@pytest.mark.parametrize(("kept", "how"), [(lambda row: row % 2 == 0, "every other"), (lambda row: row > 30, "first")])
+def test_documents_that_never_come_are_told(
+    feed_setup: Setup, documents: list[Document], kept: Callable[[int], bool], how: str
+) -> None:
+    examples = made(feed_setup, documents)
+    brought = [document for row, document in enumerate(documents) if kept(row)]
+    for some, expected in ((documents, ()), (brought, ("documents-never-arrive",))):
+        stream = streamed(feed_setup, some, "sentences", 1).steps(0, 2 * STEPS, BATCH)
+        fit = explain_stream(as_feed(stream, where="user"), documents, setup=feed_setup, examples=examples)
+        assert named(fit) == expected, (fit.deviations, fit.tried[:3])
+    assert how in fit.tried[0].says
 
 
 def test_lossarys_own_stream_is_left_alone(feed_setup: Setup, documents: list[Document]) -> None:

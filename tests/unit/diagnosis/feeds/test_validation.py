@@ -62,3 +62,16 @@ def test_a_fault_of_examples_and_one_of_calls_are_both_named(feed_setup: Setup, 
     first, second = (made(feed_setup, documents, seed=seed, faults={"pads-attended": 1.0}) for seed in (1, 2))
     fit = explain_validation(first, documents, setup=feed_setup, second=second)
     assert set(named(fit)) == {"padding-attended", "validation-redrawn"}
+
+
+@pytest.mark.parametrize(("cut", "expected"), [("none", ()), ("last", ("evaluation-cut-short",)), ("apart", ())])
+def test_an_evaluation_that_ends_early_is_told_from_a_third_split(
+    feed_setup: Setup, documents: list[Document], cut: str, expected: tuple[str, ...]
+) -> None:
+    held_out = documents[::5]
+    kept = {"none": held_out, "last": held_out[:-20], "apart": [one for row, one in enumerate(held_out) if row % 4]}
+    train = [document for row, document in enumerate(documents) if row % 5]
+    feed = made(feed_setup, kept[cut])
+    fit = explain_validation(feed, documents, setup=feed_setup, second=feed, training=made(feed_setup, train, seed=2))
+    assert named(fit) == expected, (fit.deviations, fit.tried[:3])
+    assert fit.equal == (not expected)
