@@ -40,6 +40,24 @@ _HINTS = {
 # What libraries in C++ and Rust make of an errno.
 _ERRNO = re.compile(r"\b(?:os error|errno:?) (\d+)\b", re.IGNORECASE)
 _NAMED = {os.strerror(code).lower(): code for code in (*_FULL, *_HINTS) if code not in (errno.ENOENT, errno.EAGAIN)}
+# Libraries by which file systems reach other machines; their errors are of no common kind.
+_OF_NETWORKS = frozenset(
+    {
+        "aiohttp",
+        "httpx",
+        "httpcore",
+        "requests",
+        "urllib3",
+        "botocore",
+        "aiobotocore",
+        "gcsfs",
+        "google",
+        "azure",
+        "adlfs",
+        "huggingface_hub",
+        "paramiko",
+    }
+)
 _NO_MEMORY = re.compile(
     r"out of memory|can.t allocate memory|unable to allocate|bad_alloc|resource_?exhausted|OOM when", re.IGNORECASE
 )
@@ -65,9 +83,22 @@ def explain(error: BaseException) -> LossaryError | None:
         return _refused(error, code)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         return MachineError(f"not enough memory: {_first_line(error)}".rstrip(": "), hint=_HINTS[errno.ENOMEM])
+    if _is_of_network(error):
+        return MachineError(
+            f"no usable answer: {type(error).__name__}: {_first_line(error)}".rstrip(": "),
+            hint="Is the address right, is the network there, and may you read it? Then run the command again.",
+        )
     if isinstance(error, RuntimeError) and "symlink loop" in str(error).lower():
         return MachineError(_first_line(error), hint=_HINTS[errno.ELOOP])
     return None
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Whether a library that reaches other machines says it, or what such a library raised stands behind it."""
+    # Some libraries have their number in their name: httpx2.
+    if type(error).__module__.partition(".")[0].rstrip("0123456789") in _OF_NETWORKS:
+        return True
+    return error.__cause__ is not None and _is_of_network(error.__cause__)
 
 
 def reason(error: BaseException) -> str:
@@ -106,7 +137,8 @@ def _write(text: str) -> Path | None:
 def error_code(error: BaseException) -> int | None:
     """The errno of an error, also of one that a library wrapped into its text."""
     if isinstance(error, OSError) and error.errno:
-        return error.errno
+        # Names of hosts that are not found have numbers of their own, below zero.
+        return error.errno if error.errno > 0 else None
     if isinstance(error, MemoryError | LookupError | AssertionError):
         return None
     text = str(error)

@@ -114,24 +114,42 @@ _SAID = dict.fromkeys(("byte_size", "byte_size_unit"), 'a size is expected, as "
 def _study_error(error: ValidationError) -> StudyError:
     # Of a union, the member that came furthest says most: $.validation.shares.wiki before $.validation.shares.
     details = sorted(error.errors(), key=lambda detail: (detail["type"] != "extra_forbidden", -len(detail["loc"])))
-    first = details[0]
+    told: dict[str, tuple[str, str | None]] = {}
+    for detail in details:
+        path = _json_path(detail["loc"])
+        if not any(_is_inside(known, path) for known in told):
+            told[path] = _said_of(detail)
+    [(where, (message, hint)), *others] = told.items()
+    more = [f"{path}: {said}" + (f". {tip}" if tip else "") for path, (said, tip) in others]
+    if len(more) > _MOST_FAULTS:
+        more[_MOST_FAULTS:] = [f"and {len(more) - _MOST_FAULTS} more"]
+    return StudyError(message, where=where, hint="\n  ".join([*([hint] if hint else []), *more]) or None)
+
+
+# Faults that are told beside the first one.
+_MOST_FAULTS = 4
+
+
+def _is_inside(path: str, other: str) -> bool:
+    """Whether a path is another one, or leads further from there."""
+    return path == other or path.startswith((f"{other}.", f"{other}["))
+
+
+def _said_of(detail: ErrorDetails) -> tuple[str, str | None]:
+    """What is wrong at one place, and what to do about it."""
+    kind, said = detail["type"], detail["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return _unknown_key(detail)
+    if kind == "missing":
+        return f"{detail['loc'][-1]!r} is missing", None
+    if kind == "value_error":
+        return said, getattr(detail["ctx"]["error"], "hint", None)
     hint = None
-    if first["type"] == "extra_forbidden":
-        message, hint = _unknown_key(first)
-    elif first["type"] == "missing":
-        message = f"{first['loc'][-1]!r} is missing"
-    else:
-        said = _SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
-        message = f"{said}; found {_shorten(first['input'])}"
-        if first["type"] == "value_error":
-            message = first["msg"].removeprefix("Value error, ")
-            hint = getattr(first["ctx"]["error"], "hint", None)
-    where = _json_path(first["loc"])
-    others = sorted({path for detail in details if not where.startswith(path := _json_path(detail["loc"]))})
-    if others:
-        more = f"{len(others)} more: {', '.join(others[:5])}"
-        hint = f"{hint} ({more})" if hint else more
-    return StudyError(message, where=where, hint=hint)
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        near = difflib.get_close_matches(str(detail["input"]).lower(), allowed, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}?" if near else None
+    return f"{_SAID.get(kind, said)}; found {_shorten(detail['input'])}", hint
 
 
 def _unknown_key(detail: ErrorDetails) -> tuple[str, str]:

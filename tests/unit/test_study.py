@@ -77,6 +77,30 @@ def test_an_error_names_its_place_and_the_way_out(case: str) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_a_value_that_is_nearly_an_allowed_one_names_it() -> None:
+    for found, meant in (("pytorch", "torch"), ("Torch", "torch"), ("tensorfow", "tensorflow")):
+        with pytest.raises(StudyError, match=f"Did you mean '{meant}'") as caught:
+            parse_study(BASE.replace('"torch"', f'"{found}"'))
+        assert found in caught.value.message
+
+
+def test_every_fault_is_told_with_its_reason() -> None:
+    text = BASE + "stepz = 3\nranks = 0\n[validation]\nexamples = -1\n[recipe]\nprecision = 'fp16'\n"
+    with pytest.raises(StudyError) as caught:
+        parse_study(text)
+    told = str(caught.value).splitlines()
+    assert told[0].startswith("$.runs.r.stepz: unknown key")
+    assert any(line.startswith("  $.recipe.precision: Input should be 'fp32' or 'bf16'; found 'fp16'") for line in told)
+    assert any(line.startswith("  $.validation.examples: Input should be greater") for line in told)
+    assert any(line.startswith("  $.runs.r.ranks: ") for line in told)
+
+
+def test_many_faults_are_counted() -> None:
+    with pytest.raises(StudyError) as caught:
+        parse_study(BASE + "".join(f"unknown_{number} = 1\n" for number in range(9)))
+    assert str(caught.value).endswith("\n  and 4 more")
+
+
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text('name = "x"\nseed = = 3\n')
     with pytest.raises(StudyError, match=r"study\.toml: not TOML.*line 2"):

@@ -27,9 +27,11 @@ __all__ = [
     "known_fields",
     "unknown_field",
     "value_of",
+    "without_views",
 ]
 
 _MOST_SHOWN = 20
+_LONGEST_SHOWN = 60
 
 
 class Missing(Enum):
@@ -103,6 +105,27 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
+def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose views of strings are strings, also inside of structs: rows of views cannot be taken out."""
+    fields = [field.with_type(_without_views(field.type)) for field in batch.schema]
+    if all(field.type.equals(known.type) for field, known in zip(fields, batch.schema, strict=True)):
+        return batch
+    # What is no UTF-8 is told row by row, later.
+    columns = [
+        pc.cast(column, options=pc.CastOptions(field.type, allow_invalid_utf8=True))
+        for column, field in zip(batch.columns, fields, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if str(kind) == "string_view":
+        return pa.large_string()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind.fields])
+    return kind
+
+
 def check_fields(names: Iterable[str], known: pa.Schema | Iterable[str], where: str, *, key: str = "") -> None:
     """Raises SourceError unless a table, or a list of names, has every field; `key` is where the study names it."""
     schema = known if isinstance(known, pa.Schema) else pa.schema([(name, pa.string()) for name in known])
@@ -154,9 +177,11 @@ def unknown_field(name: str, known: Iterable[str], where: str, *, key: str = "")
     names = sorted(known, key=lambda other: -difflib.SequenceMatcher(None, name, other).ratio())
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     more = f" and {len(names) - _MOST_SHOWN:,} more" if len(names) > _MOST_SHOWN else ""
-    listed = f"Fields: {', '.join(names[:_MOST_SHOWN])}{more}." if names else "There is no field."
+    # Where the first line of a CSV is no header, the names are texts.
+    shown = [other if len(other) <= _LONGEST_SHOWN else f"{other[:_LONGEST_SHOWN]}…" for other in names[:_MOST_SHOWN]]
+    listed = f"Fields: {', '.join(shown)}{more}." if names else "There is no field."
     return SourceError(
         f"no field is called {name!r}{both}" + (f" (named by `{key}`)" if key else ""),
         where=where,
-        hint=(f"Did you mean {near[0]!r}? " if near else "") + listed,
+        hint=(f"Did you mean {near[0]!r}? " if near and len(near[0]) <= _LONGEST_SHOWN else "") + listed,
     )

@@ -5,7 +5,7 @@ and swaps are drawn once and stored; the digest of a part covers all of it. What
 among the texts that no other dataset with a part holds, so that nothing that was trained on becomes validation.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -19,6 +19,7 @@ from lossary.data.assemble import Assembler, Settings
 from lossary.data.batches import ragged
 from lossary.data.blocks import BlockWriter
 from lossary.data.examples import Examples, concatenate, packed_examples
+from lossary.data.judging import way_out
 from lossary.data.manifests import SCHEMA, write_manifest
 from lossary.data.parts import EXAMPLES, HASHES, part_request, validation_shares
 from lossary.data.philox import stream_key
@@ -86,14 +87,31 @@ def freeze_parts(
 
     `datasets` are all of the study, since shares are of all. Raises DataError if there are too few examples.
     """
+    try:
+        _freeze_parts(study, folder, datasets, fresh=fresh, kept=kept)
+    except DataError as error:
+        if error.where is None or not error.where.startswith("$"):
+            raise
+        raise DataError(error.message, where=f"{folder.study_file}: {error.where}", hint=error.hint) from None
+
+
+def _freeze_parts(
+    study: Study,
+    folder: StudyFolder,
+    datasets: Mapping[str, PreparedDataset],
+    *,
+    fresh: Sequence[str],
+    kept: Mapping[str, PreparedDataset],
+) -> None:
     all_shares = validation_shares(study, {name: dataset.manifest for name, dataset in datasets.items()})
     shares = {name: all_shares[name] for name in fresh}
     asked = study.validation.examples
     makers = {name: _Maker(study, folder, datasets[name]) for name in fresh}
     choices = {name: makers[name].choose(ceil(share * asked), kept) for name, share in shares.items()}
     available = {name: int(found.spans.sum(dtype=np.int64)) for name, found in choices.items()}
-    total, notes = _total(shares, available, asked, called=study.called)
-    for name, count in _apportion(shares, total, called=study.called).items():
+    manifests = {name: datasets[name].manifest for name in shares}
+    total, notes = _total(shares, available, asked, manifests, study)
+    for name, count in _apportion(shares, total, study).items():
         about = {
             "asked": asked,
             "share": shares[name],
@@ -308,7 +326,11 @@ def _unmix(values: NDArray[np.uint64], *, key: int) -> NDArray[np.uint64]:
 
 
 def _total(
-    shares: dict[str, float], available: dict[str, int], asked: int, *, called: Callable[[str], str]
+    shares: dict[str, float],
+    available: dict[str, int],
+    asked: int,
+    manifests: Mapping[str, Mapping[str, Any]],
+    study: Study,
 ) -> tuple[int, list[str]]:
     """How many examples keep the shares with what there is, and a note where that is fewer than asked."""
     short = min(shares, key=lambda name: available[name] / shares[name])
@@ -316,11 +338,7 @@ def _total(
     asked = round(whole * asked)
     total = min(asked, int(whole * available[short] / shares[short] + 1e-9))
     if total < 1:
-        raise DataError(
-            f"dataset {called(short)!r} has too few documents for a validation set",
-            where="$.validation",
-            hint="Raise max_fraction, lower examples or give it a smaller share.",
-        )
+        raise _nothing_to_give(study.called(short), manifests[short], study.validation.max_fraction)
     if total == asked:
         return total, []
     note = (
@@ -330,7 +348,24 @@ def _total(
     return total, [note]
 
 
-def _apportion(shares: dict[str, float], total: int, *, called: Callable[[str], str]) -> dict[str, int]:
+def _nothing_to_give(name: str, manifest: Mapping[str, Any], most: float) -> DataError:
+    """The error of a dataset that has no document for the validation set, with what became of its rows."""
+    documents, bad = manifest["documents"], manifest.get("bad_reasons", {})
+    has = "1 document" if documents == 1 else f"{documents:,} documents"
+    message = f"dataset {name!r} has {has}, and [validation] max_fraction = {most:g} lets none of them leave training"
+    hint = f"It takes {ceil(1 / most):,} documents at least: add text, or raise max_fraction."
+    if int(most * documents):
+        message = f"dataset {name!r} has {has}, and other datasets hold the text of all that could leave training"
+        hint = "Leave it out, or give it texts of its own."
+    if bad:
+        seen = "; ".join(f"{count:,} {reason}" for reason, count in sorted(bad.items()))
+        message += f"; {sum(bad.values()):,} rows were left out as bad ({seen})"
+        if sum(bad.values()) > documents:
+            hint = way_out(bad) or "`quarantine.jsonl` beside its manifest shows some of the bad rows."
+    return DataError(message, where=f"$.datasets.{name}", hint=hint)
+
+
+def _apportion(shares: dict[str, float], total: int, study: Study) -> dict[str, int]:
     """Whole numbers in proportion to shares that add up to `total` (largest remainder), one at least for each."""
     whole = sum(shares.values())
     ideal = {name: share / whole * total for name, share in shares.items()}
@@ -340,7 +375,7 @@ def _apportion(shares: dict[str, float], total: int, *, called: Callable[[str], 
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
         raise DataError(
-            f"{total:,} validation examples are too few: none is left for {', '.join(map(called, empty))}",
+            f"{total:,} validation examples are too few: none is left for {', '.join(map(study.called, empty))}",
             where="$.validation.examples",
             hint="Ask for more examples, or give these datasets a larger share.",
         )

@@ -47,6 +47,7 @@ __all__ = ["freeze_texts"]
 # Of how texts are cut: what another one made has another digest.
 _FORM = 1
 _CHANGED = "its sources changed since they were prepared"
+_GONE = "its sources are gone"
 
 
 def freeze_texts(study: Study, folder: StudyFolder, *, progress: Progress = lambda *_: None) -> list[str]:
@@ -59,8 +60,9 @@ def freeze_texts(study: Study, folder: StudyFolder, *, progress: Progress = lamb
                 _write(study, folder, part, progress)
             except NotTheSame as error:
                 without.setdefault(str(error), []).append(name)
-            except SourceError:
-                without.setdefault("its sources are gone", []).append(name)
+            except SourceError as error:
+                # The reason as it is: a file that is there and cannot be read is not gone.
+                without.setdefault(f"its sources cannot be read: {error.where}: {error.message}", []).append(name)
     if not without:
         return []
     reasons = "; ".join(f"{', '.join(names)} ({why})" for why, names in without.items())
@@ -102,9 +104,11 @@ def _write(study: Study, folder: StudyFolder, part: dict[str, Any], progress: Pr
 def _sources(study: Study, folder: StudyFolder, dataset: PreparedDataset) -> list[SourceFile]:
     """The files of a dataset; NotTheSame unless they are what it was prepared from."""
     settings, before = study.datasets[dataset.name], dataset.manifest["files"]
-    files = list_files(
-        settings, folder.root, where=f"{folder.study_file}: $.datasets.{study.called(dataset.name)}.source"
-    )
+    where = f"{folder.study_file}: $.datasets.{study.called(dataset.name)}.source"
+    try:
+        files = list_files(settings, folder.root, where=where)
+    except SourceError:
+        raise NotTheSame(_GONE) from None
     known = Contents({file["path"]: file for file in before})
     now = [known.of(file) for file in files]
     if not same_contents(before, now) or dataset.manifest["reading"] != reading(settings):

@@ -4,7 +4,7 @@ judge("wiki", dataset, files, where="study.toml: $.datasets.wiki")
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lossary.data.fields import absent, unknown_field
 from lossary.data.parsing import Reading, parse
@@ -13,7 +13,7 @@ from lossary.data.sources import read_blocks, reading_of
 from lossary.errors import SourceError
 from lossary.study import Dataset
 
-__all__ = ["judge"]
+__all__ = ["judge", "way_out"]
 
 
 def judge(name: str, dataset: Dataset, files: Sequence[SourceFile], *, where: str) -> None:
@@ -62,12 +62,24 @@ def _no_usable_row(
     name: str, reading: Reading, reasons: Counter[str], known: dict[str, None], files: Sequence[SourceFile]
 ) -> SourceError:
     hint = next((unknown_field(one, known, "").hint for one in reading.fields if absent(one) in reasons), None)
+    if hint is None and any("JSON" in one for one in reasons) and {file.kind for file in files} == {"jsonl"}:
+        hint = "Each line of JSON Lines is an object, { … }; one list of objects is a file .json."
+    hint = hint or way_out(reasons)
     seen = _seen(reasons) or "it is empty"
     return SourceError(f"dataset {name!r} has no usable row: {seen}", where=_named(files), hint=hint)
 
 
+def way_out(reasons: Mapping[str, int]) -> str | None:
+    """What to do where most rows are bad for a reason that has a usual cause."""
+    if max(reasons, key=lambda one: reasons[one], default=None) == "not UTF-8":
+        return "Save it as UTF-8: of Latin-1, for one, by `iconv -f LATIN1 -t UTF-8`."
+    return None
+
+
 def _seen(reasons: Counter[str]) -> str:
-    return "; ".join(f"{count:,} rows {reason}" for reason, count in sorted(reasons.items()))
+    return "; ".join(
+        f"{count:,} {'row' if count == 1 else 'rows'} {reason}" for reason, count in sorted(reasons.items())
+    )
 
 
 def _named(files: Sequence[SourceFile]) -> str:

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lossary.data.parsing import BLOCK_BYTES, MOST_DOCUMENT_BYTES
-from lossary.data.source_files import SourceFile
+from lossary.data.source_files import SourceFile, open_source
 from lossary.data.tables import MOST_BLOCK_ROWS
 from lossary.errors import SourceError
 
@@ -86,7 +85,7 @@ def token_pieces(file: SourceFile) -> Iterator[TokenPiece]:
     """The tokens of a .bin in pieces of about BLOCK_BYTES of text. SourceError if file and index do not fit."""
     path = file.layout["index"]
     try:
-        with fsspec.open(path, "rb").open() as index_file, file.open() as handle:
+        with open_source(path) as index_file, file.open() as handle:
             index = _index(index_file, path)
             end = index.end(index_file)
             if end != file.bytes:

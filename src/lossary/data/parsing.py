@@ -13,15 +13,14 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lossary.data.fields import MISSING, absent, column_of, value_of
-from lossary.data.source_files import Kind
+from lossary.data.fields import MISSING, absent, column_of, value_of, without_views
+from lossary.data.source_files import Kind, open_source
 from lossary.errors import SourceError
 
 if TYPE_CHECKING:
@@ -321,11 +320,12 @@ def _parse_table(block: Block) -> Iterator[ParsedBlock]:
 def _parse_parquet(block: Block) -> Iterator[ParsedBlock]:
     where = f"{block.file}, row group {block.row_group}"
     try:
-        with fsspec.open(block.file, "rb").open() as handle:
+        with open_source(block.file) as handle:
             parquet = pq.ParquetFile(handle)
             rows = _batch_rows(block, parquet.metadata.row_group(block.row_group))
             names = list(block.reading.columns)
-            yield from _in_parts(block, parquet.iter_batches(rows, row_groups=[block.row_group], columns=names))
+            batches = parquet.iter_batches(rows, row_groups=[block.row_group], columns=names)
+            yield from _in_parts(block, map(without_views, batches))
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"the row group is damaged: {first_line(error)}", where=where) from None
 

@@ -4,6 +4,7 @@ files = list_files(dataset, root, where="study.toml: $.datasets.wiki.source")
 """
 
 import difflib
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,13 @@ import orjson
 from lossary.data.builtin import BUILTIN_FIELDS, builtin_rows, is_at_hand
 from lossary.data.source_folders import Member, folder_members
 from lossary.errors import SourceError, StudyError, UnreadSource
+from lossary.failures import explain
 
 if TYPE_CHECKING:
     # Workers import this module and need no study file, nor the quarter of their start that pydantic would take.
     from lossary.study import Dataset
 
-__all__ = ["Kind", "SourceFile", "list_files"]
+__all__ = ["Kind", "SourceFile", "list_files", "open_source"]
 
 Kind = Literal[
     "parquet",
@@ -78,7 +80,12 @@ class SourceFile:
 
     def open(self) -> BinaryIO:
         """The file's bytes as they lie there."""
-        return fsspec.open(self.path, "rb").open()  # type: ignore[no-any-return]
+        return open_source(self.path)
+
+
+def open_source(path: str) -> BinaryIO:
+    """A file of a source; fsspec would take `::` in the name of a local one for a chain of its own."""
+    return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
 
 
 def list_files(dataset: "Dataset", root: Path, *, where: str, waits: bool = True) -> list[SourceFile]:
@@ -92,7 +99,8 @@ def list_files(dataset: "Dataset", root: Path, *, where: str, waits: bool = True
         if not waits and not _is_quick(source):
             raise UnreadSource("it takes long to list", where=where)
         for file in _of_source(source, root, where):
-            files.setdefault(file.path, file)
+            # Two paths, or a link and what it leads to, are one file.
+            files.setdefault(file.path if "://" in file.path else os.path.realpath(file.path), file)
     return _with_tokenizer(list(files.values()), dataset, root, where)
 
 
@@ -132,19 +140,44 @@ def _of_source(source: str, root: Path, where: str) -> list[SourceFile]:
 def _found(source: str, root: Path, where: str) -> list[SourceFile]:
     url = source if "://" in source else str(root / Path(source).expanduser())
     try:
-        system, pattern = fsspec.core.url_to_fs(url)
+        is_url = "://" in source
+        system, pattern = fsspec.core.url_to_fs(url) if is_url else _here(url)
         # A file whose name has brackets or stars is meant by its name, and the study's own folder is no pattern.
         is_pattern = any(c in source for c in "*?[") and not system.exists(pattern)
-        asked = pattern.replace(str(root), escape(str(root)), 1) if "://" not in source else pattern
+        asked = pattern.replace(str(root), escape(str(root)), 1) if not is_url else pattern
         paths = sorted(system.glob(asked)) if is_pattern else [pattern]
         found = [file for path in paths for file in _at(system, path, where, is_named=not is_pattern)]
     except SourceError:
         raise
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise SourceError(f"{source}: {str(error) or type(error).__name__}", where=where) from None
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        raise SourceError(f"{source}: {told.message}", where=where, hint=told.hint) from None
     if not found:
+        if is_url and not is_pattern:
+            _refuse_silence(system, pattern, source, where)
         raise SourceError(f"no file matches {source!r}", where=where, hint=f"Looked for {pattern}.")
     return found
+
+
+def _here(path: str) -> tuple[Any, str]:
+    system = fsspec.filesystem("file")
+    return system, system._strip_protocol(path)
+
+
+def _refuse_silence(system: Any, path: str, source: str, where: str) -> None:
+    """Raises SourceError where a file elsewhere is not missing, but nobody could say whether it is there."""
+    try:
+        system.info(path)
+    except Exception as error:
+        # fsspec tells every failure as a missing file, and keeps what it was behind that.
+        cause = error.__cause__ or error.__context__
+        told = None if cause is None or isinstance(cause, FileNotFoundError) else explain(cause)
+        if told is not None:
+            raise SourceError(f"{source}: {told.message}", where=where, hint=told.hint) from None
 
 
 def _at(system: Any, path: str, where: str, *, is_named: bool) -> list[SourceFile]:

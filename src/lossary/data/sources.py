@@ -40,6 +40,14 @@ __all__ = ["read_blocks", "reading_of"]
 _MOST_JSON_BYTES = 256 << 20
 _BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
+# Text has no zero bytes; a stray one in a row is left to that row.
+_HEAD_BYTES = 4096
+_MOST_ZEROS = 0.1
+_ONE_SIDED = 10
+# Formats that begin with bytes which are no text, and are taken for text by the name of the file alone.
+_MARKS = {b"\x1f\x8b": "gzip (.gz)", b"\x28\xb5\x2f\xfd": "Zstandard (.zst)", b"PAR1": "Parquet (.parquet)"}
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def read_blocks(dataset: "Dataset", files: list[SourceFile]) -> Iterator[Block]:
@@ -100,9 +108,20 @@ def _blocks_of(file: SourceFile, dataset: "Dataset", reading: Reading) -> Iterat
         documents = dataset.documents if file.kind == "text" else "lines"
         if file.kind == "text":
             _check_plain_text(file, reading)
-        for data in _text_blocks(file, documents):
+        for place, data in enumerate(_text_blocks(file, documents)):
+            if file.kind == "jsonl" and not place:
+                _refuse_list(data, file)
             lines = data.count(b"\n") + (not data.endswith(b"\n")) if documents != "file" else 1
             yield _block(file, file.kind, reading, num_rows=lines, documents=documents, data=data)
+
+
+def _refuse_list(data: bytes, file: SourceFile) -> None:
+    """Raises SourceError for a list over several lines: all but some of its lines would be bad rows."""
+    first = data.lstrip().split(b"\n", 1)[0]
+    if first.startswith(b"[") and not _is_json(first):
+        raise SourceError(
+            "one JSON list over several lines, not JSON Lines", where=file.path, hint="Call the file .json instead."
+        )
 
 
 def _block(file: SourceFile, kind: Kind, reading: Reading, *, num_rows: int, **more: Any) -> Block:
@@ -132,6 +151,8 @@ def _check_plain_text(file: SourceFile, reading: Reading) -> None:
 def _row_groups(file: SourceFile, reading: Reading) -> Iterator[Block]:
     try:
         with file.open() as handle:
+            _refuse_pointer(file, handle.read(len(_LFS)))
+            handle.seek(0)
             parquet = pq.ParquetFile(handle)
             schema = parquet.schema_arrow
             counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
@@ -198,7 +219,9 @@ def _check_size(data: bytes, file: SourceFile, end: bytes | None) -> None:
         raise SourceError(
             f"a {unit} is longer than {MOST_DOCUMENT_BYTES >> 20} MiB",
             where=file.path,
-            hint='`documents` of the dataset says what separates documents: "lines", "blank_lines" or "file".',
+            hint='`documents` of the dataset says what separates documents: "lines", "blank_lines" or "file".'
+            if file.kind == "text"
+            else "Leave this row out, or cut its text.",
         )
 
 
@@ -206,9 +229,35 @@ def _utf8(file: SourceFile) -> Iterator[bytes]:
     """The bytes of a text file without the mark that some editors put in front."""
     parts = decompressed(file)
     first = next(parts, b"")
-    if first.startswith(_UTF_16):
-        raise SourceError("the text is UTF-16", where=file.path, hint="Save it as UTF-8.")
+    packed = next((name for mark, name in _MARKS.items() if first.startswith(mark)), None)
+    if packed is not None:
+        raise SourceError(f"it holds {packed}, which its name does not say", where=file.path, hint="Rename the file.")
+    wide = _wide_encoding(first)
+    if wide is not None:
+        raise SourceError(f"the text is {wide}", where=file.path, hint="Save it as UTF-8.")
+    _refuse_pointer(file, first)
     return chain([first.removeprefix(_BOM)], parts)
+
+
+def _refuse_pointer(file: SourceFile, first: bytes) -> None:
+    """Raises SourceError for what stands in the place of a file that Git LFS has not fetched."""
+    if first.startswith(_LFS):
+        raise SourceError(
+            "it is a pointer of Git LFS, not the file itself", where=file.path, hint="`git lfs pull` fetches the file."
+        )
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 if text begins as they do: by their mark, or by the zeros that UTF-8 does not have."""
+    if data.startswith(_UTF_32):
+        return "UTF-32"
+    if data.startswith(_UTF_16):
+        return "UTF-16"
+    head = data[:_HEAD_BYTES]
+    if head.count(b"\0") <= len(head) * _MOST_ZEROS:
+        return None
+    sides = head[0::2].count(b"\0"), head[1::2].count(b"\0")
+    return "UTF-16" if max(sides) > _ONE_SIDED * min(sides) else "binary, or UTF-16 or UTF-32"
 
 
 def _json_blocks(file: SourceFile, reading: Reading) -> Iterator[Block]:
@@ -239,7 +288,9 @@ def _json_rows(data: bytes, file: SourceFile, reading: Reading) -> list[bytes]:
         lines = [line for line in data.split(b"\n") if line.strip()]
         if len(lines) > 1 and lines[0].lstrip().startswith(b"{") and _is_json(lines[0]):
             return lines
-        raise SourceError(f"not JSON: {error}", where=file.path, hint="A file .json holds objects.") from None
+        said = "not UTF-8" if "UTF-8" in str(error) else f"not JSON: {error}"
+        hint = "Save it as UTF-8." if "UTF-8" in said else "A file .json holds objects."
+        raise SourceError(said, where=file.path, hint=hint) from None
     rows = value if isinstance(value, list) else [value]
     twice = Keys(reading).twice_in(data, rows=len(rows))
     if twice is not None:

@@ -95,7 +95,7 @@ def estimate(study: Study, folder: StudyFolder, timed: Mapping[str, Timed] | Non
             runs.append(_as_timed(study, bare, known, datasets))
         else:
             runs.append(_as_others(study, folder, bare, rates))
-    return Estimates(datasets=datasets, runs=runs, notes=_notes(study, datasets))
+    return Estimates(datasets=datasets, runs=runs, notes=_notes(study, folder, datasets))
 
 
 def _datasets(study: Study, folder: StudyFolder) -> Iterator[DatasetEstimate]:
@@ -237,9 +237,24 @@ def _rate(folder: StudyFolder, run: str) -> float | None:
     return tokens / elapsed if tokens and elapsed else None
 
 
-def _notes(study: Study, datasets: list[DatasetEstimate]) -> list[str]:
-    """What families of models lack, and where sampling by rows and by what there is to read differ widely."""
-    return [*_without_order(study), *_uneven(study, datasets)]
+def _notes(study: Study, folder: StudyFolder, datasets: list[DatasetEstimate]) -> list[str]:
+    """What is not known yet, what families of models lack, and where sampling by rows and by what there is to read
+    differ widely.
+    """
+    return [*_not_known(study, folder, datasets), *_without_order(study), *_uneven(study, datasets)]
+
+
+def _not_known(study: Study, folder: StudyFolder, datasets: list[DatasetEstimate]) -> list[str]:
+    names = ", ".join(dataset.name for dataset in datasets if dataset.documents is None)
+    notes = [f"{names}: counts are known once `lossary prepare` has read the text"] if names else []
+    tokenizer = study.tokenizer
+    if study.runs and tokenizer.model is None and not (folder.tokenizer / MANIFEST).is_file():
+        asked = "vocabulary_size" in tokenizer.model_fields_set
+        notes.append(
+            f"parameters, memory and disk are those of a vocabulary of {tokenizer.vocabulary_size:,} pieces"
+            + ("" if asked else ", which is the most there can be: a small text has fewer")
+        )
+    return notes
 
 
 def _without_order(study: Study) -> list[str]:

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lossary.data.prepare import prepare_datasets
-from lossary.errors import LossaryError, SourceError
+from lossary.data.validation import prepare_examples
+from lossary.errors import DataError, LossaryError, SourceError
 from lossary.folder import StudyFolder
 from lossary.study_file import parse_study
 
@@ -127,7 +128,7 @@ VARIANTS = [
     Variant("a.jsonl.zst", raw(ZST(JSONL)), 60),
     Variant("a.csv.gz", raw(gzip.compress(CSV)), 60),
     Variant("a.json.gz", raw(gzip.compress(ARRAY)), 60),
-    Variant("a.txt", raw(gzip.compress(LINES)), "not UTF-8"),
+    Variant("a.txt", raw(gzip.compress(LINES)), "gzip (.gz), which its name"),
     # JSON Lines.
     Variant("a.jsonl", raw(JSONL), 60),
     Variant("a.ndjson", raw(JSONL), 60),
@@ -195,7 +196,7 @@ VARIANTS = [
     Variant("a.parquet", raw(b""), "it is empty"),
     Variant("a.parquet", raw(b"PAR1"), "not readable as Parquet"),
     Variant("a.parquet", raw(JSONL), "not readable as Parquet"),
-    Variant("a.jsonl", parquet(text=TEXTS), "no usable row"),
+    Variant("a.jsonl", parquet(text=TEXTS), "it holds Parquet"),
     Variant("a.parquet.gz", raw(b"x"), "of no known kind"),
     # Fields inside others, joins, conditions, limits.
     Variant("a.jsonl", raw(NESTED), 60, more='\ntext = "meta.text"'),
@@ -349,3 +350,50 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, suffix: str, data: bytes)
     text = text.replace("[runs.r]", '[datasets.b]\nsource = "b.txt"\n[runs.r]')
     with suppress(LossaryError):
         prepared(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "hint"),
+    [
+        (
+            b"one text\nanother text\n",
+            "has 2 documents, and [validation] max_fraction = 0.2 lets none",
+            "It takes 5 doc",
+        ),
+        (
+            ("schöner Bär am Tal\n" * 9 + "ein Haus\nein Weg\n").encode("latin-1"),
+            "9 rows were left out as bad (9 not UTF-8)",
+            "iconv",
+        ),
+    ],
+)
+def test_too_few_documents_say_how_many_there_are_and_what_became_of_the_rest(
+    tmp_path: Path, data: bytes, says: str, hint: str
+) -> None:
+    text = study_text(Variant("a.txt", raw(b""), 0))
+    folder = StudyFolder(tmp_path)
+    (tmp_path / "a.txt").write_bytes(LINES)
+    prepared(tmp_path, text)
+    prepare_examples(parse_study(text), folder)
+    more = text.replace("[runs.r]", '[datasets.b]\nsource = "b.txt"\n[runs.r]')
+    (tmp_path / "b.txt").write_bytes(data)
+    prepared(tmp_path, more)
+    with pytest.raises(DataError) as raised:
+        prepare_examples(parse_study(more), folder)
+    assert says in raised.value.message
+    assert hint in (raised.value.hint or "")
+    assert raised.value.where == f"{tmp_path / 'study.toml'}: $.datasets.b"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'[\n{"text": "a"},\n{"text": "b"}\n]\n',
+        b'[{"text": "a"},\n{"text": "b"}]\n',
+        b'[{"text": "a"}, {"text": "b"}]\n',
+    ],
+)
+def test_a_list_in_json_lines_is_told_what_it_should_be(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(data)
+    with pytest.raises(SourceError, match=r"\.json( instead)?\."):
+        prepared(tmp_path, study_text(Variant("a.jsonl", raw(b""), 0)))

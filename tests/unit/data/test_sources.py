@@ -209,3 +209,83 @@ def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path: Path, monkeyp
     (tmp_path / "x.txt").write_bytes(b"x" * (4 << 20))
     with pytest.raises(SourceError, match="a line is longer than 1 MiB"):
         read(tmp_path, "x.txt")
+
+
+def test_parquet_of_string_views_is_read_also_where_only_some_rows_are_wanted(tmp_path: Path) -> None:
+    views = pa.array([f"row {i} größer" for i in range(60)], pa.string_view())
+    inside = pa.StructArray.from_arrays([views], names=["text"])
+    pq.write_table(pa.table({"text": views, "meta": inside, "n": range(60)}), tmp_path / "x.parquet")
+    assert read(tmp_path, "x.parquet", where="n >= 58").texts == [("row 58 größer",), ("row 59 größer",)]
+    assert read(tmp_path, "x.parquet", "meta.text", where="meta.text = 'row 7 größer'").rows == [7]
+
+
+GERMAN = "Über die Straße läuft ein schöner Bär.\n" * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("x.txt", GERMAN.encode("utf-16"), "the text is UTF-16"),
+        ("x.txt", GERMAN.encode("utf-16-le"), "the text is UTF-16"),
+        ("x.csv", ("text\n" + GERMAN).encode("utf-16-be"), "the text is UTF-16"),
+        ("x.jsonl", GERMAN.encode("utf-32"), "the text is UTF-32"),
+        ("x.txt", bytes(5000), "binary"),
+        ("x.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "git lfs pull"),
+        ("x.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "git lfs pull"),
+        ("x.jsonl", gzip.compress(jsonl(TEXTS)), "gzip (.gz), which its name does not say"),
+        ("x.txt", zstandard.compress(b"a text\n"), "Zstandard (.zst)"),
+        ("x.json", '[{"text": "größer"}]'.encode("latin-1"), "not UTF-8"),
+        ("x.csv", (", ".join(GERMAN.split()) * 4).encode(), "no field is called 'text'"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_told(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path, name)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 2500
+
+
+def test_a_zero_byte_in_a_text_is_left_to_its_row(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes(GERMAN.encode() + b"a\0b\n")
+    assert read(tmp_path, "x.txt").texts[-1] == ("a\0b",)
+
+
+def test_one_file_by_several_paths_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    (tmp_path / "link.txt").symlink_to("a.txt")
+    found = read(tmp_path, ["*.txt", "./a.txt", f"../{tmp_path.name}/a.txt", str(tmp_path / "link.txt")])
+    assert found.texts == [("one",), ("two",)]
+
+
+def test_colons_in_the_name_of_a_file_are_no_chain(tmp_path: Path) -> None:
+    root = tmp_path / "a::b"
+    root.mkdir()
+    (root / "x::y.txt").write_text("one\n")
+    pq.write_table(pa.table({"text": ["two"]}), root / "z.parquet")
+    assert read(root, ["x::y.txt", "z.parquet"]).texts == [("one",), ("two",)]
+
+
+class _Unreachable(Exception):
+    """As what libraries raise that reach other machines."""
+
+
+_Unreachable.__module__ = "httpx2._errors"
+
+
+def test_why_nobody_answers_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise _Unreachable("name or service not known")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.exists", fails)
+    with pytest.raises(SourceError, match="name or service not known") as caught:
+        read(tmp_path, "memory://x.txt")
+    assert caught.value.where == "$.datasets.x.source"
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.exists", lambda *_, **__: False)
+
+    def hides(*_: object, **__: object) -> None:
+        raise FileNotFoundError("memory://x.txt") from _Unreachable("403 Forbidden")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", hides)
+    with pytest.raises(SourceError, match="403 Forbidden"):
+        read(tmp_path, "memory://x.txt")

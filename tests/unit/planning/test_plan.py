@@ -433,6 +433,8 @@ def test_sizes_are_those_of_the_shape_and_of_what_is_prepared(
     empty = estimate(make_study(), StudyFolder(done.root / "nowhere"))
     assert [dataset.documents for dataset in empty.datasets] == [None] * 3
     assert empty.runs[0].seconds_left is None
+    assert empty.notes[0] == "pairs, stories, lines: counts are known once `lossary prepare` has read the text"
+    assert "vocabulary of 120 pieces" in empty.notes[1]
 
 
 def branch(name: str, step: str = "") -> str:
