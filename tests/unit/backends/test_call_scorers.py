@@ -62,6 +62,17 @@ def test_a_masked_model_is_not_scored_as_a_causal_one() -> None:
         ModuleScorer(call_of(model), module=model, objectives=("clm",)).score(examples)
 
 
+def test_a_call_that_leaves_the_mask_unused_is_refused() -> None:
+    examples, model = make_examples("BERT"), make_model("BERT")
+    exact = score_by_hand(model, examples, double=True, types=False)
+    scorer = ModuleScorer(lambda ids, *_: model(input_ids=ids).logits, module=model)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="the call of ModuleScorer answers otherwise where an example is padded"):
+            scorer.score(examples)
+    singly = [scorer.score(examples.take(np.array([row]))).rows.mlm_nats for row in range(len(examples))]
+    assert np.allclose(np.concatenate(singly), exact.nats, atol=1e-4)
+
+
 def both_heads(model: Any) -> Any:
     def call(token_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> Any:
         out = model(input_ids=token_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)

@@ -239,3 +239,19 @@ def test_logits_of_a_causal_model_bound_how_much_is_scored_at_once() -> None:
     causal = HuggingFaceScorer(transformers.GPT2LMHeadModel(config))
     assert causal.max_tokens * 200_000 * 12 <= 1 << 30
     assert HuggingFaceScorer(make_model("BERT")).max_tokens == 8192
+
+
+def test_a_model_that_sees_padding_is_scored_alone_or_not_at_all() -> None:
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "max_position_embeddings": 64}
+    torch.manual_seed(0)
+    model = transformers.FNetForMaskedLM(transformers.FNetConfig(vocab_size=VOCABULARY_SIZE, **settings)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    examples, scorer = make_examples("BERT"), HuggingFaceScorer(model)
+    exact = score_by_hand(model, examples, double=True)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="FNetForMaskedLM answers otherwise where an example is padded") as error:
+            score(scorer, examples)
+    assert "--batch-size 1" in str(error.value)
+    assert np.allclose(sums(score(scorer, examples, size=1), "mlm_nats"), exact.nats, atol=1e-4)

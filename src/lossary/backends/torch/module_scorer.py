@@ -14,6 +14,8 @@ from torch import nn
 from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
 from lossary.backends.calls import check_logits, check_objectives, pad_of, vocabulary_of
 from lossary.backends.torch.targets import (
+    alone,
+    check_padding,
     inputs_of,
     is_same,
     score_logits,
@@ -72,6 +74,7 @@ class ModuleScorer:
         self.notes: list[str] = []
         self._pad_id = pad_of(self.vocabulary)
         self._is_unchecked = objectives == ("clm",)
+        self._is_padding_unchecked = True
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target. UsageError where the call gives something else than logits."""
@@ -85,6 +88,8 @@ class ModuleScorer:
                 )
                 if self._is_unchecked:
                     self._check_causal(examples, logits)
+                if self._is_padding_unchecked:
+                    self._check_padding(examples, logits)
                 flat = logits.reshape(-1, logits.shape[-1])
                 return score_logits(examples, flat.index_select(0, inputs.flat.to(flat.device)), order)
         except torch.OutOfMemoryError as error:
@@ -107,6 +112,19 @@ class ModuleScorer:
                 hint='Give it a causal attention mask and no dropout; a masked model has objectives=("mlm",).',
             )
         self._is_unchecked = False
+
+    def _check_padding(self, examples: Examples, logits: torch.Tensor) -> None:
+        """Tried on the first example that is padded."""
+        if (found := alone(examples)) is None:
+            return
+        row, single = found
+        inputs = inputs_of(single, pad_id=self._pad_id, device=self._device)
+        given = self._call(inputs.token_ids, inputs.attention_mask, inputs.segment_ids)
+        expected = given[0] if "sop" in self.objectives else given
+        in_batch = logits[row : row + 1, : expected.shape[1]]
+        bits = torch.finfo(logits.dtype).bits
+        check_padding(in_batch, expected, bits=bits, what="the call of ModuleScorer")
+        self._is_padding_unchecked = False
 
     def weights_digest(self) -> str:
         """What the scores are of; empty where the module is not known."""

@@ -24,6 +24,8 @@ from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
 from lossary.backends.calls import vocabulary_of
 from lossary.backends.torch.targets import (
     Inputs,
+    alone,
+    check_padding,
     inputs_of,
     is_same,
     score_logits,
@@ -113,6 +115,7 @@ class HuggingFaceScorer:
         self._arguments = _arguments(self.model)
         self._types = _num_types(self._config)
         self._way: _Way | None = None
+        self._is_padding_unchecked = True
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target; OutOfDeviceMemory where the batch is too large."""
@@ -124,6 +127,8 @@ class HuggingFaceScorer:
                     self._way = self._find_way(examples)
                 inputs = inputs_of(examples, pad_id=self._pad_id, device=self._device)
                 seen = self._forward(inputs, self._way)
+                if self._is_padding_unchecked:
+                    self._check_padding(examples, seen.logits, self._way)
                 return score_logits(examples, seen.logits, seen.order)
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory(str(error).splitlines()[0]) from None
@@ -204,6 +209,18 @@ class HuggingFaceScorer:
                 f"{type(self.model).__name__} is scored as a causal model, and sees the pieces that it predicts",
                 hint="Does its config.json lack is_decoder = true? A masked model is of another class.",
             )
+
+    def _check_padding(self, examples: Examples, logits: torch.Tensor, way: "_Way") -> None:
+        """Tried on the first example that is padded."""
+        if (found := alone(examples)) is None:
+            return
+        row, single = found
+        inputs = inputs_of(single, pad_id=self._pad_id, device=self._device)
+        begin = int(examples.masked[:row].sum())
+        in_batch = logits[begin : begin + int(examples.masked[row])]
+        bits = 16 if self.precision in ("bf16", "fp16") else 32
+        check_padding(in_batch, self._forward(inputs, way).logits, bits=bits, what=type(self.model).__name__)
+        self._is_padding_unchecked = False
 
     def _check(self, examples: Examples) -> None:
         most = int(max(examples.token_ids.max(initial=0), examples.labels.max(initial=0)))

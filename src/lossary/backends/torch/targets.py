@@ -22,6 +22,8 @@ from lossary.errors import UsageError
 
 __all__ = [
     "Inputs",
+    "alone",
+    "check_padding",
     "inputs_of",
     "is_same",
     "score_logits",
@@ -59,6 +61,34 @@ def trimmed(examples: Examples) -> Examples:
     """Without columns that are padding in every row: batches are cut to round lengths, a model may end before."""
     longest = max(1, int(examples.lengths.max(initial=0)))
     return examples.padded(length=longest, predictions=examples.positions.shape[1], rows=len(examples))
+
+
+def alone(examples: Examples) -> tuple[int, Examples] | None:
+    """The shortest row with targets that is padded in its batch, and a batch of it alone; None if there is none."""
+    padded = (examples.lengths < examples.token_ids.shape[1]) & (examples.masked > 0)
+    if not padded.any():
+        return None
+    row = int(np.argmin(np.where(padded, examples.lengths, np.iinfo(np.int32).max)))
+    return row, trimmed(examples.take(np.array([row])))
+
+
+def check_padding(found: torch.Tensor, expected: torch.Tensor, *, bits: int, what: str) -> None:
+    """UsageError where logits of an example in its batch are not those of it alone: its loss would be the batch's.
+
+    As FNet's, whose transform is over all that it is given, or those of a call that leaves the mask unused.
+    """
+    # Logits of float32, too, may be made of products of fewer digits: TF32, or autocast inside a call.
+    share = (16 if bits < 32 else 4) * torch.finfo(torch.bfloat16).eps
+    if found.shape == expected.shape:
+        finite = torch.isfinite(found) & torch.isfinite(expected)
+        scale = float(expected[finite].abs().max()) if finite.any() else 0.0
+        if bool(((found - expected)[finite].abs() <= share * scale).all()):
+            return
+    raise UsageError(
+        f"{what} answers otherwise where an example is padded: losses would depend on what else is in a batch",
+        hint="--batch-size 1 (batch_size=1 in Python) scores every example without padding. A call of yours has to "
+        "hand on the attention mask.",
+    )
 
 
 def inputs_of(examples: Examples, *, pad_id: int, device: torch.device) -> Inputs:
