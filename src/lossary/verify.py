@@ -73,6 +73,13 @@ def verify(folder: StudyFolder) -> Iterator[VerifiedFile]:
         except (LossaryError, OSError) as error:
             why = error.message if isinstance(error, LossaryError) else str(error)
             yield VerifiedFile(kind=kind, path=path, state="damaged", why=why)
+        except _OF_ANOTHER_FORM:
+            why = "it, or the manifest beside it, has the form of another file"
+            yield VerifiedFile(kind=kind, path=path, state="damaged", why=why)
+
+
+# What a file with a checksum of its own does to whoever reads it in the place of another.
+_OF_ANOTHER_FORM = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 def _checks(folder: StudyFolder) -> Iterator[_Check]:

@@ -174,6 +174,19 @@ def test_a_file_of_another_length_or_with_a_lost_page_is_found_or_harmless(
         put(path, whole)
 
 
+def test_a_manifest_in_the_place_of_another_is_damage_and_no_mistake_of_its_own(
+    finished: tuple[Study, StudyFolder],
+) -> None:
+    _, folder = finished
+    # Each is whole by its own checksum.
+    manifests = sorted(folder.root.glob("prepared/**/manifest.json"))
+    for path, other in zip(manifests, manifests[1:] + manifests[:1], strict=True):
+        before = path.read_bytes()
+        put(path, other.read_bytes())
+        assert [file for file in verify(folder) if file.state == "damaged"], f"{other} at {path}"
+        put(path, before)
+
+
 @pytest.mark.parametrize("change", ["key", "blank", "spelling"])
 def test_json_that_means_the_same_is_told_by_verify_alone(finished: tuple[Study, StudyFolder], change: str) -> None:
     path = finished[1].run("torch_a") / "run.json"
