@@ -1,6 +1,7 @@
 """`lossary demo why`: a script with a fault, a table that goes wrong on one dataset, and the cause, confirmed."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def demo_why(out: Path, listening: "Listening") -> None:
     typer.echo(terminal_text(opened_table.table))
     request = Request(first=str(folder.root / "adapter.py"), second="reference_run", threads=cores)
     with listening() as listener:
-        listener.note(f"lossary diagnose {out / 'adapter.py'} reference_run {out}")
+        listener.note(shlex.join(["lossary", "diagnose", str(out / "adapter.py"), "reference_run", str(out)]))
         found = diagnose(study, folder, request)
     write_diagnosis(found, folder)
     typer.echo(diagnosis_text(found), nl=False)

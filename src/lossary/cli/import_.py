@@ -1,5 +1,6 @@
 """`lossary import`: tables and logs that others made."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,13 +58,14 @@ def import_(
     if save_map is not None:
         with write_atomic(save_map) as temporary:
             temporary.write_text(map_text(found), encoding="utf-8")
-        typer.echo(f"wrote {save_map}; edit it, then: lossary import … --map {save_map}")
+        typer.echo(f"wrote {save_map}; edit it, then: lossary import … --map {shlex.quote(str(save_map))}")
     if dry_run:
         typer.echo("no table was written")
         return
     with made_folder(out):
         save_import(out, name or Path(found[0].path).stem, found)
-    typer.echo(f"wrote {out / IMPORTED}; now: lossary show {out}, lossary check {out}")
+    said = shlex.quote(str(out))
+    typer.echo(f"wrote {out / IMPORTED}; now: lossary show {said}, lossary check {said}")
 
 
 def _pasted(known: "Maps") -> "Imported":

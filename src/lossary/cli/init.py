@@ -1,5 +1,6 @@
 """`lossary init`: writes a commented study file that runs as it stands."""
 
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -33,13 +34,14 @@ def init(
     path = folder / "study.toml"
     if path.exists() and not force:
         raise UsageError("there is a study file already", where=str(path), hint="--force replaces it.")
+    said = shlex.quote(str(folder))
     title = folder.resolve().name if name is None else name
     if dataset:
         text = _of_texts(title, dataset, folder)
         with write_atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        typer.echo(f"wrote {path}: `lossary run {folder}` freezes the texts, then")
-        typer.echo(f"`lossary evaluate {folder} --checkpoint FOLDER` scores what you have")
+        typer.echo(f"wrote {path}: `lossary run {said}` freezes the texts, then")
+        typer.echo(f"`lossary evaluate {said} --checkpoint FOLDER` scores what you have")
         return
     # A JSON string is a TOML string: the name may hold quotes or backslashes.
     text = files("lossary.cli").joinpath("study.toml").read_text(encoding="utf-8")
@@ -47,7 +49,7 @@ def init(
     parse_study(text)
     with write_atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    typer.echo(f"wrote {path}: change the datasets to yours, then `lossary run {folder}`")
+    typer.echo(f"wrote {path}: change the datasets to yours, then `lossary run {said}`")
 
 
 def _of_texts(title: str, given: list[str], folder: Path) -> str:

@@ -1,5 +1,6 @@
 """`lossary run`: a study from text to table."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def run(
         page = pipeline.run_study(opened.study, opened.folder, settings=settings, listener=listener)
     if page is None:
         typer.echo(f"prepared {opened.folder.root}, which has no runs; checkpoints from elsewhere are scored by")
-        typer.echo(f"`lossary evaluate {study} --checkpoint FOLDER`")
+        typer.echo(f"`lossary evaluate {shlex.quote(str(study))} --checkpoint FOLDER`")
         return
     typer.echo(page.terminal)
     typer.echo(f"nothing to do; {page.path} is as it was" if page.is_kept else f"wrote {page.path}")

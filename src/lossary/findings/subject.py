@@ -1,5 +1,6 @@
 """What rules look at: a table, and where the study was made here, its datasets, recipes and steps."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,6 +86,10 @@ class Subject:
     rises: Sequence[Rise] = ()  # of datasets since their lowest step
     bytes: Sequence[ByteCounts] = ()  # of targets, held against the frozen text
     margins: Mapping[Metric, float] = field(default_factory=dict)  # within which runs are to be equal to the base
+
+    def command(self, verb: str, *names: str, more: str = "") -> str:
+        """A command about this study, as a shell takes it: folders, and names of imported runs, may hold spaces."""
+        return shlex.join(["lossary", verb, *names, self.where, *more.split()])
 
     def cells(self, metric: Metric) -> list[Cell]:
         """The cells of a metric that have a value."""

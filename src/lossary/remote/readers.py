@@ -9,6 +9,7 @@ is read and nobody uses them.
 import fcntl
 import os
 import secrets
+import shlex
 import shutil
 import threading
 import time
@@ -48,7 +49,7 @@ def known_state(store: ObjectStore) -> Manifest:
         raise StudyError(
             "there is no study",
             where=store.url,
-            hint=f"`lossary push FOLDER {store.url}` puts one there; a plain copy of a folder is none.",
+            hint=f"`lossary push FOLDER {shlex.quote(store.url)}` puts one there; a plain copy of a folder is none.",
         )
     return manifest
 

@@ -6,6 +6,7 @@ have intervals, and runs are paired by example. A folder may take several import
 older one.
 """
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -95,12 +96,13 @@ def _read(root: Path) -> Any:
     schema = value.get("schema") if isinstance(value, dict) else None
     if schema != _SCHEMA:
         paths = [source["path"] for source in value["sources"]] if schema == 1 else []
+        again = shlex.join(["lossary", "import", *paths[:5], "--out", str(root)])
         raise DataError(
             "made by another version of lossary, which took names for datasets and objectives that they are not"
             if schema == 1
             else "made by another version of lossary",
             where=str(root / IMPORTED),
-            hint=f"Move it away and import again: lossary import {' '.join(paths[:5])} --out {root}".strip(),
+            hint=f"Move it away and import again: {again}",
         )
     return value
 

@@ -39,7 +39,7 @@ def _finding(subject: Subject, answers: list[SequentialAnswer]) -> Finding:
         test=f"{first.rule}; all intervals at once at {1 - first.level:.0%}, wherever each dataset stopped, of the "
         "texts that frozen examples were drawn from",
         means="these differences are known, and the run's cells are not: they are of all examples or of none",
-        next_step=f"lossary evaluate {subject.where} --run {first.run}",
+        next_step=subject.command("evaluate", more=f"--run {first.run}"),
         n=total.examples,
         runs=[first.run, first.base],
         datasets=[str(answer.dataset) for answer in parts],

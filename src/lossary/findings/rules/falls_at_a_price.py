@@ -89,7 +89,7 @@ def _finding(subject: Subject, rises: Sequence[Rise], adjusted: Mapping[Key, flo
             "the dataset's share in training is too small for it, or it was seen too often: look at its epochs",
             "its validation examples are unlike what it is trained on",
         ),
-        next_step=f"lossary rank {subject.where} --all --run {worst.run} --by {worst.metric}:macro",
+        next_step=subject.command("rank", more=f"--all --run {worst.run} --by {worst.metric}:macro"),
         n=min(rise.change.n for rise in rises),
         p=max(adjusted[_key(rise)] for rise in rises),
         runs=[worst.run],

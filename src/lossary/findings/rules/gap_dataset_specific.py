@@ -126,7 +126,7 @@ def _finding(
             "the datasets' shares in training were not as planned in one of the runs",
             "the optimizer: but it would show on all datasets",
         ),
-        next_step=f"lossary compare {base} {run} {subject.where}",
+        next_step=subject.command("compare", base, run),
         p=adjusted.get(key),
         runs=[run, base],
         datasets=worst,

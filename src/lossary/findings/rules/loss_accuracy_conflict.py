@@ -208,7 +208,7 @@ def _finding(subject: Subject, pair: _Pair, predicted: _OnLine | None, adjusted:
             "loss and accuracy from different steps or different validation sets",
             "an accuracy that is not weighted as the loss is",
         ),
-        next_step=f"lossary compare {subject.peer(pair.loss.run)} {pair.loss.run} {subject.where}",
+        next_step=subject.command("compare", subject.peer(pair.loss.run), pair.loss.run),
         n=pair.loss.n or None,
         p=adjusted.get((*pair.key, "calibrated" if predicted is None else "line")),
         runs=[pair.loss.run],

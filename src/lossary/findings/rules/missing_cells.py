@@ -70,7 +70,7 @@ def _finding(subject: Subject, cells: list[Cell], missing: list[Cell], best: tup
         expected="a number in every cell, or a total that says what it leaves out",
         test=test,
         means=implied or "the total leaves these datasets out: it speaks for the others only",
-        next_step=f"lossary evaluate {subject.where}" if not subject.table.is_imported else "fill the cell in",
+        next_step=subject.command("evaluate") if not subject.table.is_imported else "fill the cell in",
         runs=[first.run],
         datasets=names,
         evidence=[{"dataset": cell.dataset, "value": cell.value} for cell in cells],

@@ -71,7 +71,7 @@ def _finding(
             "learning rate too high for the width: the plateau lasts for ever",
             "masked pieces or labels of the dataset are made wrongly",
         ),
-        next_step=f"lossary report {subject.where}: MLM curves by dataset",
+        next_step=f"{subject.command('report')}: MLM curves by dataset",
         n=sum(cell.n for cell in stuck),
         p=adjusted.get((run,)) if shown else None,
         runs=[run],

@@ -77,7 +77,7 @@ def _finding(subject: Subject, runs: tuple[str, str], decisions: Sequence[Decisi
         else f"about {max(needed):,} examples of a dataset would decide"
         if needed
         else "too few examples to decide",
-        next_step=f"lossary compare {base} {run} {subject.where}",
+        next_step=subject.command("compare", base, run),
         p=min(p, default=None),
         runs=[run, base],
         datasets=[found.dataset for found in decisions if found.dataset is not None],

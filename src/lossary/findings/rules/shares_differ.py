@@ -38,7 +38,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
             f"{_WARN_RATIO:g}",
             means="the total by validation share speaks for another mixture than was trained on",
             ranked=("meant so: the validation shares are those of use",),
-            next_step=f"lossary show {subject.where}: read the totals by validation and by train share side by side",
+            next_step=f"{subject.command('show')}: read the totals by validation and by train share side by side",
             datasets=[name],
             evidence=[{"dataset": n, "train_share": t, "validation_share": v} for n, t, v in rows],
         )

@@ -41,7 +41,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                 test="examples counted in the step records",
                 means="a dataset was starved or doubled; its loss says less about the model than about its share",
                 ranked=("the run stopped or went on with other shares", "the mixture was changed under way"),
-                next_step=f"lossary compare {subject.peer(run)} {run} {subject.where}: realised shares",
+                next_step=f"{subject.command('compare', subject.peer(run), run)}: realised shares",
                 runs=[run],
                 datasets=[worst],
                 evidence=[{"dataset": name, "difference": gap} for name, gap in gaps.items()],

@@ -114,7 +114,7 @@ def _conclude(subject: Subject, adjusted: Mapping[Key, float]) -> list[Finding]:
                         "fewer steps or tokens",
                         "a wrong head count or unloaded weights: same shapes, worse from the start",
                     ),
-                    next_step=f"lossary compare {small.name} {large.name} {subject.where}",
+                    next_step=subject.command("compare", small.name, large.name),
                     n=difference.n or None,
                     p=adjusted.get(key),
                     runs=[small.name, large.name],

@@ -89,7 +89,7 @@ def _finding(
             "the run learned training pairs by heart: compare its training loss with this one",
             "the run diverged late: look at its SOP curve by dataset",
         ),
-        next_step=f"lossary compare {subject.peer(run, 'sop_loss')} {run} {subject.where}",
+        next_step=subject.command("compare", subject.peer(run, "sop_loss"), run),
         n=sum(cell.n for cell in above) or None,
         p=max(p_values) if p_values else None,
         runs=[run],

@@ -93,7 +93,7 @@ def _finding(
             else "documents without sentences in order: lists, single lines, shuffled text",
             "segment ids or labels do not reach the head",
         ),
-        next_step=f"lossary report {subject.where}: SOP curves by dataset",
+        next_step=f"{subject.command('report')}: SOP curves by dataset",
         n=sum(cell.n for cell in stuck) or None,
         p=adjusted.get((run,)) if shown else None,
         runs=[run],

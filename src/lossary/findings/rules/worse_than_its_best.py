@@ -171,7 +171,7 @@ def _finding(
             "the run learns its training examples by heart: compare its training loss",
             "the run diverged: look at its curve and gradient norms",
         ),
-        next_step=f"lossary show {subject.where} --step best",
+        next_step=subject.command("show", more="--step best"),
         n=min((r.n for r in high if r.n), default=None),
         p=max(p_values) if p_values else None,
         runs=[worst.run],
