@@ -14,10 +14,20 @@ from typing import Any, Literal
 
 from lossary.errors import CheckpointError, DataError
 from lossary.files import read_json
+from lossary.models.formats import WEIGHTS, check_whole, not_opened
 from lossary.models.tf1 import family_of, step_of
 from lossary.models.tf_bundle import Bundle, bundle_prefix
 
-__all__ = ["STEP_FOLDER", "FolderModel", "Kind", "read_config", "recognise", "step_of_folder"]
+__all__ = [
+    "STEP_FOLDER",
+    "FolderModel",
+    "Kind",
+    "name_of",
+    "read_config",
+    "recognise",
+    "step_of_folder",
+    "weight_files",
+]
 
 # albert: lossary's own or transformers'; tf1: google-research/albert's files; transformers: any other class of it.
 Kind = Literal["albert", "tf1", "transformers", "keras"]
@@ -26,8 +36,10 @@ Kind = Literal["albert", "tf1", "transformers", "keras"]
 STEP_FOLDER = re.compile(r"checkpoint-\d+")
 _STEP = re.compile(r"(?:checkpoint|ckpt|global_step|step|iter)[-_]?(\d+)(?!\d)")
 _KERAS = {"config.json", "metadata.json", "model.weights.h5"}
-_WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".npz", ".msgpack", ".gguf", ".onnx")
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# In which names of variables end that TensorFlow 2 saved.
+_TF2_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+# Folders of the hub's cache: models--ORGANISATION--NAME/snapshots/REVISION.
+_HUB = "models--"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,46 +59,86 @@ def recognise(path: Path) -> FolderModel:
         with zipfile.ZipFile(path) as archive:
             if set(archive.namelist()) >= _KERAS:
                 return FolderModel(path=path, kind="keras", step=step_of_folder(path))
+    path = _place(path)
     if not (path / "config.json").is_file():
         if prefix := bundle_prefix(path):
             return _tensorflow_1(path, Bundle(prefix))
         if not path.exists():
             raise CheckpointError("there is no such file or folder", where=str(path))
         _refuse_adapter(path)
-        what, hint = _told_by_suffix(path)
-        raise CheckpointError(f"not recognised as a checkpoint: {what}", where=str(path), hint=hint)
+        raise not_opened(path)
     config = read_config(path)
     architecture = _architecture(path, config)
     kind: Kind = "albert" if architecture.startswith("Albert") else "transformers"
     if kind == "transformers":
         _refuse_code(path, config)
-        if not any((path / name).is_file() for name in _WEIGHTS):
-            raise CheckpointError(f"there are no weights: {', '.join(_WEIGHTS)}", where=str(path))
+        if not (weights := weight_files(path)):
+            raise not_opened(path)
+        for file in weights:
+            check_whole(file)
     return FolderModel(path=path, kind=kind, architecture=architecture, step=step_of_folder(path))
 
 
-def _told_by_suffix(path: Path) -> tuple[str, str]:
-    """What a path is that is no checkpoint, and what to do with it."""
-    if path.is_dir():
-        known = "Known are folders that transformers saves, and google-research's files of TensorFlow 1."
-        return "there is no config.json", known
-    if path.suffix == ".py":
-        return "it is Python code", (
-            "An adapter is scored from Python, lossary.evaluate(adapter, study, run=NAME), and compared by "
-            "`lossary diagnose`; the script that trains your model can call lossary.evaluate, too: docs/checkpoints.md."
-        )
-    if path.suffix in _WEIGHT_FILES:
-        return "it is a file of weights, which do not say what is computed of them", (
-            "Name the folder in which it lies with its config.json, or load the model in Python: "
-            "lossary.evaluate(model, study, run=NAME), and lossary.KerasScorer(call, tokenizer) for Keras; "
-            "docs/checkpoints.md."
-        )
-    return "it is neither a folder nor a file of TensorFlow 1", (
-        "Name the folder that save_pretrained wrote, or google-research's model.ckpt-N."
-    )
+def _place(path: Path) -> Path:
+    """The folder that is meant: of a file that would be read of it, and of the hub's cache with one snapshot."""
+    if path.is_file() and (path.parent / "config.json").is_file():
+        read = [path.parent / "config.json", *weight_files(path.parent), *_indices(path.parent)]
+        return path.parent if path in read else path
+    snapshots = list((path / "snapshots").glob("*/config.json")) if path.name.startswith(_HUB) else []
+    return snapshots[0].parent if len(snapshots) == 1 else path
+
+
+def name_of(path: Path) -> str:
+    """What a checkpoint is called: its folder; of a step the folder above; of the hub's cache the model."""
+    if STEP_FOLDER.fullmatch(path.name) and path.parent.name:
+        return path.parent.name
+    above = path.parent.parent.name
+    return above.rpartition("--")[2] if path.parent.name == "snapshots" and above.startswith(_HUB) else path.name
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads of a folder, whole ones before parts. CheckpointError if a part is missing."""
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return _parts(folder / name) if name.endswith(".json") else [folder / name]
+    return []
+
+
+def _indices(folder: Path) -> list[Path]:
+    return [folder / name for name in WEIGHTS if name.endswith(".json")]
+
+
+def _parts(index: Path) -> list[Path]:
+    """Parts of weights lie in the folder itself, and are all there."""
+    try:
+        value = read_json(index)
+    except DataError as error:
+        raise CheckpointError(error.message, where=error.where) from None
+    named = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(named, dict) or not all(isinstance(part, str) for part in named.values()):
+        raise CheckpointError("the index has no weight_map of names to files", where=str(index))
+    parts = sorted(set(named.values()))
+    for part in parts:
+        if Path(part).name != part:
+            raise CheckpointError(f"the index names a file outside the checkpoint: {part}", where=str(index))
+        if not (index.parent / part).is_file():
+            raise CheckpointError(
+                f"a part of the weights is missing: {part}",
+                where=str(index.parent),
+                hint=f"There are {len(parts)} parts; copy it from where the others came from.",
+            )
+    return [index.parent / part for part in parts]
 
 
 def _tensorflow_1(path: Path, bundle: Bundle) -> FolderModel:
+    if any(name.endswith(_TF2_VALUE) for name in bundle.shapes):
+        raise CheckpointError(
+            "its files are of TensorFlow 2, whose names say of which objects of a program values are, not what is "
+            "computed of them",
+            where=str(path),
+            hint="Load the model in Python: lossary.evaluate(lossary.KerasScorer(call, tokenizer), study, run=NAME); "
+            "docs/checkpoints.md has the call.",
+        )
     if family_of(bundle) == "albert":
         return FolderModel(path=path, kind="tf1")
     return FolderModel(
@@ -164,7 +216,17 @@ def _refuse_code(path: Path, config: dict[str, Any]) -> None:
 def _refuse_adapter(path: Path) -> None:
     if (path / "adapter_config.json").is_file():
         raise CheckpointError(
-            "it is an adapter of PEFT, not a whole model",
+            f"it is an adapter of PEFT{_base_of(path)}, not a whole model",
             where=str(path),
-            hint="Save what model.merge_and_unload() gives.",
+            hint=f"Merge it with peft: PeftModel.from_pretrained(base_model, {str(path)!r}).merge_and_unload()"
+            ".save_pretrained(NEW), and score NEW, with the tokenizer beside it.",
         )
+
+
+def _base_of(path: Path) -> str:
+    try:
+        found = read_json(path / "adapter_config.json")
+    except DataError:
+        return ""
+    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    return f" for {base}" if isinstance(base, str) and base else ""

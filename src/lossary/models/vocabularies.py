@@ -8,6 +8,7 @@ list the pieces by id; they must be the study's, one by one. A folder with none 
 says so.
 """
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -102,6 +103,7 @@ def _differs(path: Path, study_model: Path, why: str) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint's tokenizer is not the study's ({study_model}): {why}",
         where=str(path),
-        hint="Its ids mean other pieces. Score it in a study that is prepared with its tokenizer: "
+        hint=f"Its ids mean other pieces. --tokenizer {shlex.quote(str(path.parent))} scores it in its own vocabulary; "
+        "or score it in a study that is prepared with its tokenizer: "
         f'[tokenizer] model = "{path.name if path.suffix == ".model" else "…"}".',
     )

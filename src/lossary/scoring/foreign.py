@@ -3,6 +3,7 @@
 foreign_of(Path("out/checkpoint-500"))       # .name "out", .step 500, .kind "transformers"
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from lossary.errors import UsageError
 from lossary.folder import StudyFolder
-from lossary.models.folders import STEP_FOLDER, Kind, recognise
+from lossary.models.folders import STEP_FOLDER, FolderModel, Kind, name_of, recognise
 from lossary.models.tf_bert import bert_vocabulary
 from lossary.scoring.score import ScoreJob
 from lossary.study import Precision
@@ -65,8 +66,8 @@ def foreign_of(
 
     CheckpointError if it is none, UsageError where it cannot be scored as asked.
     """
-    place = path.resolve()
-    found = recognise(place)
+    found = recognise(path)
+    place = found.path.resolve()
     if found.kind == "keras":
         raise UsageError(
             "a Keras model does not say what its inputs are, nor which pieces they stand for",
@@ -84,13 +85,13 @@ def foreign_of(
         tokenizer = bert_vocabulary(found.tensorflow_1)
         if tokenizer is None:
             raise UsageError("there is no vocab.txt beside it", where=str(path), hint="Name it with --tokenizer.")
+    _ask_step(found, name, step)
     # An ALBERT that speaks another vocabulary is a model of transformers like others.
     kind: Kind = "transformers" if found.kind == "albert" and tokenizer is not None else found.kind
     if kind == "transformers" and backend != "torch":
         raise UsageError(f"{found.architecture} is scored by torch", where="--backend", hint="Leave --backend out.")
-    of_run = place.parent.name if STEP_FOLDER.fullmatch(place.name) else ""
     return Foreign(
-        name=name or of_run or place.name,
+        name=name or name_of(place),
         checkpoint=place,
         backend=backend,
         kind=kind,
@@ -98,6 +99,24 @@ def foreign_of(
         step=step if step is not None or kind != "transformers" else found.step,
         precision="bf16" if precision == "bf16" else "fp32",
         is_named=name is not None,
+    )
+
+
+def _ask_step(found: FolderModel, name: str | None, step: int | None) -> None:
+    """UsageError of a Trainer's output folder with a model of its own: its column is that of the steps in it."""
+    steps = sorted(
+        int(entry.name.rpartition("-")[2])
+        for entry in found.path.glob("checkpoint-*")
+        if STEP_FOLDER.fullmatch(entry.name)
+    )
+    if not steps or found.step is not None or name is not None or step is not None:
+        return
+    path, last = shlex.quote(str(found.path)), shlex.quote(str(found.path / f"checkpoint-{steps[-1]}"))
+    raise UsageError(
+        f"nothing in it says of which step its model is; beside it lie {', '.join(f'checkpoint-{at}' for at in steps)}",
+        where=str(found.path),
+        hint=f"If it is that of the last step: --checkpoint {path} --step {steps[-1]}. The step beside it is "
+        f"--checkpoint {last}. With --name it has a column of its own.",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lossary.backends.api import require_packages
 from lossary.backends.process import Emit, worker_main
+from lossary.errors import LossaryError
 from lossary.folder import StudyFolder
 from lossary.scoring.api import Scorer
 from lossary.scoring.evaluate import Asked, score_study
@@ -25,9 +26,14 @@ def main() -> None:
 def _work(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     folder, done = StudyFolder(Path(job["folder"])), []
     for checkpoint in job["checkpoints"]:
-        scorer = _open(checkpoint, job["precision"])
         asked = Asked(run=job["name"], step=checkpoint["step"], batch_size=job["batch_size"])
-        path = score_study(folder, scorer, asked, holds=False, emit=emit)
+        try:
+            scorer = _open(checkpoint, job["precision"])
+            path = score_study(folder, scorer, asked, holds=False, emit=emit)
+        except LossaryError as error:
+            # What is said of a model names its folder: a job may have several.
+            error.where = error.where or checkpoint["path"]
+            raise
         done.append({"scores": str(path), "step": asked.step})
     return {"scored": done}
 

@@ -247,7 +247,8 @@ def _check_fit(checkpoint: Checkpoint, validation: ValidationSet, vocabulary_siz
         raise CheckpointError(
             f"its vocabulary has {shape.vocabulary_size:,} pieces, the study's tokenizer {vocabulary_size:,}",
             where=str(checkpoint.path),
-            hint="Scores need the tokenizer that the checkpoint was trained with: [tokenizer] model = …",
+            hint="--tokenizer PATH scores a checkpoint from elsewhere in its own vocabulary; the study's, all of whose "
+            "numbers can be subtracted, is [tokenizer] model = …",
         )
     if shape.max_positions < longest:
         raise CheckpointError(

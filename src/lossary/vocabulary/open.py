@@ -85,7 +85,7 @@ def _in_folder(folder: Path) -> Path:
         f"no tokenizer in this folder, which holds {', '.join(found) or 'nothing'}",
         where=str(folder),
         hint=f"Expected {TOKENIZER_JSON}, spiece.model or tokenizer.model: copy them from where the model came from, "
-        "or name the tokenizer's own folder.",
+        "or name the tokenizer's own folder (--tokenizer of a checkpoint).",
     )
 
 

@@ -59,7 +59,11 @@ def read_beside(folder: Path) -> Beside:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object. VocabularyError if it cannot be read or is something else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("version https://git-lfs"):
+            hint = "`git lfs pull` in that folder fetches it."
+            raise VocabularyError("it is a pointer of Git LFS, not the file itself", where=str(path), hint=hint)
+        value = json.loads(text)
     except OSError as error:
         raise VocabularyError(f"not readable: {reason(error)}", where=str(path)) from None
     except RecursionError:

@@ -191,7 +191,7 @@ def test_what_cannot_be_scored_is_one_clear_message(folder: StudyFolder, tmp_pat
     (tmp_path / "empty").mkdir()
     found = command("evaluate", str(folder.root), "--checkpoint", str(tmp_path / "empty"))
     assert found.returncode == 3
-    assert "not recognised as a checkpoint" in found.stderr
+    assert "cannot be scored as it is" in found.stderr
     both = command("evaluate", str(folder.root), "--checkpoint", str(place), "--backend", "jax")
     assert both.returncode == 2
     assert "BertForMaskedLM is scored by torch" in both.stderr

@@ -72,10 +72,10 @@ class Runs:
 
 def test_pickled_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     folder = pickled(tmp_path / "code", make_model("BERT").state_dict() | {"extra": Runs(tmp_path / "ran")})
-    with pytest.raises(CheckpointError, match="transformers cannot open it as BertForMaskedLM"):
+    with pytest.raises(CheckpointError, match="its pickle holds more than tensors"):
         open_huggingface(folder)
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Runs(tmp_path / "ran"), protocol=2))
-    with pytest.raises(CheckpointError, match="transformers cannot open it as BertForMaskedLM"):
+    with pytest.raises(CheckpointError, match="its pickle holds more than tensors"):
         open_huggingface(folder)
     assert not (tmp_path / "ran").exists()
 
@@ -94,11 +94,6 @@ def test_what_cannot_be_opened_is_one_clear_message(tmp_path: Path) -> None:
             open_huggingface(folder)
 
     expect(tmp_path / "nowhere", "there is no such file or folder")
-    (tmp_path / "empty").mkdir()
-    expect(tmp_path / "empty", "not recognised as a checkpoint: there is no config.json")
-    for name, said in (("adapter.py", "Python code"), ("model.h5", "a file of weights"), ("a.txt", "neither a folder")):
-        (tmp_path / name).write_text("x = 1")
-        expect(tmp_path / name, f"not recognised as a checkpoint: it is .*{said}")
     folder = saved(tmp_path / "code")
     change_config(folder, auto_map={"AutoModelForMaskedLM": "modeling_mine.Mine"})
     expect(folder, "code from a folder is never run")
@@ -108,13 +103,6 @@ def test_what_cannot_be_opened_is_one_clear_message(tmp_path: Path) -> None:
     folder = saved(tmp_path / "adapter")
     (folder / "adapter_config.json").write_text("{}")
     expect(folder, "it is an adapter of PEFT")
-    folder = saved(tmp_path / "cut")
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    expect(folder, "transformers cannot open it as BertForMaskedLM")
-    folder = saved(tmp_path / "none")
-    (folder / "model.safetensors").unlink()
-    expect(folder, "there are no weights")
     folder = saved(tmp_path / "parts", max_shard_size="20KB")
     sorted(folder.glob("model-*.safetensors"))[0].unlink()
     expect(folder, "a part of the weights is missing: model-00001")
@@ -134,7 +122,7 @@ def test_what_cannot_be_opened_is_one_clear_message(tmp_path: Path) -> None:
 
 def test_a_model_without_its_head_is_refused(tmp_path: Path) -> None:
     make_model("BERT").bert.save_pretrained(tmp_path / "encoder")
-    with pytest.raises(CheckpointError, match="BertModel is neither a masked nor a causal"):
+    with pytest.raises(CheckpointError, match=r"BertModel has no head: .*\n.* it would get one of random numbers"):
         open_huggingface(tmp_path / "encoder")
     change_config(tmp_path / "encoder", architectures=["BertForMaskedLM"])
     with pytest.raises(CheckpointError, match=r"parameters of BertForMaskedLM are missing: cls\.predictions"):

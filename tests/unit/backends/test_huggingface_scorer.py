@@ -190,8 +190,11 @@ def test_a_vocabulary_that_is_not_the_models_is_refused_or_told() -> None:
     with pytest.raises(UsageError, match=r"\(WordPiece\) has 30,522 pieces, and the model 120"):
         HuggingFaceScorer(model, Pieces(30522))
     assert HuggingFaceScorer(model, Pieces(VOCABULARY_SIZE)).notes == []
+    assert HuggingFaceScorer(model, Pieces(119)).notes == [
+        "its head has 120 outputs for 119 pieces; the rest are never right"
+    ]
     assert HuggingFaceScorer(model, Pieces(100)).notes == [
-        "its head has 120 outputs for 100 pieces; the rest are never right"
+        "its head has 120 outputs for 100 pieces; the rest are never right. Is it the model's own tokenizer?"
     ]
     examples = make_examples("BERT")
     examples.token_ids[0, 2] = VOCABULARY_SIZE

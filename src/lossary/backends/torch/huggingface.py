@@ -18,11 +18,11 @@ import transformers
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from lossary.backends.torch.scorer import HuggingFaceScorer, language_of
+from lossary.backends.torch.scorer import NO_HEAD, HuggingFaceScorer, language_of
 from lossary.backends.torch.targets import usable_device
-from lossary.errors import CheckpointError, DataError
-from lossary.files import read_json
-from lossary.models.folders import recognise
+from lossary.errors import CheckpointError
+from lossary.models.folders import read_config, recognise, weight_files
+from lossary.models.formats import WEIGHTS
 from lossary.models.tensors import quantised, some
 from lossary.models.tf_bert import GELU_NOTE, read_tf_bert
 from lossary.study import Precision
@@ -48,26 +48,51 @@ def open_huggingface(
     no numbers.
     """
     found = recognise(folder)
-    if language_of([found.architecture]) is None:
-        raise CheckpointError(
-            f"{found.architecture} is neither a masked nor a causal language model that transformers knows",
-            where=str(folder / "config.json"),
-            hint="A model without its head over the vocabulary cannot be scored; save it as AutoModelForMaskedLM or "
-            "AutoModelForCausalLM.",
-        )
+    _check_class(found.architecture, folder)
     place = usable_device(device)
     if found.tensorflow_1 is not None:
         model, notes = _load_tf_bert(found.tensorflow_1)
     else:
-        _check_parts(folder)
         source = {"pretrained_model_name_or_path": folder, "local_files_only": True, "weights_only": True}
         kind = getattr(transformers, found.architecture)
         model, notes = _load(kind, folder, source, torch.float32 if precision == "fp32" else "auto")
         _check_kinds(model, folder)
     _check_finite(model, folder)
     scorer = HuggingFaceScorer(model.to(place), vocabulary, precision=precision)
-    scorer.notes += notes
+    scorer.notes += [*notes, *_unread(folder)]
     return scorer
+
+
+def _check_class(name: str, folder: Path) -> None:
+    """CheckpointError unless transformers has the class, and it has a head over its vocabulary."""
+    if (language := language_of([name])) == "clm":
+        return
+    where = str(folder / "config.json")
+    if (folder / "config.json").is_file() and read_config(folder).get("is_encoder_decoder"):
+        raise CheckpointError(
+            f"{name} is an encoder with a decoder; scored are encoders (MLM) and decoders (CLM)",
+            where=where,
+            hint="lossary.ModuleScorer scores what a call of yours gives.",
+        )
+    if language is not None:
+        return
+    if not hasattr(transformers, name):
+        raise CheckpointError(
+            f"transformers {transformers.__version__} has no class {name}",
+            where=where,
+            hint="Is it of a newer version, or code of its own? Load the model yourself, and give it and its tokenizer "
+            "to lossary.evaluate.",
+        )
+    kind = "has a head of another kind" if "For" in name else "has no head"
+    raise CheckpointError(
+        f"{name} {kind}: it is neither a masked nor a causal language model", where=where, hint=NO_HEAD
+    )
+
+
+def _unread(folder: Path) -> list[str]:
+    """A note where weights lie in a folder twice, which may be of two models."""
+    first, *more = [name for name in WEIGHTS if (folder / name).is_file()] or [""]
+    return [f"its weights are read from {first}; {', '.join(more)}: not read"] if more else []
 
 
 def _load_tf_bert(prefix: Path) -> tuple[Any, list[str]]:
@@ -91,11 +116,10 @@ def _load(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> tuple[
         model, info = _from_pretrained(kind, folder, {**source, "key_mapping": _WRAPPERS}, dtype)
     missing, more = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     if missing:
-        instead = f"The file has {some(more)}, which the class has not: is it of another class? " if more else ""
         raise CheckpointError(
             f"{len(missing)} parameters of {kind.__name__} are missing: {some(missing)}",
             where=str(folder),
-            hint=f"{instead}A model without its head over the vocabulary cannot be scored.",
+            hint=_instead(more),
         )
     # Another layer of a kind that the model has: scored would be a part of what was trained.
     own = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
@@ -109,11 +133,28 @@ def _load(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> tuple[
     return model, notes + ([f"not of {kind.__name__}, and not used: {some(more)}"] if more else [])
 
 
+def _instead(more: list[str]) -> str:
+    """What to do where parameters are missing, by what else the file has."""
+    if any(".lora_" in name or ".base_layer." in name for name in more):
+        return "The file holds adapters that are not merged: save what model.merge_and_unload() gives."
+    if any(name.endswith((".qweight", ".qzeros", ".scales", ".absmax")) for name in more):
+        return "The file holds quantised weights: save what model.dequantize() gives, or score what was quantised."
+    other = f"The file has {some(more)}, which the class has not: is it of another class? " if more else ""
+    return other + NO_HEAD
+
+
 def _from_pretrained(kind: Any, folder: Path, source: dict[str, Any], dtype: Any) -> tuple[Any, dict[str, Any]]:
     with _silent():
         try:
             model, info = kind.from_pretrained(**source, dtype=dtype, output_loading_info=True)
         except _BROKEN as error:
+            if isinstance(error, pickle.UnpicklingError):
+                raise CheckpointError(
+                    "its pickle holds more than tensors, or is damaged; nothing is run to read it",
+                    where=str(folder),
+                    hint=f"If you trust it: {kind.__name__}.from_pretrained({str(folder)!r}, weights_only=False)"
+                    ".save_pretrained(NEW) writes safetensors.",
+                ) from None
             said = next((line for line in str(error).splitlines() if line.strip()), repr(error))
             raise CheckpointError(
                 f"transformers cannot open it as {kind.__name__}: {said}", where=str(folder)
@@ -130,7 +171,7 @@ def _plain_name(name: str) -> str:
 def _check_kinds(model: torch.nn.Module, folder: Path) -> None:
     """Integers and 8-bit floats mean nothing without their scales; transformers widens them as they stand."""
     own = {name for name, _ in model.named_parameters()}
-    for path in sorted([*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]):
+    for path in weight_files(folder):
         found = quantised(path) if path.suffix == ".safetensors" else _pickled_kinds(path)
         if narrow := {name: kind for name, kind in found.items() if _plain_name(name) in own}:
             kinds = ", ".join(sorted(set(narrow.values())))
@@ -151,25 +192,6 @@ def _pickled_kinds(path: Path) -> dict[str, str]:
         for name, kind in tensors.items()
         if not kind.is_floating_point or kind.itemsize < 2
     }
-
-
-def _check_parts(folder: Path) -> None:
-    """Parts of weights lie in the folder itself, and are all there."""
-    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if not (index := folder / name).is_file():
-            continue
-        try:
-            value = read_json(index)
-        except DataError as error:
-            raise CheckpointError(error.message, where=error.where) from None
-        parts = value.get("weight_map") if isinstance(value, dict) else None
-        if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
-            raise CheckpointError("the index has no weight_map of names to files", where=str(index))
-        for part in sorted(set(parts.values())):
-            if Path(part).name != part:
-                raise CheckpointError(f"the index names a file outside the checkpoint: {part}", where=str(index))
-            if not (folder / part).is_file():
-                raise CheckpointError(f"a part of the weights is missing: {part}", where=str(folder))
 
 
 def _check_finite(model: torch.nn.Module, folder: Path) -> None:

@@ -39,12 +39,17 @@ from lossary.errors import UsageError
 from lossary.study import Precision
 from lossary.vocabulary.api import Vocabulary
 
-__all__ = ["HuggingFaceScorer", "Language", "language_of", "longest_input"]
+__all__ = ["NO_HEAD", "HuggingFaceScorer", "Language", "language_of", "longest_input"]
 
 Language = Literal["mlm", "clm"]
 
 # Logits of a batch, and what their softmax takes beside them, are kept below this.
 _LOGIT_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}
+# Of a model whose weights have no head over the vocabulary.
+NO_HEAD = (
+    "Without its head over the vocabulary a model cannot be scored; loaded as AutoModelForMaskedLM or "
+    "AutoModelForCausalLM it would get one of random numbers. Score the checkpoint of pretraining, which has it."
+)
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
 
 
@@ -251,8 +256,10 @@ class HuggingFaceScorer:
                 "(model.resize_token_embeddings).",
             )
         if size < self.num_outputs:
+            # Heads are filled up to a round number, or have places for pieces to come: a few per cent.
+            asks = "" if size > 0.9 * self.num_outputs else ". Is it the model's own tokenizer?"
             self.notes.append(
-                f"its head has {self.num_outputs:,} outputs for {size:,} pieces; the rest are never right"
+                f"its head has {self.num_outputs:,} outputs for {size:,} pieces; the rest are never right{asks}"
             )
 
     def _choose_pad(self) -> int:
@@ -330,7 +337,7 @@ def _told_by_class(model: Any) -> Language:
     if language is None:
         raise UsageError(
             f"{type(model).__name__} is neither a masked nor a causal language model that transformers knows",
-            hint='Give objective="mlm" or objective="clm", or load it as AutoModelForMaskedLM or AutoModelForCausalLM.',
+            hint=f'Of a class of your own, objective="mlm" or objective="clm" says what its head predicts. {NO_HEAD}',
         )
     return language
 
@@ -340,7 +347,7 @@ def _output_head(model: Any) -> Any:
     if head is None or getattr(head, "weight", None) is None:
         raise UsageError(
             f"{type(model).__name__} has no head over its vocabulary",
-            hint="Load it as AutoModelForMaskedLM or AutoModelForCausalLM.",
+            hint=NO_HEAD,
         )
     return head
 
