@@ -181,6 +181,9 @@ def _free(where: str | None) -> str:
     path = Path(where or os.curdir).absolute()
     for folder in (path, *path.parents):
         if folder.is_dir():
+            found = os.statvfs(folder)
+            if found.f_files and not found.f_favail:
+                return " (there are too many files: none can be made, whatever space is left)"
             return f" (there are {shutil.disk_usage(folder).free / 1e6:,.0f} MB left)"
     return ""
 

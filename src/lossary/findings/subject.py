@@ -26,7 +26,7 @@ from lossary.statistics.estimates import Estimate
 from lossary.study import Recipe, Study
 from lossary.tables.begun import Begun, begun_with
 from lossary.tables.byte_counts import ByteCounts, byte_counts
-from lossary.tables.comparability import realised_shares
+from lossary.tables.comparability import drawn_examples, realised_shares
 from lossary.tables.history import Evaluation, Rise, evaluations, rises
 from lossary.tables.imported import imported_curves
 from lossary.tables.model import Cell, Metric, Table, measure_of
@@ -80,6 +80,7 @@ class Subject:
     begun: Mapping[str, Begun] = field(default_factory=dict)
     steps: Mapping[str, Path] = field(default_factory=dict)
     realised: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    drawn: Mapping[str, int] = field(default_factory=dict)  # examples that a run was trained on, where known
     vocabulary_size: int | None = None
     imported_curves: Path | None = None
     evaluations: Sequence[Evaluation] = ()  # of every step that runs of a study were scored at
@@ -215,6 +216,7 @@ def subject_of_study(study: Study, folder: StudyFolder, table: Table) -> Subject
         begun={run: begun for run in trained if (begun := begun_with(folder, run)) is not None},
         steps={run: folder.steps(run) for run in trained},
         realised={run: realised_shares(folder, run) for run in trained},
+        drawn={run: sum(drawn_examples(folder, run).values()) for run in trained},
         vocabulary_size=read_json(tokenizer)["vocabulary_size"] if tokenizer.is_file() else None,
     )
 

@@ -28,6 +28,7 @@ __all__ = [
     "comparability",
     "differing_settings",
     "flat_settings",
+    "drawn_examples",
     "realised_shares",
     "run_settings",
     "setting_text",
@@ -158,12 +159,16 @@ def _check_shares(shares: list[dict[str, float] | None]) -> Check:
 
 def realised_shares(folder: StudyFolder, run: str) -> dict[str, float]:
     """Shares of the examples that a run was trained on so far, by dataset; empty if it was not trained here."""
+    counts = drawn_examples(folder, run)
+    total = sum(counts.values())
+    return {name: count / total for name, count in counts.items()}
+
+
+def drawn_examples(folder: StudyFolder, run: str) -> dict[str, int]:
+    """Examples that a run was trained on so far, by dataset; empty if it was not trained here."""
     steps = read_steps(folder.steps(run), ["dataset", "examples"])
-    if not steps.num_rows:
-        return {}
     counts = steps.group_by("dataset").aggregate([("examples", "sum")]).to_pydict()
-    total = sum(counts["examples_sum"])
-    return {name: count / total for name, count in zip(counts["dataset"], counts["examples_sum"], strict=True)}
+    return dict(zip(counts["dataset"], counts["examples_sum"], strict=True))
 
 
 def differing_settings(records: Sequence[Mapping[str, Any]]) -> list[Setting]:

@@ -223,6 +223,16 @@ def test_the_errno_of_every_refusal_is_said() -> None:
         assert told.hint
 
 
+def test_a_disk_without_room_for_files_is_not_said_to_have_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossary.failures import explain
+
+    found = os.statvfs("/tmp")
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result([*found[:5], 100, 0, 0, *found[8:10]]))
+    told = explain(OSError(errno.ENOSPC, "", "/tmp/a"))
+    assert told is not None
+    assert "too many files" in (told.hint or "")
+
+
 def test_what_stands_in_the_way_of_a_file_or_a_folder_is_named(tmp_path: Path) -> None:
     from lossary.failures import explain
 

@@ -170,6 +170,20 @@ def test_a_starved_dataset_is_seen(steps_of: Callable[..., Subject]) -> None:
     assert severities(starved, "shares-not-as-planned") == {"warning"}
 
 
+def test_few_examples_are_not_held_against_shares_that_they_cannot_have(steps_of: Callable[..., Subject]) -> None:
+    """26 of 80 examples are the nearest that there is to a share of 33.2 %; of 8,000 they are another mixture."""
+    own = {"reform": 0.332, "views": 0.335, "dialogue": 0.333}
+    realised = {"reform": 26 / 80, "views": 27 / 80, "dialogue": 27 / 80}
+    for examples, severity in ((80, "pass"), (8000, "warning")):
+        subject = replace(
+            steps_of(simulate(Plan(), 6), shares=own),
+            begun={RUN: kept(own)},
+            realised={RUN: realised},
+            drawn={RUN: examples},
+        )
+        assert severities(check(subject), "shares-not-as-planned") == {severity}
+
+
 def kept(shares: dict[str, float], *, chosen: bool = False) -> Begun:
     return Begun(datasets=list(shares), shares=shares, schedules=[Schedule(begins=0, steps=200)], chosen=chosen)
 
