@@ -201,7 +201,7 @@ def training_shares(
     shares = study.mixture.shares
     names = [name for name in study.datasets if datasets is None or name in datasets]
     if isinstance(shares, str):
-        weights = {name: float(read_manifest(folder.spans(name, length))[shares]) for name in names}
+        weights = {name: float(open_spans(folder, name, length).manifest[shares]) for name in names}
     else:
         weights = {name: shares[name] for name in names}
     total = sum(weights.values()) or 1.0

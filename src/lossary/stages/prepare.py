@@ -11,6 +11,7 @@ from lossary.data.validation import prepare_examples
 from lossary.engines.api import Engine
 from lossary.errors import ChangeRefused, UsageError
 from lossary.files import clear_leftovers
+from lossary.findings.bearing import LEAST
 from lossary.folder import StudyFolder
 from lossary.launcher import Listener
 from lossary.lease import STUDY, hold, refuse_beside_runs, run_lease
@@ -90,9 +91,38 @@ def _prepare(
     if _validation_digest(folder) != before:
         for note in read_validation_manifest(folder)["notes"]:
             listener.note(f"validation: {note}")
+        notes = [*notes, *_few_pairs(study, folder)]
     for note in notes:
         listener.note(f"validation: {names.told(note)}")
+    for note in _nothing_to_train_on(study, folder):
+        listener.note(note)
     remember_study_file(folder)
+
+
+def _few_pairs(study: Study, folder: StudyFolder) -> list[str]:
+    """Datasets whose pairs are fewer than the rules on SOP need to speak."""
+    if not any(study.recipe_of(run).has_sop for run in study.runs):
+        return []
+    per_dataset, least = read_validation_manifest(folder)["per_dataset"], LEAST["L102"].n
+    few = [f"{name} {found['sop_pairs']:,}" for name, found in per_dataset.items() if found["sop_pairs"] < least]
+    if not few:
+        return []
+    return [
+        f"fewer than {least} pairs of segments in {', '.join(few)}: sentence order says next to nothing there; "
+        "raise [validation] examples, or take documents of several sentences"
+    ]
+
+
+def _nothing_to_train_on(study: Study, folder: StudyFolder) -> list[str]:
+    """Datasets all of whose text is in the validation set: runs on them will be refused."""
+    notes = []
+    for run in study.runs:
+        length = study.recipe_of(run).sequence_length
+        for name in study.datasets_of(run):
+            spans = folder.spans(name, length)
+            if (spans / MANIFEST).is_file() and not read_manifest(spans).get("examples"):
+                notes.append(f"{name}: no text is left for training, and {run} trains on it")
+    return notes
 
 
 def _settle(study: Study, folder: StudyFolder, allowed: Allowed, listener: Listener) -> None:
