@@ -84,16 +84,24 @@ class PreparedSpans(NamedTuple):
 
 def open_spans(folder: StudyFolder, name: str, length: int) -> PreparedSpans:
     """The training spans that `lossary prepare` wrote; ShardError if it did not."""
-    path = folder.spans(name, length)
-    hint = "Run `lossary prepare` first."
-    if not (path / MANIFEST).is_file():
-        raise ShardError(f"no training examples of length {length} are prepared", where=str(path), hint=hint)
-    manifest = read_manifest(path)
+    path, manifest = folder.spans(name, length), _spans_manifest(folder, name, length)
     if manifest.get("schema", 1) < SCHEMA:
         raise ShardError("prepared by an earlier lossary", where=str(path), hint="Run `lossary prepare` again.")
     files = [(path / file["name"], [Place(*block[:2]) for block in file["blocks"]]) for file in manifest["files"]]
     counts = [block[2] for file in manifest["files"] for block in file["blocks"]]
     return PreparedSpans(Blocks(files, hint=f"Delete {path} and run `lossary prepare`."), counts, manifest)
+
+
+def _spans_manifest(folder: StudyFolder, name: str, length: int) -> dict[str, Any]:
+    """What is known of training spans, also of those that an earlier lossary wrote: tables ask for no more."""
+    path = folder.spans(name, length)
+    if not (path / MANIFEST).is_file():
+        raise ShardError(
+            f"no training examples of length {length} are prepared",
+            where=str(path),
+            hint="Run `lossary prepare` first.",
+        )
+    return read_manifest(path)
 
 
 def gather(stores: Sequence[SpanStore], dataset: NDArray[np.int16], index: NDArray[np.int64]) -> RaggedSpans:
@@ -201,7 +209,7 @@ def training_shares(
     shares = study.mixture.shares
     names = [name for name in study.datasets if datasets is None or name in datasets]
     if isinstance(shares, str):
-        weights = {name: float(open_spans(folder, name, length).manifest[shares]) for name in names}
+        weights = {name: float(_spans_manifest(folder, name, length)[shares]) for name in names}
     else:
         weights = {name: shares[name] for name in names}
     total = sum(weights.values()) or 1.0
