@@ -13,6 +13,7 @@ from lossary.errors import UsageError
 from lossary.folder import StudyFolder
 from lossary.models.folders import STEP_FOLDER, FolderModel, Kind, name_of, recognise
 from lossary.models.tf_bert import bert_vocabulary
+from lossary.results.origins import ScoredFrom
 from lossary.scoring.score import ScoreJob
 from lossary.study import Precision
 
@@ -40,6 +41,17 @@ class Foreign:
     def origin(self) -> Path:
         """The folder that its steps are steps of."""
         return self.checkpoint.parent if STEP_FOLDER.fullmatch(self.checkpoint.name) else self.checkpoint
+
+    def scored_from(self, step: int) -> ScoredFrom:
+        """What a column keeps of it."""
+        return ScoredFrom(
+            step=step,
+            checkpoint=self.checkpoint,
+            origin=self.origin,
+            tokenizer=self.tokenizer,
+            precision=self.precision,
+            backend=self.backend,
+        )
 
     def job(self, batch_size: int | None) -> ScoreJob:
         """How an ALBERT of the study's vocabulary is scored."""

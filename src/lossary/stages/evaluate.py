@@ -1,16 +1,19 @@
 """From checkpoints to scores: of runs, and of checkpoints from elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from lossary.data.manifests import MANIFEST
+from lossary.data.parts import read_validation_manifest
 from lossary.engines.api import Engine
 from lossary.errors import CheckpointError, UsageError
-from lossary.files import read_json, write_json
 from lossary.folder import StudyFolder
 from lossary.launcher import Listener, Tools, each_run
 from lossary.models.checkpoints import check_place, checkpoint_step, list_checkpoints
+from lossary.results.origins import again, keep_origin, origins
+from lossary.results.records import read_header
 from lossary.scoring.foreign import Foreign, foreign_request
 from lossary.scoring.score import ScoreJob, is_scored, job_of_run
 from lossary.stages.runs import needs_of, some_runs
@@ -45,6 +48,8 @@ def evaluate(
         if wanted:
             score_by_backend(folder, wanted, tools)
 
+    if runs is None:
+        _tell_lacking(folder, study.runs, listener)
     chosen = some_runs(study, folder, runs)
     if isinstance(which, int):
         check_step(folder, chosen, which)
@@ -79,14 +84,16 @@ def evaluate_foreign(
 
     def job(name: str, tools: Tools) -> None:
         steps[name] = []
-        for found in (found for found in named[name] if found.kind != "transformers"):
+        by_backend = [found for found in named[name] if found.kind != "transformers"]
+        for found in by_backend:
             steps[name] += score_by_backend(folder, [found.job(batch_size)], tools)
         others = [found for found in named[name] if found.kind == "transformers"]
+        asked = [*by_backend, *others]
         if others:
             request = foreign_request(folder, others, batch_size)
             steps[name] += _steps_of(tools.run("lossary.scoring.foreign_job", request, "torch"))
-        origins = [*_origins(folder, name), *(str(found.origin) for found in named[name])]
-        write_json(folder.origin(name), {"checkpoints": list(dict.fromkeys(origins))})
+        # Steps come in the order in which they were scored.
+        keep_origin(folder, name, [one.scored_from(step) for one, step in zip(asked, steps[name], strict=True)])
 
     each_run("evaluate", list(named), job, folder=folder, jobs=jobs, listener=listener)
     return steps
@@ -105,15 +112,23 @@ def _steps_of(result: Mapping[str, Any]) -> list[int]:
     return [int(scored["step"]) for scored in result["scored"]]
 
 
-def _origins(folder: StudyFolder, name: str) -> list[str]:
-    """Where checkpoints whose scores a column holds were."""
-    path = folder.origin(name)
-    return list(read_json(path)["checkpoints"]) if path.is_file() else []
+def _tell_lacking(folder: StudyFolder, others: Collection[str], listener: Listener) -> None:
+    """A line for every column but others whose scores lack a dataset: no stage scores what is from elsewhere."""
+    if not (folder.validation / MANIFEST).is_file():
+        return
+    parts = read_validation_manifest(folder)["parts"]
+    for run in sorted(path.parent.name for path in (folder.root / "runs").glob("*/scores")):
+        if run in others or not (files := sorted((folder.run(run) / "scores").glob("*.parquet"))):
+            continue
+        header = read_header(files[-1])
+        if lacking := [name for name, digest in parts.items() if header.part(name) != digest]:
+            command = again(folder, run, header.step or 0)
+            listener.note(f"{run} is not scored on the present examples of {', '.join(lacking)}: {command} scores it")
 
 
 def _refuse_other_origin(folder: StudyFolder, asked: Foreign) -> None:
     """UsageError if a column of a name that nobody chose holds the scores of others: folders of one name are many."""
-    known = _origins(folder, asked.name)
+    known = origins(folder, asked.name)
     if not known or asked.is_named or str(asked.origin) in known:
         return
     raise UsageError(

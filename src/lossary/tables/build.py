@@ -13,6 +13,7 @@ from lossary.data.parts import present_validation, read_validation_manifest
 from lossary.errors import ScoreError, UsageError
 from lossary.folder import StudyFolder
 from lossary.objectives import OBJECTIVES, metrics_of, objective_of
+from lossary.results.origins import again
 from lossary.results.records import ScoreHeader, read_header
 from lossary.results.scorefile import ScoreFile
 from lossary.results.whole_scores import read_checked
@@ -94,7 +95,7 @@ def build_table(
     sequential, early_notes = sequential_answers(
         study, folder, _known_runs(study, folder, runs), step=step if isinstance(step, int) else None
     )
-    notes += _missing_notes(study, datasets, scored)
+    notes += _missing_notes(study, folder, datasets, scored)
     cells: list[Cell] = []
     totals: list[Total] = []
     objectives = sorted({name for found in scored for name in found.header.objectives}, key=list(OBJECTIVES).index)
@@ -289,14 +290,16 @@ def _on_any(header: ScoreHeader, parts: dict[str, str]) -> bool:
     return any(header.part(name) == digest for name, digest in parts.items())
 
 
-def _missing_notes(study: Study, datasets: list[DatasetRow], scored: list[Scored]) -> list[str]:
+def _missing_notes(study: Study, folder: StudyFolder, datasets: list[DatasetRow], scored: list[Scored]) -> list[str]:
     """What is in the study and not in the table."""
     shown = [row.name for row in datasets]
     notes = [f"{name}: not prepared yet; left out" for name in study.datasets if name not in shown]
     for found in scored:
         lacking = [row.name for row in datasets if found.header.part(row.name) != row.validation_digest]
         if lacking:
-            notes.append(f"{found.header.run}: {_not_scored(lacking)}; `lossary evaluate` scores it on all")
+            run = found.header.run
+            command = "`lossary evaluate`" if run in study.runs else again(folder, run, found.header.step or 0)
+            notes.append(f"{run}: {_not_scored(lacking)}; {command} scores it on all")
     return notes
 
 

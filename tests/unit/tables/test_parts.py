@@ -1,8 +1,11 @@
 """What was scored on what: a dataset that came later has no number for old scores, and is in no difference."""
 
+import shlex
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -10,8 +13,12 @@ import pytest
 from tests.scored import score_run
 
 from lossary.data.manifests import read_manifest, write_manifest
+from lossary.errors import UsageError
+from lossary.files import write_json
 from lossary.folder import StudyFolder
+from lossary.results.origins import ScoredFrom, keep_origin, origins
 from lossary.results.records import read_header, write_scores
+from lossary.stages.evaluate import evaluate
 from lossary.study import Study
 from lossary.tables.build import best_run, build_table
 from lossary.tables.comparison import Side, compare
@@ -50,6 +57,48 @@ def test_a_cell_without_scores_on_the_present_examples_has_a_reason(scored: tupl
         assert total.value is not None
         assert total.reason == "without lines"
     assert any(note.startswith("torch_a: not scored on the present examples of lines") for note in table.notes)
+
+
+class Told:
+    """Keeps notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def progress(self, text: str, done: float, total: float | None) -> None: ...
+    def event(self, run: str, event: Mapping[str, Any]) -> None: ...
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_evaluate_says_how_what_is_from_elsewhere_is_scored_on_a_later_dataset(
+    scored: tuple[Study, StudyFolder], tmp_path: Path
+) -> None:
+    study, folder = scored
+    study, told = study.model_copy(update={"runs": {}}), Told()
+
+    def said() -> str:
+        told.notes.clear()
+        with pytest.raises(UsageError, match="the study has no runs"):
+            evaluate(study, folder, listener=told)
+        command = told.notes[0].removeprefix("torch_a is not scored on the present examples of lines: ")
+        assert [f"torch_a is not scored on the present examples of lines: {command}"] == told.notes
+        assert any(command.removesuffix(" scores it") in note for note in build_table(study, folder).notes)
+        return command
+
+    assert said() == f"`lossary.evaluate(model, {str(folder.root)!r}, run='torch_a', step=12)` in Python scores it"
+    out = tmp_path / "my out"
+    for origin in ({"checkpoints": [str(out)]}, {"checkpoints": [str(out), "elsewhere"]}):
+        write_json(folder.origin("torch_a"), origin)
+        assert (f"--checkpoint '{out}' --step 12 --name torch_a` scores it" in said()) == (
+            len(origin["checkpoints"]) == 1
+        )
+    found = ScoredFrom(step=12, checkpoint=out / "a", origin=out, tokenizer=tmp_path / "it's", precision="bf16")
+    keep_origin(folder, "torch_a", [found])
+    line = shlex.split(said().removesuffix(" scores it").strip("`"))
+    assert line[:4] == ["lossary", "evaluate", str(folder.root), "--checkpoint"]
+    assert line[4:] == f"{out}/a|--step|12|--tokenizer|{tmp_path}/it's|--precision|bf16|--name|torch_a".split("|")
+    assert origins(folder, "torch_a") == [str(out), "elsewhere"]
 
 
 def test_scores_of_examples_that_were_replaced_are_no_numbers_of_the_present_ones(
