@@ -53,7 +53,10 @@ def load_study(path: Path, changes: Sequence[str] = ()) -> Study:
         raise StudyError(f"not UTF-8 at byte {error.start}", where=str(file), hint="Save the file as UTF-8.") from None
     except StudyError as error:
         where = f"{file}: {error.where}" if error.where else str(file)
-        raise StudyError(error.message, where=where, hint=error.hint) from None
+        hint = error.hint
+        if file.suffix.lower() != ".toml" and error.where is None:
+            hint = f"A study file, or the folder of a study or of imports, is expected: {file.parent}?"
+        raise StudyError(error.message, where=where, hint=hint) from None
 
 
 def _check_renamed(study: Study, names: Names) -> None:

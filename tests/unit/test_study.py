@@ -107,6 +107,13 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
         load_study(tmp_path)
 
 
+def test_a_file_of_another_kind_says_what_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "imported.json").write_text('{"schema": 2}')
+    with pytest.raises(StudyError) as caught:
+        load_study(tmp_path / "imported.json")
+    assert caught.value.hint == f"A study file, or the folder of a study or of imports, is expected: {tmp_path}?"
+
+
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_bytes(b"name = '\xff\xfe'")
     with pytest.raises(StudyError, match="not UTF-8 at byte 8"):

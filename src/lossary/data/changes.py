@@ -18,7 +18,7 @@ from lossary.data.judging import judge
 from lossary.data.manifests import MANIFEST, SCHEMA, read_manifest
 from lossary.data.parts import runs_with_results
 from lossary.data.source_files import SourceFile, list_files
-from lossary.data.tokenizer import model_digest
+from lossary.data.tokenizer import model_digest, model_fault, named_model
 from lossary.errors import SourceError, UnreadSource
 from lossary.files import digest_json, read_json
 from lossary.folder import StudyFolder
@@ -101,7 +101,7 @@ class _Question:
     def answer(self) -> DataChanges:
         for name in self.study.datasets:
             self.files[name], self.contents[name] = self._sources(name)
-        tokenizer = self._tokenizer()
+        tokenizer = self._looked_at(self._tokenizer())
         datasets = {name: self._dataset(name, tokenizer) for name in self.study.datasets}
         if self.looks:
             datasets = {name: self._judged(name, change) for name, change in datasets.items()}
@@ -124,6 +124,14 @@ class _Question:
             self.faults[name] = error
             return None, None
 
+    def _looked_at(self, change: Change) -> Change:
+        """The change, if the tokenizer that would be taken can be taken."""
+        model = self.study.tokenizer.model
+        if not self.looks or change.fate == "kept" or model is None:
+            return change
+        fault = model_fault(self.folder, named_model(self.folder, model), sop=self.study.recipe.has_sop)
+        return change if fault is None else Change(fate="unusable", why=fault)
+
     def _judged(self, name: str, change: DatasetChange) -> DatasetChange:
         """The change, if what it would read can be read."""
         if change.fate != "kept" and name not in self.faults:
@@ -144,7 +152,7 @@ class _Question:
         """What a tokenizer is made from, as its manifest keeps it."""
         settings = self.study.tokenizer
         if settings.model is not None:
-            made_from: dict[str, Any] = {"model": model_digest(self.folder.root / settings.model)}
+            made_from: dict[str, Any] = {"model": model_digest(named_model(self.folder, settings.model))}
         else:
             made_from = {
                 "settings": settings.model_dump(),

@@ -29,7 +29,14 @@ from lossary.data.philox import stream_key, uniforms
 from lossary.data.source_files import SourceFile
 from lossary.data.sources import read_blocks
 from lossary.data.tokenise import BlockSummary, start_worker, tokenise_block
-from lossary.data.tokenizer import StudyTokenizer, VocabularyTooLarge, install_model, open_tokenizer, train_model
+from lossary.data.tokenizer import (
+    StudyTokenizer,
+    VocabularyTooLarge,
+    install_model,
+    named_model,
+    open_tokenizer,
+    train_model,
+)
 from lossary.errors import SourceError, WorkerError
 from lossary.files import digest_json, read_json, write_atomic, write_json
 from lossary.folder import StudyFolder
@@ -160,7 +167,8 @@ def make_tokenizer(study: Study, folder: StudyFolder, changes: DataChanges) -> N
     """Trains or installs the tokenizer."""
     settings = study.tokenizer
     if settings.model is not None:
-        install_model(folder, folder.root / settings.model, sop=study.recipe.has_sop, record=changes.record)
+        model = named_model(folder, settings.model)
+        install_model(folder, model, sop=study.recipe.has_sop, record=changes.record)
         return
     gone = [name for name, change in changes.datasets.items() if change.files is None]
     if gone:

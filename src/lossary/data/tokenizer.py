@@ -10,6 +10,7 @@ Source: Kudo: Subword regularization (ACL 2018); google-research/albert's vocabu
 
 import io
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,7 +22,7 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from lossary.data.json_tokenizer import CutLines, install_json, json_file, json_request, open_json
-from lossary.errors import DataError, ShardError, StudyError
+from lossary.errors import DataError, LossaryError, ShardError, StudyError
 from lossary.files import digest_file, read_json, write_directory_atomic, write_json
 from lossary.folder import StudyFolder
 from lossary.vocabulary.api import Specials
@@ -40,6 +41,8 @@ __all__ = [
     "VocabularyTooLarge",
     "install_model",
     "model_digest",
+    "model_fault",
+    "named_model",
     "open_tokenizer",
     "train_model",
 ]
@@ -335,6 +338,9 @@ def install_model(folder: StudyFolder, path: Path, *, sop: bool, record: Mapping
         what = "a folder with neither tokenizer.json nor spiece.model" if path.is_dir() else "no such file"
         raise StudyError(f"{what}: {path}", where=where)
     try:
+        # SentencePiece takes an empty file, and complains of it on standard error later.
+        if not path.stat().st_size:
+            raise OSError("empty")
         processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (RuntimeError, OSError):
         hint = "Expected the file of a SentencePiece model, as spiece.model, or a tokenizer.json."
@@ -350,6 +356,21 @@ def install_model(folder: StudyFolder, path: Path, *, sop: bool, record: Mapping
     with write_directory_atomic(folder.tokenizer) as temporary:
         (temporary / MODEL).write_bytes(path.read_bytes())
         _write_manifest(temporary, source=path.name, record=record)
+
+
+def named_model(folder: StudyFolder, model: str) -> Path:
+    """The file or folder that a study names as its tokenizer."""
+    return folder.root / Path(model).expanduser()
+
+
+def model_fault(folder: StudyFolder, path: Path, *, sop: bool) -> str | None:
+    """What is wrong with an existing tokenizer that a study would take; None if it can be taken."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            install_model(StudyFolder(Path(place)), path, sop=sop, record={})
+        except LossaryError as error:
+            return "; ".join(filter(None, [error.message, f"{folder.study_file}: $.tokenizer.model", error.hint]))
+    return None
 
 
 def model_digest(path: Path) -> str | None:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from lossary.backends.api import sizes_of
 from lossary.data.parts import known_parts
 from lossary.data.shards import MANIFEST
+from lossary.data.tokenizer import named_model
 from lossary.errors import LossaryError
 from lossary.files import read_json
 from lossary.folder import StudyFolder
@@ -200,7 +201,7 @@ def _vocabulary_size(study: Study, folder: StudyFolder) -> int:
     if study.tokenizer.model is not None:
         # What is wrong with the file is said where it is taken.
         with suppress(LossaryError):
-            return _size_of(folder.root / study.tokenizer.model)
+            return _size_of(named_model(folder, study.tokenizer.model))
     return study.tokenizer.vocabulary_size
 
 

@@ -93,6 +93,9 @@ def sentencepiece_vocabulary(path: Path, beside: Beside) -> SentencePieceVocabul
         raise VocabularyError(f"{what} number the pieces of this model anew", where=str(path), hint=hint)
     try:
         content = path.read_bytes()
+        if not content:
+            # SentencePiece takes nothing for a model, and complains of it on standard error later.
+            raise RuntimeError("empty")
         processor = sentencepiece.SentencePieceProcessor(model_proto=content)
     except OSError as error:
         raise VocabularyError(f"not readable: {reason(error)}", where=str(path)) from None

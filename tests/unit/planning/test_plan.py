@@ -258,6 +258,22 @@ def test_a_plan_that_looks_tells_of_every_source_that_cannot_be_used(tiny_folder
         make_plan(study, tiny_folder)
 
 
+@pytest.mark.parametrize("data", [None, b"", b"no model"])
+def test_a_plan_that_looks_tells_of_a_tokenizer_that_cannot_be_taken(
+    tiny_folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], data: bytes | None
+) -> None:
+    # A path that begins with ~, as those of sources may.
+    monkeypatch.setenv("HOME", str(tiny_folder.root))
+    if data is not None:
+        (tiny_folder.root / "spiece.model").write_bytes(data)
+    study = parse_study(text(("vocabulary_size = 120", 'model = "~/spiece.model"')))
+    (item,) = make_plan(study, tiny_folder, looks=True).unusable
+    assert item.kind == "tokenizer"
+    assert str(tiny_folder.root / "spiece.model") in item.why
+    estimate(study, tiny_folder)
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_prepared_is_not_looked_into_again(done: StudyFolder) -> None:
     (done.root / "lines.txt").unlink()
     plan = make_plan(parse_study(TORCH_ONLY), done, looks=True)
