@@ -20,6 +20,10 @@ from lossary.study import Precision
 __all__ = ["evaluate", "scorer_of"]
 
 
+def _say(text: str) -> None:
+    print(f"lossary: {text}", file=sys.stderr)
+
+
 def evaluate(
     model: Any,
     study: PathLike | OpenStudy = ".",
@@ -30,7 +34,7 @@ def evaluate(
     precision: Precision = "fp32",
     batch_size: int | None = None,
     distributed: bool = True,
-    note: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = _say,
 ) -> TableResult:
     """Scores a model on the frozen validation set under the name `run`, and returns its column of the table.
 
@@ -41,7 +45,8 @@ def evaluate(
     Scores that are there for the same weights stand.
 
     Where `torch.distributed` runs, every rank calls it alike, each scores a part, and the first stores the scores; with
-    `distributed=False` this process scores alone. `note` is told what a reader of the scores should know.
+    `distributed=False` this process scores alone. `note` is told what a reader of the scores should know;
+    without one it is printed on standard error.
     """
     from lossary.launcher import NotesOnly
     from lossary.pipeline import evaluate_foreign

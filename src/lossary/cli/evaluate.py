@@ -1,5 +1,6 @@
 """`lossary evaluate`: checkpoints to scores."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -154,6 +155,9 @@ def evaluate(
     foreign = _foreign(checkpoint, name or [], like, list(opened.study.runs))
     with listener_of(progress, quiet=quiet) as listener:
         pipeline.evaluate_foreign(opened.folder, foreign, jobs=jobs, batch_size=batch_size, listener=listener)
+    if not quiet:
+        names = ", ".join(dict.fromkeys(found.name for found in foreign))
+        typer.echo(f"scored {names}: `{shlex.join(['lossary', 'show', str(study)])}` prints the table")
 
 
 class _Decide(NamedTuple):

@@ -19,6 +19,7 @@ from tests.vocabularies import save_family
 import lossary
 from lossary.errors import CheckpointError, LossaryError, UsageError
 from lossary.folder import StudyFolder
+from lossary.results.origins import again
 from lossary.results.records import read_header
 from lossary.scoring.views import open_view
 from lossary.study import Study
@@ -156,6 +157,10 @@ def test_checkpoints_of_a_training_are_steps_of_one_column(folder: StudyFolder, 
     arguments = [part for place in places for part in ("--checkpoint", str(place))]
     found = command("evaluate", str(folder.root), *arguments, timeout_s=300)
     assert found.returncode == 0, found.stderr
+    assert found.stdout.endswith(f"scored out: `lossary show {folder.root}` prints the table\n")
+    assert again(folder, "out", 1000) == (
+        f"`lossary evaluate {folder.root} --checkpoint {places[1]} --step 1000 --name out`"
+    )
     for step in (500, 1000):
         header, other = (read_header(folder.scores(run, step)) for run in ("objects", "out"))
         assert header.weights_digest == other.weights_digest
@@ -168,6 +173,20 @@ def test_checkpoints_of_a_training_are_steps_of_one_column(folder: StudyFolder, 
                 np.testing.assert_allclose(ours.to_numpy(False), theirs.to_numpy(False), rtol=1e-4)
             else:
                 assert ours.equals(theirs)
+
+
+def test_notes_are_printed_unless_somebody_takes_them(
+    folder: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = make("bert", tmp_path / "model")
+    torch.save(load(place).state_dict(), place / "pytorch_model.bin")
+    said = "noted: its weights are read from model.safetensors; pytorch_model.bin: not read"
+    lossary.evaluate(place, folder.root, run="noted")
+    assert f"lossary: {said}\n" in capsys.readouterr().err
+    folder.scores("noted", 0).unlink()
+    notes: list[str] = []
+    lossary.evaluate(place, folder.root, run="noted", note=notes.append)
+    assert (notes, capsys.readouterr().err) == ([said], "")
 
 
 def test_what_cannot_be_scored_is_one_clear_message(folder: StudyFolder, tmp_path: Path) -> None:
