@@ -374,8 +374,9 @@ def _apportion(shares: dict[str, float], total: int, study: Study) -> dict[str, 
         counts[name] += 1
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
+        without = ", ".join(map(study.called, empty))
         raise DataError(
-            f"{total:,} validation examples are too few: none is left for {', '.join(map(study.called, empty))}",
+            f"validation examples are too few, {total:,} in all: none is left for {without}",
             where="$.validation.examples",
             hint="Ask for more examples, or give these datasets a larger share.",
         )

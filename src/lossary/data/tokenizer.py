@@ -323,7 +323,8 @@ def _training_failure(message: str, sentences: int) -> str:
         return f"too large for this text, which allows {found[1]} pieces at most"
     if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return f"too small for this text, whose characters alone need {found[1]} pieces"
-    return f"no tokenizer can be trained on this text: {sentences:,} lines with too few different pieces"
+    lines = "1 line" if sentences == 1 else f"{sentences:,} lines"
+    return f"no tokenizer can be trained on this text: {lines} with too few different pieces"
 
 
 def install_model(folder: StudyFolder, path: Path, *, sop: bool, record: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ def test_too_few_examples_for_all_datasets_is_refused(
     make_study: Callable[..., Study], tiny_folder: StudyFolder
 ) -> None:
     study = make_study(("examples = 60", "examples = 2"))
-    with pytest.raises(DataError, match="too few: none is left for"):
+    with pytest.raises(DataError, match="too few, 2 in all: none is left for"):
         prepare(study, tiny_folder)
 
 

@@ -1,11 +1,15 @@
 """Parts of a loss, deviations in LaTeX, uneven spans, unnamed indexes, unmarked logs: each read right, or refused."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from lossary.errors import SourceError
+from lossary.results.importers.maps import parse_maps
 from lossary.results.importers.model import Imported
+from lossary.results.importers.recognise import read_any
 
 
 def numbers_of(found: Imported) -> dict[tuple[str, str | None, str], float]:
@@ -163,3 +167,10 @@ def test_a_column_of_splits_is_one_whatever_its_heading(read: Callable[..., Impo
             ("books", "loss"): 3.02,
             ("books", "test_loss"): 3.11,
         }
+
+
+def test_a_pipe_is_told_how_to_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="not an ordinary file") as caught:
+        read_any(tmp_path / "pipe", parse_maps([]))
+    assert "lossary import -" in (caught.value.hint or "")

@@ -133,6 +133,9 @@ def read_any(path: Path, maps: Maps) -> Imported:
 
 def _read_file(path: Path, maps: Maps) -> Imported:
     if not path.is_file():
+        if path.exists():
+            hint = "`lossary import -` reads what a pipe gives."
+            raise SourceError("not an ordinary file", where=str(path), hint=hint)
         raise SourceError("no such file or folder", where=str(path))
     try:
         return _of_file(_read_content(path, maps.at(path)), path)
