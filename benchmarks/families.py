@@ -67,8 +67,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 CAUSAL = {"GPT-2", "GPT-2, untied", "Llama", "GPT-NeoX", "OPT", "Gemma 2"}
 
 
-def make_model(family: str, *, seed: int = 0, **settings: Any) -> Any:
-    """A model whose weights are spread enough that its answers depend on all that it is given."""
+def make_model(family: str, *, seed: int = 0, spread: bool = True, **settings: Any) -> Any:
+    """A model whose weights, if they are `spread`, are so far apart that its answers depend on all that it is given."""
     import torch
     import transformers
 
@@ -89,7 +89,7 @@ def make_model(family: str, *, seed: int = 0, **settings: Any) -> Any:
         model = kind(config)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(0.15 * torch.randn_like(parameter))
+                parameter.add_(0.15 * spread * torch.randn_like(parameter))
     return model.eval()
 
 

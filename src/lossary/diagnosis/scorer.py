@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary.backends.api import ScoreOutput, row_sums
+from lossary.backends.context import check_context, few_of
 from lossary.data.examples import Examples
 from lossary.diagnosis.adapter import Feed
 from lossary.errors import UsageError
@@ -34,15 +35,16 @@ class AdapterScorer:
         self.objectives: tuple[str, ...] = ("mlm", "sop")
         self.max_length, self.max_tokens = max_length, max_tokens
         self.notes: list[str] = []
+        self._is_context_unchecked = True
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target. UsageError where `forward` gives other shapes."""
-        outputs = self.side.forward(Feed.of(examples).arrays(), training=False)
-        missing = [name for name in ("mlm", "sop") if name not in outputs]
-        if missing:
-            raise UsageError(f"forward gives no {' and no '.join(missing)}", where=self.device)
-        logits, order = (np.asarray(outputs[name], np.float32) for name in ("mlm", "sop"))
-        logits = self._at_targets(logits, examples)
+        logits, order = self._answers(examples)
+        if self._is_context_unchecked and (few := few_of(examples, logits.shape[1])) is not None:
+            check_context(
+                lambda asked: self._answers(asked)[0], few, objective="mlm", bits=32, what="the adapter's forward"
+            )
+            self._is_context_unchecked = False
         if order.shape != (len(examples), 2):
             raise UsageError(f"sop is {order.shape}; ({len(examples)}, 2) is expected", where=self.device)
         used = examples.weights > 0
@@ -52,6 +54,15 @@ class AdapterScorer:
         predicted[used] = logits.argmax(axis=1)
         rows = row_sums(examples, nats, predicted == examples.labels, order)
         return ScoreOutput(rows=rows, position_nats=nats, predicted=predicted)
+
+    def _answers(self, examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (N, V) of the targets, and (B, 2) of the order."""
+        outputs = self.side.forward(Feed.of(examples).arrays(), training=False)
+        missing = [name for name in ("mlm", "sop") if name not in outputs]
+        if missing:
+            raise UsageError(f"forward gives no {' and no '.join(missing)}", where=self.device)
+        logits, order = (np.asarray(outputs[name], np.float32) for name in ("mlm", "sop"))
+        return self._at_targets(logits, examples), order
 
     def _at_targets(self, logits: NDArray[np.float32], examples: Examples) -> NDArray[np.float32]:
         """(N, V), from (B, P, V) or (B, T, V)."""

@@ -62,6 +62,51 @@ def test_a_masked_model_is_not_scored_as_a_causal_one() -> None:
         ModuleScorer(call_of(model), module=model, objectives=("clm",)).score(examples)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spread", [True, False])
+def test_an_encoder_is_told_from_a_causal_model_before_it_is_trained(spread: bool, dtype: torch.dtype) -> None:
+    examples, model = make_examples("GPT-2"), make_model("BERT", spread=spread).to(dtype)
+    with pytest.raises(UsageError, match="scored as a causal model, and sees the pieces"):
+        ModuleScorer(call_of(model), module=model, objectives=("clm",)).score(examples)
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 7])
+def test_a_call_that_sees_ahead_inside_of_blocks_is_found(ahead: int) -> None:
+    examples, model = make_examples("GPT-2"), make_model("GPT-2")
+    seen = torch.randn(model.config.vocab_size, model.config.vocab_size, generator=torch.Generator().manual_seed(0))
+
+    def peeking(ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+        shifted = torch.cat([ids[:, ahead:], torch.zeros_like(ids[:, :ahead])], dim=1)[:, : ids.shape[1]]
+        return call_of(model)(ids, mask, types) + 0.01 * seen[shifted]  # type: ignore[no-any-return]
+
+    with pytest.raises(UsageError, match="sees the pieces that it predicts"):
+        ModuleScorer(peeking, module=model, objectives=("clm",)).score(examples)
+
+
+def test_a_causal_model_is_not_scored_as_a_masked_one() -> None:
+    examples, causal, decoder = make_examples("BERT"), make_model("GPT-2"), make_model("BERT", is_decoder=True)
+    message = "scored as a masked model, and sees nothing that stands after a hidden word"
+    with pytest.raises(UsageError, match=message) as refused:
+        ModuleScorer(call_of(causal), module=causal).score(examples)
+    assert 'objectives=("clm",)' in (refused.value.hint or "")
+    with pytest.raises(UsageError, match=message):
+        HuggingFaceScorer(decoder).score(examples)
+
+
+def test_a_call_with_its_dropout_on_is_refused() -> None:
+    examples, model = make_examples("BERT"), make_model("BERT").train()
+    with pytest.raises(UsageError, match="answers otherwise when it is asked the same again"):
+        # Nothing says which module it calls, so that nobody turns dropout off.
+        ModuleScorer(lambda *given: call_of(model)(*given)).score(examples)
+    ModuleScorer(call_of(model), module=model).score(examples)
+
+
+def test_a_call_that_looks_at_no_text_is_scored() -> None:
+    examples = make_examples("BERT")
+    found = ModuleScorer(lambda ids, *_: torch.zeros(*ids.shape, 120)).score(examples)
+    assert np.allclose(found.rows.mlm_nats, examples.masked * np.log(120), rtol=1e-5)
+
+
 def test_a_call_that_leaves_the_mask_unused_is_refused() -> None:
     examples, model = make_examples("BERT"), make_model("BERT")
     exact = score_by_hand(model, examples, double=True, types=False)
@@ -137,6 +182,24 @@ def test_an_adapters_forward_is_enough(gathers: bool) -> None:
     assert np.allclose(found.rows.sop_nats, exact.order_nats, atol=1e-5)
 
 
+def test_an_adapter_that_does_not_see_what_follows_is_refused() -> None:
+    model = make_model("ALBERT with SOP")
+
+    class Causal(Side):
+        def forward(self, feed: dict[str, Any], *, training: bool = False) -> dict[str, Any]:
+            whole = super().forward(feed, training=training)
+            mlm = [
+                super(Causal, self).forward(feed | {"attention_mask": feed["attention_mask"] * (np.arange(60) <= at)})[
+                    "mlm"
+                ][:, at]
+                for at in range(60)
+            ]
+            return whole | {"mlm": np.stack(mlm, axis=1)}
+
+    with pytest.raises(UsageError, match="the adapter's forward is scored as a masked model, and sees nothing"):
+        AdapterScorer(Causal(model, gathers=False)).score(make_examples("BERT"))
+
+
 def test_an_adapter_without_what_is_needed_is_refused() -> None:
     with pytest.raises(UsageError, match="the adapter has no forward"):
         AdapterScorer(object())
@@ -151,6 +214,7 @@ def test_an_adapter_without_what_is_needed_is_refused() -> None:
 
 KERAS = """
 import keras, numpy as np
+from keras import ops
 from benchmarks.families import VOCABULARY_SIZE, make_examples
 from lossary.backends.keras.scorer import KerasScorer
 from lossary.errors import UsageError
@@ -175,6 +239,20 @@ for few in (examples, examples.padded(length=72, predictions=12, rows=32)):
     hits = (at.argmin(axis=2) == examples.labels) & (examples.weights > 0)
     assert np.array_equal(found.rows.mlm_correct[:23], hits.sum(axis=1))
 assert scorer.few_shapes == (keras.backend.backend() != "torch")
+def refused(message, given, objectives):
+    for few in (make_examples("GPT-2"), make_examples("GPT-2").padded(length=72, predictions=71, rows=32)):
+        try:
+            KerasScorer(lambda ids, mask, types: given(ids, mask), objectives=objectives).score(few)
+        except UsageError as error:
+            assert message in error.message, error
+        else:
+            raise AssertionError(message)
+table = keras.random.normal((VOCABULARY_SIZE, VOCABULARY_SIZE), seed=0)
+along = lambda ids, mask: ops.cumsum(ops.take(table, ids, axis=0), axis=1) * ops.cast(mask, "float32")[..., None]
+KerasScorer(lambda ids, mask, types: along(ids, mask), objectives=("clm",)).score(make_examples("GPT-2"))
+refused("sees the pieces that it predicts", lambda ids, mask: model([ids, mask], training=False), ("clm",))
+refused("sees nothing that stands after a hidden word", along, ("mlm",))
+refused("when it is asked the same again", lambda ids, mask: model([ids, mask], training=True), ("mlm",))
 try:
     KerasScorer(lambda *_: np.zeros((3, 2))).score(examples)
 except UsageError as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lossary.backends.api import OutOfDeviceMemory, ScoreOutput, row_sums
 from lossary.backends.calls import check_logits, check_objectives, pad_of, vocabulary_of
+from lossary.backends.context import check_context, few_of
 from lossary.data.examples import Examples
 from lossary.vocabulary.api import Vocabulary
 
@@ -50,6 +51,7 @@ class KerasScorer:
         self.precision = "fp32"
         self.notes: list[str] = []
         self._pad_id = pad_of(self.vocabulary)
+        self._is_context_unchecked = True
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target. UsageError where the call gives something else than logits."""
@@ -57,13 +59,16 @@ class KerasScorer:
             # Round lengths may end after the model's positions.
             predictions = examples.positions.shape[1]
             examples = examples.padded(length=self.max_length, predictions=predictions, rows=len(examples))
-        mask = examples.attention_mask
-        ids = np.where(mask > 0, examples.token_ids, self._pad_id).astype(np.int32)
         try:
-            given = self._call(ids, mask, examples.segment_ids)
             logits, order = check_logits(
-                given, examples, objectives=self.objectives, vocabulary=self.vocabulary, where="KerasScorer"
+                self._given(examples),
+                examples,
+                objectives=self.objectives,
+                vocabulary=self.vocabulary,
+                where="KerasScorer",
             )
+            if self._is_context_unchecked:
+                self._check_context(examples, logits)
             nats, predicted = (_array(value) for value in _at_targets(logits, examples))
         except Exception as error:
             # TensorFlow's and JAX's own classes, which are not imported here.
@@ -79,6 +84,31 @@ class KerasScorer:
         pairs = np.zeros((len(examples), 2), np.float32) if order is None else _array(order).astype(np.float32)
         rows = row_sums(examples, nats, predicted == examples.labels, pairs)
         return ScoreOutput(rows=rows, position_nats=nats, predicted=predicted)
+
+    def _given(self, examples: Examples) -> Any:
+        mask = examples.attention_mask
+        ids = np.where(mask > 0, examples.token_ids, self._pad_id).astype(np.int32)
+        return self._call(ids, mask, examples.segment_ids)
+
+    def _check_context(self, examples: Examples, logits: Any) -> None:
+        """Tried on a few examples of the first batch that has some, in its shape: calls may be compiled for it."""
+        rows, length, pieces = logits.shape
+        if (few := few_of(examples, pieces)) is None:
+            return
+        few = few.take(np.arange(min(len(few), rows)))
+
+        def answers(asked: Examples) -> NDArray[Any]:
+            asked = asked.padded(length=length, predictions=asked.positions.shape[1], rows=rows)
+            given = self._given(asked)
+            seen = given[0] if "sop" in self.objectives else given
+            used = asked.weights > 0
+            flat = (np.arange(rows)[:, None] * length + asked.positions)[used]
+            picked = ops.take(ops.reshape(seen, (rows * length, -1)), flat, axis=0)
+            return _array(ops.cast(picked, "float32"))
+
+        bits = 16 if "16" in keras.backend.standardize_dtype(logits.dtype) else 32
+        check_context(answers, few, objective=self.objectives[0], bits=bits, what="the call of KerasScorer")
+        self._is_context_unchecked = False
 
 
 def _at_targets(logits: Any, examples: Examples) -> tuple[Any, Any]:

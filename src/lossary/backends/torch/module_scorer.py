@@ -4,20 +4,20 @@ scorer = ModuleScorer(lambda ids, mask, types: net(ids, mask), vocabulary, modul
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
 from lossary.backends.calls import check_logits, check_objectives, pad_of, vocabulary_of
+from lossary.backends.context import check_context, few_of
 from lossary.backends.torch.targets import (
     alone,
+    array_of,
     check_padding,
     inputs_of,
-    is_same,
     score_logits,
     trimmed,
     undisturbed,
@@ -25,7 +25,6 @@ from lossary.backends.torch.targets import (
     weights_digest_of,
 )
 from lossary.data.examples import Examples
-from lossary.errors import UsageError
 from lossary.vocabulary.api import Vocabulary
 
 __all__ = ["ModuleCall", "ModuleScorer"]
@@ -73,7 +72,7 @@ class ModuleScorer:
         self.precision = "fp32"
         self.notes: list[str] = []
         self._pad_id = pad_of(self.vocabulary)
-        self._is_unchecked = objectives == ("clm",)
+        self._is_unchecked = True
         self._is_padding_unchecked = True
 
     def score(self, examples: Examples) -> ScoreOutput:
@@ -87,7 +86,7 @@ class ModuleScorer:
                     given, examples, objectives=self.objectives, vocabulary=self.vocabulary, where="ModuleScorer"
                 )
                 if self._is_unchecked:
-                    self._check_causal(examples, logits)
+                    self._check_context(examples, logits)
                 if self._is_padding_unchecked:
                     self._check_padding(examples, logits)
                 flat = logits.reshape(-1, logits.shape[-1])
@@ -95,22 +94,20 @@ class ModuleScorer:
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory(str(error).splitlines()[0]) from None
 
-    def _check_causal(self, examples: Examples, logits: torch.Tensor) -> None:
-        """UsageError where another last piece changes what stands before it: the call sees what it is to predict."""
-        rows, last = np.arange(len(examples)), examples.lengths - 1
-        if not (last > 0).any():
+    def _check_context(self, examples: Examples, logits: torch.Tensor) -> None:
+        """Tried on a few examples of the first batch that has some."""
+        if (few := few_of(examples, logits.shape[-1])) is None:
             return
-        changed = examples.token_ids.copy()
-        changed[rows, last] = (changed[rows, last] + 1) % logits.shape[-1]
-        inputs = inputs_of(replace(examples, token_ids=changed), pad_id=self._pad_id, device=self._device)
-        found = self._call(inputs.token_ids, inputs.attention_mask, inputs.segment_ids)
-        before = torch.from_numpy(np.arange(logits.shape[1]) < last[:, None]).to(logits.device)
-        if not is_same(found[before], logits[before]):
-            raise UsageError(
-                "the call is scored as a causal model, and sees the pieces that it predicts",
-                where="ModuleScorer",
-                hint='Give it a causal attention mask and no dropout; a masked model has objectives=("mlm",).',
-            )
+
+        def answers(asked: Examples) -> NDArray[Any]:
+            inputs = inputs_of(asked, pad_id=self._pad_id, device=self._device)
+            given = self._call(inputs.token_ids, inputs.attention_mask, inputs.segment_ids)
+            seen = given[0] if "sop" in self.objectives else given
+            flat = seen.reshape(-1, seen.shape[-1])
+            return array_of(flat.index_select(0, inputs.flat.to(flat.device)))
+
+        bits = torch.finfo(logits.dtype).bits
+        check_context(answers, trimmed(few), objective=self.objectives[0], bits=bits, what="the call of ModuleScorer")
         self._is_unchecked = False
 
     def _check_padding(self, examples: Examples, logits: torch.Tensor) -> None:

@@ -11,20 +11,22 @@ logits are computed from there on, and a note says so.
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from lossary.backends.api import OutOfDeviceMemory, ScoreOutput
 from lossary.backends.calls import vocabulary_of
+from lossary.backends.context import check_context, few_of
 from lossary.backends.torch.targets import (
     Inputs,
     alone,
+    array_of,
     check_padding,
     inputs_of,
     is_same,
@@ -110,6 +112,7 @@ class HuggingFaceScorer:
         self._bf16 = precision == "bf16" and first.dtype == torch.float32
         narrow = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
         self.precision: str = narrow.get(first.dtype, precision)
+        self._bits = 16 if self.precision in ("bf16", "fp16") else 32
         self._device = first.device
         self.device = str(first.device)
         if first.device.type == "cuda":
@@ -120,7 +123,7 @@ class HuggingFaceScorer:
         self._arguments = _arguments(self.model)
         self._types = _num_types(self._config)
         self._way: _Way | None = None
-        self._is_padding_unchecked = True
+        self._is_context_unchecked = self._is_padding_unchecked = True
 
     def score(self, examples: Examples) -> ScoreOutput:
         """Nats and predictions of each target; OutOfDeviceMemory where the batch is too large."""
@@ -130,6 +133,8 @@ class HuggingFaceScorer:
             with undisturbed(self.model, self._device, bf16=self._bf16):
                 if self._way is None:
                     self._way = self._find_way(examples)
+                if self._is_context_unchecked:
+                    self._check_context(examples, self._way)
                 inputs = inputs_of(examples, pad_id=self._pad_id, device=self._device)
                 seen = self._forward(inputs, self._way)
                 if self._is_padding_unchecked:
@@ -187,8 +192,6 @@ class HuggingFaceScorer:
         few = trimmed(examples.take(np.resize(shortest, 2)))
         inputs = inputs_of(few, pad_id=self._pad_id, device=self._device)
         expected = self._forward(inputs, full).logits
-        if self.language == "clm":
-            self._check_causal(few, expected)
         for way in _ways(self.model):
             try:
                 found = self._forward(inputs, way).logits
@@ -202,18 +205,17 @@ class HuggingFaceScorer:
         self.notes.append(f"{type(self.model).__name__} is not scored on targets only: all logits are computed, slower")
         return full
 
-    def _check_causal(self, few: Examples, logits: torch.Tensor) -> None:
-        """Of an encoder that is called a decoder the last piece changes what stands before it."""
-        changed, rows = few.token_ids.copy(), np.arange(len(few))
-        changed[rows, few.lengths - 1] = (changed[rows, few.lengths - 1] + 1) % self.num_outputs
-        inputs = inputs_of(replace(few, token_ids=changed), pad_id=self._pad_id, device=self._device)
-        found = self._forward(inputs, _Way("full", _as_it_is, is_gathered=False)).logits
-        before = (few.positions < few.lengths[:, None] - 1)[few.weights > 0]
-        if not is_same(found[before], logits[before]):
-            raise UsageError(
-                f"{type(self.model).__name__} is scored as a causal model, and sees the pieces that it predicts",
-                hint="Does its config.json lack is_decoder = true? A masked model is of another class.",
-            )
+    def _check_context(self, examples: Examples, way: "_Way") -> None:
+        """Tried on a few examples of the first batch that has some."""
+        if (few := few_of(examples, self.num_outputs)) is None:
+            return
+
+        def answers(asked: Examples) -> NDArray[Any]:
+            return array_of(self._forward(inputs_of(asked, pad_id=self._pad_id, device=self._device), way).logits)
+
+        what = type(self.model).__name__
+        check_context(answers, trimmed(few), objective=self.language, bits=self._bits, what=what)
+        self._is_context_unchecked = False
 
     def _check_padding(self, examples: Examples, logits: torch.Tensor, way: "_Way") -> None:
         """Tried on the first example that is padded."""
@@ -223,8 +225,7 @@ class HuggingFaceScorer:
         inputs = inputs_of(single, pad_id=self._pad_id, device=self._device)
         begin = int(examples.masked[:row].sum())
         in_batch = logits[begin : begin + int(examples.masked[row])]
-        bits = 16 if self.precision in ("bf16", "fp16") else 32
-        check_padding(in_batch, self._forward(inputs, way).logits, bits=bits, what=type(self.model).__name__)
+        check_padding(in_batch, self._forward(inputs, way).logits, bits=self._bits, what=type(self.model).__name__)
         self._is_padding_unchecked = False
 
     def _check(self, examples: Examples) -> None:
