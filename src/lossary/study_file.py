@@ -21,7 +21,7 @@ from lossary.naming import STUDY_FILE, Names, names_of
 from lossary.overrides import Override, override, parse_override
 from lossary.study import Study
 
-__all__ = ["check_name", "check_study", "find_study_file", "load_study", "parse_study"]
+__all__ = ["can_be_name", "check_name", "check_study", "find_study_file", "load_study", "parse_study"]
 
 _NAME = re.compile(r"[^\W_][\w.\-]{0,99}")
 
@@ -206,9 +206,14 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
+def can_be_name(name: str) -> bool:
+    """Whether a name can be part of a path and of a series."""
+    return bool(_NAME.fullmatch(name)) and not name.endswith(".")
+
+
 def check_name(name: str, *, where: str) -> None:
     """Raises StudyError unless the name can be part of a path and of a series."""
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    if not can_be_name(name):
         hint = "A name starts with a letter or digit; letters, digits, '_', '-' and '.' follow, at most 99."
         if _NAME.fullmatch(composed := unicodedata.normalize("NFC", name)):
             hint = f"Its accents are characters of their own (NFD); write {composed!r} with whole letters (NFC)."

@@ -164,6 +164,37 @@ def test_a_column_of_a_checkpoint_is_never_taken_over_by_another_folder_of_its_n
     assert scored[2:] == [[str(second)]] * 3
 
 
+def test_a_checkpoint_of_no_known_step_is_no_step_of_a_column(
+    prepared: tuple[Study, StudyFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(Path(shutil.copytree(prepared[1].root, tmp_path / "study")))
+
+    def run_worker(_module: str, request: dict[str, Any], **_: Any) -> dict[str, Any]:
+        for checkpoint in request["checkpoints"]:
+            path = folder.scores(request["name"], checkpoint["step"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return {"scored": [{"step": checkpoint["step"]} for checkpoint in request["checkpoints"]]}
+
+    monkeypatch.setattr(local, "run_worker", run_worker)
+
+    def evaluate(*steps: int | None, name: str = "mine") -> dict[str, list[int]]:
+        found = [
+            Foreign(name=name, checkpoint=tmp_path / f"at-{step}", backend="torch", kind="transformers", step=step)
+            for step in steps
+        ]
+        return pipeline.evaluate_foreign(folder, found, listener=NotesOnly())
+
+    with pytest.raises(UsageError, match="it does not say of which step it is, and 'mine' has 20") as refused:
+        evaluate(20, None)
+    assert "at-None" in str(refused.value)
+    assert evaluate(None) == evaluate(None) == {"mine": [0]}
+    assert evaluate(10, 20) == {"mine": [10, 20]}
+    with pytest.raises(UsageError, match="'mine' has 10, 20"):
+        evaluate(None)
+    assert evaluate(None, name="final") == {"final": [0]}
+
+
 def test_a_device_that_is_not_here_is_said_before_anything_is_written(tiny_folder: StudyFolder) -> None:
     study = load_study(tiny_folder.root, [f"runs.torch_stories.device={'cuda' if sys.platform == 'darwin' else 'mps'}"])
     for do in (

@@ -1,5 +1,6 @@
 """`lossary evaluate`: checkpoints to scores."""
 
+import re
 import shlex
 from functools import partial
 from pathlib import Path
@@ -227,7 +228,7 @@ def _foreign(checkpoints: list[Path], names: list[str], like: _Like, runs: list[
     from lossary.errors import UsageError
     from lossary.scoring.foreign import Foreign, foreign_of
     from lossary.study import BACKENDS
-    from lossary.study_file import check_name
+    from lossary.study_file import can_be_name, check_name
 
     if len(names) not in (0, 1, len(checkpoints)):
         raise UsageError(
@@ -256,6 +257,13 @@ def _foreign(checkpoints: list[Path], names: list[str], like: _Like, runs: list[
     found: list[Foreign] = []
     for path, title in zip(checkpoints, titles, strict=True):
         foreign = foreign_of(path, title, **like._asdict())
+        if title is None and not can_be_name(foreign.name):
+            instead = re.sub(r"[^\w.\-]+", "-", foreign.name).strip("-._") or "mine"
+            raise UsageError(
+                f"its folder's name {foreign.name!r} cannot be that of a column",
+                where=str(path),
+                hint=f"Give it one, as --name {shlex.quote(instead)}.",
+            )
         check(foreign.name)
         if any((other.name, other.step) == (foreign.name, foreign.step) for other in found):
             raise UsageError(f"two checkpoints are called {foreign.name!r}", where="--name", hint="Give each a name.")

@@ -72,10 +72,10 @@ def recognise(path: Path) -> FolderModel:
     kind: Kind = "albert" if architecture.startswith("Albert") else "transformers"
     if kind == "transformers":
         _refuse_code(path, config)
-        if not (weights := weight_files(path)):
-            raise not_opened(path)
-        for file in weights:
-            check_whole(file)
+    if not (weights := weight_files(path)):
+        raise not_opened(path)
+    for file in weights:
+        check_whole(file)
     return FolderModel(path=path, kind=kind, architecture=architecture, step=step_of_folder(path))
 
 

@@ -75,7 +75,7 @@ def open_view(
         return _OwnView(validation, own)
     chosen = own if vocabulary is None else vocabulary
     if objective == "mlm":
-        require_mask(chosen, str(folder.root))
+        require_mask(chosen, str(folder.root) if vocabulary is None else None)
     stored = _stored(validation, chosen, objective, progress)
     view = _StoredView(
         validation=validation, stored=stored, vocabulary=chosen, objective=objective, max_length=max_length

@@ -80,6 +80,8 @@ def evaluate_foreign(
     for found in foreign:
         _refuse_other_origin(folder, found)
         named.setdefault(found.name, []).append(found)
+    for name, column in named.items():
+        _refuse_unknown_step(folder, name, column)
     steps: dict[str, list[int]] = {}
 
     def job(name: str, tools: Tools) -> None:
@@ -137,6 +139,19 @@ def _refuse_other_origin(folder: StudyFolder, asked: Foreign) -> None:
         hint=f"Give it a column of its own, as `--name {asked.origin.parent.name}-{asked.name}`, "
         f"or `--name {asked.name}` if it is the same.",
     )
+
+
+def _refuse_unknown_step(folder: StudyFolder, name: str, column: Sequence[Foreign]) -> None:
+    """UsageError where a checkpoint that says no step would stand before all steps of its column, as their begin."""
+    unknown = [found for found in column if found.kind == "transformers" and found.step is None]
+    scored = [int(path.stem) for path in (folder.run(name) / "scores").glob("*.parquet") if path.stem.isdecimal()]
+    steps = sorted({step for step in [*scored, *(found.step for found in column)] if step})
+    if unknown and steps:
+        raise UsageError(
+            f"it does not say of which step it is, and {name!r} has {', '.join(f'{step:,}' for step in steps)}",
+            where=str(unknown[0].checkpoint),
+            hint="Give it alone, with --step N (step=N in Python) if it is of the same training, or a name of its own.",
+        )
 
 
 def check_trained(folder: StudyFolder, run: str) -> None:

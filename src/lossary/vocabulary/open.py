@@ -53,7 +53,7 @@ def open_vocabulary(path: Path) -> Vocabulary:
     return json_vocabulary(read_object(file), beside, file)
 
 
-def require_mask(vocabulary: Vocabulary, where: str) -> int:
+def require_mask(vocabulary: Vocabulary, where: str | None) -> int:
     """The piece that hides others. VocabularyError if the vocabulary has none, as those of causal models."""
     if vocabulary.specials.mask is None:
         raise VocabularyError(

@@ -211,6 +211,8 @@ def test_what_cannot_be_scored_is_one_clear_message(folder: StudyFolder, tmp_pat
     found = command("evaluate", str(folder.root), "--checkpoint", str(tmp_path / "empty"))
     assert found.returncode == 3
     assert "cannot be scored as it is" in found.stderr
+    strange = command("evaluate", str(folder.root), "--checkpoint", shutil.copytree(place, tmp_path / "größe α (1)"))
+    assert (strange.returncode, "--name größe-α-1." in strange.stderr.replace("'", "")) == (2, True)
     both = command("evaluate", str(folder.root), "--checkpoint", str(place), "--backend", "jax")
     assert both.returncode == 2
     assert "BertForMaskedLM is scored by torch" in both.stderr
